@@ -1,0 +1,92 @@
+"""The per-item store: one Parquet file a suite, and the frozen view of it that the gate and the audit read.
+
+Columns of a file, one row an item, in the suite's order:
+
+    doc_hash      str    sha256 of the item's content; the key on which two checkpoints are paired
+    prompt_hash   str    sha256 of the exact text the model saw
+    score         float  in [0, 1] (1 = right); bits per byte for drift suites
+    gold_logprob  float  nats, of the gold choice or answer (null where the suite has none)
+    weight        float  bytes of the item for drift suites, 1 otherwise
+    cluster       str    items that share a passage share this (null where they do not)
+    prompt, gold, prediction   str   for people: the audit shows them
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from data_contracts.errors import EvaluationError
+from data_contracts.manifests import Category, EvalReport, SuiteResult, read_manifest
+
+COLUMNS = ("doc_hash", "prompt_hash", "score", "gold_logprob", "weight", "cluster", "prompt", "gold", "prediction")
+
+
+@dataclass(frozen=True)
+class SuiteItems:
+    """Every item of one suite on one checkpoint. Arrays have length n and the suite's order."""
+
+    result: SuiteResult
+    doc_hash: tuple[str, ...]
+    prompt_hash: tuple[str, ...]
+    score: NDArray[np.float64]
+    gold_logprob: NDArray[np.float64]
+    weight: NDArray[np.float64]
+    cluster: tuple[str | None, ...]
+    prompt: tuple[str, ...]
+    gold: tuple[str, ...]
+    prediction: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        return self.result.name
+
+    @property
+    def category(self) -> Category:
+        return self.result.category
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """An EvalReport with its items in memory."""
+
+    report: EvalReport
+    suites: Mapping[str, SuiteItems]
+
+    @property
+    def model_sha256(self) -> str:
+        return self.report.model_sha256
+
+
+def write_items(path: Path, items: pd.DataFrame) -> None:
+    """Write one suite's items. The same items give the same bytes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    items.loc[:, list(COLUMNS)].to_parquet(path, index=False, compression="zstd")
+
+
+def read_items(path: Path, result: SuiteResult) -> SuiteItems:
+    """Raises EvaluationError where the file is corrupt or its columns or row count are not what the report says."""
+    try:
+        table = pd.read_parquet(path)
+    except Exception as error:  # pyarrow raises many types for a corrupt file
+        raise EvaluationError(str(path), f"cannot be read as Parquet: {error}", "evaluate the checkpoint again") from error
+    missing = [column for column in COLUMNS if column not in table.columns]
+    if missing or len(table) != result.n:
+        what = f"lacks the columns {missing}" if missing else f"has {len(table)} items where the report says {result.n}"
+        raise EvaluationError(str(path), what, "evaluate the checkpoint again")
+    text = {name: tuple(table[name].fillna("").astype(str)) for name in ("doc_hash", "prompt_hash", "prompt", "gold", "prediction")}
+    number = {name: table[name].to_numpy(dtype=np.float64, na_value=np.nan) for name in ("score", "gold_logprob", "weight")}
+    cluster = tuple(None if pd.isna(value) else str(value) for value in table["cluster"])
+    return SuiteItems(result=result, cluster=cluster, **text, **number)
+
+
+def load_evaluation(folder: Path) -> Evaluation:
+    """Read a report's folder: its manifest, every digest verified, and every suite's items."""
+    report = read_manifest(folder, EvalReport)
+    suites = {result.name: read_items(folder / report.files[f"items/{result.name}"].path, result) for result in report.suites}
+    return Evaluation(report=report, suites=suites)
