@@ -60,7 +60,9 @@ def model_files(folder: Path) -> dict[str, str]:
         raise CheckpointError(str(folder), "is not a model folder: no config.json", "give a folder that from_pretrained can load")
     found = {path.name: path for pattern in MODEL_FILE_PATTERNS for path in folder.glob(pattern) if path.is_file()}
     if not any(name.endswith(".safetensors") for name in found):
-        raise CheckpointError(str(folder), "has no *.safetensors weights", "convert the model to safetensors; pickled weights are never loaded")
+        raise CheckpointError(
+            str(folder), "has no *.safetensors weights", "convert the model to safetensors; pickled weights are never loaded"
+        )
     return {name: file_digest(path) for name, path in sorted(found.items())}
 
 

@@ -192,6 +192,9 @@ class Verdict(Manifest):
     candidate_sha256: str
     champion_sha256: str
     inputs: dict[str, str] = Field(default_factory=dict, description="digest of every report the decision read")
+    new_skill: str | None = Field(None, description="the skill whose gain was asked for; None where nothing new was trained")
+    attempts: int = Field(1, description="how often this round was tried; tightens alpha")
+    bootstrap: bool = Field(False, description="the owner said that there are no earlier skills to protect")
 
 
 # ------------------------------------------------------------------------------------------------ on disk
@@ -247,7 +250,9 @@ def read_manifest(folder: Path, kind: type[M], *, verify: bool = True) -> M:
     except (ValidationError, UnicodeDecodeError) as error:
         raise ManifestError(str(path), f"is not a {kind.__name__}: {str(error).splitlines()[0]}", "run the stage again") from error
     if manifest.schema_version != SCHEMA_VERSION:
-        raise ManifestError(str(path), f"has schema_version {manifest.schema_version}, this release reads {SCHEMA_VERSION}", "see the upgrade notes")
+        raise ManifestError(
+            str(path), f"has schema_version {manifest.schema_version}, this release reads {SCHEMA_VERSION}", "see the upgrade notes"
+        )
     if verify:
         verify_files(folder, manifest.files)
     return manifest
@@ -260,4 +265,6 @@ def verify_files(folder: Path, files: Mapping[str, FileRef]) -> None:
         if not path.is_file():
             raise ManifestError(str(path), f"is missing ({role})", "restore it from backup or run the stage again")
         if path.stat().st_size != ref.bytes or file_digest(path) != ref.sha256:
-            raise ManifestError(str(path), f"has changed since its manifest was written ({role})", "restore it from backup or run the stage again")
+            raise ManifestError(
+                str(path), f"has changed since its manifest was written ({role})", "restore it from backup or run the stage again"
+            )
