@@ -1,0 +1,177 @@
+"""The gate: a pure function from stored items and a policy to a verdict with its reasons.
+
+    verdict = decide(GateEvidence(candidate, champion, anchors, "agnews"), GatePolicy())
+
+PASS needs every non-inferiority shown and the gain; BLOCK is a proven loss, a drop through the floor, or no gain; ERROR is evidence that
+cannot be compared; everything else is INCONCLUSIVE. The same evidence and policy give the same bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import get_args
+
+from data_contracts.errors import EvaluationError
+from data_contracts.manifests import Category, CheckOutcome, Decision, Verdict, manifest_digest, read_manifest
+from evals import gate_checks
+from evals.items import Evaluation, load_evaluation
+from evals.pairing import Pair, pair_suite
+from evals.policy import GatePolicy
+from evals.validity import find_faults, gate_suites
+
+__all__ = ["GateEvidence", "GatePolicy", "decide", "replay"]
+
+
+@dataclass(frozen=True)
+class GateEvidence:
+    """What the gate reads.
+
+    `anchors` gives each earlier skill's suite the evaluation of the checkpoint that learned it, and each general and safety suite the
+    base's. `attempts` counts how often this round has been tried (1 = the first). `bootstrap` says that there are no earlier skills, as in
+    the first round. `new_skill` is None where nothing new was trained (a model against a copy of itself).
+    """
+
+    candidate: Evaluation
+    champion: Evaluation
+    anchors: Mapping[str, Evaluation]
+    new_skill: str | None
+    attempts: int = 1
+    bootstrap: bool = False
+
+
+def decide(evidence: GateEvidence, policy: GatePolicy) -> Verdict:
+    """Judge a candidate. Never raises for bad evidence: that is the decision ERROR, with the faults as reasons."""
+    faults = find_faults(evidence.candidate, evidence.champion, evidence.anchors, evidence.new_skill, policy.required_suites)
+    faults += _lineage_faults(evidence)
+    checks = [gate_checks.outcome("validity", suite, "error", f"{sentence[0].upper()}{sentence[1:]}.") for suite, sentence in faults]
+    if not checks:
+        checks = ask_everything(evidence, policy)
+    decision = decide_from(checks)
+    losses = {check.subject for check in checks if check.outcome == "block" and check.check != "gain"}
+    lost = tuple(sorted(losses & set(evidence.candidate.suites)))
+    return Verdict(
+        decision=decision,
+        reasons=tuple(state_reasons(decision, checks, lost, evidence)),
+        checks=tuple(checks),
+        lost=lost,
+        policy=policy.model_dump(mode="json"),
+        candidate_sha256=evidence.candidate.model_sha256,
+        champion_sha256=evidence.champion.model_sha256,
+        inputs=_input_digests(evidence),
+        new_skill=evidence.new_skill,
+        attempts=evidence.attempts,
+        bootstrap=evidence.bootstrap,
+    )
+
+
+def _lineage_faults(evidence: GateEvidence) -> list[tuple[str, str]]:
+    if evidence.attempts < 1:
+        return [("attempts", f"attempts is {evidence.attempts}; the first attempt is 1")]
+    earlier = [name for name, items in gate_suites(evidence.candidate).items() if items.category == "skill" and name != evidence.new_skill]
+    if not earlier and not evidence.bootstrap:
+        return [("skill", "there is no earlier skill to protect; if this really is the first round, say bootstrap: true")]
+    return []
+
+
+def ask_everything(evidence: GateEvidence, policy: GatePolicy) -> list[CheckOutcome]:
+    """Points 2 to 6, in the order in which a reader wants the answers."""
+    promote_alpha = policy.alpha / evidence.attempts
+    pairs = _pairs(evidence.candidate, dict.fromkeys(evidence.candidate.suites, evidence.champion))
+    anchored = _pairs(evidence.candidate, evidence.anchors)
+    kept = [pair for pair in pairs if pair.name != evidence.new_skill]
+    since = [pair for pair in anchored if pair.name != evidence.new_skill]
+    checks = [gate_checks.gain(pair, promote_alpha, policy) for pair in pairs if pair.name == evidence.new_skill]
+    for category in get_args(Category)[:3]:
+        mine = [pair for pair in kept if pair.category == category]
+        checks.append(gate_checks.non_inferiority(category, mine, policy.margin(category), promote_alpha, policy, "champion"))
+        moved = [pair for pair in since if pair.category == category]
+        if moved:
+            checks.append(gate_checks.non_inferiority(category, moved, policy.anchor_budget, promote_alpha, policy, "anchor"))
+    checks += gate_checks.regressions([pair for pair in kept if pair.category != "drift"], policy, "champion")
+    # Where the anchor is the champion itself the stricter question has just been asked.
+    older = [pair for pair in since if pair.reference_sha256 != evidence.champion.model_sha256]
+    checks += gate_checks.regressions([pair for pair in older if pair.category != "drift"], policy, "anchor")
+    checks += [gate_checks.drift(pair, policy.drift_limit, promote_alpha, policy, "champion") for pair in kept if pair.category == "drift"]
+    checks += [gate_checks.drift(pair, policy.drift_budget, promote_alpha, policy, "anchor") for pair in older if pair.category == "drift"]
+    watched = [pair for pair in kept if pair.category != "drift"]
+    warnings = [gate_checks.early_warning(pair, policy.alpha / len(watched)) for pair in watched]
+    return checks + [warning for warning in warnings if warning]
+
+
+def _pairs(candidate: Evaluation, references: Mapping[str, Evaluation]) -> list[Pair]:
+    found = []
+    for name, items in gate_suites(candidate).items():
+        if name in references and name in references[name].suites:
+            found.append(pair_suite(items, references[name].suites[name], references[name].model_sha256))
+    return found
+
+
+def decide_from(checks: list[CheckOutcome]) -> Decision:
+    """Fails closed: PASS only where every answer is a pass or not applicable."""
+    outcomes = {check.outcome for check in checks}
+    if not checks or "error" in outcomes:
+        return Decision.ERROR
+    if "block" in outcomes:
+        return Decision.BLOCK
+    return Decision.PASS if outcomes <= {"pass", "n/a"} else Decision.INCONCLUSIVE
+
+
+def state_reasons(decision: Decision, checks: list[CheckOutcome], lost: tuple[str, ...], evidence: GateEvidence) -> list[str]:
+    """A headline, then the sentences that carry the decision: one a lost suite, not one a test."""
+    if decision is Decision.PASS:
+        kept = len({check.subject for check in checks if check.check == "regression"})
+        learned = f" and {evidence.new_skill} was learned" if evidence.new_skill else ""
+        shown = [check.sentence for check in checks if check.check in ("gain", "non_inferiority", "drift") and check.outcome == "pass"]
+        return [f"Pass: nothing was lost on {kept} suite{'' if kept == 1 else 's'}{learned}.", *shown]
+    wanted = {Decision.ERROR: "error", Decision.BLOCK: "block", Decision.INCONCLUSIVE: "inconclusive"}[decision]
+    carrying = [check for check in checks if check.outcome == wanted]
+    if decision is Decision.BLOCK:
+        # One sentence a subject, and what was lost before the means that moved with it.
+        first = {check.subject: check for check in reversed(carrying)}.values()
+        carrying = sorted(first, key=lambda check: (check.subject in gate_checks.CATEGORY_WORDS, check.check == "gain", check.subject))
+    return [_headline(decision, lost, checks, evidence), *(check.sentence for check in carrying)]
+
+
+def _headline(decision: Decision, lost: tuple[str, ...], checks: list[CheckOutcome], evidence: GateEvidence) -> str:
+    if decision is Decision.ERROR:
+        return "Error: the evidence cannot be compared, so nothing was decided and nothing is promoted."
+    if decision is Decision.INCONCLUSIVE:
+        return "Inconclusive: no loss is proven, but neither is that all was kept and learned. Evaluate more items, or let a person decide."
+    blocked = {check.subject for check in checks if check.outcome == "block"}
+    pooled = [words for category, words in gate_checks.CATEGORY_WORDS.items() if category in blocked - set(lost)]
+    causes = [f"lost {', '.join(lost)}"] if lost else []
+    causes += [f"{' and '.join(pooled)} lost as a whole"] if pooled else []
+    causes += [f"{evidence.new_skill} was not learned"] if evidence.new_skill in blocked else []
+    return f"Blocked: {'; '.join(causes)}."
+
+
+def _input_digests(evidence: GateEvidence) -> dict[str, str]:
+    anchors = {f"anchor:{name}": manifest_digest(evidence.anchors[name].report) for name in sorted(evidence.anchors)}
+    return {"candidate": manifest_digest(evidence.candidate.report), "champion": manifest_digest(evidence.champion.report), **anchors}
+
+
+def replay(verdict_folder: Path, candidate: Path, champion: Path, anchors: Mapping[str, Path]) -> Verdict:
+    """Recompute a stored verdict from stored items with the policy that it was made with; equal inputs give an equal manifest.
+
+    Raises EvaluationError where a folder holds another report than the one that the verdict names.
+    """
+    stored = read_manifest(verdict_folder, Verdict)
+    loaded: dict[Path, Evaluation] = {folder: load_evaluation(folder) for folder in {candidate, champion, *anchors.values()}}
+    evidence = GateEvidence(
+        candidate=loaded[candidate],
+        champion=loaded[champion],
+        anchors={name: loaded[folder] for name, folder in anchors.items()},
+        new_skill=stored.new_skill,
+        attempts=stored.attempts,
+        bootstrap=stored.bootstrap,
+    )
+    digests = _input_digests(evidence)
+    for role in sorted(stored.inputs.keys() | digests.keys()):
+        if stored.inputs.get(role) != digests.get(role):
+            raise EvaluationError(
+                f"verdict {verdict_folder}", f"its {role} report is not the one given", "give the folders that the verdict names"
+            )
+    verdict = decide(evidence, GatePolicy.model_validate(stored.policy))
+    return verdict.model_copy(update={"files": stored.files})

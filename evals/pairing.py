@@ -1,0 +1,107 @@
+"""Two checkpoints on the same items: what the gate compares, and whether the reference could have shown anything."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from data_contracts.manifests import Category
+from evals.items import SuiteItems
+from evals.statistics import Difference, mcnemar_p, p_below, paired_difference
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One suite on the candidate and on a reference, in the candidate's order; d is candidate minus reference, positive is better."""
+
+    candidate: SuiteItems
+    reference: SuiteItems
+    reference_sha256: str
+    d: NDArray[np.float64]
+    difference: Difference
+
+    @property
+    def name(self) -> str:
+        return self.candidate.name
+
+    @property
+    def category(self) -> Category:
+        return self.candidate.category
+
+    @property
+    def n(self) -> int:
+        return len(self.d)
+
+    @property
+    def lost(self) -> int:
+        """Items that became worse."""
+        return int((self.d < 0).sum())
+
+    @property
+    def won(self) -> int:
+        return int((self.d > 0).sum())
+
+    @property
+    def exact(self) -> bool:
+        """Whether McNemar's exact test applies: scores are 0 or 1 and no items share a passage."""
+        binary = all(bool(np.isin(items.score, (0.0, 1.0)).all()) for items in (self.candidate, self.reference))
+        return binary and all(name is None for name in self.candidate.cluster)
+
+    def p_loss(self) -> float:
+        """One-sided p for H0: not worse. Exact McNemar, or a paired t where that does not apply."""
+        if self.exact:
+            return float(mcnemar_p(self.lost, self.won))
+        return p_below(self.difference, 0.0) if self.lost + self.won else 1.0
+
+    def p_gain(self) -> float:
+        """One-sided p for H0: not better."""
+        if self.exact:
+            return float(mcnemar_p(self.won, self.lost))
+        return 1.0 - p_below(self.difference, 0.0) if self.lost + self.won else 1.0
+
+
+def reference_order(candidate: SuiteItems, reference: SuiteItems) -> NDArray[np.int64]:
+    """Where the candidate's items lie in the reference. The validity check has made sure that they are there, once each."""
+    position = {doc: index for index, doc in enumerate(reference.doc_hash)}
+    return np.array([position[doc] for doc in candidate.doc_hash], dtype=np.int64)
+
+
+def pair_suite(candidate: SuiteItems, reference: SuiteItems, reference_sha256: str) -> Pair:
+    sign = 1.0 if candidate.result.higher_is_better else -1.0
+    d = sign * (candidate.score - reference.score[reference_order(candidate, reference)])
+    return Pair(candidate, reference, reference_sha256, d, paired_difference(d, candidate.cluster))
+
+
+def majority_rate(items: SuiteItems) -> float | None:
+    """Share of the commonest gold answer: what a model scores that always says it. None where all golds are one, or are not recorded."""
+    golds = Counter(gold for gold in items.gold if gold)
+    if len(golds) < 2:
+        return None
+    return max(golds.values()) / len(items.gold)
+
+
+def why_uninformative(reference: SuiteItems, alpha: float) -> str | None:
+    """Why a reference cannot show that nothing was lost on this suite (a phrase), or None where it can.
+
+    Who knows nothing has nothing to lose: a reference that is not above its majority class, or that gives one answer to everything, would
+    look unchanged whatever the training did. "Above" is tested (one-sided, exact where scores are 0/1), so that luck does not count.
+    """
+    if not reference.result.higher_is_better:
+        return None
+    score, n, majority = float(reference.score.mean()), len(reference.score), majority_rate(reference)
+    if not score > 0:
+        return "the reference scores 0 on it, so it has nothing to lose"
+    if majority is None:
+        return None
+    answers = {answer for answer in reference.prediction if answer}
+    if len(answers) == 1:
+        return f"the reference answers {next(iter(answers))[:40]!r} to every item"
+    binary = bool(np.isin(reference.score, (0.0, 1.0)).all())
+    above = float(stats.binom.sf(reference.score.sum() - 1, n, majority)) if binary else (0.0 if score > majority else 1.0)
+    if not above <= alpha:
+        return f"the reference scores {100 * score:.1f} %, not above its majority class ({100 * majority:.1f} %)"
+    return None

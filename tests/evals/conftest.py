@@ -1,0 +1,79 @@
+"""A random Llama of a few thousand parameters with a byte tokenizer and a chat template, and suites for it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+CHAT_TEMPLATE = (
+    "{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}<|end|>{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+SPECIAL = ["<|end|>", "<|bos|>", "<|user|>", "<|assistant|>", "<|system|>"]
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a random two-layer Llama that from_pretrained loads."""
+    import torch
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    folder = tmp_path_factory.mktemp("tiny") / "model"
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {token: index for index, token in enumerate([*SPECIAL, *alphabet])}
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, eos_token="<|end|>", pad_token="<|end|>", bos_token="<|bos|>", additional_special_tokens=SPECIAL[2:]
+    )
+    fast.chat_template = CHAT_TEMPLATE
+    fast.save_pretrained(folder)
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2}
+    model = LlamaForCausalLM(
+        LlamaConfig(vocab_size=len(vocabulary), max_position_embeddings=256, initializer_range=0.3, bos_token_id=1, eos_token_id=0, **sizes)
+    )
+    model.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def write_rows(tmp_path: Path) -> Callable[..., Path]:
+    """Write rows to a JSONL file and return its path."""
+
+    def write(name: str, rows: list[dict[str, Any]]) -> Path:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        return path
+
+    return write
+
+
+@pytest.fixture
+def choice_rows() -> list[dict[str, Any]]:
+    words = ["red", "green", "blue-green", "black and white"]
+    return [{"prompt": f"Which colour is number {n}?", "choices": words, "gold": n % 4} for n in range(24)]
+
+
+@pytest.fixture
+def answer_rows() -> list[dict[str, Any]]:
+    return [{"prompt": f"{n} plus {n} is", "answer": str(2 * n)} for n in range(8)]
+
+
+@pytest.fixture
+def text_rows() -> list[dict[str, Any]]:
+    return [{"text": f"Passage {n}. " + "The river was high that year. " * (n + 1)} for n in range(12)]
+
+
+@pytest.fixture
+def chat_rows() -> list[dict[str, Any]]:
+    return [
+        {"messages": [{"role": "user", "content": f"Is {n} even?"}, {"role": "assistant", "content": "yes" if n % 2 == 0 else "no"}]}
+        for n in range(20)
+    ]
