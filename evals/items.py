@@ -81,8 +81,18 @@ def read_items(path: Path, result: SuiteResult) -> SuiteItems:
         raise EvaluationError(str(path), what, "evaluate the checkpoint again")
     text = {name: tuple(table[name].fillna("").astype(str)) for name in ("doc_hash", "prompt_hash", "prompt", "gold", "prediction")}
     number = {name: table[name].to_numpy(dtype=np.float64, na_value=np.nan) for name in ("score", "gold_logprob", "weight")}
-    cluster = tuple(None if pd.isna(value) else str(value) for value in table["cluster"])
-    return SuiteItems(result=result, cluster=cluster, **text, **number)
+    return SuiteItems(
+        result=result,
+        doc_hash=text["doc_hash"],
+        prompt_hash=text["prompt_hash"],
+        score=number["score"],
+        gold_logprob=number["gold_logprob"],
+        weight=number["weight"],
+        cluster=tuple(None if pd.isna(value) else str(value) for value in table["cluster"]),
+        prompt=text["prompt"],
+        gold=text["gold"],
+        prediction=text["prediction"],
+    )
 
 
 def load_evaluation(folder: Path) -> Evaluation:

@@ -1,0 +1,125 @@
+"""What is measured and how: the `evaluation` section of skillstack.yaml."""
+
+from __future__ import annotations
+
+from pathlib import PurePath
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from data_contracts.manifests import Category
+from evals.policy import GatePolicy
+
+Metric = Literal["auto", "acc", "acc_norm", "exact_match", "bits_per_byte"]
+Backend = Literal["hf", "accelerate", "vllm"]
+
+__all__ = ["Backend", "EvaluationConfig", "GatePolicy", "Metric", "SkillPolicy", "SuiteConfig"]
+
+SUITE_NAME = r"^([A-Za-z0-9][A-Za-z0-9._-]*)?$"
+
+
+class SuiteConfig(BaseModel):
+    """One suite as data.
+
+    Rows of a local JSONL file are {"prompt", "choices", "gold"}, {"prompt", "answer"}, {"text"} or chat {"messages"}.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field("", pattern=SUITE_NAME, description="key of the suite in every report; empty: taken from the source")
+    category: Category = Field("general", description="skill, general, safety or drift; the gate pools suites by it")
+    source: str = Field("general-small", description="path of a .jsonl file, name or path of a suite set, or name of an lm-eval task")
+    metric: Metric = Field("auto", description="auto: acc for rows with choices, exact_match for answers, bits_per_byte for texts")
+    task_metric: str = Field("", description="for an lm-eval task: which of its metrics is the score; empty: the first that lies in [0, 1]")
+    higher_is_better: bool | None = Field(None, description="direction of the metric; null: what the metric implies")
+    chat: bool = Field(False, description="true: prompts go through the model's chat template; false: plain text")
+    items: int | None = Field(
+        None, ge=1, description="largest number of items to evaluate; null: all. A larger number keeps the items of a smaller one"
+    )
+    margin: float | None = Field(
+        None, gt=0, description="largest loss the gate tolerates on this suite, in the metric's unit; null: the policy's"
+    )
+    sealed: bool = Field(False, description="true: shown in the audit, never given to the gate")
+    where: str = Field("", description="Jinja expression over a row; rows for which it is false are not in the suite; empty: every row")
+    prompt: str = Field("{{ prompt }}", description="Jinja template of the question, over a row")
+    choices: tuple[str, ...] = Field((), description="closed set of answers for every row; empty: the row's own choices")
+    gold: str = Field(
+        "", description="Jinja template of the right answer (a choice, or its index), over a row; empty: the row's gold or answer"
+    )
+    cluster: str = Field("", description="Jinja template of what items share (a passage); empty: items are independent")
+    separator: str = Field(" ", description="text between a plain prompt and its answer; chat prompts need none")
+    few_shot: int = Field(0, ge=0, description="worked examples before each question, always the first rows of few_shot_source")
+    few_shot_source: str = Field(
+        "", description="JSONL file of the worked examples; empty: the suite's own first rows, which are then not evaluated"
+    )
+    answer_pattern: str = Field(
+        "", description="regular expression; its last match (group 1 if it has one) is the answer, in gold and output alike"
+    )
+    ignore_case: bool = Field(False, description="exact_match compares without case")
+    max_new_tokens: int = Field(64, ge=1, description="longest generated answer, tokens")
+    stop: tuple[str, ...] | None = Field(None, description="texts that end a generated answer; null: none for chat, a line break for plain")
+    duplicates: Literal["error", "drop"] = Field("error", description="what to do about two equal items in one suite")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_from_source(cls, values: object) -> object:
+        if isinstance(values, dict) and not values.get("name") and values.get("source"):
+            path = PurePath(str(values["source"]))
+            stem = path.parent.name if path.stem in ("suite", "heldout") and path.parent.name else path.stem
+            return {**values, "name": stem}
+        return values
+
+    @property
+    def is_file(self) -> bool:
+        """Whether the source is a local JSONL file."""
+        return self.source.endswith(".jsonl")
+
+    @property
+    def stops(self) -> tuple[str, ...]:
+        """Texts that end a generated answer."""
+        if self.stop is not None:
+            return self.stop
+        return () if self.chat else ("\n",)
+
+
+class SkillPolicy(BaseModel):
+    """How the held-out split of a drop becomes a suite."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    metric: Metric = Field(
+        "auto", description="auto: multiple choice where the answers come from a small closed set, exact match otherwise"
+    )
+    max_classes: int = Field(20, ge=2, description="largest closed set of answers that becomes multiple choice")
+    items: int | None = Field(None, ge=1, description="largest number of held-out items to evaluate; null: all")
+    margin: float | None = Field(
+        None, gt=0, description="largest loss the gate tolerates on the skill, in the metric's unit; null: the policy's"
+    )
+    answer_pattern: str = Field("", description="regular expression that finds the answer in gold and output; empty: the whole text")
+    ignore_case: bool = Field(False, description="exact match compares without case")
+    max_new_tokens: int = Field(64, ge=1, description="longest generated answer, tokens")
+
+
+class EvaluationConfig(BaseModel):
+    """The `evaluation` section of skillstack.yaml."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    suites: tuple[SuiteConfig, ...] = Field((), description="general, safety and drift suites; skills join by themselves")
+    skill: SkillPolicy = Field(SkillPolicy(), description="how every skill's held-out split is scored")
+    skills: dict[str, SkillPolicy] = Field({}, description="the same for single skills, by name")
+    backend: Backend = Field("hf", description="hf: in this process; accelerate: data-parallel processes; vllm: where vLLM is installed")
+    processes: int = Field(2, ge=1, description="worker processes of the accelerate backend")
+    device: str = Field("auto", description="auto: cuda where there is one, else cpu; or cpu, cuda, cuda:0, mps")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field("auto", description="auto: float32 on CPU, bfloat16 on an accelerator")
+    max_tokens_per_batch: int = Field(4096, ge=16, description="tokens (with padding) in one forward pass")
+    max_batch_size: int = Field(64, ge=1, description="sequences in one forward pass")
+    max_length: int | None = Field(None, ge=8, description="longest sequence in tokens; null: the model's own limit")
+    num_threads: int | None = Field(None, ge=1, description="CPU threads; null: as torch decides")
+    seed: int = Field(1234, description="seed of every random generator of the harness")
+    data_folder: str = Field(
+        "", description="folder of local data files that suite sets name; empty: $SKILLSTACK_DATA, else lm-eval's own data"
+    )
+
+    def policy_for(self, skill: str) -> SkillPolicy:
+        return self.skills.get(skill, self.skill)

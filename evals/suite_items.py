@@ -1,0 +1,182 @@
+"""From the rows of a local JSONL file to items: what is asked, what is right, and the digest that names the item for ever."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import jinja2
+
+from data_contracts.digests import text_digest, value_digest
+from data_contracts.errors import EvaluationError
+from evals.config import SuiteConfig
+
+Kind = Literal["choice", "answer", "text"]
+Turn = dict[str, str]
+
+# What of a row is the item. Other keys (subject, source, ...) may change without making it another item.
+CONTENT_KEYS = ("messages", "prompt", "choices", "gold", "answer", "text")
+
+
+@dataclass(frozen=True)
+class Item:
+    """One question. `turns` is what a chat model is asked, `prompt` what a plain one is asked, `text` what a drift item measures."""
+
+    doc_hash: str
+    kind: Kind
+    turns: tuple[Turn, ...] = ()
+    prompt: str = ""
+    choices: tuple[str, ...] = ()
+    gold: int = -1
+    answer: str = ""
+    text: str = ""
+    cluster: str | None = None
+
+
+def load_items(suite: SuiteConfig) -> list[Item]:
+    """The items of a suite, few-shot examples in place, cut to `suite.items`, in the order of the file.
+
+    Raises EvaluationError where the file is missing, malformed, empty, mixes kinds or repeats an item.
+    """
+    path = Path(suite.source)
+    items = [_item(suite, row, f"{path}:{number}") for number, row in _rows(suite, path)]
+    shots = items[: suite.few_shot]
+    if suite.few_shot_source:
+        source = Path(suite.few_shot_source)
+        shots = [_item(suite, row, f"{source}:{number}") for number, row in _rows(suite, source)][: suite.few_shot]
+    elif suite.few_shot:
+        items = items[suite.few_shot :]
+    if len(shots) < suite.few_shot:
+        raise EvaluationError(suite.name, f"wants {suite.few_shot} worked examples and finds {len(shots)}", "add rows or lower few_shot")
+    items = _without_duplicates(suite, items)
+    if not items:
+        raise EvaluationError(f"{suite.name}: {path}", "has no items", "give a file with at least one row that the suite's `where` keeps")
+    kinds = sorted({item.kind for item in items})
+    if len(kinds) > 1:
+        raise EvaluationError(f"{suite.name}: {path}", f"mixes items of the kinds {kinds}", "split the file into one suite a kind")
+    return [_with_shots(item, shots, suite) for item in select_items(items, suite.items)]
+
+
+def select_items(items: Sequence[Item], limit: int | None) -> list[Item]:
+    """The `limit` items with the smallest digests, in file order: a fair sample, and a larger limit keeps a smaller one's items."""
+    if limit is None or limit >= len(items):
+        return list(items)
+    chosen = {item.doc_hash for item in sorted(items, key=lambda item: item.doc_hash)[:limit]}
+    return [item for item in items if item.doc_hash in chosen]
+
+
+def prompting_digest(suite: SuiteConfig) -> str:
+    """Digest of everything but the items that decides what the model is asked and how its answer is scored."""
+    keys = ("metric", "chat", "prompt", "choices", "gold", "separator", "answer_pattern", "ignore_case", "max_new_tokens")
+    spec: dict[str, Any] = {key: getattr(suite, key) for key in keys} | {"stops": suite.stops, "few_shot": suite.few_shot}
+    if suite.few_shot:
+        spec["shots"] = text_digest(Path(suite.few_shot_source or suite.source).read_text(encoding="utf-8"))
+    return value_digest(spec)
+
+
+def suite_digest(suite: SuiteConfig, items: Sequence[Item]) -> str:
+    """Digest of the chosen items and of everything that decides their prompts."""
+    return value_digest({"prompting": prompting_digest(suite), "items": [item.doc_hash for item in items]})
+
+
+def _rows(suite: SuiteConfig, path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """(line number, row) of every row that the suite keeps."""
+    keep = _ENVIRONMENT.compile_expression(suite.where) if suite.where else None
+    try:
+        with path.open(encoding="utf-8") as stream:
+            for number, line in enumerate(stream, start=1):
+                if not line.strip():
+                    continue
+                row = json.loads(line)
+                if not isinstance(row, dict):
+                    raise EvaluationError(f"{path}:{number}", "is not a JSON object", "write one object a line")
+                if keep is None or keep(**row):
+                    yield number, row
+    except OSError as error:
+        raise EvaluationError(f"{suite.name}: {path}", f"cannot be read: {error.strerror}", "check the suite's source") from error
+    except UnicodeDecodeError as error:
+        raise EvaluationError(
+            f"{suite.name}: {path}", f"is not UTF-8: {error.reason} at byte {error.start}", "save the file as UTF-8"
+        ) from error
+    except json.JSONDecodeError as error:
+        raise EvaluationError(f"{path}:{number}", f"is not JSON: {error.msg}", "write one object a line") from error
+
+
+def _item(suite: SuiteConfig, row: Mapping[str, Any], where: str) -> Item:
+    doc_hash = value_digest({key: row[key] for key in CONTENT_KEYS if key in row})
+    cluster = _render(suite.cluster, row, where) if suite.cluster else None
+    if isinstance(row.get("text"), str) and "prompt" not in row and "messages" not in row:
+        if not row["text"]:
+            raise EvaluationError(where, "has an empty text", "remove the row")
+        return Item(doc_hash, "text", text=row["text"], cluster=cluster)
+    turns, prompt, gold = _question(suite, row, where)
+    choices = suite.choices or tuple(str(choice) for choice in row.get("choices") or ())
+    wants_choice = suite.metric in ("acc", "acc_norm") or (suite.metric == "auto" and bool(choices))
+    if not wants_choice:
+        answer = choices[int(gold)] if choices and gold.isdigit() else gold
+        if not answer.strip():
+            raise EvaluationError(where, "has no answer", 'add "answer", or a last assistant turn')
+        return Item(doc_hash, "answer", turns, prompt, answer=answer, cluster=cluster)
+    index = _gold_index(choices, gold, where, by_name=bool(suite.choices) and not suite.gold)
+    return Item(doc_hash, "choice", turns, prompt, choices, index, choices[index], cluster=cluster)
+
+
+def _question(suite: SuiteConfig, row: Mapping[str, Any], where: str) -> tuple[tuple[Turn, ...], str, str]:
+    """(turns, plain prompt, gold as text) of a row."""
+    if "messages" in row:
+        turns = [{"role": str(turn["role"]), "content": str(turn["content"])} for turn in row["messages"]]
+        if len(turns) < 2 or turns[-1]["role"] != "assistant":
+            raise EvaluationError(where, "does not end with an assistant turn after a question", "add the gold answer as last message")
+        return tuple(turns[:-1]), "\n\n".join(turn["content"] for turn in turns[:-1]), turns[-1]["content"]
+    prompt = _render(suite.prompt, row, where)
+    if not prompt.strip():
+        raise EvaluationError(
+            where, "has an empty prompt", 'rows are {"prompt", "choices", "gold"}, {"prompt", "answer"}, {"messages"} or {"text"}'
+        )
+    gold = _render(suite.gold, row, where) if suite.gold else str(row.get("gold", row.get("answer", "")))
+    return ({"role": "user", "content": prompt},), prompt, gold
+
+
+def _gold_index(choices: Sequence[str], gold: str, where: str, *, by_name: bool) -> int:
+    """Position of the right choice; gold is its text or its index."""
+    if len(choices) < 2 or len(set(choices)) != len(choices) or not all(choices):
+        raise EvaluationError(where, f"has the choices {list(choices)}", "give at least two choices, all different, none empty")
+    if gold in choices and (by_name or not gold.isdigit()):
+        return list(choices).index(gold)
+    if gold.isdigit() and int(gold) < len(choices):
+        return int(gold)
+    raise EvaluationError(
+        where, f"gold {gold!r} is not one of the {len(choices)} choices", "gold is the index or the text of the right choice"
+    )
+
+
+def _without_duplicates(suite: SuiteConfig, items: Sequence[Item]) -> list[Item]:
+    """Items are paired between checkpoints by digest, so a digest must occur once."""
+    kept: dict[str, Item] = {}
+    for item in items:
+        if item.doc_hash in kept and suite.duplicates == "error":
+            what = f"holds the same item twice: {(item.prompt or item.text)[:80]!r}"
+            raise EvaluationError(f"{suite.name}: {suite.source}", what, "remove one of them, or set duplicates: drop")
+        kept.setdefault(item.doc_hash, item)
+    return list(kept.values())
+
+
+def _with_shots(item: Item, shots: Sequence[Item], suite: SuiteConfig) -> Item:
+    if not shots or item.kind == "text":
+        return item
+    turns = tuple(turn for shot in shots for turn in (*shot.turns, {"role": "assistant", "content": shot.answer}))
+    plain = "".join(f"{shot.prompt}{suite.separator}{shot.answer}\n\n" for shot in shots)
+    return replace(item, turns=turns + item.turns, prompt=plain + item.prompt)
+
+
+_ENVIRONMENT = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False, keep_trailing_newline=True)
+
+
+def _render(template: str, row: Mapping[str, Any], where: str) -> str:
+    try:
+        return _ENVIRONMENT.from_string(template).render(**row)
+    except jinja2.TemplateError as error:
+        raise EvaluationError(where, f"does not fit the template {template!r}: {error}", f"the row has {sorted(row)}") from error
