@@ -1,0 +1,123 @@
+"""One quiet, offline connection to MLflow: the experiment that holds the rounds and the registered model that holds the versions."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from data_contracts.errors import LineageError
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+PREFIX = "skillstack."
+
+_QUIET = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "true",  # MLflow knows the word "true" only, not "1"
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+}
+
+
+@dataclass(frozen=True)
+class Store:
+    """Where the lineage lives. `state_dir` is what relative checkpoint paths are counted from."""
+
+    client: MlflowClient
+    tracking_uri: str
+    experiment_id: str
+    model_name: str
+    state_dir: Path
+
+
+def silence_mlflow() -> None:
+    """No telemetry, no progress bars, no migration log. Settings that the user has made stay."""
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
+    import mlflow  # noqa: F401  (its import configures logging, so the levels come after it)
+
+    for name in ("alembic", "mlflow.store.db.utils", "mlflow.tracking", "mlflow.models.model"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def connect(tracking_uri: str, model_name: str, experiment: str, state_dir: Path) -> Store:
+    """Open the store; experiment and registered model are made on first use. A new SQLite file costs about 2 s of migrations."""
+    silence_mlflow()
+    from mlflow import MlflowClient
+
+    state_dir = state_dir.expanduser().resolve()
+    state_dir.mkdir(parents=True, exist_ok=True)
+    with speaking_plainly(hide_password(tracking_uri)):
+        client = MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)
+        experiment_id = _experiment(client, experiment, tracking_uri, state_dir)
+        _registered_model(client, model_name)
+    return Store(client, tracking_uri, experiment_id, model_name, state_dir)
+
+
+@contextmanager
+def speaking_plainly(where: str) -> Iterator[None]:
+    """Turn MLflow's and the network's errors into one line that says where and what to do."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except (MlflowException, OSError) as error:
+        what = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+        raise LineageError(where, what, "check the tracking URI, the credentials and the server with `skillstack doctor`") from error
+
+
+@contextmanager
+def as_default(store: Store) -> Iterator[None]:
+    """Make `store` MLflow's process-wide default for a moment.
+
+    The SQL registry resolves `models:/m-...` through the default tracking URI and not through the client that was asked.
+    """
+    import mlflow
+
+    before = os.environ.get("MLFLOW_TRACKING_URI")
+    mlflow.set_tracking_uri(store.tracking_uri)
+    try:
+        yield
+    finally:
+        mlflow.set_tracking_uri(before)
+
+
+def hide_password(uri: str) -> str:
+    head, at, tail = uri.rpartition("@")
+    scheme, separator, user = head.partition("://")
+    return f"{scheme}{separator}{user.split(':')[0]}:***@{tail}" if at and separator else uri
+
+
+def _experiment(client: Any, name: str, tracking_uri: str, state_dir: Path) -> str:
+    from mlflow.exceptions import MlflowException
+
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        # Without a server the artifacts would land in ./mlruns of whatever directory the command ran in.
+        location = (state_dir / "artifacts").as_uri() if tracking_uri.startswith("sqlite:") else None
+        try:
+            return str(client.create_experiment(name, artifact_location=location, tags={"mlflow.note.content": "One parent run a round."}))
+        except MlflowException:  # another process made it in between
+            found = client.get_experiment_by_name(name)
+            if found is None:
+                raise
+    if found.lifecycle_stage != "active":
+        way_out = f"restore it: mlflow experiments restore --experiment-id {found.experiment_id}"
+        raise LineageError(f"experiment {name!r}", "was deleted in MLflow, and the rounds with it", way_out)
+    return str(found.experiment_id)
+
+
+def _registered_model(client: Any, name: str) -> None:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.create_registered_model(name, description="Every candidate of every round; the alias champion is the one to serve.")
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise

@@ -1,0 +1,93 @@
+"""The append-only record of every decision about the champion: a hash chain in version tags, copied whole to an artifact.
+
+An entry is a tag of the version it concerns, so the version's page shows what happened to it. The registered model's tag `ledger_head`
+holds the number and digest of the newest entry: a chain that was cut short is found as well as one that was edited.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from pydantic import ValidationError
+
+from data_contracts.digests import canonical_json
+from data_contracts.errors import LineageError
+from flows.lineage.connection import PREFIX, Store
+from flows.lineage.records import FIRST_PRIOR, MOVES_CHAMPION, LedgerEntry
+from flows.lineage.registry import raw_versions
+from flows.lineage.tracking import find_runs
+
+ENTRY_TAG = PREFIX + "ledger."
+HEAD_TAG = PREFIX + "ledger_head"
+LEDGER_FILE = "ledger.jsonl"
+_WAY_OUT = "find out who changed it; the copy in the artifact ledger.jsonl of the run `ledger` and the backups show what it was"
+
+
+def read_ledger(
+    store: Store, versions: Iterable[Any] | None = None, model_tags: Mapping[str, str] | None = None
+) -> tuple[LedgerEntry, ...]:
+    """Every entry in order, chain checked. Raises LineageError at the first entry that is missing or was changed."""
+    versions = raw_versions(store) if versions is None else versions
+    model_tags = store.client.get_registered_model(store.model_name).tags if model_tags is None else model_tags
+    texts = {name: value for raw in versions for name, value in raw.tags.items() if name.startswith(ENTRY_TAG)}
+    return check_chain([texts[name] for name in sorted(texts)], model_tags.get(HEAD_TAG))
+
+
+def check_chain(texts: Sequence[str], head: str | None) -> tuple[LedgerEntry, ...]:
+    """Pure: parse the entries and follow the chain up to the head (`number:digest` of the newest)."""
+    entries: list[LedgerEntry] = []
+    prior = FIRST_PRIOR
+    for number, text in enumerate(texts):
+        where = f"ledger entry {number}"
+        try:
+            entry = LedgerEntry.model_validate_json(text)
+        except ValidationError as error:
+            raise LineageError(where, "is not readable", _WAY_OUT) from error
+        if entry.sequence != number:
+            raise LineageError(where, f"is missing (the next one is {entry.sequence})", _WAY_OUT)
+        if entry.prior != prior:
+            raise LineageError(where, "does not continue the chain: it or the one before it was changed", _WAY_OUT)
+        entries.append(entry)
+        prior = entry.digest
+    expected = f"{len(entries) - 1}:{prior}" if entries else None
+    if head != expected:
+        raise LineageError("ledger", f"its end is not what the registry says (head {head}, found {expected})", _WAY_OUT)
+    return tuple(entries)
+
+
+def champion_by_ledger(entries: Sequence[LedgerEntry]) -> int | None:
+    moves = [entry for entry in entries if entry.action in MOVES_CHAMPION]
+    return moves[-1].champion if moves else None
+
+
+def write_entry(store: Store, entry: LedgerEntry) -> None:
+    """Write one entry; writing the same one again changes nothing."""
+    store.client.set_model_version_tag(store.model_name, str(entry.version), f"{ENTRY_TAG}{entry.sequence:06d}", entry_text(entry))
+    store.client.set_registered_model_tag(store.model_name, HEAD_TAG, f"{entry.sequence}:{entry.digest}")
+
+
+def entry_text(entry: LedgerEntry) -> str:
+    return canonical_json(entry.model_dump(mode="json"))
+
+
+def copy_to_artifact(store: Store, entries: Sequence[LedgerEntry]) -> None:
+    """Keep the whole ledger beside the runs as JSON lines, for people and for backups."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / LEDGER_FILE
+        path.write_text("".join(entry_text(entry) + "\n" for entry in entries), encoding="utf-8")
+        store.client.log_artifact(ledger_run(store), str(path))
+
+
+def ledger_run(store: Store) -> str:
+    """The run that holds the ledger's copy and the scores of every promoted round as one chart."""
+    for run in find_runs(store, "ledger"):
+        if run.info.lifecycle_stage == "active":
+            return str(run.info.run_id)
+    note = "The ledger (artifact ledger.jsonl) and the champion's scores; the step of a chart is the round."
+    tags = {PREFIX + "kind": "ledger", "mlflow.note.content": note, "mlflow.source.name": "skillstack"}
+    run_id = str(store.client.create_run(store.experiment_id, tags=tags, run_name="ledger").info.run_id)
+    store.client.set_terminated(run_id, status="FINISHED")
+    return run_id

@@ -1,0 +1,195 @@
+"""Who is champion: changed under a lock, compared with what was judged, written to the ledger before the alias moves.
+
+MLflow's aliases have no history and no compare-and-set. So the new ledger entry is first written to the registered model as `pending`, then
+every step that follows (ledger, aliases) can be repeated: a promotion that was cut off anywhere is finished by whoever comes next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+
+from data_contracts.errors import LineageError
+from data_contracts.manifests import Decision, Verdict, manifest_digest
+from flows.lineage.connection import PREFIX, Store
+from flows.lineage.ledger import champion_by_ledger, copy_to_artifact, entry_text, read_ledger, write_entry
+from flows.lineage.records import FIRST_PRIOR, MOVES_CHAMPION, Action, LedgerEntry, VersionRef
+from flows.lineage.registry import CHAMPION, PREVIOUS, aliases, verify_reference, version_reference
+
+PENDING_TAG = PREFIX + "pending"
+_LOCK_SECONDS = 120.0
+_MAX_REASON = 1000  # a tag of a registered model holds 5000 characters on PostgreSQL
+
+
+@contextmanager
+def promotion_lock(store: Store) -> Iterator[None]:
+    """One promoter at a time. The operating system frees the lock when its holder dies."""
+    from filelock import FileLock, Timeout
+
+    path = store.state_dir / f"{store.model_name}.promotion.lock"
+    try:
+        with FileLock(path, timeout=_LOCK_SECONDS):
+            yield
+    except Timeout as error:
+        raise LineageError(str(path), f"another process has held it for {_LOCK_SECONDS:.0f} s", "wait for it, or end it") from error
+
+
+def current_champion(store: Store) -> int | None:
+    """The champion's version. Raises LineageError where the alias is not where the ledger says."""
+    if PENDING_TAG in store.client.get_registered_model(store.model_name).tags:
+        with promotion_lock(store):
+            return _champion(store)
+    return _check_alias(store, read_ledger(store))
+
+
+def promote(
+    store: Store, version: int, *, expected_champion: int | None, reason: str, actor: str, verdict: Verdict | None, override: bool = False
+) -> LedgerEntry:
+    """Make `version` the champion if the champion still is the one it was judged against. Raises LineageError where it is not.
+
+    The base (no verdict) may only become the first champion. Anything but PASS needs `override`, which the ledger records as such.
+    """
+    with promotion_lock(store):
+        champion = _champion(store)
+        entries = read_ledger(store)
+        if champion == version:  # a killed round that comes again
+            return next(entry for entry in reversed(entries) if entry.champion == version and entry.action in MOVES_CHAMPION)
+        target = version_reference(store, version)
+        _check_allowed(target, verdict, champion, override)
+        if champion != expected_champion:
+            what = f"was judged against {_name(expected_champion)}, but {_name(champion)} is champion now"
+            raise LineageError(f"version {version}", what, "run the round again, so that it is judged against the champion")
+        verify_reference(target)
+        return _move(store, entries, "override" if override else "promote", target, champion, reason, actor, verdict)
+
+
+def roll_back(store: Store, to: int | None, *, reason: str, actor: str) -> LedgerEntry:
+    """Make an earlier champion the champion again (None: the one that the present one first replaced), after its files are verified.
+
+    It also puts right an alias that was moved by hand.
+    """
+    with promotion_lock(store):
+        _finish_pending(store)
+        entries = read_ledger(store)
+        champion = champion_by_ledger(entries)
+        once = [entry.champion for entry in entries if entry.action in MOVES_CHAMPION]
+        if to is None:
+            to = next((entry.previous for entry in entries if entry.champion == champion and entry.action in MOVES_CHAMPION), None)
+        if to is None:
+            raise LineageError("rollback", "there is no earlier champion", "name a version with --to")
+        if to not in once:
+            raise LineageError(f"version {to}", "was never champion", f"earlier champions are {sorted({v for v in once if v is not None})}")
+        target = version_reference(store, to)
+        verify_reference(target)
+        return _move(store, entries, "rollback", target, champion, reason, actor, None)
+
+
+def append_note(
+    store: Store, action: Action, target: VersionRef, *, reason: str, actor: str, expires: datetime | None = None
+) -> LedgerEntry:
+    """Record a decision that leaves the champion where it is (approve, reject, collect, rebuild)."""
+    with promotion_lock(store):
+        champion = _champion(store)
+        entry = _entry(read_ledger(store), action, target, champion, champion, reason, actor, None, expires)
+        _carry_out(store, entry)
+        return entry
+
+
+def _check_allowed(target: VersionRef, verdict: Verdict | None, champion: int | None, override: bool) -> None:
+    where = f"version {target.version}"
+    if verdict is None:
+        if target.method != "base" or champion is not None:
+            raise LineageError(where, "has no verdict", "only the base model becomes champion without one, and only as the first")
+        return
+    if verdict.candidate_sha256 != target.model_sha256:
+        raise LineageError(where, "the verdict is about another model", "decide on this candidate first")
+    if verdict.decision is not Decision.PASS and not override:
+        raise LineageError(
+            where, f"its verdict is {verdict.decision.value}, not PASS", "a person may override it with a reviewer and a reason"
+        )
+
+
+def _champion(store: Store) -> int | None:
+    _finish_pending(store)
+    return _check_alias(store, read_ledger(store))
+
+
+def _check_alias(store: Store, entries: tuple[LedgerEntry, ...]) -> int | None:
+    alias, recorded = aliases(store).get(CHAMPION), champion_by_ledger(entries)
+    if alias != recorded:
+        what = f"points to {_name(alias)}, but by the ledger {_name(recorded)} is champion: it was moved by hand"
+        way_out = "put it right, on record, with `skillstack rollback --to VERSION --reason ...`"
+        raise LineageError(f"alias {CHAMPION} of {store.model_name}", what, way_out)
+    return alias
+
+
+def _move(
+    store: Store,
+    entries: tuple[LedgerEntry, ...],
+    action: Action,
+    target: VersionRef,
+    champion: int | None,
+    reason: str,
+    actor: str,
+    verdict: Verdict | None,
+) -> LedgerEntry:
+    entry = _entry(entries, action, target, champion, target.version, reason, actor, verdict, None)
+    _carry_out(store, entry)
+    return entry
+
+
+def _entry(
+    entries: tuple[LedgerEntry, ...],
+    action: Action,
+    target: VersionRef,
+    before: int | None,
+    after: int | None,
+    reason: str,
+    actor: str,
+    verdict: Verdict | None,
+    expires: datetime | None,
+) -> LedgerEntry:
+    for name, value in (("reason", reason), ("actor", actor)):
+        if not value.strip():
+            raise LineageError(action, f"needs a {name}", f"give --{name}")
+    return LedgerEntry(
+        sequence=len(entries),
+        action=action,
+        version=target.version,
+        previous=before,
+        champion=after,
+        actor=actor.strip()[:200],
+        reason=reason.strip()[:_MAX_REASON],
+        time=datetime.now(UTC),
+        decision=verdict.decision.value if verdict is not None else target.decision,
+        verdict_sha256=manifest_digest(verdict) if verdict is not None else None,
+        model_sha256=target.model_sha256,
+        manifest_sha256=target.manifest_sha256,
+        expires=expires,
+        prior=entries[-1].digest if entries else FIRST_PRIOR,
+    )
+
+
+def _carry_out(store: Store, entry: LedgerEntry) -> None:
+    store.client.set_registered_model_tag(store.model_name, PENDING_TAG, entry_text(entry))
+    _finish_pending(store)
+
+
+def _finish_pending(store: Store) -> None:
+    """Do, or do again, every step of the entry that is pending. Each step may be repeated."""
+    text = store.client.get_registered_model(store.model_name).tags.get(PENDING_TAG)
+    if text is None:
+        return
+    entry = LedgerEntry.model_validate_json(text)
+    write_entry(store, entry)
+    if entry.action in MOVES_CHAMPION:
+        if entry.previous not in (None, entry.champion):
+            store.client.set_registered_model_alias(store.model_name, PREVIOUS, str(entry.previous))
+        store.client.set_registered_model_alias(store.model_name, CHAMPION, str(entry.champion))
+    copy_to_artifact(store, read_ledger(store))
+    store.client.delete_registered_model_tag(store.model_name, PENDING_TAG)
+
+
+def _name(version: int | None) -> str:
+    return "no version" if version is None else f"version {version}"

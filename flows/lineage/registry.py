@@ -1,0 +1,191 @@
+"""Versions of the registered model: weights stay where they are, a version holds path and digests, a resolver checks them on load."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from data_contracts.errors import LineageError
+from data_contracts.manifests import CheckpointManifest, EvalReport, Verdict, manifest_digest, read_manifest
+from flows.lineage.connection import PREFIX, Store, as_default
+from flows.lineage.records import RoundRun, VersionRef
+from flows.lineage.tracking import legal_name, log_dataset, real_path, stored_path
+
+CHAMPION, CANDIDATE, PREVIOUS = "champion", "candidate", "previous"
+
+
+def raw_versions(store: Store) -> list[Any]:
+    """Every version with its tags, oldest first, in as few requests as there are pages."""
+    found: list[Any] = []
+    token: str | None = None
+    while True:
+        page = store.client.search_model_versions(f"name = '{store.model_name}'", max_results=1000, page_token=token)
+        found += page
+        token = page.token
+        if not token:
+            return sorted(found, key=lambda version: int(version.version))
+
+
+def aliases(store: Store) -> dict[str, int]:
+    return {name: int(version) for name, version in store.client.get_registered_model(store.model_name).aliases.items()}
+
+
+def as_reference(store: Store, raw: Any) -> VersionRef:
+    """Read a version's tags. Raises LineageError where it was not registered by skillstack."""
+    tags = {name.removeprefix(PREFIX): value for name, value in raw.tags.items() if name.startswith(PREFIX)}
+    missing = [name for name in ("checkpoint", "model_sha256", "manifest_sha256", "round", "method") if not tags.get(name)]
+    if missing:
+        raise LineageError(
+            f"version {raw.version} of {store.model_name}", f"lacks the tags {missing}", "it was registered or edited by hand"
+        )
+    paths = {role: real_path(store, tags.get(role)) for role in ("evaluation", "verdict", "drop")}
+    return VersionRef(
+        version=int(raw.version),
+        round=int(tags["round"]),
+        skill=tags.get("skill") or None,
+        method=tags["method"],
+        decision=tags.get("decision"),
+        model_sha256=tags["model_sha256"],
+        manifest_sha256=tags["manifest_sha256"],
+        parent_version=int(tags["parent_version"]) if tags.get("parent_version") else None,
+        checkpoint=store.state_dir / tags["checkpoint"],
+        run_id=raw.run_id or "",
+        model_id=tags.get("model_id", ""),
+        **paths,
+    )
+
+
+def version_reference(store: Store, version: int) -> VersionRef:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return as_reference(store, store.client.get_model_version(store.model_name, str(version)))
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        known = [int(raw.version) for raw in raw_versions(store)]
+        raise LineageError(f"version {version}", f"is not in the registry of {store.model_name}", f"versions are {known}") from error
+
+
+def verify_reference(reference: VersionRef) -> CheckpointManifest:
+    """Read the checkpoint that a version names and recompute every digest. Raises ManifestError or LineageError where anything differs."""
+    manifest = read_manifest(reference.checkpoint, CheckpointManifest)
+    where = f"version {reference.version} ({reference.checkpoint})"
+    for name, found, wanted in (
+        ("manifest", manifest_digest(manifest), reference.manifest_sha256),
+        ("model", manifest.model_sha256, reference.model_sha256),
+    ):
+        if found != wanted:
+            raise LineageError(
+                where, f"its {name} is not the one that was registered ({found[:12]} instead of {wanted[:12]})", "restore it from backup"
+            )
+    return manifest
+
+
+def register_candidate(
+    store: Store,
+    parent: RoundRun,
+    checkpoint: Path,
+    manifest: CheckpointManifest,
+    *,
+    evaluation: Path | None,
+    report: EvalReport | None,
+    verdict_folder: Path | None,
+    verdict: Verdict | None,
+    drop: Path | None,
+) -> VersionRef:
+    """Make the version of a round, once, whatever the verdict was. The alias `candidate` follows the newest."""
+    known = raw_versions(store)
+    digest = manifest_digest(manifest)
+    mine = [
+        raw for raw in known if raw.tags.get(PREFIX + "parent_run") == parent.run_id and raw.tags.get(PREFIX + "manifest_sha256") == digest
+    ]
+    if mine:
+        return as_reference(store, mine[-1])
+    folders = {"checkpoint": checkpoint, "evaluation": evaluation, "verdict": verdict_folder, "drop": drop}
+    tags = {role: stored_path(store, folder) for role, folder in folders.items() if folder is not None}
+    tags |= {"parent_run": parent.run_id, "round": str(parent.round), "attempt": str(parent.attempt), "skill": parent.skill or ""}
+    tags |= {"method": manifest.method, "model_sha256": manifest.model_sha256, "manifest_sha256": digest}
+    tags |= {"drop_sha256": manifest.drop_sha256} if manifest.drop_sha256 else {}
+    tags |= {"evaluation_sha256": manifest_digest(report)} if report is not None else {}
+    tags |= _parent_tag(known, manifest)
+    if verdict is not None:
+        tags |= {"verdict_sha256": manifest_digest(verdict), "decision": verdict.decision.value, "reasons": json.dumps(verdict.reasons)}
+    return _create_version(store, parent, tags, _description(parent, manifest, verdict), report)
+
+
+def _parent_tag(known: list[Any], manifest: CheckpointManifest) -> dict[str, str]:
+    if manifest.parent_sha256 is None:
+        return {}
+    parents = [raw.version for raw in known if raw.tags.get(PREFIX + "model_sha256") == manifest.parent_sha256]
+    if not parents:
+        raise LineageError(
+            "registry", f"no version holds the parent {manifest.parent_sha256[:12]} of this candidate", "register the base first"
+        )
+    return {"parent_version": str(parents[0])}
+
+
+def _create_version(store: Store, parent: RoundRun, tags: Mapping[str, str], description: str, report: EvalReport | None) -> VersionRef:
+    model_id = _create_external_model(store, parent, tags)
+    if report is not None:
+        _log_model_scores(store, parent, model_id, report, tags.get("evaluation", ""))
+    named = {PREFIX + name: value for name, value in {**tags, "model_id": model_id}.items()}
+    with as_default(store):
+        raw = store.client.create_model_version(
+            store.model_name, f"models:/{model_id}", run_id=parent.run_id, tags=named, description=description, model_id=model_id
+        )
+    # What mlflow.register_model writes: the model's page then links to the version.
+    link = json.dumps([{"name": store.model_name, "version": int(raw.version)}])
+    store.client.set_logged_model_tags(model_id, {"mlflow.modelVersions": link})
+    store.client.set_registered_model_alias(store.model_name, CANDIDATE, str(raw.version))
+    store.client.set_tag(parent.run_id, PREFIX + "version", str(raw.version))
+    return as_reference(store, store.client.get_model_version(store.model_name, str(raw.version)))
+
+
+def _create_external_model(store: Store, parent: RoundRun, tags: Mapping[str, str]) -> str:
+    """What `mlflow.create_external_model` does, on this store's client instead of on process-wide settings."""
+    from mlflow.entities.logged_model_status import LoggedModelStatus
+    from mlflow.models.model import MLMODEL_FILE_NAME
+    from mlflow.models.utils import get_external_mlflow_model_spec
+
+    name = f"round-{parent.round}-{parent.skill or 'base'}".replace("/", "-").replace(":", "-").replace(".", "-")
+    model = store.client.create_logged_model(
+        store.experiment_id,
+        name=name,
+        source_run_id=parent.run_id,
+        tags={"mlflow.model.isExternal": "true", **{PREFIX + key: value for key, value in tags.items()}},
+        model_type="skillstack",
+    )
+    with TemporaryDirectory() as folder:
+        get_external_mlflow_model_spec(model).save(str(Path(folder) / MLMODEL_FILE_NAME))
+        store.client.log_model_artifacts(model.model_id, folder)
+    store.client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
+    return str(model.model_id)
+
+
+def _log_model_scores(store: Store, parent: RoundRun, model_id: str, report: EvalReport, folder: str) -> None:
+    """The suites' scores on the version's own page, each tied to the items it was measured on; the step is the round."""
+    import time
+
+    from mlflow.entities import Metric
+
+    now = int(time.time() * 1000)
+    metrics = []
+    for suite in report.suites:
+        log_dataset(store, parent.run_id, suite.name, folder, suite.suite_sha256, f"evaluation of {suite.name}")
+        tied = {"model_id": model_id, "dataset_name": suite.name, "dataset_digest": suite.suite_sha256[:36], "run_id": parent.run_id}
+        metrics.append(Metric(f"score/{legal_name(suite.name)}", suite.score, now, parent.round, **tied))
+        if legal_name(suite.name) != suite.name:
+            store.client.set_tag(parent.run_id, f"{PREFIX}suite/{legal_name(suite.name)}", suite.name)
+    store.client.log_batch(parent.run_id, metrics=metrics)
+
+
+def _description(parent: RoundRun, manifest: CheckpointManifest, verdict: Verdict | None) -> str:
+    title = f"Round {parent.round}: " + (f"adds {parent.skill} by {manifest.method}." if parent.skill else "the base model.")
+    if verdict is None:
+        return title
+    lost = f" Lost: {', '.join(verdict.lost)}." if verdict.lost else ""
+    return f"{title} Verdict {verdict.decision.value}.{lost} " + " ".join(verdict.reasons)

@@ -1,0 +1,234 @@
+"""Runs: one parent a round, one nested run a finished stage, inputs as datasets, metrics under names MLflow accepts."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import re
+import time
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from data_contracts.digests import value_digest
+from data_contracts.errors import LineageError
+from data_contracts.manifests import MANIFEST_NAME, CheckpointManifest, DropManifest, EvalReport, Manifest, Verdict, manifest_digest
+from flows.lineage.connection import PREFIX, Store
+from flows.lineage.records import RoundRun, Stage
+
+_MAX_TAG = 4000  # MLflow allows 8000 on a run
+_CURVE_POINTS = 300
+_EVERY_RUN = 3  # mlflow.entities.ViewType.ALL: deleted runs are found too
+
+
+def _texts(values: Sequence[str]) -> str:
+    """A JSON list that fits a tag: the last ones are left out, and said to be, where it would not."""
+    kept = list(values)
+    while len(text := json.dumps(kept + (["..."] if len(kept) < len(values) else []))) > _MAX_TAG:
+        kept.pop()
+    return text
+
+
+def legal_name(name: str) -> str:
+    """A metric key that MLflow accepts (`acc,none` is not one)."""
+    return re.sub(r"[^\w\-. :/]", "_", name)
+
+
+def tag(run: Any, name: str) -> str | None:
+    value = run.data.tags.get(PREFIX + name)
+    return None if value is None else str(value)
+
+
+def find_runs(store: Store, kind: str, **tags: str) -> list[Any]:
+    """Runs of a kind, deleted ones too, oldest first."""
+    wanted = {"kind": kind, **tags}
+    condition = " and ".join(f"tags.`{PREFIX}{name}` = '{value}'" for name, value in wanted.items())
+    found: list[Any] = []
+    token: str | None = None
+    while True:
+        page = store.client.search_runs(
+            [store.experiment_id],
+            condition,
+            run_view_type=_EVERY_RUN,
+            max_results=1000,
+            order_by=["attributes.start_time ASC"],
+            page_token=token,
+        )
+        found += page
+        token = page.token
+        if not token:
+            return found
+
+
+def open_round(store: Store, round_number: int, skill: str | None, key: str | None, tags: Mapping[str, str]) -> RoundRun:
+    """Find the round's parent run by its key, or make it. Raises LineageError where the run was deleted."""
+    key = key or value_digest({"round": round_number, "skill": skill})
+    siblings = find_runs(store, "round", round=str(round_number))
+    own = next((run for run in siblings if tag(run, "round_key") == key), None)
+    before = [run for run in siblings if own is None or int(tag(run, "attempt") or 1) < int(tag(own, "attempt") or 1)]
+    judged = sum(1 for run in before if tag(run, "decision") is not None)
+    attempt = len(siblings) + 1 if own is None else int(tag(own, "attempt") or 1)
+    common = {"key": key, "round": round_number, "skill": skill, "attempt": attempt, "judged_before": judged}
+    if own is None:
+        return RoundRun(run_id=_create_round(store, round_number, skill, key, attempt, tags), resumed=False, finished=False, **common)
+    run_id = own.info.run_id
+    if own.info.lifecycle_stage == "deleted":
+        raise LineageError(
+            f"round {round_number}", f"its run {run_id} was deleted in MLflow", f"restore it: mlflow runs restore --run-id {run_id}"
+        )
+    finished = own.info.status == "FINISHED"
+    if not finished:
+        store.client.update_run(run_id, status="RUNNING")
+        store.client.set_tag(run_id, PREFIX + "resumed", str(int(tag(own, "resumed") or 0) + 1))
+    return RoundRun(run_id=run_id, resumed=True, finished=finished, **common)
+
+
+def _create_round(store: Store, number: int, skill: str | None, key: str, attempt: int, tags: Mapping[str, str]) -> str:
+    name = f"round {number}" + (f" · {skill}" if skill else " · base") + f" · {datetime.now(UTC):%Y-%m}"
+    own = {"kind": "round", "round": str(number), "round_key": key, "attempt": str(attempt), "skill": skill or ""}
+    named = {PREFIX + k: v for k, v in own.items()} | {"mlflow.user": _user(), "mlflow.source.name": "skillstack", **tags}
+    run = store.client.create_run(store.experiment_id, tags=named, run_name=name if attempt == 1 else f"{name} · attempt {attempt}")
+    return str(run.info.run_id)
+
+
+def log_stage(
+    store: Store,
+    parent: RoundRun,
+    stage: Stage,
+    manifest: Manifest,
+    folder: Path,
+    *,
+    metrics: Mapping[str, float] | None = None,
+    artifacts: Sequence[Path] = (),
+    seconds: float | None = None,
+) -> str:
+    """Record a finished stage under the round, once: the same manifest logged again gives the run that is there."""
+    digest = manifest_digest(manifest)
+    key = value_digest({"parent": parent.run_id, "stage": stage, "manifest": digest})
+    for run in find_runs(store, "stage", stage_key=key):
+        if run.info.lifecycle_stage == "active" and run.info.status == "FINISHED":
+            return str(run.info.run_id)
+        store.client.delete_run(run.info.run_id)  # cut off half-way; it holds nothing that is not logged again below
+    now = int(time.time() * 1000)
+    own = {"kind": "stage", "stage": stage, "stage_key": key, "manifest_sha256": digest, "folder": stored_path(store, folder)}
+    named = {PREFIX + k: v for k, v in own.items()} | {
+        "mlflow.parentRunId": parent.run_id,
+        "mlflow.user": _user(),
+        "mlflow.source.name": "skillstack",
+    }
+    start = now - int(1000 * (seconds or 0.0))
+    run_id = str(store.client.create_run(store.experiment_id, start_time=start, tags=named, run_name=stage).info.run_id)
+    _log_manifest(store, run_id, parent.round, manifest, folder, metrics or {})
+    if isinstance(manifest, Verdict):
+        for name, value in (("decision", manifest.decision.value), ("reasons", _texts(manifest.reasons)), ("lost", _texts(manifest.lost))):
+            store.client.set_tag(parent.run_id, PREFIX + name, value)
+    for path in [folder / MANIFEST_NAME, *artifacts]:
+        if path.is_file():
+            store.client.log_artifact(run_id, str(path))
+    store.client.set_terminated(run_id, status="FINISHED", end_time=now)
+    return run_id
+
+
+def _log_manifest(store: Store, run_id: str, step: int, manifest: Manifest, folder: Path, extra: Mapping[str, float]) -> None:
+    from mlflow.entities import Metric, Param
+
+    now = int(time.time() * 1000)
+    values = {legal_name(name): value for name, value in {**manifest_metrics(manifest), **extra}.items()}
+    metrics = [Metric(name, float(value), now, step) for name, value in values.items()]
+    metrics += [
+        Metric(f"train/{name}", value, now, at) for name, at, value in training_curve(folder) if isinstance(manifest, CheckpointManifest)
+    ]
+    params = [Param(legal_name(name), str(value)[:500]) for name, value in manifest_params(manifest).items()]
+    for start in range(0, max(len(metrics), 1), 900):  # one request holds 1000 values at most
+        store.client.log_batch(run_id, metrics=metrics[start : start + 900], params=params[:90] if start == 0 else [])
+    if isinstance(manifest, DropManifest):
+        log_dataset(store, run_id, f"{manifest.skill} drop", stored_path(store, folder), manifest.source_sha256, "validation")
+    if isinstance(manifest, CheckpointManifest) and manifest.drop_sha256:
+        log_dataset(store, run_id, f"{manifest.skill} clean", stored_path(store, folder), manifest.drop_sha256, "training")
+    if isinstance(manifest, EvalReport):
+        for suite in manifest.suites:
+            log_dataset(store, run_id, suite.name, stored_path(store, folder), suite.suite_sha256, f"evaluation of {suite.name}")
+
+
+def manifest_metrics(manifest: Manifest) -> dict[str, float]:
+    """The numbers of a manifest that are worth a chart."""
+    if isinstance(manifest, DropManifest):
+        rows = ("rows_read", "rows_clean", "rows_heldout", "rows_sealed", "rows_quarantined")
+        return {name: float(getattr(manifest, name)) for name in rows}
+    if isinstance(manifest, CheckpointManifest) and manifest.summary is not None:
+        values = manifest.summary.model_dump()
+        free = {"free_directions": float(sum(layer.free for layer in manifest.layers.values()))} if manifest.layers else {}
+        return {name: float(value) for name, value in values.items() if value is not None} | free
+    if isinstance(manifest, EvalReport):
+        return {f"score/{suite.name}": suite.score for suite in manifest.suites}
+    if isinstance(manifest, Verdict):
+        return {f"{check.check}/{check.subject}": check.effect for check in manifest.checks if check.effect is not None}
+    return {}
+
+
+def manifest_params(manifest: Manifest) -> dict[str, Any]:
+    if isinstance(manifest, CheckpointManifest):
+        return {
+            "method": manifest.method,
+            "protect": manifest.protect,
+            **{f"train.{name}": value for name, value in manifest.config.items()},
+        }
+    if isinstance(manifest, EvalReport):
+        return {f"evaluation.{name}": value for name, value in manifest.settings.items()}
+    if isinstance(manifest, DropManifest):
+        return {"source": manifest.source, "contract": manifest.contract, "contract_version": manifest.contract_version}
+    if isinstance(manifest, Verdict):
+        return {"decision": manifest.decision.value, "lost": ", ".join(manifest.lost)}
+    return {}
+
+
+def training_curve(folder: Path) -> list[tuple[str, int, float]]:
+    """(name, step, value) from the engine's metrics.jsonl, thinned to a few hundred steps."""
+    path = folder / "metrics.jsonl"
+    if not path.is_file():
+        return []
+    events = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    steps = [event for event in events if event.get("event") == "step"]
+    thinned = steps[:: max(1, len(steps) // _CURVE_POINTS)]
+    names = ("loss", "lr", "tokens_per_second")
+    return [(name, int(event["step"]), float(event[name])) for event in thinned for name in names if event.get(name) is not None]
+
+
+def log_dataset(store: Store, run_id: str, name: str, path: str, sha256: str, context: str) -> None:
+    """An input, by digest. MLflow keeps 36 characters of a digest; the whole sha256 is a tag of the input."""
+    from mlflow.data.meta_dataset import MetaDataset
+    from mlflow.data.sources import LocalArtifactDatasetSource
+    from mlflow.entities import DatasetInput, InputTag
+
+    dataset = MetaDataset(LocalArtifactDatasetSource(path), name=name, digest=sha256[:36])
+    tags = [InputTag("mlflow.data.context", context), InputTag(PREFIX + "sha256", sha256)]
+    store.client.log_inputs(run_id, [DatasetInput(dataset._to_mlflow_entity(), tags)])
+
+
+def finish_round(store: Store, parent: RoundRun) -> None:
+    store.client.set_terminated(parent.run_id, status="FINISHED")
+
+
+def record_failure(store: Store, parent: RoundRun, error: BaseException | str) -> None:
+    """Mark the round failed with one line that says why. The same round can be started again and continues this run."""
+    line = str(error).strip() or type(error).__name__
+    store.client.set_tag(parent.run_id, PREFIX + "error", line.splitlines()[0][:_MAX_TAG])
+    store.client.set_terminated(parent.run_id, status="FAILED")
+
+
+def stored_path(store: Store, path: Path) -> str:
+    """Paths under the state directory are kept relative to it, so that the directory can be moved or mounted elsewhere."""
+    path = path.expanduser().resolve()
+    return path.relative_to(store.state_dir).as_posix() if path.is_relative_to(store.state_dir) else path.as_posix()
+
+
+def real_path(store: Store, stored: str | None) -> Path | None:
+    return store.state_dir / stored if stored else None
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user id without a name
+        return "unknown"
