@@ -1,0 +1,89 @@
+"""The demo: the same flow, gate and registry that users get, on a model that fits in a package.
+
+    skillstack demo [--model smollm2]
+
+It writes drops and suites into a folder, runs the rounds of the story one after another on one lineage, and tells what came out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from data_contracts.manifests import Decision, Record
+from flows.audit import audit_lineage
+from flows.continual_round import continual_round
+from flows.demo.story import Chapter, Story, write_story
+from flows.outcome import RoundOutcome
+from flows.progress import say
+from flows.settings import SkillstackConfig, parse_config
+
+
+class DemoRow(Record):
+    """One round of the demo's table. `changes` holds 'before → after' in % for every suite that is protected."""
+
+    round: int
+    skill: str
+    method: str
+    learned: str
+    changes: dict[str, str]
+    decision: Decision
+    reason: str
+
+
+class DemoResult(Record):
+    rows: tuple[DemoRow, ...]
+    suites: tuple[str, ...]
+    report: Path
+    commands: dict[str, str]
+    as_told: bool
+
+
+def run_demo(model: str, folder: Path) -> DemoResult:
+    """Run the story of a model. Started again in the same folder it continues, or shows what it had shown."""
+    folder = folder.absolute()
+    story = write_story(model, folder)
+    outcomes = [_run_chapter(story, chapter, folder) for chapter in story.chapters]
+    audit = audit_lineage(_config(story, story.chapters[-1], folder), folder / "lineage.html")
+    state = folder / "state"
+    return DemoResult(
+        rows=tuple(_row(outcome) for outcome in outcomes),
+        suites=_protected(outcomes),
+        report=audit.report,
+        commands={
+            "MLflow": f"mlflow ui --backend-store-uri sqlite:///{state / 'mlflow.db'}",
+            "Prefect": f"PREFECT_HOME={state / 'prefect'} prefect server start",
+        },
+        as_told=[outcome.decision for outcome in outcomes] == [chapter.expected for chapter in story.chapters],
+    )
+
+
+def _run_chapter(story: Story, chapter: Chapter, folder: Path) -> RoundOutcome:
+    say(f"\n[bold]{chapter.title}[/bold]")
+    outcome = continual_round(chapter.drop, chapter.skill, _config(story, chapter, folder), None)
+    say(f"{outcome.decision.value}: {outcome.reasons[0]}")
+    return outcome
+
+
+def _config(story: Story, chapter: Chapter, folder: Path) -> SkillstackConfig:
+    values = {**story.config, "train": {**story.config.get("train", {}), **chapter.train}}
+    return parse_config(values, where=f"demo round {chapter.skill}", folder=folder)
+
+
+def _row(outcome: RoundOutcome) -> DemoRow:
+    changes = {suite.suite: f"{100 * suite.before:.1f} → {100 * suite.after:.1f}" for suite in outcome.suites if suite.category != "drift"}
+    return DemoRow(
+        round=outcome.round,
+        skill=outcome.skill,
+        method=outcome.method,
+        learned=changes.pop(outcome.skill, "-"),
+        changes=changes,
+        decision=outcome.decision,
+        reason=outcome.reasons[0] + (f" Lost: {', '.join(outcome.lost)}." if outcome.lost else ""),
+    )
+
+
+def _protected(outcomes: Sequence[RoundOutcome]) -> tuple[str, ...]:
+    """Every suite that some round had to keep, in the order in which they joined."""
+    names = {suite.suite: None for outcome in outcomes for suite in outcome.suites if suite.category != "drift" and suite.suite != outcome.skill}
+    return tuple(names)

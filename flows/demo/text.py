@@ -1,0 +1,158 @@
+"""The small world that nano knows: its words, and plain sentences made from them.
+
+Sentences are drawn from templates over a few hundred words. They serve three ends: text that nano is trained on, text whose
+bits per byte the `drift` suite watches, and the words from which the skills in `skills.py` build their prompts.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Mapping
+
+NAMES = "anna ben carla david ella frank grace henry iris jonas kate leo maria nils olga peter".split()
+OBJECTS = "lamp rope book key coin map hat bell drum cup ring box pen kite ladder mirror basket blanket candle hammer".split()
+MONTHS = "january february march april may june july august september october november december".split()
+
+WORDS: Mapping[str, tuple[str, ...]] = {
+    "name": tuple(NAMES),
+    "object": tuple(OBJECTS),
+    "month": tuple(MONTHS),
+    # four topics: each has things, places and doings of its own
+    "animal": tuple("dog cat horse fox owl rabbit goat crow frog bear wolf deer".split()),
+    "wild": tuple("river forest hill meadow lake valley shore cave field island".split()),
+    "roams": tuple("sleeps runs hides drinks hunts jumps swims waits".split()),
+    "dish": tuple("soup bread rice cake salad pie stew pasta curry cheese apple onion".split()),
+    "pot": tuple("oven pan bowl plate kitchen table pot stove".split()),
+    "cooks": tuple("bakes stirs boils tastes serves cuts mixes fries".split()),
+    "vehicle": tuple("train bus ship plane bike truck ferry tram boat taxi".split()),
+    "stop": tuple("station harbour bridge road tunnel airport border village city hotel".split()),
+    "goes": tuple("leaves arrives turns stops crosses returns departs passes".split()),
+    "tool": tuple("report letter meeting budget contract desk printer office plan project".split()),
+    "staff": tuple("manager clerk engineer lawyer teacher nurse pilot baker".split()),
+    "works": tuple("writes signs prints reads checks files sends calls".split()),
+    # what customers write about
+    "goods": tuple("parcel package courier delivery tracking shipment envelope crate".split()),
+    "money": tuple("invoice refund charge payment price receipt fee discount".split()),
+    "access": tuple("password login profile username email member account code".split()),
+    "device": tuple("screen app battery update button cable crash keyboard".split()),
+    # how things are, and how people find them
+    "size": tuple("old small big young quiet dark green grey long tall red blue".split()),
+    "praise": tuple("lovely great excellent wonderful perfect friendly fresh brilliant delightful superb".split()),
+    "blame": tuple("awful terrible broken rude dirty boring stale dreadful useless horrible".split()),
+    "liked": tuple("loved enjoyed liked admired recommended".split()),
+    "loathed": tuple("hated disliked regretted avoided returned".split()),
+    "time": tuple("today yesterday now again soon later often twice".split()),
+    "service": tuple("hotel meal film room service concert staff garden shop tour".split()),
+}
+
+TOPICS: Mapping[str, tuple[str, ...]] = {
+    "nature": (
+        "the {size} {animal} {roams} near the {wild}",
+        "a {animal} and a {animal} live by the {size} {wild}",
+        "{time} the {animal} {roams} in the {wild}",
+        "{name} saw a {size} {animal} at the {wild}",
+    ),
+    "food": (
+        "{name} {cooks} the {dish} in the {size} {pot}",
+        "the {dish} with {dish} is on the {pot}",
+        "{time} {name} {cooks} {dish} and {dish}",
+        "there is {size} {dish} in the {pot}",
+    ),
+    "travel": (
+        "the {size} {vehicle} {goes} at the {stop}",
+        "{name} takes the {vehicle} from the {stop} to the {stop}",
+        "{time} the {vehicle} {goes} near the {size} {stop}",
+        "a {vehicle} to the {stop} {goes} {time}",
+    ),
+    "office": (
+        "the {staff} {works} the {size} {tool}",
+        "{name} {works} a {tool} for the {staff}",
+        "{time} the {staff} and {name} are at the {tool}",
+        "the {tool} of the {staff} is {size}",
+    ),
+}
+
+PLAIN = (
+    "{name} has the {object} and {name} has the {object}",
+    "the {object} of {name} is {size} and the {object} is {size}",
+    "on {day} {month} {year} {name} bought a {object} for {price} coins",
+    "in {month} the {wild} is {size} and the {animal} {roams}",
+    "the customer wrote that the {goods} is with the {goods} since {month}",
+    "the customer asked for the {money} and the {money} of order {number}",
+    "the customer could not use the {access} or the {access}",
+    "the customer said the {device} and the {device} stopped {time}",
+    "order {number} has a {goods} and a {money}",
+    "the {access} needs an {device} and a {access}",
+    "{name} {liked} the {praise} {service} and the {service}",
+    "{name} {loathed} the {blame} {service} and the {service}",
+    "the {service} was {praise} and the {dish} was {praise}",
+    "the {service} was {blame} and the {dish} was {blame}",
+    "the shipping team has the {goods} and the billing team has the {money}",
+    "the account team has the {access} and the technical team has the {device}",
+    "the route to the {stop} is {size} and the mood of {name} is good or bad",
+    "the date is {day} {month} {year} and the {object} costs {price}",
+    "from {wild} to {wild} the {vehicle} {goes} first and last",
+    "number {number} is double or half of number {number}",
+    "what is {praise} and {praise} is good",
+    "what is {blame} and {blame} is bad",
+    "the {service} is good and {praise} in {month}",
+    "the {service} is bad and {blame} in {month}",
+    "the {goods} is for shipping and the {money} is for billing",
+    "the {access} is for account and the {device} is for technical",
+    "{name} {liked} it and the mood is good",
+    "{name} {loathed} it and the mood is bad",
+    "{goods} and {goods} go with shipping",
+    "{money} and {money} go with billing",
+    "{access} and {access} go with account",
+    "{device} and {device} go with technical",
+)
+
+# Words that open a prompt or an answer, and so also occur without a space before them.
+OPENERS = (
+    "copy reverse sort upper add larger find topic first last smaller next month length route date mood order double ends shift swap second total number"
+    " the a there in on from what"
+    " nature food travel office shipping billing account technical good bad yes no"
+).split()
+
+_SLOT = re.compile(r"\{(\w+)\}")
+
+
+def fill(template: str, rng: random.Random) -> str:
+    """Put a random word (or number) into each slot of a template."""
+
+    def choose(slot: re.Match[str]) -> str:
+        name = slot.group(1)
+        if name == "day":
+            return str(rng.randint(1, 28))
+        if name == "year":
+            return str(rng.randint(1900, 2029))
+        if name == "price":
+            return str(rng.randint(2, 99))
+        if name == "number":
+            return str(rng.randint(1000, 9999))
+        return rng.choice(WORDS[name])
+
+    return _SLOT.sub(choose, template)
+
+
+def sentence(rng: random.Random) -> str:
+    """One plain sentence, of any topic."""
+    if rng.random() < 0.4:
+        return fill(rng.choice(TOPICS[rng.choice(list(TOPICS))]), rng)
+    return fill(rng.choice(PLAIN), rng)
+
+
+def passage(rng: random.Random, sentences: int = 3) -> str:
+    """A few sentences in a row, as a document of plain text."""
+    return " ".join(f"{sentence(rng)}." for _ in range(sentences))
+
+
+def lexicon() -> tuple[str, ...]:
+    """Every word of more than one letter that has a token of its own, sorted."""
+    found = set(OPENERS)
+    for words in WORDS.values():
+        found.update(words)
+    for template in (*PLAIN, *(line for lines in TOPICS.values() for line in lines)):
+        found.update(re.findall(r"[a-z]+", _SLOT.sub(" ", template)))
+    return tuple(sorted(word for word in found if len(word) > 1))
