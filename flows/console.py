@@ -1,0 +1,181 @@
+"""What a person reads in the terminal, and the same values as JSON for machines.
+
+`choose` decides once a process: tables and bars on stderr and stdout, or one JSON object on stdout and nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from data_contracts.errors import SkillstackError
+from flows.progress import show_progress
+
+if TYPE_CHECKING:
+    from flows.audit import AuditResult
+    from flows.demo.runner import DemoResult
+    from flows.doctor import Diagnosis
+    from flows.lineage import LedgerEntry, RoundRecord
+    from flows.outcome import RoundOutcome
+    from flows.replay import Replay
+    from flows.validation import Validation
+
+COLOURS = {"PASS": "bold green", "BLOCK": "bold red", "INCONCLUSIVE": "bold yellow", "ERROR": "bold red"}
+
+_out = Console()
+_as_json = False
+
+
+def choose(as_json: bool) -> None:
+    """Decide for the rest of this process. Progress bars go to stderr, so that stdout can be piped either way."""
+    global _as_json
+    _as_json = as_json
+    show_progress(None if as_json else Console(stderr=True))
+
+
+def _answer(value: BaseModel | dict[str, Any] | list[Any]) -> bool:
+    """Print JSON if that was chosen; True means that the command is done."""
+    if _as_json:
+        plain = value.model_dump(mode="json") if isinstance(value, BaseModel) else value
+        sys.stdout.write(json.dumps(plain, indent=2, ensure_ascii=False) + "\n")
+    return _as_json
+
+
+def verdict_text(decision: str | None) -> Text:
+    return Text(decision or "-", style=COLOURS.get(decision or "", ""))
+
+
+def points(value: float) -> str:
+    """A share as a percentage with one decimal, the unit of every table here."""
+    return f"{100 * value:.1f}"
+
+
+def show_error(error: SkillstackError) -> None:
+    if not _answer({"error": {"where": error.where, "what": error.what, "way_out": error.way_out}}):
+        Console(stderr=True).print(Text("error: ", style="bold red") + Text(str(error)), soft_wrap=True)
+
+
+def show_files(paths: Sequence[Path]) -> None:
+    if not _answer({"written": [str(path) for path in paths]}):
+        for path in paths:
+            _out.print(f"wrote {path}")
+        _out.print("next: skillstack doctor, then skillstack round DROP --skill NAME")
+
+
+def show_diagnoses(diagnoses: Sequence[Diagnosis]) -> None:
+    if _answer({"ok": all(d.ok for d in diagnoses), "checks": [d.model_dump() for d in diagnoses]}):
+        return
+    for diagnosis in diagnoses:
+        mark = Text("ok    ", style="green") if diagnosis.ok else Text("wrong ", style="bold red")
+        _out.print(mark + Text(f"{diagnosis.check}: {diagnosis.detail}"), soft_wrap=True)
+
+
+def show_validation(result: Validation) -> None:
+    if _answer(result):
+        return
+    if result.error is not None:
+        _out.print(Text("refused  ", style="bold red") + Text(result.error), soft_wrap=True)
+    if result.manifest is not None:
+        rows = result.manifest
+        kept = (
+            f"{rows.rows_clean} to train on, {rows.rows_heldout} held out, {rows.rows_sealed} sealed, {rows.rows_quarantined} quarantined"
+        )
+        _out.print(Text("accepted ", style="bold green") + Text(f"{rows.source}: {rows.rows_read} rows; {kept}"), soft_wrap=True)
+        for finding in rows.findings:
+            _out.print(f"  {finding.severity:<8} {finding.check:<24} {finding.rows} rows")
+    if result.folder is not None:
+        _out.print(f"kept in {result.folder}")
+
+
+def show_outcome(outcome: RoundOutcome) -> None:
+    if _answer(outcome):
+        return
+    table = Table(
+        "suite", "category", "items", "champion", "candidate", "change", title=f"round {outcome.round}: {outcome.skill} by {outcome.method}"
+    )
+    for suite in outcome.suites:
+        if suite.category == "drift":
+            row = (f"{suite.before:.3f}", f"{suite.after:.3f}", f"{suite.after - suite.before:+.3f} bits a byte")
+        else:
+            row = (points(suite.before), points(suite.after), f"{100 * (suite.after - suite.before):+.1f}")
+        table.add_row(suite.suite, suite.category, str(suite.n), *row, style="red" if suite.suite in outcome.lost else None)
+    _out.print(table)
+    _out.print(verdict_text(outcome.decision.value), *outcome.reasons, sep="\n", soft_wrap=True)
+    _out.print(f"version {outcome.version}; champion is version {outcome.champion}\nreport: {outcome.report}", soft_wrap=True)
+
+
+def show_history(records: Sequence[RoundRecord]) -> None:
+    if _answer({"rounds": [record.model_dump(mode="json") for record in records]}):
+        return
+    table = Table("round", "skill", "method", "version", "status", "verdict", "why")
+    for record in records:
+        number = f"{record.round}" + (f" (attempt {record.attempt})" if record.attempt > 1 else "")
+        version = "-" if record.version is None else f"{record.version}" + (" champion" if record.champion else "")
+        why = record.why or record.error or (record.reasons[0] if record.reasons else "")
+        table.add_row(number, record.skill or "base", record.method or "-", version, record.status, verdict_text(record.decision), why)
+    _out.print(table)
+
+
+def show_audit(result: AuditResult) -> None:
+    if _answer({**result.audit.model_dump(mode="json"), "report": str(result.report)}):
+        return
+    audit = result.audit
+    shown = [index for index, suite in enumerate(audit.suites) if not suite.sealed]
+    table = Table(
+        "after", *(audit.suites[index].name for index in shown), "verdict", title="scores after each round, in % (drift: bits a byte)"
+    )
+    for entry, row in zip(audit.rounds, audit.matrix, strict=True):
+        cells = [_score(row[index], audit.suites[index].category) for index in shown]
+        table.add_row(entry.label or f"round {entry.number}", *cells, verdict_text(entry.decision.value if entry.decision else None))
+    _out.print(table)
+    for name, estimate in audit.transfer:
+        if estimate is not None:
+            interval = f"{points(estimate.low)} to {points(estimate.high)}"
+            _out.print(f"{name.replace('_', ' ')}: {points(estimate.value)} ({audit.interval}: {interval})", soft_wrap=True)
+    for gap in audit.gaps:
+        _out.print(Text(gap, style="yellow"), soft_wrap=True)
+    _out.print(f"report: {result.report}", soft_wrap=True)
+
+
+def _score(value: float | None, category: str) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.3f}" if category == "drift" else points(value)
+
+
+def show_ledger_entry(entry: LedgerEntry) -> None:
+    if not _answer(entry):
+        _out.print(
+            f"{entry.action}: version {entry.champion} is champion (was {entry.previous}), by {entry.actor}: {entry.reason}", soft_wrap=True
+        )
+
+
+def show_replay(result: Replay) -> None:
+    if not _answer({**result.model_dump(), "equal": result.equal}):
+        same = (
+            "the same to the byte" if result.equal else f"DIFFERENT: {result.recomputed_sha256[:12]} instead of {result.stored_sha256[:12]}"
+        )
+        _out.print(f"round {result.round}: {result.decision}, {same}")
+
+
+def show_demo(result: DemoResult) -> None:
+    if _answer(result):
+        return
+    table = Table("round", "skill", "method", "learned", *result.suites, "verdict", title="before → after, in %", show_lines=True)
+    for row in result.rows:
+        cells = [row.changes.get(name, "") for name in result.suites]
+        table.add_row(str(row.round), row.skill, row.method, row.learned, *cells, verdict_text(row.decision.value))
+    _out.print(table)
+    for row in result.rows:
+        _out.print(Text(f"round {row.round} {row.skill}: "), verdict_text(row.decision.value), Text(row.reason), soft_wrap=True)
+    _out.print(f"\nreport of the whole lineage: {result.report}", soft_wrap=True)
+    for title, command in result.commands.items():
+        _out.print(f"{title}: [bold]{command}[/bold]", soft_wrap=True)

@@ -1,0 +1,85 @@
+"""The story of a round: a drop goes in, a promoted or refused model version with its reasons comes out, and the next round builds on it.
+
+    skillstack round DROP --skill NAME
+
+Each stage is a thin task (tasks.py) over a pure function of one of the packages; what a stage hands on is a manifest and its folder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from prefect import flow
+
+from data_contracts.digests import file_digest, text_digest, value_digest
+from data_contracts.errors import SkillstackError
+from flows import tasks
+from flows.disk import naming_disk_errors
+from flows.house import House, open_house
+from flows.lineage import RoundRun, VersionRef
+from flows.outcome import RoundOutcome, past_outcome
+from flows.settings import SkillstackConfig
+
+
+@flow(name="continual-round", flow_run_name="{skill}", validate_parameters=False, persist_result=False)
+def continual_round(drop: Path, skill: str, config: SkillstackConfig, heldout: Path | None = None) -> RoundOutcome:
+    """One round. Raises SkillstackError where it cannot be finished: the round is then recorded as failed and the champion stays.
+
+    A round that was killed continues after its last finished stage when it is started again with the same drop and config; one that
+    has ended returns its recorded outcome.
+    """
+    house = open_house(config)
+    champion = tasks.find_champion(house)
+    run = begin_round(house, champion, drop, skill, heldout)
+    if run.finished:
+        return past_outcome(house, run)
+    with failure_recorded(house, run):
+        chain = house.lineage.ancestry(champion.version)
+        clean = tasks.validate(house, run, chain, drop, skill, heldout)
+        candidate = tasks.train(house, run, champion, clean, skill)
+        reports = tasks.evaluate(house, run, chain, clean, candidate, skill)
+        forgetting = tasks.audit(house, run, chain, candidate, reports, skill)
+        verdict = tasks.decide(house, run, reports, forgetting, skill)
+        return tasks.register(house, run, champion, clean, candidate, reports, forgetting, verdict)
+
+
+def begin_round(house: House, champion: VersionRef, drop: Path, skill: str, heldout: Path | None) -> RoundRun:
+    """Open the round's parent run, or find the one that an earlier start of the same round left."""
+    config = house.config
+    sections = {name: getattr(config, name).model_dump(mode="json") for name in ("contract", "train", "evaluation", "gate")}
+    key = value_digest(
+        {
+            "champion": champion.model_sha256,
+            "skill": skill,
+            "drop": _identity(drop),
+            "heldout": heldout and _identity(heldout),
+            "config": sections,
+        }
+    )
+    return house.lineage.open_round(
+        champion.round + 1, skill, key=key, tags={"skillstack.drop": drop.name, "skillstack.method": config.train.method}
+    )
+
+
+def _identity(path: Path) -> str:
+    """A drop's digest; a drop that cannot be read still begins a round, so that its failure is recorded."""
+    try:
+        return file_digest(path)
+    except OSError:
+        return text_digest(f"unreadable {path.absolute()}")
+
+
+@contextmanager
+def failure_recorded(house: House, run: RoundRun) -> Iterator[None]:
+    """Record the round as failed, in one line, whatever stops it short of a kill; then let the error go on."""
+    try:
+        with naming_disk_errors(house.config.state_dir):
+            yield
+    except SkillstackError as error:
+        house.lineage.record_failure(run, error)
+        raise
+    except BaseException as error:
+        house.lineage.record_failure(run, f"{type(error).__name__}: {error}")
+        raise

@@ -1,0 +1,115 @@
+"""`skillstack doctor`: can a round run here? Each check says what it looked at and, where it fails, what to do."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from data_contracts.digests import model_files
+from data_contracts.errors import SkillstackError
+from data_contracts.manifests import Record
+from flows.base_model import resolve_base_model
+from flows.house import open_house
+from flows.settings import SkillstackConfig
+
+FREE_BYTES_PER_WEIGHT_BYTE = 4
+"""A round writes a dense copy, its resume state and a ledger; four times the base model's weights is enough room for one."""
+
+PINNED = ("torch", "transformers", "prefect", "mlflow", "lm_eval", "fastapi", "sqlalchemy")
+
+
+class Diagnosis(Record):
+    check: str
+    ok: bool
+    detail: str
+
+
+def diagnose(config: SkillstackConfig) -> tuple[Diagnosis, ...]:
+    """Run every check; one that fails does not stop the next."""
+    checks: tuple[tuple[str, Callable[[SkillstackConfig], str]], ...] = (
+        ("versions", _versions),
+        ("state directory", _state_directory),
+        ("base model", _base_model),
+        ("suites", _suites),
+        ("MLflow", _mlflow),
+        ("Prefect", _prefect),
+    )
+    return tuple(_run(name, check, config) for name, check in checks)
+
+
+def _run(name: str, check: Callable[[SkillstackConfig], str], config: SkillstackConfig) -> Diagnosis:
+    try:
+        return Diagnosis(check=name, ok=True, detail=check(config))
+    except SkillstackError as error:
+        return Diagnosis(check=name, ok=False, detail=str(error))
+    except OSError as error:
+        return Diagnosis(check=name, ok=False, detail=f"{error.filename or name}: {error.strerror or error}")
+
+
+def _versions(_: SkillstackConfig) -> str:
+    found = [f"{package} {importlib.metadata.version(package)}" for package in PINNED]
+    return f"Python {sys.version_info.major}.{sys.version_info.minor}, " + ", ".join(found)
+
+
+def _state_directory(config: SkillstackConfig) -> str:
+    folder = config.state_dir
+    folder.mkdir(parents=True, exist_ok=True)
+    probe = folder / ".doctor"
+    probe.write_text("writable", encoding="utf-8")
+    probe.unlink()
+    free = shutil.disk_usage(folder).free
+    need = FREE_BYTES_PER_WEIGHT_BYTE * sum(path.stat().st_size for path in _weights(config))
+    if free < need:
+        what = f"has {free / 1e9:.1f} GB free, a round needs about {need / 1e9:.1f} GB"
+        raise SkillstackError(str(folder), what, "free space or set state_dir to another disk")
+    return f"{folder}: {free / 1e9:.1f} GB free"
+
+
+def _weights(config: SkillstackConfig) -> Iterator[Path]:
+    folder = resolve_base_model(config.base_model, config.state_dir / "models")
+    return (folder / name for name in model_files(folder) if name.endswith(".safetensors"))
+
+
+def _base_model(config: SkillstackConfig) -> str:
+    size = sum(path.stat().st_size for path in _weights(config))
+    return f"{config.base_model}: {size / 1e6:.0f} MB of safetensors"
+
+
+def _suites(config: SkillstackConfig) -> str:
+    suites = config.evaluation.suites
+    missing = [suite.source for suite in suites if suite.is_file and not Path(suite.source).is_file()]
+    if missing:
+        raise SkillstackError(
+            "evaluation.suites", f"no such file: {', '.join(missing)}", "correct the paths (they are relative to the config file)"
+        )
+    if not suites:
+        return "none named: only the skills' own held-out splits are protected"
+    return f"{len(suites)} named, every file there"
+
+
+def _mlflow(config: SkillstackConfig) -> str:
+    lineage = open_house(config).lineage
+    champion = lineage.champion()
+    if champion is None:
+        way_out = "the first round registers the base model" if config.bootstrap else "set bootstrap: true for a first round"
+        return f"{lineage.where}: no champion yet; {way_out}"
+    return f"{lineage.where}: champion is version {champion.version} (round {champion.round}), its files verified"
+
+
+def _prefect(_: SkillstackConfig) -> str:
+    url = os.environ.get("PREFECT_API_URL")
+    if not url:
+        return "no server named (PREFECT_API_URL): flows run with an embedded one; schedules need a server"
+    import httpx
+
+    try:
+        answer = httpx.get(url.rstrip("/") + "/health", timeout=10)
+    except httpx.HTTPError as error:
+        raise SkillstackError(url, f"Prefect does not answer: {error}", "start it, or correct PREFECT_API_URL") from error
+    if answer.status_code != 200:
+        raise SkillstackError(url, f"Prefect answers {answer.status_code}", "look at the server's log")
+    return f"{url}: healthy"

@@ -1,0 +1,36 @@
+"""Environment variables that must be set before Prefect, MLflow or transformers are imported.
+
+Nothing here overrides what the caller has set: an operated service brings its own URIs; a laptop gets files under `state_dir`.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+OFFLINE_AND_QUIET = {
+    "DO_NOT_TRACK": "true",  # MLflow ignores "1"
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
+    "TRANSFORMERS_VERBOSITY": "error",
+    "TOKENIZERS_PARALLELISM": "false",
+    # 20 s, the default, is too short for Prefect's own server to start on two cores.
+    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
+    "PREFECT_LOGGING_LEVEL": "WARNING",
+    "PREFECT_SERVER_LOGGING_LEVEL": "ERROR",
+}
+
+
+def prepare_environment(state_dir: Path) -> None:
+    """Set what is not set yet. Call once, before the first import of prefect, mlflow or transformers."""
+    prefect_home = state_dir.absolute() / "prefect"
+    defaults = {**OFFLINE_AND_QUIET, "PREFECT_HOME": str(prefect_home), "MLFLOW_TRACKING_URI": default_tracking_uri(state_dir)}
+    for name, value in defaults.items():
+        os.environ.setdefault(name, value)
+
+
+def default_tracking_uri(state_dir: Path) -> str:
+    """MLflow on SQLite inside the state directory, for those who name no server."""
+    return f"sqlite:///{(state_dir.absolute() / 'mlflow.db').as_posix()}"

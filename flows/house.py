@@ -1,0 +1,83 @@
+"""What every task of a round works in: the config, the lineage, and the folder of finished stages."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from data_contracts.digests import file_digest
+from data_contracts.errors import ManifestError
+from data_contracts.manifests import MANIFEST_NAME, EvalReport
+from evals.config import SuiteConfig
+from evals.suites import skill_suites
+from flows.environment import default_tracking_uri
+from flows.lineage import Lineage
+from flows.settings import SkillstackConfig
+from flows.stages import Stage, run_stage
+
+
+@dataclass(frozen=True)
+class House:
+    config: SkillstackConfig
+    lineage: Lineage
+
+    @property
+    def stages(self) -> Path:
+        return self.config.state_dir / "stages"
+
+    @property
+    def models(self) -> Path:
+        return self.config.state_dir / "models"
+
+
+def open_house(config: SkillstackConfig) -> House:
+    """Connect to the lineage that the environment names, or to SQLite under the state directory."""
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or default_tracking_uri(config.state_dir)
+    names = config.tracking
+    return House(config, Lineage(uri, model_name=names.model_name, experiment=names.experiment, state_dir=config.state_dir))
+
+
+def suites_of_skill(house: House, skill: str, drop: Path) -> list[SuiteConfig]:
+    return skill_suites(skill, drop, house.config.evaluation)
+
+
+def evaluate_model(house: House, model: Path, model_sha256: str, suites: Sequence[SuiteConfig], label: str) -> Stage[EvalReport]:
+    """Evaluate one model on suites, once: the report is kept by content, and inside it every suite's items are."""
+    from evals.harness import evaluate_checkpoint  # torch and lm-eval load here, not when a command starts
+    from flows.progress import bar
+
+    config = house.config.evaluation
+    inputs = {"model": model_sha256, "suites": [_suite_identity(suite) for suite in suites], "config": config.model_dump(mode="json")}
+
+    def build(folder: Path) -> EvalReport:
+        with bar(f"evaluate {label}") as advance:
+            return evaluate_checkpoint(
+                model,
+                suites,
+                folder,
+                config=config,
+                cache_dir=house.config.state_dir / "items",
+                model_sha256=model_sha256,
+                progress=advance,
+            )
+
+    return run_stage(house.stages, "evaluate", inputs, EvalReport, build, packages=("evals",))
+
+
+def _suite_identity(suite: SuiteConfig) -> dict[str, object]:
+    """A suite by what it says and by the bytes of its file, not by where the file lies."""
+    source = Path(suite.source)
+    identity = suite.model_dump(mode="json")
+    if source.is_file():
+        identity["source"] = file_digest(source)
+    return identity
+
+
+def find_report(house: House, digest: str) -> Path:
+    """The folder of a stored evaluation by its manifest's digest. Raises ManifestError where it is gone."""
+    for manifest in sorted((house.stages / "evaluate").glob(f"*/{MANIFEST_NAME}")):
+        if file_digest(manifest) == digest:
+            return manifest.parent
+    raise ManifestError(f"evaluation {digest[:12]}", f"is not under {house.stages / 'evaluate'}", "restore the state directory from backup")

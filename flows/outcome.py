@@ -1,0 +1,84 @@
+"""What a round answers to the person or the scheduler that started it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+
+from data_contracts.errors import LineageError
+from data_contracts.manifests import Decision, EvalReport, Record, Verdict, read_manifest
+from flows.house import House, find_report
+from flows.lineage import RoundRun, VersionRef
+
+EXIT_CODES = {Decision.PASS: 0, Decision.ERROR: 1, Decision.BLOCK: 2, Decision.INCONCLUSIVE: 3}
+
+
+class SuiteChange(Record):
+    """One suite on the champion and on the candidate."""
+
+    suite: str
+    category: str
+    before: float
+    after: float
+    n: int
+
+
+class RoundOutcome(Record):
+    round: int
+    attempt: int
+    skill: str
+    method: str
+    decision: Decision
+    reasons: tuple[str, ...]
+    lost: tuple[str, ...] = Field(description="suites that the gate says were lost")
+    suites: tuple[SuiteChange, ...]
+    version: int = Field(description="of the candidate in the registry, promoted or not")
+    champion: int = Field(description="the registry's champion after the round")
+    report: Path = Field(description="self-contained HTML page")
+    checkpoint: Path = Field(description="folder whose model/ loads with from_pretrained")
+
+    @property
+    def exit_code(self) -> int:
+        return EXIT_CODES[self.decision]
+
+
+def outcome_of(
+    house: House, run: RoundRun, version: VersionRef, verdict: Verdict, verdict_folder: Path, champion_report: EvalReport
+) -> RoundOutcome:
+    """Gather the outcome of a round whose version is registered."""
+    if version.evaluation is None or run.skill is None:
+        raise LineageError(f"version {version.version}", "names no evaluation", "run the round again")
+    champion = house.lineage.champion()
+    candidate_report = read_manifest(version.evaluation, EvalReport, verify=False)
+    before = {suite.name: suite for suite in champion_report.suites}
+    return RoundOutcome(
+        round=run.round,
+        attempt=run.attempt,
+        skill=run.skill,
+        method=version.method,
+        decision=verdict.decision,
+        reasons=verdict.reasons,
+        lost=verdict.lost,
+        suites=tuple(
+            SuiteChange(suite=suite.name, category=suite.category, before=before[suite.name].score, after=suite.score, n=suite.n)
+            for suite in candidate_report.suites
+            if suite.name in before and not suite.sealed
+        ),
+        version=version.version,
+        champion=champion.version if champion else version.version,
+        report=verdict_folder / "report.html",
+        checkpoint=version.checkpoint,
+    )
+
+
+def past_outcome(house: House, run: RoundRun) -> RoundOutcome:
+    """The outcome of a round that ended before, read from the lineage. Nothing is computed and nobody is promoted."""
+    record = next((record for record in house.lineage.history() if record.run_id == run.run_id), None)
+    if record is None or record.version is None or record.verdict is None:
+        raise LineageError(
+            f"round {run.round}", "has ended and its version is gone", "run `skillstack verify`, then restore it from backup"
+        )
+    verdict = read_manifest(record.verdict, Verdict)
+    champion_report = read_manifest(find_report(house, verdict.inputs["champion"]), EvalReport, verify=False)
+    return outcome_of(house, run, house.lineage.version(record.version), verdict, record.verdict, champion_report)

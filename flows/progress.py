@@ -1,0 +1,52 @@
+"""Progress bars on stderr for people; silent under --json and in workers, where Prefect's log is the place to look."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+Advance = Callable[[float, float, str], None]
+"""advance(done, total, note)"""
+
+_console: Console | None = None
+
+
+def show_progress(console: Console | None) -> None:
+    """Choose where bars go for the rest of this process; None turns them off (the default)."""
+    global _console
+    _console = console
+
+
+@contextmanager
+def bar(label: str) -> Iterator[Advance]:
+    """One bar that appears at once and stays with its final state. Nothing is drawn when progress is off."""
+    if _console is None:
+        yield lambda _done, _total, _note: None
+        return
+    columns = (
+        SpinnerColumn(finished_text="[green]✓"),
+        TextColumn("{task.description:<24}"),
+        BarColumn(bar_width=28),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(elapsed_when_finished=False),
+        TextColumn("[dim]{task.fields[note]}"),
+    )
+    with Progress(*columns, console=_console, refresh_per_second=4) as progress:
+        row = progress.add_task(label, total=None, note="")
+
+        def advance(done: float, total: float, note: str) -> None:
+            progress.update(row, completed=int(done), total=int(total), note=note)
+
+        yield advance
+        done = progress.tasks[row].total or 1
+        progress.update(row, completed=done, total=done)
+
+
+def say(text: str) -> None:
+    """A line above or below the bars."""
+    if _console is not None:
+        _console.print(text)

@@ -1,0 +1,144 @@
+"""skillstack.yaml: one file, one section a package; every key is read by code and an unknown one is an error that names the nearest.
+
+base_model: nano          # or a folder, or a Hugging Face id
+train: {method: osft}     # osft_engine.config.TrainConfig
+...
+"""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from data_contracts.config import ContractConfig
+from data_contracts.errors import ConfigError
+from evals.config import EvaluationConfig
+from evals.policy import GatePolicy
+from evals.suites import resolve_suites
+from osft_engine.config import TrainConfig
+
+CONFIG_NAME = "skillstack.yaml"
+
+
+class TrackingConfig(BaseModel):
+    """Names in MLflow. Its address is the environment variable MLFLOW_TRACKING_URI (default: SQLite under `state_dir`)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model_name: str = Field("skillstack", description="registered model whose aliases say which version is champion")
+    experiment: str = Field("skillstack", description="MLflow experiment that holds one parent run a round")
+
+
+class SkillstackConfig(BaseModel):
+    """Everything a round needs besides the drop."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    base_model: str = Field("nano", description="'nano', 'smollm2', a model folder, or a Hugging Face id")
+    state_dir: Path = Field(Path(".skillstack"), description="folder of checkpoints, caches and, unless servers are named, both databases")
+    bootstrap: bool = Field(False, description="allow the first round to register the base model as champion where the registry has none")
+    calibration: Path | None = Field(
+        None, description="JSONL of general text ({'text'} or {'messages'} rows) whose inputs round 0 protects"
+    )
+    contract: ContractConfig = Field(default_factory=ContractConfig)
+    train: TrainConfig = Field(default_factory=TrainConfig)
+    evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig)
+    gate: GatePolicy = Field(default_factory=GatePolicy)
+    tracking: TrackingConfig = Field(default_factory=TrackingConfig)
+
+
+def load_config(path: Path | None) -> SkillstackConfig:
+    """Read a config file; without a path, `skillstack.yaml` here if there is one, else the defaults.
+
+    Relative paths in the file are relative to the file. Raises ConfigError naming file, line, key and the way out.
+    """
+    if path is None:
+        path = Path(CONFIG_NAME)
+        if not path.exists():
+            return SkillstackConfig()
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(str(path), f"cannot be read: {error.strerror}", "give --config FILE or run `skillstack init`") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(str(path), "is not UTF-8 text", "save it as UTF-8") from error
+    try:
+        tree = yaml.compose(text)
+        values = yaml.safe_load(text) or {}
+    except yaml.YAMLError as error:
+        raise ConfigError(str(path), "is not YAML: " + " ".join(str(error).split()), "correct the file") from error
+    if not isinstance(values, dict):
+        raise ConfigError(str(path), f"holds {type(values).__name__}, expected sections", "see `skillstack init`")
+    return parse_config(values, where=str(path), folder=path.parent, tree=tree)
+
+
+def parse_config(values: dict[str, Any], *, where: str, folder: Path, tree: yaml.Node | None = None) -> SkillstackConfig:
+    """Check values against the models; the first error is reported with its line where the YAML tree is at hand."""
+    try:
+        config = SkillstackConfig.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        line = _line_of(tree, first["loc"])
+        raise ConfigError(f"{where}:{line}" if line else where, *_explain(first)) from error
+    return _absolute(config, folder)
+
+
+def _explain(error: Any) -> tuple[str, str]:
+    """(what, way out) for one pydantic error."""
+    location = ".".join(str(part) for part in error["loc"])
+    if error["type"] != "extra_forbidden":
+        return f"{location}={error['input']!r}: {error['msg']}", "correct the value"
+    known = _keys_at(error["loc"][:-1])
+    nearest = difflib.get_close_matches(str(error["loc"][-1]), known, n=1)
+    return f"unknown key {location!r}", f"did you mean {nearest[0]!r}?" if nearest else f"known keys here: {', '.join(known)}"
+
+
+def _keys_at(location: tuple[Any, ...]) -> list[str]:
+    model: type[BaseModel] = SkillstackConfig
+    for part in location:
+        field = model.model_fields.get(str(part))
+        if field is None or not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)):
+            return []
+        model = field.annotation
+    return list(model.model_fields)
+
+
+def _line_of(node: yaml.Node | None, location: tuple[Any, ...]) -> int | None:
+    """Line (from 1) of the key or item that an error's location names, as deep as the file goes."""
+    line = None
+    for part in location:
+        if isinstance(node, yaml.MappingNode):
+            pairs = {key.value: (key, value) for key, value in node.value}
+            if str(part) not in pairs:
+                break
+            key, node = pairs[str(part)]
+            line = key.start_mark.line + 1
+        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+            node = node.value[part]
+            line = node.start_mark.line + 1
+        else:
+            break
+    return line
+
+
+def _absolute(config: SkillstackConfig, folder: Path) -> SkillstackConfig:
+    """Anchor the paths of a config at the folder of its file."""
+
+    def anchored(path: Path | None) -> Path | None:
+        return None if path is None else (folder / path).absolute()
+
+    contract = config.contract.model_copy(update={"path": anchored(config.contract.path)})
+    suites = tuple(resolve_suites(config.evaluation.suites, folder.absolute()))
+    return config.model_copy(
+        update={
+            "state_dir": anchored(config.state_dir),
+            "calibration": anchored(config.calibration),
+            "base_model": str(anchored(Path(config.base_model))) if (folder / config.base_model).is_dir() else config.base_model,
+            "contract": contract,
+            "evaluation": config.evaluation.model_copy(update={"suites": suites}),
+        }
+    )

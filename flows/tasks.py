@@ -1,0 +1,200 @@
+"""The tasks of a round. Each one finds or does its stage, records it in the lineage, and hands on a manifest with its folder."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from data_contracts.digests import file_digest
+from data_contracts.manifests import CheckpointManifest, Decision, DropManifest, Verdict, write_manifest
+from data_contracts.validate import validate_drop
+from evals.audit import ForgettingAudit, RoundEvaluation, audit_forgetting
+from evals.gate import decide as decide_gate
+from evals.items import load_evaluation
+from evals.report import render_round
+from flows.audit import lineage_rounds
+from flows.evidence import Evaluated, evaluate_round, gate_evidence
+from flows.house import House
+from flows.lineage import RoundRun, VersionRef
+from flows.outcome import RoundOutcome, outcome_of
+from flows.pages import publish_verdict
+from flows.progress import bar
+from flows.renderer import TokenizerRenderer
+from flows.round_zero import ensure_champion
+from flows.stages import Stage, discard_partial, run_stage
+from flows.trainer_process import run_trainer
+from osft_engine.run import TrainRun
+
+# Results are found by content (stages.py) and verified, which Prefect's cache of pickled results could not do.
+ours: dict[str, Any] = {"cache_policy": NO_CACHE, "persist_result": False}
+
+
+@task(name="find champion", **ours)
+def find_champion(house: House) -> VersionRef:
+    return ensure_champion(house)
+
+
+@task(name="validate", task_run_name="validate {skill}", **ours)
+def validate(house: House, run: RoundRun, chain: Sequence[VersionRef], drop: Path, skill: str, heldout: Path | None) -> Stage[DropManifest]:
+    """drop -> clean, held-out, sealed and quarantined rows."""
+    config, model = house.config, chain[-1].checkpoint / "model"
+    earlier = [version.drop for version in chain if version.drop is not None]
+    suites = [Path(suite.source) for suite in config.evaluation.suites if suite.is_file]
+    inputs = {
+        "drop": file_digest(drop) if drop.is_file() else str(drop),
+        "name": drop.name,
+        "heldout": file_digest(heldout) if heldout and heldout.is_file() else str(heldout),
+        "skill": skill,
+        "contract": config.contract.model_dump(mode="json") | {"path": _digest_or_none(config.contract.path)},
+        "tokenizer": chain[0].model_sha256,
+        "max_tokens": config.train.max_seq_len,
+        "earlier": [file_digest(folder / "manifest.json") for folder in earlier],
+        "suites": [file_digest(path) if path.is_file() else str(path) for path in suites],
+    }
+
+    def build(folder: Path) -> None:
+        discard_partial(folder)
+        with bar(f"validate {skill}") as advance:
+            validate_drop(
+                drop,
+                folder,
+                skill=skill,
+                config=config.contract,
+                renderer=TokenizerRenderer(model, config.train.max_seq_len, trust_remote_code=config.train.trust_remote_code),
+                heldout=heldout,
+                earlier=earlier,
+                suites=suites,
+                progress=lambda done, total: advance(done, total, "bytes"),
+            )
+
+    started = time.perf_counter()
+    stage = run_stage(house.stages, "validate", inputs, DropManifest, build, packages=("data_contracts",))
+    house.lineage.log_stage(run, "validate", stage.manifest, stage.folder, seconds=time.perf_counter() - started)
+    return stage
+
+
+@task(name="train", task_run_name="train {skill}", **ours)
+def train(house: House, run: RoundRun, champion: VersionRef, drop: Stage[DropManifest], skill: str) -> Stage[CheckpointManifest]:
+    """champion + clean rows -> candidate, in a process of its own that resumes by itself."""
+    config = house.config
+    inputs = {
+        "champion": champion.manifest_sha256,
+        "drop": drop.manifest.files["clean"].sha256,
+        "skill": skill,
+        "calibration": _digest_or_none(config.calibration),
+        "config": config.train.model_dump(mode="json"),
+    }
+
+    def build(folder: Path) -> None:
+        training = TrainRun(
+            base=champion.checkpoint / "model",
+            parent=champion.checkpoint,
+            drop=drop.folder,
+            calibration=config.calibration,
+            skill=skill,
+            out_dir=folder,
+            cache_dir=config.state_dir / "decompositions",
+            config=config.train,
+        )
+        with bar(f"train {skill}") as advance:
+
+            def on_event(event: dict[str, Any]) -> None:
+                if event.get("event") == "step":
+                    advance(event["step"], event["steps"], f"loss {event['loss']:.3f}  {event['tokens_per_second']:.0f} tokens/s")
+
+            run_trainer(training, on_event)
+
+    started = time.perf_counter()
+    stage = run_stage(house.stages, "train", inputs, CheckpointManifest, build, packages=("osft_engine",))
+    house.lineage.log_stage(run, "train", stage.manifest, stage.folder, seconds=time.perf_counter() - started)
+    return stage
+
+
+@task(name="evaluate", task_run_name="evaluate {skill}", **ours)
+def evaluate(
+    house: House, run: RoundRun, chain: Sequence[VersionRef], drop: Stage[DropManifest], candidate: Stage[CheckpointManifest], skill: str
+) -> Evaluated:
+    """Candidate, champion and anchors on everything learned so far; only what no cache holds is computed."""
+    started = time.perf_counter()
+    reports = evaluate_round(house, chain, skill, drop, candidate)
+    house.lineage.log_stage(run, "evaluate", reports.candidate.manifest, reports.candidate.folder, seconds=time.perf_counter() - started)
+    return reports
+
+
+@task(name="audit", task_run_name="audit {skill}", **ours)
+def audit(
+    house: House, run: RoundRun, chain: Sequence[VersionRef], candidate: Stage[CheckpointManifest], reports: Evaluated, skill: str
+) -> ForgettingAudit:
+    """What every earlier round cost, this candidate included."""
+    newest = RoundEvaluation(
+        number=run.round,
+        skill=skill,
+        evaluation=load_evaluation(reports.candidate.folder),
+        attempts=run.attempt,
+        layers=candidate.manifest.layers,
+    )
+    return audit_forgetting([*lineage_rounds(chain, reports.base), newest])
+
+
+@task(name="decide", task_run_name="decide {skill}", **ours)
+def decide(house: House, run: RoundRun, reports: Evaluated, forgetting: ForgettingAudit, skill: str) -> Stage[Verdict]:
+    """Evidence -> verdict, with the report that explains it."""
+    inputs = {
+        "candidate": reports.candidate.digest,
+        "champion": reports.champion.digest,
+        "base": reports.base.digest,
+        "learners": {name: stage.digest for name, stage in reports.learners.items()},
+        "policy": house.config.gate.model_dump(mode="json"),
+        "attempts": run.judged_before + 1,
+        "skill": skill,
+    }
+
+    def build(folder: Path) -> None:
+        evidence = gate_evidence(reports, skill, run.judged_before + 1)
+        verdict = decide_gate(evidence, house.config.gate)
+        render_round(verdict, forgetting, evidence, folder / "report.html")
+        write_manifest(folder, verdict)
+
+    stage = run_stage(house.stages, "decide", inputs, Verdict, build, packages=("evals",))
+    house.lineage.log_stage(run, "decide", stage.manifest, stage.folder, artifacts=[stage.folder / "report.html"])
+    return stage
+
+
+@task(name="register", **ours)
+def register(
+    house: House,
+    run: RoundRun,
+    champion: VersionRef,
+    drop: Stage[DropManifest],
+    candidate: Stage[CheckpointManifest],
+    reports: Evaluated,
+    forgetting: ForgettingAudit,
+    verdict: Stage[Verdict],
+) -> RoundOutcome:
+    """Every candidate becomes a version with its verdict; only PASS moves the alias `champion`, and only if nobody moved it meanwhile."""
+    version = house.lineage.register_candidate(
+        run,
+        candidate.folder,
+        candidate.manifest,
+        evaluation=reports.candidate.folder,
+        report=reports.candidate.manifest,
+        verdict=verdict.manifest,
+        verdict_folder=verdict.folder,
+        drop=drop.folder,
+    )
+    if verdict.manifest.decision is Decision.PASS:
+        house.lineage.promote(
+            version.version, expected_champion=champion.version, reason=verdict.manifest.reasons[0], actor="gate", verdict=verdict.manifest
+        )
+    house.lineage.finish_round(run)
+    publish_verdict(verdict.manifest, forgetting, verdict.folder / "report.html")
+    return outcome_of(house, run, version, verdict.manifest, verdict.folder, reports.champion.manifest)
+
+
+def _digest_or_none(path: Path | None) -> str | None:
+    return None if path is None else file_digest(path) if path.is_file() else str(path)

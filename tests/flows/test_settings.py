@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from data_contracts.errors import ConfigError
+from flows.init import write_project
+from flows.settings import SkillstackConfig, load_config
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "skillstack.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_every_field_has_a_default_that_validates() -> None:
+    assert SkillstackConfig() == SkillstackConfig.model_validate({})
+
+
+def test_what_init_writes_is_a_config_that_loads_and_names_the_contract_beside_it(tmp_path: Path) -> None:
+    config_file, contract = write_project(tmp_path)
+    config = load_config(config_file)
+    assert config.bootstrap is True
+    assert config.contract.path == contract
+    assert config.state_dir == tmp_path / ".skillstack"
+
+
+def test_init_overwrites_nothing(tmp_path: Path) -> None:
+    mine = write(tmp_path, "base_model: mine\n")
+    with pytest.raises(ConfigError, match="already there"):
+        write_project(tmp_path)
+    assert mine.read_text() == "base_model: mine\n"
+    assert list(tmp_path.iterdir()) == [mine]
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "words"),
+    [
+        ("base_modell: nano\n", 1, ["base_modell", "base_model"]),
+        ("base_model: nano\ntrain:\n  method: osft\n  learning_rat: 0.1\n", 4, ["train.learning_rat", "learning_rate"]),
+        ("train:\n  unfreeze_rank_ratio: 1.5\n", 2, ["train.unfreeze_rank_ratio=1.5"]),
+        ("evaluation:\n  suites:\n    - source: a.jsonl\n      metrik: acc\n", 4, ["metrik"]),
+    ],
+)
+def test_an_error_names_line_key_and_the_nearest_valid_one(tmp_path: Path, text: str, line: int, words: list[str]) -> None:
+    path = write(tmp_path, text)
+    with pytest.raises(ConfigError) as raised:
+        load_config(path)
+    assert f"skillstack.yaml:{line}" in raised.value.where
+    for word in words:
+        assert word in str(raised.value)
+
+
+@pytest.mark.parametrize("text", ["- a\n- b\n", "train: [\n", "just words\n"])
+def test_what_is_not_sections_is_one_line(tmp_path: Path, text: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        load_config(write(tmp_path, text))
+    assert "\n" not in str(raised.value)
+
+
+def test_a_named_file_that_is_missing_is_an_error_and_an_unnamed_one_is_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert load_config(None) == SkillstackConfig()
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load_config(tmp_path / "absent.yaml")
+
+
+def test_relative_paths_belong_to_the_file_not_to_the_working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "suites").mkdir()
+    (tmp_path / "suites" / "a.jsonl").write_text('{"prompt": "p", "answer": "a"}\n')
+    path = write(tmp_path, "state_dir: state\ncalibration: text.jsonl\nevaluation:\n  suites:\n    - source: suites/a.jsonl\n")
+    monkeypatch.chdir("/")
+    config = load_config(path)
+    assert config.state_dir == tmp_path / "state"
+    assert config.calibration == tmp_path / "text.jsonl"
+    assert Path(config.evaluation.suites[0].source) == tmp_path / "suites" / "a.jsonl"
