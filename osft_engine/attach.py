@@ -1,0 +1,193 @@
+"""Puts a training method onto a model and takes it off again: which layers are trained, as what, and how they become dense.
+
+An attachment owns the trainable parameters. Its life: attach -> (train step, after_step)* -> merge. After `merge` the model is an
+ordinary transformers model again, with the effective weights bit for bit.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from data_contracts.errors import ConfigError
+from osft_engine.config import TrainConfig
+from osft_engine.linear import UpdatedLinear
+from osft_engine.protection import AllowedUpdate
+
+_IN_A_BLOCK = re.compile(r"\.\d+\.")  # a decoder block is an entry of a ModuleList: its children's names hold its index
+_ROUTER = re.compile(r"(^|\.)(gate|router|shared_expert_gate)$")
+
+
+class Attachment(Protocol):
+    """A model prepared for training by one method."""
+
+    model: Any
+
+    def trainable(self) -> dict[str, nn.Parameter]:
+        """What the optimiser moves, by name, in a fixed order."""
+        ...
+
+    def after_step(self) -> None:
+        """Bring the model up to date with its trainable parameters."""
+        ...
+
+    def merge(self) -> Any:
+        """Make the model dense and plain again, and return it."""
+        ...
+
+
+def is_linear(module: nn.Module) -> bool:
+    """A plain matrix: torch's Linear, or GPT-2's Conv1D (the same map with its weight stored in x out)."""
+    return isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D"
+
+
+def weight_of(module: nn.Module) -> Tensor:
+    """The weight as out x in, whatever way the layer stores it."""
+    stored: Tensor = module.weight  # type: ignore[assignment]
+    weight = stored.detach()
+    return weight if isinstance(module, nn.Linear) else weight.T.contiguous()
+
+
+def find_targets(model: nn.Module, patterns: Sequence[str] = ()) -> dict[str, nn.Module]:
+    """The linear layers to train, by name, in the model's order.
+
+    Without patterns: every linear layer inside the decoder blocks but routers. Embeddings and the output head are never targets.
+    Raises ConfigError where a pattern matches no linear layer, where there is nothing to train, and for fused experts.
+    """
+    find_head = getattr(model, "get_output_embeddings", None)
+    head = find_head() if find_head is not None else None
+    linear = {name: module for name, module in model.named_modules() if is_linear(module) and module is not head}
+    if patterns:
+        for pattern in patterns:
+            if not any(re.search(pattern, name) for name in linear):
+                raise ConfigError(
+                    "target_patterns", f"{pattern!r} matches no linear layer", f"names look like {', '.join(list(linear)[:3]) or 'none'}"
+                )
+        return {name: module for name, module in linear.items() if any(re.search(pattern, name) for pattern in patterns)}
+    _refuse_fused_experts(model)
+    targets = {name: module for name, module in linear.items() if _IN_A_BLOCK.search(name) and not _ROUTER.search(name)}
+    if not targets:
+        raise ConfigError(type(model).__name__, "has no linear layers inside decoder blocks", "name the layers with target_patterns")
+    return targets
+
+
+def _refuse_fused_experts(model: nn.Module) -> None:
+    fused = [name for name, parameter in model.named_parameters() if parameter.dim() == 3 and "expert" in name]
+    if fused:
+        raise ConfigError(
+            type(model).__name__,
+            f"keeps its experts in fused 3-D parameters such as {fused[0]}, which have no single subspace to protect",
+            "train the other layers by naming them in target_patterns, for instance 'self_attn'",
+        )
+
+
+class OsftAttachment:
+    """Targets replaced by UpdatedLinear; everything else frozen but what `train_other` names."""
+
+    def __init__(
+        self, model: Any, targets: Mapping[str, nn.Module], allowed: Mapping[str, AllowedUpdate], train_other: Sequence[str] = ()
+    ) -> None:
+        self.model = model
+        self._originals = dict(targets)
+        model.requires_grad_(False)
+        self._others = _named_parameters(model, train_other, exclude=set(targets))
+        self.layers: dict[str, UpdatedLinear] = {}
+        for name, module in targets.items():
+            bias: Tensor | None = module.bias  # type: ignore[assignment]
+            layer = UpdatedLinear(weight_of(module), bias, allowed[name])
+            self.layers[name] = layer
+            _replace(model, name, layer)
+        for parameter in self._others.values():
+            parameter.requires_grad_(True)
+
+    def trainable(self) -> dict[str, nn.Parameter]:
+        return {f"{name}.core": layer.core for name, layer in self.layers.items()} | self._others
+
+    def after_step(self) -> None:
+        for layer in self.layers.values():
+            layer.rebuild()
+
+    def leaks(self) -> dict[str, float]:
+        """Of the effective weights as they are, against the untouched ones."""
+        return {name: layer.allowed.leak(layer.effective.double() - layer.weight.double()) for name, layer in self.layers.items()}
+
+    @torch.no_grad()
+    def merge(self) -> Any:
+        for name, module in self._originals.items():
+            weight: Tensor = module.weight  # type: ignore[assignment]
+            effective = self.layers[name].effective
+            weight.copy_(effective if isinstance(module, nn.Linear) else effective.T)
+            _replace(self.model, name, module)
+        return self.model
+
+
+class FullAttachment:
+    """Plain fine-tuning of every parameter: the baseline."""
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+        model.requires_grad_(True)
+
+    def trainable(self) -> dict[str, nn.Parameter]:
+        return dict(self.model.named_parameters())
+
+    def after_step(self) -> None:
+        """Nothing to do: the parameters are the model."""
+
+    def merge(self) -> Any:
+        return self.model
+
+
+class LoraAttachment:
+    """PEFT's LoRA on the targets, merged into the dense weights at the end: the baseline users know."""
+
+    def __init__(self, model: Any, targets: Sequence[str], config: TrainConfig) -> None:
+        from peft import LoraConfig, get_peft_model
+
+        alpha = config.lora_alpha if config.lora_alpha is not None else 2.0 * config.lora_rank
+        fan_in_fan_out = not isinstance(model.get_submodule(next(iter(targets))), nn.Linear)
+        settings = LoraConfig(
+            r=config.lora_rank,
+            lora_alpha=alpha,
+            target_modules=list(targets),
+            lora_dropout=0.0,
+            task_type="CAUSAL_LM",
+            fan_in_fan_out=fan_in_fan_out,
+        )
+        self.model = get_peft_model(model, settings)
+        self._merged: Any = None
+
+    def trainable(self) -> dict[str, nn.Parameter]:
+        return {name: parameter for name, parameter in self.model.named_parameters() if parameter.requires_grad}
+
+    def after_step(self) -> None:
+        """Nothing to do: PEFT runs the factors beside the weight."""
+
+    def merge(self) -> Any:
+        if self._merged is None:
+            self._merged = self.model.merge_and_unload()
+        return self._merged
+
+
+def allowed_updates(targets: Mapping[str, nn.Module], build: Callable[[str, Tensor], AllowedUpdate]) -> dict[str, AllowedUpdate]:
+    """The allowed update of every target, from a function of its name and its weight (out x in)."""
+    return {name: build(name, weight_of(module)) for name, module in targets.items()}
+
+
+def _named_parameters(model: nn.Module, patterns: Sequence[str], exclude: set[str]) -> dict[str, nn.Parameter]:
+    candidates = {name: value for name, value in model.named_parameters() if name.rpartition(".")[0] not in exclude}
+    for pattern in patterns:
+        if not any(re.search(pattern, name) for name in candidates):
+            raise ConfigError(
+                "train_other", f"{pattern!r} matches no parameter outside the targets", f"names look like {', '.join(list(candidates)[:3])}"
+            )
+    return {name: value for name, value in candidates.items() if any(re.search(pattern, name) for pattern in patterns)}
+
+
+def _replace(model: nn.Module, name: str, module: nn.Module) -> None:
+    owner, _, leaf = name.rpartition(".")
+    setattr(model.get_submodule(owner), leaf, module)

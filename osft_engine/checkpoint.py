@@ -1,0 +1,128 @@
+"""Model folders in and out: loading with plain errors, and writing a candidate so that half of one is never taken for whole."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from data_contracts.digests import MODEL_FILE_PATTERNS, model_digest, model_files
+from data_contracts.errors import CheckpointError
+from data_contracts.manifests import CheckpointManifest, FileRef, file_ref, write_manifest
+from osft_engine.config import TrainConfig
+from osft_engine.files import full_disk_explained
+
+# What save_pretrained writes by itself; everything else of a model folder is copied byte for byte from the base.
+_WRITTEN_BY_MODEL = {"config.json", "generation_config.json"}
+
+
+def pick_device(config: TrainConfig) -> torch.device:
+    if config.device != "auto":
+        return torch.device(config.device)
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def pick_dtype(config: TrainConfig, device: torch.device) -> torch.dtype:
+    if config.dtype == "auto":
+        return torch.float32 if device.type == "cpu" else torch.bfloat16
+    return torch.float32 if config.dtype == "float32" else torch.bfloat16
+
+
+def load_model(folder: Path, config: TrainConfig) -> Any:
+    """The model of a folder, on its device in its dtype. Raises CheckpointError with the loader's own first line."""
+    from transformers import AutoModelForCausalLM
+
+    device = pick_device(config)
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=pick_dtype(config, device),
+            local_files_only=True,
+            use_safetensors=True,
+            trust_remote_code=config.trust_remote_code,
+        )
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise CheckpointError(
+            str(folder), f"cannot be loaded: {str(error).splitlines()[0]}", "give a causal language model folder"
+        ) from error
+    return model.to(device)
+
+
+def load_tokenizer(folder: Path, config: TrainConfig) -> Any:
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=config.trust_remote_code)
+    except (OSError, ValueError, KeyError) as error:
+        raise CheckpointError(
+            str(folder), f"has no usable tokenizer: {str(error).splitlines()[0]}", "put the tokenizer files beside the weights"
+        ) from error
+
+
+def write_model(model: Any, base: Path, folder: Path) -> None:
+    """Write a dense model folder in one move: weights and config from the model, tokenizer and templates from the base."""
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    model.save_pretrained(partial, safe_serialization=True)
+    for source in _carried_files(base):
+        shutil.copyfile(source, partial / source.name)
+    shutil.rmtree(folder, ignore_errors=True)
+    os.replace(partial, folder)
+
+
+def _carried_files(base: Path) -> list[Path]:
+    found = {path.name: path for pattern in MODEL_FILE_PATTERNS for path in base.glob(pattern) if path.is_file()}
+    return [path for name, path in sorted(found.items()) if name not in _WRITTEN_BY_MODEL and ".safetensors" not in name]
+
+
+def model_file_refs(out_dir: Path) -> tuple[dict[str, FileRef], str]:
+    """References for out_dir/model by role, and the digest of the whole model."""
+    digests = model_files(out_dir / "model")
+    refs = {
+        f"model/{name}": FileRef(path=f"model/{name}", sha256=digest, bytes=(out_dir / "model" / name).stat().st_size)
+        for name, digest in digests.items()
+    }
+    return refs, model_digest(digests)
+
+
+def other_file_refs(out_dir: Path, roles: Mapping[str, str]) -> dict[str, FileRef]:
+    """References for the files that exist among {role: name}."""
+    return {role: file_ref(out_dir, out_dir / name) for role, name in roles.items() if (out_dir / name).is_file()}
+
+
+def running_versions() -> dict[str, str]:
+    """Of the packages that decide the numbers."""
+    found: dict[str, str] = {}
+    for name in ("skillstack", "torch", "transformers", "peft", "safetensors"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def describe_base(model_dir: Path, out_dir: Path) -> CheckpointManifest:
+    """Round 0: make `out_dir` the checkpoint of a plain model folder, by hard links where the disk allows them, else copies."""
+    names = model_files(model_dir)
+    target = out_dir / "model"
+    with full_disk_explained(out_dir):
+        target.mkdir(parents=True, exist_ok=True)
+        for name in names:
+            _link_or_copy((model_dir / name).resolve(), target / name)
+        refs, digest = model_file_refs(out_dir)
+        manifest = CheckpointManifest(files=refs, method="base", model_sha256=digest, versions=running_versions())
+        write_manifest(out_dir, manifest)
+    return manifest
+
+
+def _link_or_copy(source: Path, target: Path) -> None:
+    target.unlink(missing_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:  # another file system, or one without hard links
+        shutil.copyfile(source, target)

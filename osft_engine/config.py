@@ -1,0 +1,92 @@
+"""The training section of skillstack.yaml: every knob of a run, with its unit, a default that works, and one place that reads it."""
+
+from __future__ import annotations
+
+import re
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+Method = Literal["osft", "full", "lora"]
+Protect = Literal["activations", "weights", "weights_block"]
+Scheduler = Literal["linear", "cosine", "constant", "constant_with_warmup"]
+
+# What moves the weights by a comparable amount differs by a factor of thirty between the methods: an OSFT core is a
+# rotated, restricted copy of a weight, a LoRA factor starts at zero, and plain fine-tuning has no restraint at all.
+LEARNING_RATES: dict[str, float] = {"osft": 1e-3, "lora": 3e-4, "full": 3e-5}
+
+
+class TrainConfig(BaseModel):
+    """How one candidate is trained."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    method: Method = Field("osft", description="osft, full (every parameter) or lora (PEFT, merged at the end)")
+    protect: Protect = Field("activations", description="which directions an osft update may not touch (see protection.py)")
+    unfreeze_rank_ratio: float = Field(0.25, gt=0.0, le=1.0, description="share of the directions of each weight that may move, in (0, 1]")
+    rank_policy: Literal["uniform"] = Field("uniform", description="how the ratio is spread over the layers")
+    target_patterns: tuple[str, ...] = Field(
+        (), description="regular expressions searched in module names; empty means every linear layer inside the decoder blocks"
+    )
+    train_other: tuple[str, ...] = Field(
+        (), description="regular expressions of parameters outside the targets that osft trains densely (embeddings, norms)"
+    )
+    compact: bool = Field(False, description="protect: weights only; train the small core of a non-square weight to save memory")
+    lora_rank: int = Field(16, ge=1, description="rank of the LoRA baseline")
+    lora_alpha: float | None = Field(None, gt=0.0, description="LoRA scale times its rank; none means twice the rank")
+
+    learning_rate: float | None = Field(None, gt=0.0, description="peak step size; none means osft 1e-3, lora 3e-4, full 3e-5")
+    num_epochs: int = Field(1, ge=1, description="passes over the drop")
+    effective_batch_size: int = Field(8, ge=1, description="examples in one optimiser step, over all micro-batches and processes")
+    max_tokens_per_batch: int = Field(2048, ge=1, description="tokens in one forward pass, padding included")
+    max_seq_len: int = Field(2048, ge=2, description="tokens; a longer example is left out and counted")
+    batch_layout: Literal["auto", "packed", "padded"] = Field(
+        "auto",
+        description="packed: end to end in one row, blind to one another; padded: one row each; auto: packed on a GPU, else padded",
+    )
+    optimizer: Literal["adamw", "muon"] = Field("adamw", description="muon takes the matrices and leaves the rest to AdamW")
+    lr_scheduler: Scheduler = Field("cosine", description="shape of the step size after warm-up")
+    warmup_steps: int = Field(5, ge=0, description="optimiser steps of linear warm-up")
+    weight_decay: float = Field(0.0, ge=0.0, description="decoupled; for osft it pulls towards the champion, not towards zero")
+    beta1: float = Field(0.9, ge=0.0, lt=1.0, description="AdamW, decay of the first moment (Muon's momentum is its own default)")
+    beta2: float = Field(0.95, ge=0.0, lt=1.0, description="AdamW, decay of the second moment")
+    eps: float = Field(1e-8, gt=0.0, description="AdamW, added to the denominator")
+    max_grad_norm: float = Field(1.0, ge=0.0, description="largest L2 norm of a step's gradient; 0 does not clip")
+    gradient_checkpointing: bool = Field(False, description="recompute activations in the backward pass: less memory, a third more time")
+    unmask: bool = Field(False, description="count every token in the loss, not only the assistant's")
+    chat_template: str | None = Field(None, description="Jinja chat template that replaces the tokenizer's")
+
+    replay_share: float = Field(
+        0.0, ge=0.0, lt=1.0, description="share of the training examples that are drawn from the buffer of earlier rounds"
+    )
+    buffer_size: int = Field(
+        512, ge=0, description="examples of earlier rounds that travel with the lineage, whatever the number of rounds"
+    )
+    moment_tokens: int = Field(8192, ge=1, description="tokens whose layer inputs are measured for the ledger, a round")
+    ledger_rank: int = Field(2048, ge=1, description="largest number of directions the ledger keeps of one layer's inputs")
+
+    seed: int = Field(0, ge=0, description="of the data order, the buffer and every random start")
+    dtype: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="of the frozen weights and activations; auto is float32 on a CPU, bfloat16 on a GPU"
+    )
+    device: str = Field("auto", description="torch device; auto is cuda where there is one, else cpu")
+    num_threads: int = Field(0, ge=0, description="CPU threads of torch; 0 leaves the environment's choice")
+    save_every_seconds: float = Field(60.0, ge=0.0, description="longest time a killed run can lose; 0 saves after every step")
+    save_every_steps: int = Field(0, ge=0, description="also save after so many steps; 0 leaves it to the clock")
+    log_every_steps: int = Field(1, ge=1, description="steps between two lines of metrics.jsonl")
+    trust_remote_code: bool = Field(False, description="let the model folder bring its own Python code")
+
+    @field_validator("target_patterns", "train_other")
+    @classmethod
+    def _compiles(cls, patterns: tuple[str, ...]) -> tuple[str, ...]:
+        for pattern in patterns:
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise ValueError(f"{pattern!r} is not a regular expression: {error}") from error
+        return patterns
+
+    @property
+    def peak_learning_rate(self) -> float:
+        """The step size that runs: the one given, or the method's own."""
+        return self.learning_rate if self.learning_rate is not None else LEARNING_RATES[self.method]

@@ -1,0 +1,58 @@
+"""Writes that are whole or absent, and the one message for a disk that is full."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+from torch import Tensor
+
+from data_contracts.errors import TrainingError
+
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+def save_tensors(tensors: Mapping[str, Tensor], path: Path, facts: Mapping[str, str] | None = None) -> None:
+    """Write a safetensors file in one step: a reader finds the whole file or the one before it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.partial")
+    try:
+        save_file({name: value.detach().contiguous() for name, value in tensors.items()}, temporary, metadata=dict(facts or {}))
+        with temporary.open("rb") as stream:
+            os.fsync(stream.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def full_disk_explained(folder: Path) -> Iterator[None]:
+    """Turn the many faces of a full disk into one TrainingError."""
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        full = isinstance(error, OSError) and error.errno in _NO_ROOM
+        if not full and not any(
+            sign in str(error) for sign in ("No space left", "File too large", "os error 28", "os error 27", "Disk quota")
+        ):
+            raise
+        raise TrainingError(
+            str(folder), "the disk is full", "free some space and run the same command again: it goes on where it stopped"
+        ) from error
+
+
+def require_free_space(folder: Path, needed_bytes: int) -> None:
+    """Refuse before the work rather than after it. Raises TrainingError with both numbers."""
+    probe = folder
+    while not probe.exists():
+        probe = probe.parent
+    free = shutil.disk_usage(probe).free
+    if free < needed_bytes:
+        what = f"needs about {needed_bytes / 1e9:.2f} GB of disk and {free / 1e9:.2f} GB are free"
+        raise TrainingError(str(folder), what, "free some space or give another out_dir")

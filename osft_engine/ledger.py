@@ -1,0 +1,81 @@
+"""The subspace ledger: what the layers' inputs looked like on everything learned so far, carried from round to round.
+
+A plain decomposition of the newest weights cannot know which of their small directions hold what earlier rounds taught. The ledger
+can: for every layer it sums the mean input second moment of each round (round 0 is general text), with equal weight a round, in a
+size that does not grow with the number of rounds. Stored as safetensors; nothing is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from data_contracts.errors import CheckpointError
+from osft_engine.files import save_tensors
+from osft_engine.moments import LayerMoments
+from osft_engine.subspace import EigenSketch, sketch_moment
+
+_VERSION = "1"
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """rounds: what was learned, in order. sketches: leader -> summed moment. leaders: layer -> the layer whose moment it shares."""
+
+    rounds: tuple[str, ...] = ()
+    sketches: Mapping[str, EigenSketch | Tensor] = field(default_factory=dict)
+    leaders: Mapping[str, str] = field(default_factory=dict)
+
+    def moment(self, layer: str) -> Tensor:
+        """Summed input second moment (n x n) of a layer, float32 or better. Raises CheckpointError for a layer it does not know."""
+        leader = self.leaders.get(layer)
+        if leader is None:
+            raise CheckpointError("ledger", f"has no inputs of layer {layer}", "train with the target_patterns of the earlier rounds")
+        kept = self.sketches[leader]
+        return kept.dense() if isinstance(kept, EigenSketch) else kept
+
+    def add(self, name: str, measured: LayerMoments, rank: int) -> Ledger:
+        """The ledger after one more round. Moments wider than `rank` are truncated to their strongest directions."""
+        sketches: dict[str, EigenSketch | Tensor] = {}
+        for leader, moment in measured.moments.items():
+            total = moment.cpu() if not self.rounds else self.moment(leader).to(torch.float32) + moment.cpu()
+            sketches[leader] = total if total.shape[0] <= rank else sketch_moment(total, rank)
+        return Ledger((*self.rounds, name), sketches, dict(measured.leaders))
+
+
+def save_ledger(ledger: Ledger, path: Path) -> None:
+    tensors: dict[str, Tensor] = {}
+    for leader, kept in ledger.sketches.items():
+        if isinstance(kept, EigenSketch):
+            tensors[f"{leader}.vectors"], tensors[f"{leader}.values"] = kept.vectors, kept.values
+            tensors[f"{leader}.residual"] = torch.tensor(kept.residual, dtype=torch.float64)
+        else:
+            tensors[f"{leader}.moment"] = kept.to(torch.float32)
+    facts = {"ledger_version": _VERSION, "rounds": json.dumps(ledger.rounds), "leaders": json.dumps(dict(ledger.leaders))}
+    save_tensors(tensors, path, facts)
+
+
+def load_ledger(path: Path) -> Ledger:
+    """Raises CheckpointError where the file is not a ledger of this version."""
+    try:
+        with safe_open(path, framework="pt") as stream:
+            facts = stream.metadata() or {}
+            if facts.get("ledger_version") != _VERSION:
+                raise CheckpointError(str(path), "is not a subspace ledger of this version", "start the lineage again or restore the file")
+            tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118 (no mapping)
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(str(path), f"cannot be read: {error}", "restore the champion's checkpoint") from error
+    sketches: dict[str, EigenSketch | Tensor] = {}
+    for name in tensors:
+        leader, _, part = name.rpartition(".")
+        if part == "moment":
+            sketches[leader] = tensors[name]
+        elif part == "vectors":
+            sketches[leader] = EigenSketch(tensors[name], tensors[f"{leader}.values"], float(tensors[f"{leader}.residual"]))
+    return Ledger(tuple(json.loads(facts["rounds"])), sketches, json.loads(facts["leaders"]))

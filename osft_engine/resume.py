@@ -1,0 +1,121 @@
+"""State of a run that may be killed at any moment: out_dir/.resume, one file a step, replaced in one move.
+
+    run.json            digest of the run it belongs to, and its config for the message when another one knocks
+    bases.safetensors   the allowed directions, so that a resumed run trains in bit-identical ones
+    ledger.safetensors  the ledger before this round, calibrated once
+    state.safetensors   parameters, optimiser state, random state; metadata: step, losses, seconds
+
+No pickle: safetensors and JSON only.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from torch import Tensor
+
+from data_contracts.errors import TrainingError
+from data_contracts.manifests import write_atomically
+from osft_engine.files import save_tensors
+from osft_engine.ledger import Ledger, load_ledger, save_ledger
+from osft_engine.protection import AllowedUpdate
+
+
+@dataclass
+class Progress:
+    """How far a run has come. losses: nats per loss token of each step."""
+
+    step: int = 0
+    losses: list[float] = field(default_factory=list)
+    loss_tokens: int = 0
+    tokens: int = 0
+    seconds: float = 0.0
+
+
+class ResumeFolder:
+    """out_dir/.resume of one run. Raises TrainingError where it belongs to another run."""
+
+    def __init__(self, out_dir: Path, digest: str, config: Mapping[str, Any]) -> None:
+        self.folder = out_dir / ".resume"
+        self._claim = self.folder / "run.json"
+        if self._claim.is_file():
+            claimed = json.loads(self._claim.read_text(encoding="utf-8"))
+            if claimed["digest"] != digest:
+                changed = sorted(key for key in config if claimed["config"].get(key) != config[key]) or [
+                    "its base, drop, parent or calibration"
+                ]
+                what = f"holds the state of another run, which differs in {', '.join(changed)}"
+                raise TrainingError(str(self.folder), what, "run it as it was, remove the folder, or give another out_dir")
+        else:
+            write_atomically(self._claim, json.dumps({"digest": digest, "config": dict(config)}, sort_keys=True))
+
+    def save_bases(self, allowed: Mapping[str, AllowedUpdate]) -> None:
+        tensors: dict[str, Tensor] = {}
+        facts: dict[str, Any] = {}
+        seen: dict[int, str] = {}
+        for name, update in allowed.items():
+            block = update.block or (None, None)
+            parts = {"left": update.left, "right": update.right, "block_out": block[0], "block_in": block[1]}
+            where: dict[str, str] = {}
+            for part, basis in parts.items():
+                if basis is not None:
+                    where[part] = seen.setdefault(id(basis), f"{name}.{part}")
+                    tensors[where[part]] = basis
+            facts[name] = {"shape": update.shape, "protected": update.protected, "trainable": update.trainable, "parts": where}
+        save_tensors(tensors, self.folder / "bases.safetensors", {"layers": json.dumps(facts)})
+
+    def load_bases(self) -> dict[str, AllowedUpdate] | None:
+        path = self.folder / "bases.safetensors"
+        if not path.is_file():
+            return None
+        tensors, facts = _read(path)
+        found: dict[str, AllowedUpdate] = {}
+        for name, fact in json.loads(facts["layers"]).items():
+            part = {key: tensors[where] for key, where in fact["parts"].items()}
+            block = (part["block_out"], part["block_in"]) if "block_out" in part else None
+            shape = (int(fact["shape"][0]), int(fact["shape"][1]))
+            found[name] = AllowedUpdate(shape, part.get("left"), part.get("right"), block, fact["protected"], fact["trainable"])
+        return found
+
+    def save_ledger(self, ledger: Ledger) -> None:
+        save_ledger(ledger, self.folder / "ledger.safetensors")
+
+    def load_ledger(self) -> Ledger | None:
+        path = self.folder / "ledger.safetensors"
+        return load_ledger(path) if path.is_file() else None
+
+    def save_state(self, parameters: Mapping[str, Tensor], optimizer: Mapping[str, Tensor], progress: Progress) -> None:
+        tensors = {f"parameter:{name}": value for name, value in parameters.items()}
+        tensors |= {f"optimizer:{name}": value for name, value in optimizer.items()}
+        tensors["random"] = torch.get_rng_state()
+        if torch.cuda.is_available():
+            tensors["random_cuda"] = torch.cuda.get_rng_state()
+        save_tensors(tensors, self.folder / "state.safetensors", {"progress": json.dumps(asdict(progress))})
+
+    def load_state(self) -> tuple[dict[str, Tensor], dict[str, Tensor], Progress] | None:
+        """Parameters, optimiser state and progress of the last save, with the random state set; None before the first."""
+        path = self.folder / "state.safetensors"
+        if not path.is_file():
+            return None
+        tensors, facts = _read(path)
+        torch.set_rng_state(tensors.pop("random"))
+        if "random_cuda" in tensors and torch.cuda.is_available():
+            torch.cuda.set_rng_state(tensors["random_cuda"])
+        parameters = {name.removeprefix("parameter:"): value for name, value in tensors.items() if name.startswith("parameter:")}
+        optimizer = {name.removeprefix("optimizer:"): value for name, value in tensors.items() if name.startswith("optimizer:")}
+        return parameters, optimizer, Progress(**json.loads(facts["progress"]))
+
+    def remove(self) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    with safe_open(path, framework="pt") as stream:
+        return {name: stream.get_tensor(name) for name in stream.keys()}, stream.metadata() or {}  # noqa: SIM118 (no mapping)

@@ -1,0 +1,115 @@
+"""Pure linear algebra of subspaces: which directions a matrix uses, and orthonormal bases of the ones it leaves.
+
+Shape legend: W is out x in (m x n), q = min(m, n), W = U S V^T; U_k, V_k are the k leading singular directions;
+L (m x a) and R (n x r) are orthonormal bases of the allowed output and input directions.
+
+Only subspaces are needed, never a full SVD: a float64 eigendecomposition of the smaller Gram matrix gives them several times faster.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class SingularSubspaces:
+    """Orthonormal columns in order of falling singular value, float64: U (m x q), V (n x q), values (q)."""
+
+    U: Tensor
+    V: Tensor
+    values: Tensor
+
+
+def singular_subspaces(W: Tensor) -> SingularSubspaces:
+    """U, V and the singular values of W (m x n), from the Gram matrix of its smaller side.
+
+    The Gram matrix halves the digits of small singular values, so the larger side is re-orthonormalised by QR: its columns stay
+    exactly orthonormal even where W is rank deficient, and still span what they should for every value above 1e-7 of the largest.
+    """
+    W = W.detach().to(torch.float64)
+    if W.shape[0] > W.shape[1]:
+        flipped = singular_subspaces(W.T)
+        return SingularSubspaces(U=flipped.V, V=flipped.U, values=flipped.values)
+    energy, vectors = torch.linalg.eigh(W @ W.T)
+    U, values = vectors.flip(-1), energy.flip(-1).clamp_min(0).sqrt()
+    image = W.T @ U
+    V, upper = torch.linalg.qr(image)
+    V = V * torch.where(upper.diagonal() < 0, -1.0, 1.0)  # QR may flip a column; W^T u = s v with s >= 0
+    return SingularSubspaces(U=U, V=V, values=values)
+
+
+def orthogonal_complement(Q: Tensor) -> Tensor:
+    """Orthonormal basis (n x (n - k)) of everything orthogonal to the orthonormal columns of Q (n x k)."""
+    n, k = Q.shape
+    if k == 0:
+        return torch.eye(n, dtype=Q.dtype, device=Q.device)
+    full, _ = torch.linalg.qr(Q, mode="complete")
+    rest: Tensor = full[:, k:].contiguous()
+    return rest
+
+
+@dataclass(frozen=True)
+class EigenSketch:
+    """A second moment M (n x n) in bounded size: M ~ V diag(values) V^T + residual * (I - V V^T).
+
+    vectors: n x s, orthonormal, energy falling; values: s; residual: mean energy of each direction that was not kept.
+    """
+
+    vectors: Tensor
+    values: Tensor
+    residual: float
+
+    @property
+    def dimension(self) -> int:
+        return self.vectors.shape[0]
+
+    def dense(self) -> Tensor:
+        """M in float64, n x n."""
+        V, values = self.vectors.to(torch.float64), self.values.to(torch.float64)
+        M: Tensor = (V * (values - self.residual)) @ V.T
+        M.diagonal().add_(self.residual)
+        return M
+
+
+def sketch_moment(M: Tensor, rank: int) -> EigenSketch:
+    """Truncate a symmetric positive moment M (n x n) to its `rank` strongest directions; the rest is kept as its mean."""
+    energy, vectors = torch.linalg.eigh(M.to(torch.float64))
+    energy, vectors = energy.flip(-1).clamp_min(0), vectors.flip(-1)
+    kept = min(rank, M.shape[0])
+    residual = float(energy[kept:].mean()) if kept < M.shape[0] else 0.0
+    return EigenSketch(vectors[:, :kept].to(torch.float32).contiguous(), energy[:kept].to(torch.float32), residual)
+
+
+def quietest_directions(M: Tensor, count: int) -> Tensor:
+    """Orthonormal basis (n x count, float64) of the directions in which the second moment M (n x n) has least energy."""
+    _, vectors = torch.linalg.eigh(M.to(torch.float64))
+    quiet: Tensor = vectors[:, :count].contiguous()
+    return quiet
+
+
+def directions_holding(M: Tensor, share: float) -> int:
+    """How many leading directions of M hold `share` of its energy (its trace)."""
+    energy = torch.linalg.eigvalsh(M.to(torch.float64)).flip(-1).clamp_min(0)
+    total = energy.sum()
+    if not float(total) > 0.0:
+        return 0
+    return int((energy.cumsum(0) < share * total).sum()) + 1
+
+
+def outside_share(dW: Tensor, L: Tensor | None, R: Tensor | None) -> float:
+    """Relative leak of an update: the larger of ||dW - L L^T dW|| and ||dW - dW R R^T|| over ||dW|| (0 for a zero update)."""
+    dW = dW.to(torch.float64)
+    size = float(dW.norm())
+    if size == 0.0:
+        return 0.0
+    leaks = [0.0]
+    if L is not None:
+        L = L.to(torch.float64)
+        leaks.append(float((dW - L @ (L.T @ dW)).norm()))
+    if R is not None:
+        R = R.to(torch.float64)
+        leaks.append(float((dW - (dW @ R) @ R.T).norm()))
+    return max(leaks) / size

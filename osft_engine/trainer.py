@@ -1,0 +1,139 @@
+"""The training loop: steps of a fixed number of examples, a loss that is the mean over all their tokens, a state that survives SIGKILL."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from tqdm import tqdm  # type: ignore[import-untyped]
+
+from data_contracts.errors import TrainingError
+from osft_engine.attach import Attachment
+from osft_engine.batches import epoch_steps, micro_batches
+from osft_engine.config import TrainConfig
+from osft_engine.examples import Example
+from osft_engine.forward import summed_loss
+from osft_engine.optim import NamedOptimizer, step_sizes
+from osft_engine.resume import Progress, ResumeFolder
+
+Emit = Callable[[dict[str, Any]], None]
+
+
+class Trainer:
+    """Trains an attachment on examples. `resume` keeps its state; `emit` gets one event a logged step."""
+
+    def __init__(
+        self, attachment: Attachment, examples: Sequence[Example], config: TrainConfig, *, resume: ResumeFolder, emit: Emit
+    ) -> None:
+        self.attachment, self.examples, self.config, self.resume, self.emit = attachment, examples, config, resume, emit
+        self.parameters = attachment.trainable()
+        self.device = next(iter(self.parameters.values())).device
+        self.optimizer = NamedOptimizer(self.parameters, config)
+        self.plan = [
+            step
+            for epoch in range(config.num_epochs)
+            for step in epoch_steps(len(examples), config.effective_batch_size, config.seed, epoch)
+        ]
+        self.step_size = step_sizes(config, len(self.plan))
+        self.packed = packs(config, self.device)
+        self.progress = Progress()
+        self._saved_at = time.monotonic()
+
+    def run(self) -> Progress:
+        """Train to the end, from the last saved state if there is one. Raises TrainingError on a loss or gradient that is not finite."""
+        self._restore()
+        self.attachment.model.train()
+        started = time.monotonic() - self.progress.seconds
+        tokens_before, started_here = self.progress.tokens, time.monotonic()
+        bar = tqdm(total=len(self.plan), initial=self.progress.step, unit="step", desc="train", dynamic_ncols=True, mininterval=0.5)
+        with bar:
+            while self.progress.step < len(self.plan):
+                loss, norm = self._one_step(self.plan[self.progress.step])
+                self.progress.seconds = time.monotonic() - started
+                speed = (self.progress.tokens - tokens_before) / max(time.monotonic() - started_here, 1e-9)
+                bar.set_postfix_str(f"loss {loss:.3f}, {speed:.0f} tokens/s", refresh=False)
+                bar.update()
+                self._log(loss, norm, speed)
+                self._save_if_due()
+        return self.progress
+
+    def _one_step(self, indices: Sequence[int]) -> tuple[float, float]:
+        examples = [self.examples[index] for index in indices]
+        count = sum(example.loss_tokens for example in examples)
+        total = 0.0
+        for batch in micro_batches(examples, max_tokens=self.config.max_tokens_per_batch, packed=self.packed):
+            try:
+                loss = summed_loss(self.attachment.model, batch.to(self.device)) / count
+                loss.backward()  # type: ignore[no-untyped-call]
+            except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+                raise _explain_memory(error, self.progress.step + 1, batch.tokens) from error
+            total += float(loss.detach())
+            self.progress.tokens += batch.tokens
+            self._require_finite(total, "loss", batch.origins)
+        limit = self.config.max_grad_norm or math.inf
+        norm = float(torch.nn.utils.clip_grad_norm_(self.parameters.values(), limit))
+        self._require_finite(norm, "gradient norm", tuple(example.origin for example in examples))
+        self.optimizer.step(self.step_size(self.progress.step))
+        self.attachment.after_step()
+        self.progress.step += 1
+        self.progress.losses.append(total)
+        self.progress.loss_tokens += count
+        return total, norm
+
+    def _require_finite(self, value: float, what: str, origins: Sequence[str]) -> None:
+        if math.isfinite(value):
+            return
+        shown = ", ".join(origins[:8]) + (f" and {len(origins) - 8} more" if len(origins) > 8 else "")
+        raise TrainingError(
+            f"step {self.progress.step + 1} of {len(self.plan)}",
+            f"the {what} is {value} on {shown}",
+            f"lower learning_rate (it is {self.config.peak_learning_rate:g}) or look at these rows; the champion is untouched",
+        )
+
+    def _log(self, loss: float, norm: float, speed: float) -> None:
+        step = self.progress.step
+        if step % self.config.log_every_steps and step != len(self.plan):
+            return
+        event = {"event": "step", "step": step, "steps": len(self.plan), "loss": loss, "grad_norm": norm, "lr": self.step_size(step - 1)}
+        self.emit(
+            event | {"tokens": self.progress.tokens, "tokens_per_second": round(speed, 1), "seconds": round(self.progress.seconds, 3)}
+        )
+
+    def _save_if_due(self) -> None:
+        step, every = self.progress.step, self.config.save_every_steps
+        due = (
+            time.monotonic() - self._saved_at >= self.config.save_every_seconds
+            or (every > 0 and step % every == 0)
+            or step == len(self.plan)
+        )
+        if due:
+            self.resume.save_state(self.parameters, self.optimizer.state(), self.progress)
+            self._saved_at = time.monotonic()
+
+    @torch.no_grad()
+    def _restore(self) -> None:
+        saved = self.resume.load_state()
+        if saved is None:
+            return
+        parameters, optimizer, self.progress = saved
+        for name, value in parameters.items():
+            self.parameters[name].copy_(value)
+        self.optimizer.restore(optimizer)
+        self.attachment.after_step()
+        self.emit({"event": "resumed", "step": self.progress.step})
+
+
+def packs(config: TrainConfig, device: torch.device) -> bool:
+    """Whether examples lie end to end in one row on this device."""
+    return config.batch_layout == "packed" or (config.batch_layout == "auto" and device.type != "cpu")
+
+
+def _explain_memory(error: BaseException, step: int, tokens: int) -> BaseException:
+    text = str(error)
+    if not isinstance(error, torch.OutOfMemoryError | MemoryError) and "can't allocate memory" not in text:
+        return error
+    way_out = "lower max_tokens_per_batch, turn on gradient_checkpointing, or lower unfreeze_rank_ratio"
+    return TrainingError(f"step {step}", f"out of memory in a batch of {tokens} tokens", way_out)

@@ -1,0 +1,174 @@
+"""One round of training, end to end, on a tiny model: every method, kill and resume, and every way it must refuse."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
+
+from data_contracts.errors import CheckpointError, TrainingError
+from data_contracts.manifests import CheckpointManifest, read_manifest
+from osft_engine.checkpoint import describe_base
+from osft_engine.run import TrainRun
+from osft_engine.train import train_candidate
+
+MakeRun = Callable[..., TrainRun]
+
+METHODS = [
+    {"method": "full"},
+    {"method": "lora"},
+    {"method": "osft", "protect": "weights"},
+    {"method": "osft", "protect": "weights", "compact": True},
+    {"method": "osft", "protect": "weights_block"},
+    {"method": "osft", "protect": "activations"},
+]
+
+
+def _id(config: dict[str, object]) -> str:
+    return "-".join(str(value) for value in config.values())
+
+
+@pytest.mark.parametrize("config", METHODS, ids=_id)
+def test_every_method_learns_and_leaves_a_whole_dense_checkpoint(make_run: MakeRun, config: dict[str, object]) -> None:
+    run = make_run(num_epochs=6, learning_rate=1e-2, warmup_steps=0, **config)
+    manifest = train_candidate(run)
+    assert manifest == read_manifest(run.out_dir, CheckpointManifest)
+    assert manifest.summary is not None
+    assert manifest.summary.final_loss < manifest.summary.first_loss
+    assert not (run.out_dir / ".resume").exists()
+    before = load_file(run.base / "model.safetensors")
+    after = load_file(run.out_dir / "model" / "model.safetensors")
+    assert before.keys() == after.keys()
+    assert any(not torch.equal(before[name], after[name]) for name in before)
+    reloaded = AutoModelForCausalLM.from_pretrained(run.out_dir / "model")
+    assert torch.isfinite(reloaded(torch.tensor([[1, 2, 3]])).logits).all()
+
+
+@pytest.mark.parametrize("config", METHODS[2:], ids=_id)
+def test_saved_weights_stay_inside_the_allowed_directions(make_run: MakeRun, config: dict[str, object]) -> None:
+    manifest = train_candidate(make_run(num_epochs=4, learning_rate=1e-2, weight_decay=0.1, **config))
+    assert manifest.summary is not None
+    assert manifest.summary.max_leak is not None
+    assert manifest.summary.max_leak <= 1e-5
+    assert len(manifest.layers) == 14  # seven linear layers in each of two blocks
+    assert all(layer.protected > 0 for layer in manifest.layers.values())
+
+
+def test_two_rounds_carry_ledger_and_buffer(make_run: MakeRun, make_drop: Callable[..., Path]) -> None:
+    first = make_run(out="first", buffer_size=10)
+    train_candidate(first)
+    chat = [
+        {"messages": [{"role": "user", "content": f"say {word}"}, {"role": "assistant", "content": word}]}
+        for word in ("a", "bc", "def", "gh")
+    ]
+    second = make_run(out="second", drop=make_drop(chat, "drop2"), base=first.out_dir / "model", parent=first.out_dir, buffer_size=10)
+    manifest = train_candidate(second)
+    assert {"update", "ledger", "buffer", "metrics"} <= manifest.files.keys()
+    rows = [json.loads(line) for line in (second.out_dir / "buffer.jsonl").read_text().splitlines()]
+    assert len(rows) == 10
+    assert (second.out_dir / "ledger.safetensors").stat().st_size == pytest.approx(
+        (first.out_dir / "ledger.safetensors").stat().st_size, rel=0.01
+    )
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from osft_engine.run import read_run
+from osft_engine.train import train_candidate
+train_candidate(read_run(Path(sys.argv[1])), on_event=lambda e: os.kill(os.getpid(), signal.SIGKILL) if e.get("step") == 7 else None)
+"""
+
+
+@pytest.mark.parametrize("config", [METHODS[0], METHODS[1], METHODS[3], METHODS[5]], ids=_id)
+def test_killed_run_resumes_to_the_same_bits(make_run: MakeRun, tmp_path: Path, config: dict[str, object]) -> None:
+    settings = {"num_epochs": 4, "learning_rate": 3e-3, "save_every_steps": 3, "save_every_seconds": 1e6, **config}
+    whole, cut = make_run(out="whole", **settings), make_run(out="cut", **settings)
+    train_candidate(whole)
+    file = tmp_path / "cut.json"
+    file.write_text(cut.model_dump_json())
+    killed = subprocess.run([sys.executable, "-c", KILLED, str(file)], capture_output=True, env=dict(os.environ), check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert not (cut.out_dir / "manifest.json").exists()
+    steps: list[int] = []
+    train_candidate(cut, on_event=lambda event: steps.append(event["step"]) if event["event"] == "step" else None)
+    assert steps == list(range(7, 13))  # saved at 6, killed at 7
+    for name in ("model/model.safetensors", "buffer.jsonl"):
+        assert (whole.out_dir / name).read_bytes() == (cut.out_dir / name).read_bytes()
+    logged = [json.loads(line) for line in (cut.out_dir / "metrics.jsonl").read_text().splitlines()]
+    assert [event["step"] for event in logged if event["event"] == "step"] == list(range(1, 13))
+
+
+def test_another_config_may_not_take_over_a_cut_off_run(make_run: MakeRun) -> None:
+    def stop(event: dict[str, object]) -> None:
+        if event.get("step") == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_candidate(make_run(), on_event=stop)
+    with pytest.raises(TrainingError, match="differs in learning_rate"):
+        train_candidate(make_run(learning_rate=0.5))
+
+
+def test_loss_that_is_not_finite_stops_and_names_step_and_rows(make_run: MakeRun) -> None:
+    run = make_run(method="full", learning_rate=1e30, warmup_steps=0)
+    with pytest.raises(TrainingError, match=r"step \d+ of 3: .* is (nan|inf) on .*clean.jsonl:\d+"):
+        train_candidate(run)
+    assert not (run.out_dir / "manifest.json").exists()
+    assert not (run.out_dir / "model").exists()
+
+
+def test_finished_run_is_returned_not_repeated(make_run: MakeRun) -> None:
+    run = make_run()
+    first = train_candidate(run)
+    events: list[dict[str, object]] = []
+    assert train_candidate(run, on_event=events.append) == first
+    assert events == []
+    with pytest.raises(CheckpointError, match="another checkpoint"):
+        train_candidate(make_run(seed=5))
+
+
+def test_base_that_is_not_the_parents_model_is_refused(make_run: MakeRun, base_folder: Path, tmp_path: Path) -> None:
+    first = make_run(out="first")
+    train_candidate(first)
+    with pytest.raises(CheckpointError, match="is not the model of the parent"):
+        train_candidate(make_run(out="second", base=base_folder, parent=first.out_dir))
+
+
+def test_describe_base_makes_round_zero(base_folder: Path, tmp_path: Path) -> None:
+    manifest = describe_base(base_folder, tmp_path / "round-0")
+    assert manifest.method == "base"
+    assert read_manifest(tmp_path / "round-0", CheckpointManifest).model_sha256 == manifest.model_sha256
+    assert not any(path.is_symlink() for path in (tmp_path / "round-0" / "model").iterdir())
+
+
+def test_command_line_ends_with_one_line_on_stderr(make_run: MakeRun, tmp_path: Path) -> None:
+    run = make_run(base=tmp_path / "nowhere")
+    file = tmp_path / "run.json"
+    file.write_text(run.model_dump_json())
+    done = subprocess.run([sys.executable, "-m", "osft_engine", str(file)], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert "nowhere: is not a model folder" in done.stderr.splitlines()[-1]
+
+
+def test_full_disk_is_one_clear_error(make_run: MakeRun, tmp_path: Path) -> None:
+    """A file size limit stands in for a full disk: the write fails half way through in the same place."""
+    run = make_run(method="full")
+    file = tmp_path / "run.json"
+    file.write_text(run.model_dump_json())
+    limited = "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000)); "
+    program = limited + "from osft_engine.__main__ import main; sys.exit(main(sys.argv[1:]))"
+    done = subprocess.run([sys.executable, "-c", program, str(file)], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "the disk is full" in done.stderr.splitlines()[-1]
+    assert not (run.out_dir / "manifest.json").exists()
