@@ -22,6 +22,10 @@ class Lineage:
         self._store = connect(tracking_uri, model_name, experiment, state_dir)
         self.where = hide_password(tracking_uri)
 
+    @property
+    def state_dir(self) -> Path:
+        return self._store.state_dir
+
     # ------------------------------------------------------------------------------------------------ rounds
 
     def open_round(
