@@ -182,7 +182,8 @@ def _floor(pair: Pair, policy: GatePolicy, against: Against) -> CheckOutcome:
         f"{pair.name} dropped {size(pair.difference.mean)} against {since}, through the floor of {size(floor)}: "
         f"{pair.lost} of {pair.n} items became worse and {pair.won} better. A drop of this size blocks whatever its p-value."
     )
-    return outcome("floor", pair.name, "block", sentence, difference=pair.difference, alpha=policy.alpha, power=policy.power, margin=floor)
+    check = "floor" if against == "champion" else "anchor"
+    return outcome(check, pair.name, "block", sentence, difference=pair.difference, alpha=policy.alpha, power=policy.power, margin=floor)
 
 
 def relative_drift(candidate: SuiteItems, reference: SuiteItems) -> Difference:

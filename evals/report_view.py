@@ -1,0 +1,182 @@
+"""What a report shows, worked out before the template: rows of tables, cells of the heat map, curves, in a reader's words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from data_contracts.manifests import CheckOutcome, Decision, Verdict
+from evals.audit import AuditRound, AuditSuite, Estimate, ForgettingAudit
+from evals.gate_checks import CATEGORY_WORDS, signed
+from evals.report_figures import Point, curve, interval_bar
+
+BADGES = {
+    Decision.PASS: ("pass", "✓", "Passed"),
+    Decision.BLOCK: ("block", "✕", "Blocked"),
+    Decision.INCONCLUSIVE: ("hold", "?", "Inconclusive: held for a person"),
+    Decision.ERROR: ("error", "!", "Error: nothing was decided"),
+}
+OUTCOMES = {
+    "pass": ("pass", "✓", "passed"),
+    "block": ("block", "✕", "blocks"),
+    "inconclusive": ("hold", "?", "not shown"),
+    "error": ("error", "!", "error"),
+    "n/a": ("none", "–", "no say"),
+}
+QUESTIONS = {
+    "gain": "New skill learned?",
+    "non_inferiority": "Kept as a whole?",
+    "anchor": "Kept over all rounds?",
+    "regression": "Kept?",
+    "floor": "Through the floor?",
+    "drift": "General text kept?",
+    "validity": "Comparable?",
+    "early_warning": "Early warning",
+}
+LARGE_LOSS = 0.03
+"""Losses against the learned score from here on are marked in the matrix (3 points, the cumulative budget's default)."""
+
+
+@dataclass(frozen=True)
+class CheckRow:
+    check: CheckOutcome
+    question: str
+    subject: str
+    badge: tuple[str, str, str]
+    figure: Markup | None
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell of the matrix. `heat` in 0..100 colours it; `note` is the change since the skill was learned."""
+
+    text: str
+    heat: int | None
+    note: str
+    kind: str
+    words: str
+
+
+def check_rows(checks: Sequence[CheckOutcome]) -> list[CheckRow]:
+    """A row a check with its forest plot, all on one scale."""
+    ends = [abs(end) for check in checks if check.check != "gain" for end in (check.effect, check.low, check.high) if end is not None]
+    reach = max([0.06, *(end * 1.05 for end in ends)])
+    return [_check_row(check, min(reach, 0.5)) for check in checks]
+
+
+def _check_row(check: CheckOutcome, reach: float) -> CheckRow:
+    figure = None
+    if check.effect is not None and check.check != "early_warning":
+        figure = interval_bar(check.effect, check.low, check.high, check.margin, reach, f"{check.subject}: {effect_words(check)}")
+    subject = {str(name): words for name, words in CATEGORY_WORDS.items()}.get(check.subject, check.subject)
+    return CheckRow(check, QUESTIONS.get(check.check, check.check), subject, OUTCOMES[check.outcome], figure)
+
+
+def effect_words(check: CheckOutcome) -> str:
+    """'−9.5 (−12.1 to −6.9)' in points, or in percent for drift (where positive is better, as everywhere)."""
+    if check.effect is None:
+        return ""
+    if check.check == "early_warning":
+        return f"{check.effect:.3g} nats"
+    unit = " %" if check.check == "drift" else ""
+    reach = f" ({signed(check.low)} to {signed(check.high)})" if check.low is not None and check.high is not None else ""
+    return f"{signed(check.effect)}{unit}{reach}"
+
+
+def matrix_rows(audit: ForgettingAudit, *, drift: bool, sealed: bool) -> tuple[list[AuditSuite], list[tuple[AuditRound, list[Cell]]]]:
+    """Columns and rows of a heat map: scores in [0, 1] together, drift (bits per byte) apart."""
+    chosen = [i for i, suite in enumerate(audit.suites) if (suite.category == "drift") is drift and suite.sealed is sealed]
+    rows = [(each, [_cell(audit, row, i) for i in chosen]) for row, each in enumerate(audit.rounds)]
+    return [audit.suites[i] for i in chosen], rows
+
+
+def _cell(audit: ForgettingAudit, row: int, column: int) -> Cell:
+    suite, value = audit.suites[column], audit.matrix[row][column]
+    where = f"{suite.name} after {audit.rounds[row].label}"
+    if value is None:
+        return Cell("·", None, "", "missing", f"{where}: not measured")
+    if suite.category == "drift":
+        base = audit.matrix[0][column]
+        change = f"{signed(value / base - 1)} %" if base and row else ""
+        return Cell(f"{value:.3f}", None, change, "plain", f"{where}: {value:.3f} bits per byte {change}")
+    start = suite.learned_in if suite.learned_in is not None else (0 if suite.category != "skill" else None)
+    kind, note = "plain", ""
+    if start is not None and row == start and suite.category == "skill":
+        kind, note = "learned", "learned" if row else "base"
+    elif start is not None and row < start:
+        kind = "before"
+    elif start is not None and row > start and (reference := audit.matrix[start][column]) is not None:
+        better = (value - reference) if suite.higher_is_better else (reference - value)
+        kind, note = ("lost" if better <= -LARGE_LOSS else "plain"), signed(value - reference)
+    return Cell(f"{100 * value:.1f}", round(100 * value), note, kind, f"{where}: {100 * value:.1f} {note}".strip())
+
+
+def suite_curves(audit: ForgettingAudit) -> list[tuple[AuditSuite, Markup]]:
+    """A small curve for each suite that is not sealed, all with the same x axis."""
+    curves = []
+    for column, suite in enumerate(audit.suites):
+        measured = [(row, values[column]) for row, values in enumerate(audit.matrix) if values[column] is not None]
+        if suite.sealed or len(measured) < 2:
+            continue
+        points = [_point(audit, suite, row, value) for row, value in measured if value is not None]
+        low, high = (0.0, 1.0) if suite.category != "drift" else _span([point.y for point in points])
+        ticks = [(0.0, "0"), (0.5, "50"), (1.0, "100")] if suite.category != "drift" else [(low, f"{low:.2f}"), (high, f"{high:.2f}")]
+        curves.append((suite, curve(points, len(audit.rounds), suite.name, low, high, ticks)))
+    return curves
+
+
+def _point(audit: ForgettingAudit, suite: AuditSuite, row: int, value: float) -> Point:
+    mark = "learned" if row == suite.learned_in and row else "kept" if row in audit.lineage_rows else "blocked"
+    spoken = f"{value:.3f}" if suite.category == "drift" else f"{100 * value:.1f}"
+    return Point(row, value, mark, f"{audit.rounds[row].label} {spoken}{'' if mark == 'kept' else f' ({mark})'}")
+
+
+def _span(values: Sequence[float]) -> tuple[float, float]:
+    low, high = min(values), max(values)
+    room = max((high - low) * 0.15, 0.01 * high)
+    return low - room, high + room
+
+
+def estimate_words(estimate: Estimate | None, *, plain: bool = False) -> str:
+    """'−1.6 (−2.4 to −0.8)'; `plain` leaves the sign of the value out (an average, not a change)."""
+    if estimate is None:
+        return "n/a"
+    show = (lambda value: f"{100 * value:.1f}") if plain else signed
+    return f"{show(estimate.value)} ({show(estimate.low)} to {show(estimate.high)})"
+
+
+def noise_words(change: Estimate, *, higher_is_better: bool = True) -> str:
+    """Whether a change is a loss, a gain or cannot be told from noise: the interval does or does not reach zero."""
+    sign = 1.0 if higher_is_better else -1.0
+    low, high = sorted((sign * change.low, sign * change.high))
+    if high < 0:
+        return "lost: the interval lies below zero"
+    return "gained: the interval lies above zero" if low > 0 else "cannot be told from noise"
+
+
+def change_words(suite: str, audit: ForgettingAudit) -> str:
+    """A general suite's change in its own unit: points, or percent of the base for drift."""
+    change = next(each for each in audit.changes if each.suite == suite)
+    if change.category != "drift":
+        return estimate_words(change.change)
+    share = [value / change.base for value in (change.change.value, change.change.low, change.change.high)]
+    return f"{signed(share[0])} % ({signed(share[1])} to {signed(share[2])})"
+
+
+def verdict_badge(decision: Decision | None, *, approved: bool = False) -> tuple[str, str, str]:
+    if decision is None:
+        return ("none", "–", "not judged")
+    badge = BADGES[decision]
+    return ("pass", badge[1], f"{badge[2]}; approved by a person") if approved else badge
+
+
+def facts(verdict: Verdict) -> list[tuple[str, str]]:
+    """What an auditor needs to find the evidence again."""
+    rows = [
+        ("Candidate", verdict.candidate_sha256),
+        ("Champion", verdict.champion_sha256),
+        ("Attempt of this round", str(verdict.attempts)),
+    ]
+    return rows + [(f"Report read: {role.replace('anchor:', 'anchor of ')}", digest) for role, digest in sorted(verdict.inputs.items())]
