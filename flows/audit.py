@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from evals.report import render_lineage
+
 from data_contracts.digests import model_digest, model_files
 from data_contracts.errors import LineageError
 from data_contracts.manifests import CheckpointManifest, Decision, EvalReport, Record, read_manifest
 from evals.audit import ForgettingAudit, RoundEvaluation, audit_forgetting
 from evals.config import SuiteConfig
 from evals.items import load_evaluation
-from evals.report import render_lineage
 from evals.suites import resolve_suites
 from flows.base_model import resolve_base_model
 from flows.house import House, evaluate_model, open_house

@@ -29,6 +29,7 @@ def prepare_environment(state_dir: Path) -> None:
     defaults = {**OFFLINE_AND_QUIET, "PREFECT_HOME": str(prefect_home), "MLFLOW_TRACKING_URI": default_tracking_uri(state_dir)}
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
+    Path(os.environ["PREFECT_HOME"]).mkdir(parents=True, exist_ok=True)  # Prefect warns where it has to make more than the last folder
 
 
 def default_tracking_uri(state_dir: Path) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from evals.report import render_round
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
@@ -16,7 +17,6 @@ from data_contracts.validate import validate_drop
 from evals.audit import ForgettingAudit, RoundEvaluation, audit_forgetting
 from evals.gate import decide as decide_gate
 from evals.items import load_evaluation
-from evals.report import render_round
 from flows.audit import lineage_rounds
 from flows.evidence import Evaluated, evaluate_round, gate_evidence
 from flows.house import House
