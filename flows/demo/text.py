@@ -10,40 +10,45 @@ import random
 import re
 from collections.abc import Mapping
 
-NAMES = "anna ben carla david ella frank grace henry iris jonas kate leo maria nils olga peter".split()
-OBJECTS = "lamp rope book key coin map hat bell drum cup ring box pen kite ladder mirror basket blanket candle hammer".split()
-MONTHS = "january february march april may june july august september october november december".split()
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
+NAMES = _words("anna ben carla david ella frank grace henry iris jonas kate leo maria nils olga peter")
+OBJECTS = _words("lamp rope book key coin map hat bell drum cup ring box pen kite ladder mirror basket blanket candle hammer")
+MONTHS = _words("january february march april may june july august september october november december")
 
 WORDS: Mapping[str, tuple[str, ...]] = {
-    "name": tuple(NAMES),
-    "object": tuple(OBJECTS),
-    "month": tuple(MONTHS),
+    "name": NAMES,
+    "object": OBJECTS,
+    "month": MONTHS,
     # four topics: each has things, places and doings of its own
-    "animal": tuple("dog cat horse fox owl rabbit goat crow frog bear wolf deer".split()),
-    "wild": tuple("river forest hill meadow lake valley shore cave field island".split()),
-    "roams": tuple("sleeps runs hides drinks hunts jumps swims waits".split()),
-    "dish": tuple("soup bread rice cake salad pie stew pasta curry cheese apple onion".split()),
-    "pot": tuple("oven pan bowl plate kitchen table pot stove".split()),
-    "cooks": tuple("bakes stirs boils tastes serves cuts mixes fries".split()),
-    "vehicle": tuple("train bus ship plane bike truck ferry tram boat taxi".split()),
-    "stop": tuple("station harbour bridge road tunnel airport border village city hotel".split()),
-    "goes": tuple("leaves arrives turns stops crosses returns departs passes".split()),
-    "tool": tuple("report letter meeting budget contract desk printer office plan project".split()),
-    "staff": tuple("manager clerk engineer lawyer teacher nurse pilot baker".split()),
-    "works": tuple("writes signs prints reads checks files sends calls".split()),
+    "animal": _words("dog cat horse fox owl rabbit goat crow frog bear wolf deer"),
+    "wild": _words("river forest hill meadow lake valley shore cave field island"),
+    "roams": _words("sleeps runs hides drinks hunts jumps swims waits"),
+    "dish": _words("soup bread rice cake salad pie stew pasta curry cheese apple onion"),
+    "pot": _words("oven pan bowl plate kitchen table pot stove"),
+    "cooks": _words("bakes stirs boils tastes serves cuts mixes fries"),
+    "vehicle": _words("train bus ship plane bike truck ferry tram boat taxi"),
+    "stop": _words("station harbour bridge road tunnel airport border village city hotel"),
+    "goes": _words("leaves arrives turns stops crosses returns departs passes"),
+    "tool": _words("report letter meeting budget contract desk printer office plan project"),
+    "staff": _words("manager clerk engineer lawyer teacher nurse pilot baker"),
+    "works": _words("writes signs prints reads checks files sends calls"),
     # what customers write about
-    "goods": tuple("parcel package courier delivery tracking shipment envelope crate".split()),
-    "money": tuple("invoice refund charge payment price receipt fee discount".split()),
-    "access": tuple("password login profile username email member account code".split()),
-    "device": tuple("screen app battery update button cable crash keyboard".split()),
+    "goods": _words("parcel package courier delivery tracking shipment envelope crate"),
+    "money": _words("invoice refund charge payment price receipt fee discount"),
+    "access": _words("password login profile username email member account code"),
+    "device": _words("screen app battery update button cable crash keyboard"),
     # how things are, and how people find them
-    "size": tuple("old small big young quiet dark green grey long tall red blue".split()),
-    "praise": tuple("lovely great excellent wonderful perfect friendly fresh brilliant delightful superb".split()),
-    "blame": tuple("awful terrible broken rude dirty boring stale dreadful useless horrible".split()),
-    "liked": tuple("loved enjoyed liked admired recommended".split()),
-    "loathed": tuple("hated disliked regretted avoided returned".split()),
-    "time": tuple("today yesterday now again soon later often twice".split()),
-    "service": tuple("hotel meal film room service concert staff garden shop tour".split()),
+    "size": _words("old small big young quiet dark green grey long tall red blue"),
+    "praise": _words("lovely great excellent wonderful perfect friendly fresh brilliant delightful superb"),
+    "blame": _words("awful terrible broken rude dirty boring stale dreadful useless horrible"),
+    "liked": _words("loved enjoyed liked admired recommended"),
+    "loathed": _words("hated disliked regretted avoided returned"),
+    "time": _words("today yesterday now again soon later often twice"),
+    "service": _words("hotel meal film room service concert staff garden shop tour"),
 }
 
 TOPICS: Mapping[str, tuple[str, ...]] = {
@@ -109,11 +114,11 @@ PLAIN = (
 )
 
 # Words that open a prompt or an answer, and so also occur without a space before them.
-OPENERS = (
-    "copy reverse sort upper add larger find topic first last smaller next month length route date mood order double ends shift swap second total number"
-    " the a there in on from what"
-    " nature food travel office shipping billing account technical good bad yes no"
-).split()
+OPENERS = _words(
+    "copy reverse sort upper add larger find topic first last smaller next month length route date mood order double ends "
+    "shift swap second total number the a there in on from what nature food travel office shipping billing account technical "
+    "good bad yes no"
+)
 
 _SLOT = re.compile(r"\{(\w+)\}")
 

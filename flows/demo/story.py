@@ -1,0 +1,109 @@
+"""What the demo tells: the drops, the suites and the rounds, as data. The runner plays it through the flow that users get.
+
+Nothing here knows how a round will end; `expected` is compared with the gate's decision and the demo says so if they differ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from data_contracts.errors import ConfigError
+from data_contracts.manifests import Decision
+from flows.demo.materials import write_base_suites, write_drop
+
+STORIES = ("nano", "smollm2")
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """One round: a drop, how it is trained (added to the config's `train`), and what the story expects of the gate."""
+
+    title: str
+    skill: str
+    drop: Path
+    train: Mapping[str, Any] = field(default_factory=dict)
+    expected: Decision = Decision.PASS
+
+
+@dataclass(frozen=True)
+class Story:
+    """config is the content of skillstack.yaml; its paths are relative to the folder that the story was written into."""
+
+    config: dict[str, Any]
+    chapters: tuple[Chapter, ...]
+
+
+@dataclass(frozen=True)
+class Round:
+    """A chapter before its drop is written."""
+
+    month: str
+    skill: str
+    says: str
+    train: Mapping[str, Any] = field(default_factory=dict)
+    expected: Decision = Decision.PASS
+
+
+# The three promoted rounds train alike. The last one trains every weight, at a rate that learns its drop as well as they learn theirs.
+NANO_STORY = (
+    Round("January", "route", "which team handles a customer's message"),
+    Round("February", "mood", "whether a review is good or bad"),
+    Round("March", "date", "dates as year-month-day"),
+    Round("April", "double", "every letter twice, by plain full fine-tuning", {"method": "full", "learning_rate": 1e-3}, Decision.BLOCK),
+)
+
+
+def nano_config(folder: Path) -> dict[str, Any]:
+    """The skillstack.yaml of nano's demo; its suites and calibration text are written into `folder`."""
+    base = write_base_suites(folder / "suites")
+    suites: list[dict[str, Any]] = [
+        {"name": name, "source": str(path.relative_to(folder)), "category": "general", "chat": True, "max_new_tokens": 16}
+        for name, path in base.suites.items()
+    ]
+    suites.append({"name": "prose", "source": str(base.drift.relative_to(folder)), "category": "drift"})
+    return {
+        "base_model": "nano",
+        "state_dir": "state",
+        "bootstrap": True,
+        "calibration": str(base.calibration.relative_to(folder)),
+        # A quarter is held out, because a margin of two points cannot be shown on a hundred items.
+        "contract": {"heldout_fraction": 0.25, "sealed_fraction": 0.05},
+        "train": {
+            "method": "osft",
+            "protect": "activations",
+            "unfreeze_rank_ratio": 0.3,
+            "learning_rate": 3e-3,
+            "num_epochs": 3,
+            "effective_batch_size": 32,
+            "num_threads": 2,
+        },
+        "evaluation": {"suites": suites, "skill": {"max_new_tokens": 16}, "max_batch_size": 128},
+    }
+
+
+def write_story(model: str, folder: Path) -> Story:
+    """Write the drops, suites and texts of a model's story into `folder`. Raises ConfigError for a model that has none."""
+    if model == "nano":
+        return _write_nano(folder)
+    if model == "smollm2":
+        from flows.demo.smollm2_story import write_smollm2_story
+
+        return write_smollm2_story(folder)
+    raise ConfigError(f"demo --model {model}", "there is no story for this model", f"choose one of {', '.join(STORIES)}")
+
+
+def _write_nano(folder: Path) -> Story:
+    chapters = tuple(
+        Chapter(
+            title=f"{each.month}: {each.skill}, {each.says}",
+            skill=each.skill,
+            drop=write_drop(each.skill, folder / "drops" / f"{number:02d}-{each.skill}.jsonl"),
+            train=each.train,
+            expected=each.expected,
+        )
+        for number, each in enumerate(NANO_STORY, 1)
+    )
+    return Story(nano_config(folder), chapters)
