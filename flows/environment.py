@@ -18,8 +18,9 @@ OFFLINE_AND_QUIET = {
     "TOKENIZERS_PARALLELISM": "false",
     # 20 s, the default, is too short for Prefect's own server to start on two cores.
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
-    "PREFECT_LOGGING_LEVEL": "WARNING",
-    "PREFECT_SERVER_LOGGING_LEVEL": "ERROR",
+    # A failed round is told in one line; tracebacks are for the log of a worker, which sets its own level.
+    "PREFECT_LOGGING_LEVEL": "CRITICAL",
+    "PREFECT_SERVER_LOGGING_LEVEL": "CRITICAL",
 }
 
 

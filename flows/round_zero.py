@@ -37,9 +37,8 @@ def _register_base(house: House) -> VersionRef:
     run = house.lineage.open_round(0, None, key=value_digest({"round": 0, "model": checkpoint.manifest.model_sha256}))
     try:
         version = _evaluate_and_register(house, run, checkpoint)
-        house.lineage.promote(
-            version.version, expected_champion=None, reason=f"round 0: the base model {house.config.base_model}", actor="bootstrap"
-        )
+        reason = f"round 0: the base model {house.config.base_model}"
+        house.lineage.promote(version.version, expected_champion=None, reason=reason, actor="bootstrap", verdict=None)
         house.lineage.finish_round(run)
     except Exception as error:
         house.lineage.record_failure(run, error)

@@ -157,7 +157,7 @@ def decide(house: House, run: RoundRun, reports: Evaluated, forgetting: Forgetti
     def build(folder: Path) -> None:
         evidence = gate_evidence(reports, skill, run.judged_before + 1)
         verdict = decide_gate(evidence, house.config.gate)
-        render_round(verdict, forgetting, evidence, folder / "report.html")
+        render_round(verdict, forgetting, evidence, out=folder / "report.html")
         write_manifest(folder, verdict)
 
     stage = run_stage(house.stages, "decide", inputs, Verdict, build, packages=("evals",))
