@@ -133,18 +133,21 @@ class ForgettingAudit(Record):
         return self.matrix[row][[each.name for each in self.suites].index(suite)]
 
 
-def audit_forgetting(lineage: Sequence[RoundEvaluation], *, repeats: int = 1000, items_per_suite: int = 200) -> ForgettingAudit:
+def audit_forgetting(
+    lineage: Sequence[RoundEvaluation], *, base_skills: Sequence[str] | None = None, repeats: int = 1000, items_per_suite: int = 200
+) -> ForgettingAudit:
     """Measure a lineage, base first. Raises EvaluationError for an empty lineage or a row made of several checkpoints.
 
-    Suites whose digest changed keep only the rows that have the newest digest; `gaps` says so. At most `items_per_suite` changed items a
-    suite are kept with their text (the counts are of all of them).
+    `base_skills` names the skill suites that the base knew already; None means those that no round trained and every row has, so that a
+    plain list of checkpoints is counted from its first. Suites whose digest changed keep only the rows that have the newest digest; `gaps`
+    says so. At most `items_per_suite` changed items a suite are kept with their text (the counts are of all of them).
     """
     _check_lineage(lineage)
     tables, gaps = tabulate_suites(
         [(entry.evaluation, *entry.also) for entry in lineage], [entry.label or f"round {entry.number}" for entry in lineage], repeats
     )
     rows = tuple(index for index, entry in enumerate(lineage) if entry.in_lineage)
-    learned = _learned_rows(lineage, tables)
+    learned = _learned_rows(lineage, tables, base_skills)
     suites = tuple(_describe_suite(table, learned.get(table.name)) for table in tables)
     churn, churn_items = trace_items(tables, rows, learned, items_per_suite)
     return ForgettingAudit(
@@ -172,18 +175,22 @@ def _check_lineage(lineage: Sequence[RoundEvaluation]) -> None:
                 raise EvaluationError(f"audit, round {entry.number}", what, "give each checkpoint its own row")
 
 
-def _learned_rows(lineage: Sequence[RoundEvaluation], tables: Sequence[SuiteTable]) -> dict[str, int]:
-    """Suite name -> row of the round in the lineage that learned it. The sealed split of skill s is named `s.sealed`.
-
-    A skill that no round trained was the base's own: row 0. One that only blocked rounds trained was never learned and is left out.
-    """
+def _learned_rows(lineage: Sequence[RoundEvaluation], tables: Sequence[SuiteTable], base_skills: Sequence[str] | None) -> dict[str, int]:
+    """Suite name -> row of the round in the lineage that learned it. The sealed split of skill s is named `s.sealed`."""
     first: dict[str, int] = {}
-    trained = {entry.skill for entry in lineage}
     for row, entry in enumerate(lineage):
         if entry.skill is not None and entry.in_lineage:
             first.setdefault(entry.skill, row)
-    named = {table.name: table.name.removesuffix(".sealed") for table in tables if table.category == "skill"}
-    return {name: first.get(skill, 0) for name, skill in named.items() if skill in first or skill not in trained}
+    trained = {entry.skill for entry in lineage}
+    learned: dict[str, int] = {}
+    for table in tables:
+        skill = table.name.removesuffix(".sealed")
+        always = all(table.score(row) is not None for row in range(len(lineage)))
+        if table.category == "skill" and skill in first:
+            learned[table.name] = first[skill]
+        elif table.category == "skill" and skill not in trained and (always if base_skills is None else skill in base_skills):
+            learned[table.name] = 0
+    return learned
 
 
 def _describe_suite(table: SuiteTable, learned_in: int | None) -> AuditSuite:

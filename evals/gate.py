@@ -45,7 +45,7 @@ def decide(evidence: GateEvidence, policy: GatePolicy) -> Verdict:
     """Judge a candidate. Never raises for bad evidence: that is the decision ERROR, with the faults as reasons."""
     faults = find_faults(evidence.candidate, evidence.champion, evidence.anchors, evidence.new_skill, policy.required_suites)
     faults += _lineage_faults(evidence)
-    checks = [gate_checks.outcome("validity", suite, "error", f"{sentence[0].upper()}{sentence[1:]}.") for suite, sentence in faults]
+    checks = [gate_checks.outcome("validity", suite, "error", f"{_sentence(fault)}.") for suite, fault in faults]
     if not checks:
         checks = ask_everything(evidence, policy)
     decision = decide_from(checks)
@@ -64,6 +64,11 @@ def decide(evidence: GateEvidence, policy: GatePolicy) -> Verdict:
         attempts=evidence.attempts,
         bootstrap=evidence.bootstrap,
     )
+
+
+def _sentence(fault: str) -> str:
+    """Capitalised, unless it opens with a suite's name."""
+    return f"T{fault[1:]}" if fault.startswith(("the ", "there ")) else fault
 
 
 def _lineage_faults(evidence: GateEvidence) -> list[tuple[str, str]]:

@@ -93,7 +93,8 @@ def non_inferiority(
 ) -> CheckOutcome:
     """Is the mean loss over a category's suites shown to be smaller than the margin? H0: mean_j D_j <= -margin."""
     check, words = ("non_inferiority" if against == "champion" else "anchor"), CATEGORY_WORDS[category]
-    what = "" if against == "champion" else ", counted from where each was learned or from the base"
+    since = ", counted from where each was learned" if category == "skill" else ", counted from the base"
+    what = "" if against == "champion" else since
     if not pairs:
         return outcome(check, category, "n/a", f"{words.capitalize()}: there are none, so there is nothing to lose.")
     left_out = {pair.name: why for pair in pairs if (why := left_out_because(pair, policy))}
@@ -103,7 +104,7 @@ def non_inferiority(
         return outcome(check, category, "inconclusive", f"{words.capitalize()}: no suite can show that nothing was lost{what}.{aside}")
     difference = pool([pair.difference for pair in used])
     shown, lost = p_above(difference, -margin), p_below(difference, 0.0)
-    facts = f"mean change {points(difference.mean)} over {_suites(len(used))} ({difference.n} items, {interval_words(difference, alpha)})"
+    facts = f"mean change {points(difference.mean)} over {_suites(len(used))} ({difference.n:,} items, {interval_words(difference, alpha)})"
     result: Outcome
     needed: int | None = None
     if shown <= alpha:
@@ -114,7 +115,7 @@ def non_inferiority(
         result = "inconclusive"
         needed = items_needed(difference, -margin, alpha, policy.power)
         needed = math.ceil(needed / len(used)) if needed else None
-        more = f"about {needed} items a suite would decide it" if needed else "more items are not expected to change that"
+        more = f"about {needed:,} items a suite would decide it" if needed else "more items are not expected to change that"
         tail = f"a loss of {size(margin)} is not ruled out, {p_words(shown)}; {more}"
     return outcome(
         check, category, result, f"{words.capitalize()}{what}: {facts}; {tail}.{aside}",
@@ -219,7 +220,7 @@ def drift(pair: Pair, limit: float, alpha: float, policy: GatePolicy, against: A
         result, tail = "block", f"a rise is proven ({p_words(worse)}) and it is beyond {100 * limit:.3g} %"
     else:
         needed = items_needed(difference, -limit, alpha, policy.power)
-        more = f"about {needed} texts would decide it" if needed else "more texts are not expected to change that"
+        more = f"about {needed:,} texts would decide it" if needed else "more texts are not expected to change that"
         result, tail = "inconclusive", f"a rise of {100 * limit:.3g} % is not ruled out, {p_words(shown)}; {more}"
     return outcome(
         "drift", pair.name, result, f"General text: {facts}; {tail}.",
@@ -245,10 +246,8 @@ def gain(pair: Pair, alpha: float, policy: GatePolicy) -> CheckOutcome:
         result, tail = "pass", f", {p_words(p)}): the new skill was learned."
     else:
         needed = items_needed(difference, policy.min_gain, alpha, policy.power, optimistic=True)
-        result, tail = (
-            "inconclusive",
-            f", {p_words(p)}): the gain is not proven" + (f"; about {needed} items would prove it." if needed else "."),
-        )
+        more = f"; about {needed:,} items would prove it" if needed else ""
+        result, tail = "inconclusive", f", {p_words(p)}): the gain is not proven{more}."
     return outcome(
         "gain", pair.name, result, f"New skill: {facts}{tail}",
         difference=difference, alpha=alpha, power=policy.power, p=p, margin=policy.min_gain, needed=needed,

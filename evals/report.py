@@ -20,7 +20,6 @@ from evals.gate_checks import signed
 
 __all__ = ["render_lineage", "render_round", "verdict_markdown"]
 
-SUITE_CHECKS = ("regression", "floor", "drift", "gain")
 FATES = {
     "lost_now": "lost in the newest round",
     "never_recovered": "lost earlier, never recovered",
@@ -54,18 +53,14 @@ def render_round(verdict: Verdict, audit: ForgettingAudit, evidence: GateEvidenc
 
     `evidence` adds each suite's score before and after; without it the page has the differences only.
     """
-    subjects = {check.subject for check in verdict.checks if check.check == "regression"}
+    suites, whole, anchored = report_view.group_checks(verdict)
     page = _environment().get_template("round.html.j2")
     text = page.render(
         verdict=verdict,
         badge=report_view.BADGES[verdict.decision],
-        whole=report_view.check_rows(
-            [check for check in verdict.checks if check.check not in SUITE_CHECKS and check.subject not in subjects]
-        ),
-        suites=report_view.check_rows([check for check in verdict.checks if check.check in SUITE_CHECKS]),
-        anchored=report_view.check_rows(
-            [check for check in verdict.checks if check.check in ("anchor", "early_warning") and check.subject in subjects]
-        ),
+        suites=report_view.check_rows(suites),
+        whole=report_view.check_rows(whole),
+        anchored=report_view.check_rows(anchored),
         scores=_scores(evidence),
         facts=report_view.facts(verdict),
         **_audit_view(audit),
@@ -107,7 +102,7 @@ def verdict_markdown(verdict: Verdict, audit: ForgettingAudit | None = None) -> 
     """The verdict for a Prefect artifact and a model version's description: reasons, the suites, the lineage in a few numbers."""
     _, sign, words = report_view.BADGES[verdict.decision]
     lines = [f"## {sign} {words}", "", *(f"- {_markdown(reason)}" for reason in verdict.reasons), ""]
-    rows = [check for check in verdict.checks if check.check in SUITE_CHECKS and check.effect is not None]
+    rows = [check for check in report_view.group_checks(verdict)[0] if check.effect is not None]
     if rows:
         lines += ["| suite | question | answer | change (90 % interval) | items | p |", "|---|---|---|---|---|---|"]
         for row in report_view.check_rows(rows):

@@ -35,6 +35,7 @@ QUESTIONS = {
     "validity": "Comparable?",
     "early_warning": "Early warning",
 }
+SUITE_CHECKS = ("regression", "floor", "drift", "gain")
 LARGE_LOSS = 0.03
 """Losses against the learned score from here on are marked in the matrix (3 points, the cumulative budget's default)."""
 
@@ -57,6 +58,20 @@ class Cell:
     note: str
     kind: str
     words: str
+
+
+def group_checks(verdict: Verdict) -> tuple[list[CheckOutcome], list[CheckOutcome], list[CheckOutcome]]:
+    """(one suite against the champion, whole categories, one suite against its anchor and early warnings).
+
+    A suite whose loss is proven needs no second row that says it fell through the floor.
+    """
+    subjects = {check.subject for check in verdict.checks if check.check == "regression"}
+    proven = {check.subject for check in verdict.checks if check.check == "regression" and check.outcome == "block"}
+    by_suite = [
+        check for check in verdict.checks if check.check in SUITE_CHECKS and not (check.check == "floor" and check.subject in proven)
+    ]
+    whole = [check for check in verdict.checks if check.check not in SUITE_CHECKS and check.subject not in subjects]
+    return by_suite, whole, [check for check in verdict.checks if check.check not in SUITE_CHECKS and check.subject in subjects]
 
 
 def check_rows(checks: Sequence[CheckOutcome]) -> list[CheckRow]:
