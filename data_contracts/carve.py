@@ -2,6 +2,9 @@
 
 The hash is read as a position in [0, 1). Rows below `heldout` go to the gate's split, rows from there to `heldout + sealed` to
 the sealed split, the others to training. Only where a limit in rows binds do the cuts move; the order of the rows never does.
+
+Rows that ask about one passage stay together: where a prompt has a long line, the hash is taken of its longest line alone. A line
+that more than 5 % of the rows have is an instruction and no passage; those rows are placed by their whole prompt.
 """
 
 from __future__ import annotations
@@ -13,8 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_contracts.config import ContractConfig
+from data_contracts.records import Row, normal_text, text_key
 
 _SPAN = 2.0**64
+_PASSAGE_WORDS = 30
+_INSTRUCTION_SHARE, _INSTRUCTION_ROWS = 0.05, 10
+
+Keys = NDArray[np.uint64]
 
 
 class Side(IntEnum):
@@ -25,21 +33,42 @@ class Side(IntEnum):
 
 @dataclass(frozen=True)
 class Cuts:
-    """Positions in [0, 1): [0, heldout) is the gate's, [heldout, sealed) is sealed. `moved` where a limit in rows bound."""
+    """Positions in [0, 1]: [0, heldout) is the gate's, [heldout, sealed) is sealed. `moved` where a limit in rows bound."""
 
     heldout: float
     sealed: float
     moved: bool
 
 
-def choose_cuts(keys: NDArray[np.uint64], config: ContractConfig) -> Cuts:
-    """keys: n 64-bit hashes of the rows that may be held out (rows with equal prompts have equal keys, and stay together)."""
-    places = np.sort(keys.astype(np.float64) / _SPAN)
+def carve_keys(row: Row) -> tuple[int, int]:
+    """(key of the passage, key of the whole prompt); equal where the prompt has no long line."""
+    prompt = row.prompt_text()
+    whole = text_key(normal_text(prompt), "carve")
+    asked = [str(turn.get("content") or "") for turn in row.messages[:-1] if turn["role"] != "system"]
+    longest = max((line for text in asked for line in text.split("\n")), key=len, default="")
+    words = longest.split()
+    return (text_key(normal_text(longest), "carve") if len(words) >= _PASSAGE_WORDS else whole), whole
+
+
+def place_keys(passage: Keys, whole: Keys) -> Keys:
+    """uint64[n]: the key that places each row."""
+    values, inverse, counts = np.unique(passage, return_inverse=True, return_counts=True)
+    instruction = counts > max(_INSTRUCTION_ROWS, _INSTRUCTION_SHARE * len(passage))
+    return np.where(instruction[inverse], whole, values[inverse])
+
+
+def choose_cuts(keys: Keys, config: ContractConfig) -> Cuts:
+    """keys: uint64[n] of the rows that may be held out (rows with equal keys stay together)."""
+    places = np.sort(_places(keys))
     n = len(places)
     heldout = _bounded(places, 0.0, config.heldout_fraction, config.heldout_min_rows, config.heldout_max_rows, n // 4)
     sealed = _bounded(places, heldout, config.sealed_fraction, config.sealed_min_rows, config.sealed_max_rows, n // 8)
     moved = heldout != config.heldout_fraction or sealed != heldout + config.sealed_fraction
     return Cuts(heldout=heldout, sealed=sealed, moved=bool(moved))
+
+
+def _places(keys: Keys) -> NDArray[np.float64]:
+    return keys.astype(np.float64) / _SPAN
 
 
 def _bounded(places: NDArray[np.float64], start: float, fraction: float, least: int, most: int, ceiling: int) -> float:
@@ -55,9 +84,7 @@ def _bounded(places: NDArray[np.float64], start: float, fraction: float, least: 
     return float(places[last]) if last < len(places) else 1.0
 
 
-def side_of(key: int, cuts: Cuts) -> Side:
-    """The side of one row. key: its 64-bit hash."""
-    place = float(np.float64(key) / _SPAN)
-    if place < cuts.heldout:
-        return Side.HELDOUT
-    return Side.SEALED if place < cuts.sealed else Side.TRAIN
+def sides_of(keys: Keys, cuts: Cuts) -> NDArray[np.uint8]:
+    """uint8[n]: the Side of each row."""
+    places = _places(keys)
+    return np.where(places < cuts.heldout, Side.HELDOUT, np.where(places < cuts.sealed, Side.SEALED, Side.TRAIN)).astype(np.uint8)

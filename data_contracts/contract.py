@@ -7,22 +7,25 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import yaml
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from data_contracts.digests import text_digest
 from data_contracts.errors import ConfigError
-from data_contracts.findings import DEFAULT_SEVERITY, Severity
+from data_contracts.findings import SEVERITIES, Severity
 from data_contracts.records import Shape
 from data_contracts.row_models import SchemaError, compile_object
+from data_contracts.rules import RULES, default_options
+from data_contracts.yaml_lines import YamlTree
 
-WAY_OUT = "see the packaged data_contracts/contracts/default.yaml for every field in use"
-_VERSION = re.compile(r"^\d+\.\d+\.\d+$")
+SHAPES: tuple[Shape, ...] = ("chat", "completion", "document")
+_VERSION = re.compile(r"\d+\.\d+\.\d+")
+_UNREADABLE = ("encoding", "json", "schema")
+_ROW_COUNT = {"mustBeGreaterOrEqualTo": "least", "mustBeLessOrEqualTo": "most"}
 
 
 @dataclass(frozen=True)
@@ -34,46 +37,11 @@ class Contract:
     text: str
     rows: Mapping[Shape, type[BaseModel]]
     severity: Mapping[str, Severity]
-    limits: Mapping[str, float] = field(default_factory=dict)
+    options: Mapping[str, Mapping[str, float]]
 
     @property
     def sha256(self) -> str:
         return text_digest(self.text)
-
-
-class _Tree:
-    """A YAML document that remembers the line of every value."""
-
-    def __init__(self, text: str, source: str) -> None:
-        self.source = source
-        try:
-            node = yaml.compose(text, Loader=yaml.SafeLoader)
-            self.value = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            mark = getattr(error, "problem_mark", None)
-            where = f"{source}:{mark.line + 1}" if mark else source
-            raise ConfigError(where, f"is not YAML: {getattr(error, 'problem', None) or error}", WAY_OUT) from error
-        self.lines: dict[tuple[str | int, ...], int] = {}
-        if node is not None:
-            self._note(node, ())
-
-    def _note(self, node: yaml.Node, path: tuple[str | int, ...]) -> None:
-        self.lines[path] = node.start_mark.line + 1
-        if isinstance(node, yaml.MappingNode):
-            for key, value in node.value:
-                self._note(value, (*path, str(key.value)))
-                self.lines[(*path, str(key.value))] = key.start_mark.line + 1
-        elif isinstance(node, yaml.SequenceNode):
-            for index, value in enumerate(node.value):
-                self._note(value, (*path, index))
-
-    def refuse(self, path: tuple[str | int, ...], what: str) -> ConfigError:
-        """The error for the value at `path`, or for the nearest thing above it that has a line."""
-        known = path
-        while known and known not in self.lines:
-            known = known[:-1]
-        name = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).lstrip(".")
-        return ConfigError(f"{self.source}:{self.lines.get(known, 1)}", f"{name or 'the contract'} {what}", WAY_OUT)
 
 
 def default_contract_text() -> str:
@@ -87,17 +55,38 @@ def load_contract(path: Path | None = None) -> Contract:
         return compile_contract(default_contract_text(), "data_contracts/contracts/default.yaml")
     try:
         text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(str(path), f"the contract cannot be read: {error}", "give the path of an ODCS YAML file") from error
+    except OSError as error:
+        raise ConfigError(str(path), f"the contract cannot be read: {error.strerror}", "give the path of an ODCS YAML file") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(str(path), "the contract is not UTF-8", "save it as UTF-8") from error
     return compile_contract(text, str(path))
 
 
 def compile_contract(text: str, source: str) -> Contract:
     """Compile the text of a contract. Raises ConfigError that names `source` and the line."""
-    tree = _Tree(text, source)
-    if not isinstance(tree.value, dict):
+    tree = YamlTree(text, source)
+    top = tree.value
+    if not isinstance(top, dict):
         raise tree.refuse((), "must be a mapping with apiVersion, kind, id, version and schema")
-    top = cast("dict[str, Any]", tree.value)
+    _check_head(tree, top)
+    _check_standard(tree, top)
+    models: dict[Shape, type[BaseModel]] = {}
+    severity: dict[str, Severity] = {name: rule.severity for name, rule in RULES.items()}
+    options = default_options()
+    for index, part in enumerate(top["schema"]):
+        shape = part.get("name")
+        if shape not in SHAPES or shape in models:
+            raise tree.refuse(("schema", index, "name"), f"is {shape!r}: expected each of {', '.join(SHAPES)} at most once")
+        try:
+            models[shape] = compile_object(shape, part.get("properties"))
+        except SchemaError as fault:
+            raise tree.refuse(("schema", index, "properties", *fault.path), fault.what) from None
+        for number, rule in enumerate(part.get("quality") or ()):
+            _apply_rule(tree, ("schema", index, "quality", number), rule, severity, options)
+    return Contract(str(top["id"]), top["version"], text, models, severity, options)
+
+
+def _check_head(tree: YamlTree, top: dict[str, Any]) -> None:
     for name in ("apiVersion", "kind", "id", "version", "status", "schema"):
         if name not in top:
             raise tree.refuse((), f"lacks the field {name!r}")
@@ -105,39 +94,68 @@ def compile_contract(text: str, source: str) -> Contract:
         raise tree.refuse(("kind",), f"is {top['kind']!r}: expected 'DataContract'")
     if not str(top["apiVersion"]).startswith("v3."):
         raise tree.refuse(("apiVersion",), f"is {top['apiVersion']!r}: expected 'v3.1.0'")
-    if not isinstance(top["version"], str) or not _VERSION.match(top["version"]):
-        raise tree.refuse(("version",), f"is {top['version']!r}: expected three numbers in quotes or plain, such as 1.2.0")
-    severity, limits = _quality(tree, top)
-    return Contract(str(top["id"]), top["version"], text, _row_models(tree, top), severity, limits)
-
-
-def _row_models(tree: _Tree, top: dict[str, Any]) -> dict[Shape, type[BaseModel]]:
-    schema = top["schema"]
-    if not isinstance(schema, list) or not schema:
+    if not isinstance(top["version"], str) or not _VERSION.fullmatch(top["version"]):
+        raise tree.refuse(("version",), f"is {top['version']!r}: expected three numbers such as 1.2.0")
+    if not isinstance(top["schema"], list) or not top["schema"] or not all(isinstance(part, dict) for part in top["schema"]):
         raise tree.refuse(("schema",), "must be a list of at least one object")
-    models: dict[Shape, type[BaseModel]] = {}
-    for index, part in enumerate(schema):
-        name = part.get("name") if isinstance(part, dict) else None
-        if name not in ("chat", "completion", "document"):
-            raise tree.refuse(("schema", index, "name"), f"is {name!r}: expected chat, completion or document")
-        try:
-            models[name] = compile_object(name, part.get("properties"))
-        except SchemaError as fault:
-            raise tree.refuse(("schema", index, "properties", *fault.path), fault.what) from None
-    return models
 
 
-def _quality(tree: _Tree, top: dict[str, Any]) -> tuple[dict[str, Severity], dict[str, float]]:
-    """Severities and limits from the `quality` lists of the contract."""
-    severity = dict(DEFAULT_SEVERITY)
-    limits: dict[str, float] = {"min_rows": 10}
-    for index, part in enumerate(top["schema"] or ()):
-        for number, rule in enumerate((part.get("quality") if isinstance(part, dict) else None) or ()):
-            path = ("schema", index, "quality", number)
-            if not isinstance(rule, dict):
-                raise tree.refuse(path, "must be a mapping")
-            if rule.get("metric") == "rowCount":
-                for key, name in (("mustBeGreaterOrEqualTo", "min_rows"), ("mustBeLessOrEqualTo", "max_rows")):
-                    if key in rule:
-                        limits[name] = rule[key]
-    return severity, limits
+def _check_standard(tree: YamlTree, top: dict[str, Any]) -> None:
+    """The standard's own model sees what is not a data contract at all: unknown sections and values of the wrong type."""
+    from open_data_contract_standard.model import OpenDataContractStandard
+
+    try:
+        OpenDataContractStandard.model_validate(top)
+    except ValidationError as error:
+        fault = error.errors(include_url=False)[0]
+        raise tree.refuse(tuple(fault["loc"]), f"does not follow ODCS 3.1: {fault['msg']}") from None
+
+
+def _apply_rule(
+    tree: YamlTree, path: tuple[str | int, ...], rule: dict[str, Any], severity: dict[str, Severity], options: dict[str, dict[str, float]]
+) -> None:
+    """One entry of `quality`: a row count of the standard's library, or a check of ours with its severity and numbers."""
+    if rule.get("metric") == "rowCount":
+        check, numbers = "row_count", {name: rule[key] for key, name in _ROW_COUNT.items() if key in rule}
+        if not numbers:
+            raise tree.refuse(path, f"says nothing: expected {' or '.join(_ROW_COUNT)}")
+    elif rule.get("type") == "custom" and rule.get("engine") == "skillstack" and isinstance(rule.get("implementation"), dict):
+        numbers = dict(rule["implementation"])
+        check = numbers.pop("check", None)
+        path = (*path, "implementation")
+    else:
+        raise tree.refuse(
+            path, "is neither the metric rowCount nor a custom rule of the engine skillstack with a mapping as implementation"
+        )
+    if check not in RULES:
+        raise tree.refuse((*path, "check"), f"is {check!r}: expected {', '.join(RULES)}")
+    if "severity" in rule:
+        severity[check] = _checked_severity(tree, (*path[:4], "severity"), check, rule["severity"])
+    for name, value in numbers.items():
+        option = RULES[check].options.get(name)
+        if option is None:
+            raise tree.refuse((*path, name), f"is not a number of {check}: expected {', '.join(RULES[check].options) or 'none'}")
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not option.low <= value <= option.high:
+            raise tree.refuse((*path, name), f"is {value!r}: expected a number from {option.low:g} to {option.high:g} ({option.about})")
+        options[check][name] = float(value)
+
+
+def _checked_severity(tree: YamlTree, path: tuple[str | int, ...], check: str, value: Any) -> Severity:
+    if value is False:  # YAML 1.1 reads a bare `off` so
+        value = "off"
+    if value not in SEVERITIES:
+        raise tree.refuse(path, f"is {value!r}: expected {', '.join(SEVERITIES)}")
+    if check in _UNREADABLE and value not in ("error", "drop"):
+        raise tree.refuse(path, f"is {value!r}: a row that cannot be read cannot stay; expected error or drop")
+    checked: Severity = value
+    return checked
+
+
+def severities(contract: Contract, overrides: Mapping[str, Severity]) -> dict[str, Severity]:
+    """What each check's findings mean, the config's word last. Raises ConfigError for a check that does not exist."""
+    for check, value in overrides.items():
+        if check not in RULES:
+            raise ConfigError(f"contract.severity.{check}", "is not a check", f"choose from {', '.join(RULES)}")
+        if check in _UNREADABLE and value not in ("error", "drop"):
+            raise ConfigError(f"contract.severity.{check}", f"is {value!r}: a row that cannot be read cannot stay", "use error or drop")
+    return {**contract.severity, **overrides}

@@ -1,29 +1,18 @@
-"""What the checks say: a finding names its check, its line and its reason. Severity is policy, so it is decided elsewhere."""
+"""What the checks say, and what a check is. What a finding means for its row (its severity) is policy: see contract.py."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from functools import cached_property
+from typing import Any, Literal, Protocol
 
 from data_contracts.records import Row
+from data_contracts.words import WordBatch, word_batch
 
+#: error: the row is refused and counts towards `max_bad_fraction`; drop: it is left out with a note; warning: it stays.
 Severity = Literal["error", "drop", "warning", "off"]
-
-#: What each check means for a row unless the contract or the config says otherwise.
-#: error: the row is refused and counts towards `max_bad_fraction`; drop: the row is left out with a note; warning: it stays.
-DEFAULT_SEVERITY: dict[str, Severity] = {
-    "encoding": "error",
-    "json": "error",
-    "schema": "error",
-    "turns": "error",
-    "empty_turn": "error",
-    "row_count": "error",
-    "exact_duplicate": "drop",
-    "unknown_field": "warning",
-    "mixed_shapes": "warning",
-    "heldout_size": "warning",
-}
+SEVERITIES: tuple[Severity, ...] = ("error", "drop", "warning", "off")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,23 +24,61 @@ class Finding:
     reason: str
 
 
+@dataclass
+class Batch:
+    """Rows that are looked at together. `first` is the ordinal of the first: rows that could be read are counted from 0."""
+
+    rows: Sequence[Row]
+    first: int
+
+    @cached_property
+    def words(self) -> WordBatch:
+        """The words of every turn or document, computed once for all checks."""
+        return word_batch([row.texts() for row in self.rows])
+
+
+@dataclass(frozen=True)
+class WholeDrop:
+    """What a check may ask when all rows are known.
+
+    `alive[ordinal]` is 1 where no earlier check refused or dropped the row, `lines[ordinal]` its physical line,
+    `value(ordinal)` the row itself, read back from disk.
+    """
+
+    alive: bytearray
+    lines: Sequence[int]
+    value: Callable[[int], Mapping[str, Any]]
+
+
 class Check(Protocol):
     """Looks at every row once, in order; may have more to say when all rows are known."""
 
-    def observe(self, row: Row, ordinal: int) -> Sequence[Finding]:
-        """Findings about this row alone. `ordinal` counts the rows that could be read, from 0."""
+    def observe(self, batch: Batch) -> Iterable[tuple[int, Finding]]:
+        """(place in the batch, finding) for what these rows alone show."""
         ...
 
-    def conclude(self, alive: bytearray, lines: Sequence[int]) -> Iterable[tuple[int, Finding]]:
-        """(ordinal, finding) in ascending order, for what only the whole drop shows; ordinal -1 is the drop itself.
+    def conclude(self, drop: WholeDrop) -> Iterable[tuple[int, Finding]]:
+        """(ordinal, finding) in ascending order, for what only the whole drop shows; ordinal -1 is the drop itself."""
+        ...
 
-        `alive[ordinal]` is 1 where no earlier check refused or dropped the row; `lines[ordinal]` is its physical line.
-        """
+    def summary(self) -> Mapping[str, Any]:
+        """Numbers for the report, by name; JSON values only."""
         ...
 
 
 class RowCheck:
-    """Base of the checks that need one row at a time."""
+    """Base of the checks that look at one row at a time."""
 
-    def conclude(self, alive: bytearray, lines: Sequence[int]) -> Iterator[tuple[int, Finding]]:
-        return iter(())
+    def observe_row(self, row: Row) -> Iterable[Finding]:
+        raise NotImplementedError
+
+    def observe(self, batch: Batch) -> Iterable[tuple[int, Finding]]:
+        for place, row in enumerate(batch.rows):
+            for finding in self.observe_row(row):
+                yield place, finding
+
+    def conclude(self, drop: WholeDrop) -> Iterable[tuple[int, Finding]]:
+        return ()
+
+    def summary(self) -> Mapping[str, Any]:
+        return {}

@@ -1,4 +1,4 @@
-"""The work space of a validation: rows that are still in, and refused rows, on disk, until their side is decided.
+"""The work space of a validation: rows that are still in, and rows that were refused, on disk, until their side is decided.
 
 Everything lies in `out_dir/.work` and is moved into place when it is whole; the manifest is written after that. A validation
 that was killed leaves no manifest, and the next one clears what is left.
@@ -11,7 +11,9 @@ import heapq
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from array import array
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,23 +21,25 @@ from typing import Any
 from data_contracts.errors import DropError
 from data_contracts.findings import Finding
 from data_contracts.manifests import MANIFEST_NAME
+from data_contracts.masking import mask, mask_value, shown
 from data_contracts.records import Row, row_json
 
 WORK = ".work"
-SHOWN = 4000
+#: One place in so many is remembered, to find a row again without reading the file from its beginning.
+_STRIDE = 16
 
 
 @contextmanager
 def work_folder(out_dir: Path) -> Iterator[Path]:
     """An empty work folder inside `out_dir`, gone afterwards.
 
-    Raises DropError where `out_dir` already holds a finished validation or something else, and where the disk is full.
+    Raises DropError where `out_dir` already holds a finished stage, cannot be written, or the disk is full.
     """
     if (out_dir / MANIFEST_NAME).exists():
         raise DropError(str(out_dir), "already holds a finished stage", "give a folder that does not exist yet")
+    work = out_dir / WORK
     try:
         out_dir.mkdir(parents=True, exist_ok=True)
-        work = out_dir / WORK
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir()
     except OSError as error:
@@ -63,39 +67,56 @@ class Staging:
 
     def __init__(self, work: Path) -> None:
         self._staged, self._refused = work / "staged", work / "refused"
-        self._in = self._staged.open("w", encoding="utf-8")
-        self._out = self._refused.open("w", encoding="utf-8")
+        self._in, self._out = self._staged.open("wb"), self._refused.open("wb")
+        self._count = self._end = 0
+        self._ordinals, self._offsets = array("Q"), array("Q")
 
     def keep(self, ordinal: int, row: Row) -> None:
-        self._in.write(f"{ordinal}\t{row.line}\t{row.shape}\t{row_json(row.value)}\n")
+        if self._count % _STRIDE == 0:
+            self._ordinals.append(ordinal)
+            self._offsets.append(self._end)
+        self._end += self._in.write(f"{ordinal}\t{row.line}\t{row_json(row.value)}\n".encode())
+        self._count += 1
 
-    def refuse(self, line: int, findings: Iterable[Finding], text: str) -> None:
-        self._out.write(quarantine_json(line, findings, text) + "\n")
+    def refuse(self, line: int, findings: Iterable[Finding], text: str, row: Row | None = None) -> None:
+        self._out.write(quarantine_json(line, findings, row.value if row is not None else text).encode())
 
     def close(self) -> None:
         self._in.close()
         self._out.close()
 
-    def kept(self) -> Iterator[tuple[int, int, str, str]]:
-        """(ordinal, line, shape, row as JSON), in order."""
-        with self._staged.open(encoding="utf-8", newline="\n") as stream:
+    def kept(self) -> Iterator[tuple[int, int, str]]:
+        """(ordinal, line, row as JSON), in order."""
+        with self._staged.open("rb") as stream:
             for record in stream:
-                ordinal, line, shape, text = record[:-1].split("\t", 3)
-                yield int(ordinal), int(line), shape, text
+                ordinal, line, text = record[:-1].split(b"\t", 2)
+                yield int(ordinal), int(line), text.decode()
 
     def refused(self) -> Iterator[tuple[int, str]]:
         """(line, quarantine record), in order."""
-        with self._refused.open(encoding="utf-8", newline="\n") as stream:
+        with self._refused.open("rb") as stream:
             for record in stream:
-                yield json.loads(record)["line"], record
+                yield json.loads(record)["line"], record.decode()
+
+    def value(self, ordinal: int) -> Mapping[str, Any]:
+        """One kept row, read back."""
+        place = bisect_right(self._ordinals, ordinal) - 1
+        with self._staged.open("rb") as stream:
+            stream.seek(self._offsets[place])
+            for record in stream:
+                number, _, text = record.split(b"\t", 2)
+                if int(number) == ordinal:
+                    value: Mapping[str, Any] = json.loads(text)
+                    return value
+        raise KeyError(ordinal)
 
 
-def quarantine_json(line: int, findings: Iterable[Finding], text: str) -> str:
-    """One record of quarantine.jsonl."""
-    reasons = [{"check": finding.check, "reason": finding.reason} for finding in findings]
-    shown = text if len(text) <= SHOWN else text[:SHOWN] + f" … ({len(text)} characters)"
-    record: dict[str, Any] = {"line": line, "findings": reasons, "text": shown}
-    return json.dumps(record, ensure_ascii=False).encode("utf-8", "replace").decode("utf-8")
+def quarantine_json(line: int, findings: Iterable[Finding], original: str | Mapping[str, Any]) -> str:
+    """One record of quarantine.jsonl, a line. A row that could be read is masked value by value, other text as it stands."""
+    reasons = [{"check": finding.check, "reason": mask(finding.reason)} for finding in findings]
+    text = shown(original) if isinstance(original, str) else shown(row_json(mask_value(original)))
+    record = json.dumps({"line": line, "findings": reasons, "text": text}, ensure_ascii=False)
+    return record.encode("utf-8", "replace").decode("utf-8") + "\n"
 
 
 def merged(early: Iterator[tuple[int, str]], late: Iterator[tuple[int, str]]) -> Iterator[str]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from data_contracts.findings import Finding, Severity
 from data_contracts.manifests import FindingCount
+from data_contracts.masking import mask
 
 EXAMPLES = 20
 
@@ -20,15 +21,19 @@ class _Count:
 
 
 class Tally:
-    """Every finding passes through here once; a check that fires twice on one row counts that row once."""
+    """Every finding passes through here once; a check that fires twice on one row counts that row once. Reasons are masked."""
 
     def __init__(self, severity: Mapping[str, Severity]) -> None:
         self._severity = severity
         self._counts: dict[str, _Count] = {}
 
+    def severity(self, check: str) -> Severity:
+        """What a finding of this check means."""
+        return self._severity[check]
+
     def add(self, finding: Finding) -> Severity:
         """Count a finding and say what it means for its row."""
-        severity = self._severity.get(finding.check, "warning")
+        severity = self._severity[finding.check]
         if severity == "off":
             return severity
         count = self._counts.setdefault(finding.check, _Count())
@@ -36,21 +41,22 @@ class Tally:
             count.rows += 1
             count.last_line = finding.line
         if len(count.examples) < EXAMPLES:
-            count.examples.append(finding)
+            count.examples.append(Finding(finding.check, finding.line, mask(finding.reason)))
         return severity
 
     def first_error(self) -> Finding | None:
-        """The error on the lowest line."""
-        errors = [c.examples[0] for name, c in self._counts.items() if self._severity.get(name) == "error"]
+        """The error on the lowest line; an error of the drop as a whole comes first."""
+        errors = [count.examples[0] for name, count in self._counts.items() if self._severity[name] == "error"]
         return min(errors, key=lambda finding: finding.line, default=None)
 
     def counts(self) -> tuple[FindingCount, ...]:
         """By check name, for the manifest."""
-        return tuple(
-            FindingCount(check=name, severity=severity, rows=count.rows)
-            for name, count in sorted(self._counts.items())
-            if (severity := self._severity.get(name, "warning")) != "off"
-        )
+        found = []
+        for name, count in sorted(self._counts.items()):
+            severity = self._severity[name]
+            if severity != "off":
+                found.append(FindingCount(check=name, severity=severity, rows=count.rows))
+        return tuple(found)
 
     def as_json(self) -> list[dict[str, Any]]:
         """By check name, with examples, for the report."""

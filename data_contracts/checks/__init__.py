@@ -1,0 +1,1 @@
+"""The checks, one file each. `data_contracts.inspection` puts them together."""

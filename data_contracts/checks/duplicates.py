@@ -1,30 +1,55 @@
-"""Exact duplicates within the drop: the same conversation twice, white space and Unicode spelling aside. The first one stays."""
+"""Exact duplicates: the same conversation again, white space and Unicode spelling aside, in this drop or in an earlier round."""
 
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from data_contracts.findings import Finding
-from data_contracts.records import Row, normal_text, text_key
+from data_contracts.earlier import EarlierDrop
+from data_contracts.findings import Batch, Finding, WholeDrop
+from data_contracts.records import normal_text, text_key
+from data_contracts.words import contains
 
 
 class ExactDuplicates:
-    """Keeps 8 bytes a row."""
+    """Keeps 8 bytes a row. The first of several equal rows stays."""
 
-    def __init__(self) -> None:
-        self.keys = array("Q")
+    def __init__(self, earlier: tuple[EarlierDrop, ...]) -> None:
+        self._earlier = earlier
+        self._keys = array("Q")
+        self._within = self._across = 0
 
-    def observe(self, row: Row, ordinal: int) -> list[Finding]:
-        self.keys.append(text_key(normal_text(row.content_text()), "row"))
-        return []
+    @property
+    def keys(self) -> NDArray[np.uint64]:
+        """uint64[R]: the content key of every row that could be read."""
+        return np.frombuffer(self._keys, dtype=np.uint64)
 
-    def conclude(self, alive: bytearray, lines: Sequence[int]) -> Iterator[tuple[int, Finding]]:
-        keys = np.frombuffer(self.keys, dtype=np.uint64)
-        candidates = np.flatnonzero(np.frombuffer(bytes(alive), dtype=np.uint8)[: len(keys)])
-        _, first, inverse = np.unique(keys[candidates], return_index=True, return_inverse=True)
+    def observe(self, batch: Batch) -> Iterator[tuple[int, Finding]]:
+        self._keys.extend(text_key(normal_text(row.content_text()), "row") for row in batch.rows)
+        return iter(())
+
+    def conclude(self, drop: WholeDrop) -> Iterator[tuple[int, Finding]]:
+        seen: dict[int, str] = {}
+        candidates = np.flatnonzero(np.frombuffer(drop.alive, dtype=np.uint8))
+        for past in self._earlier:
+            for ordinal in candidates[contains(past.sorted_keys, self.keys[candidates])]:
+                seen.setdefault(int(ordinal), past.skill)
+        _, first, inverse = np.unique(self.keys[candidates], return_index=True, return_inverse=True)
         originals = candidates[first[inverse]]
-        for ordinal, original in zip(candidates[candidates != originals], originals[candidates != originals], strict=True):
-            yield int(ordinal), Finding("exact_duplicate", lines[ordinal], f"says the same as line {lines[original]}")
+        repeated = candidates != originals
+        twice = dict(zip(candidates[repeated].tolist(), originals[repeated].tolist(), strict=True))
+        for ordinal in sorted({*seen, *twice}):
+            line = drop.lines[ordinal]
+            if ordinal in seen:
+                self._across += 1
+                yield ordinal, Finding("seen_before", line, f"says the same as a row of the earlier skill {seen[ordinal]!r}")
+            else:
+                self._within += 1
+                yield ordinal, Finding("exact_duplicate", line, f"says the same as line {drop.lines[twice[ordinal]]}")
+
+    def summary(self) -> Mapping[str, Any]:
+        return {"exact_duplicates": {"within": self._within, "earlier": self._across}}

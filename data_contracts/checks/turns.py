@@ -20,14 +20,21 @@ _NEXT = {
 class Turns(RowCheck):
     """Roles in an order that a chat template renders, ending with the assistant; no turn that is empty."""
 
-    def observe(self, row: Row, ordinal: int) -> list[Finding]:
+    def observe_row(self, row: Row) -> Iterator[Finding]:
         if row.shape == "document":
-            return [] if row.value["text"].strip() else [Finding("empty_turn", row.line, "text is empty or white space")]
-        found = [Finding("turns", row.line, reason) for reason in _role_faults(row)]
+            if not row.value["text"].strip():
+                yield Finding("empty_turn", row.line, "text is empty or white space")
+            return
+        for reason in _role_faults(row):
+            yield Finding("turns", row.line, reason)
         for index, turn in enumerate(row.messages):
-            if not (turn.get("content") or "").strip() and not (turn["role"] == "assistant" and turn.get("tool_calls")):
-                found.append(Finding("empty_turn", row.line, f"messages[{index}] ({turn['role']}) is empty or white space"))
-        return found
+            if not _says_something(turn.get("content")) and not (turn["role"] == "assistant" and turn.get("tool_calls")):
+                yield Finding("empty_turn", row.line, f"messages[{index}] ({turn['role']}) is empty or white space")
+
+
+def _says_something(text: str | None) -> bool:
+    """False for nothing, white space, and characters that nobody sees (zero-width, byte-order mark)."""
+    return bool(text) and any(not char.isspace() and char not in "\u200b\u200c\u200d\u2060\ufeff\u00ad" for char in text or "")
 
 
 def _role_faults(row: Row) -> Iterator[str]:
@@ -43,7 +50,7 @@ def _role_faults(row: Row) -> Iterator[str]:
         elif role == "tool" and before == "assistant" and not row.messages[index - 1].get("tool_calls"):
             yield f"messages[{index}].role='tool' answers an assistant turn that has no tool_calls"
         before = role
-    if row.messages and (before != "assistant"):
+    if before != "assistant":
         yield f"ends with {before!r}: the last turn must be the assistant's"
-    elif row.messages and not (row.messages[-1].get("content") or "").strip():
+    elif row.messages[-1].get("tool_calls") and not _says_something(row.messages[-1].get("content")):
         yield "ends with a tool call that nothing answers: the last assistant turn must say something"

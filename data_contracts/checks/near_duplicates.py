@@ -1,0 +1,206 @@
+"""Near duplicates, within the drop and against every earlier round: MinHash finds candidates, the text itself decides.
+
+A row is compared by its runs of two words, without the words of the drop's template. Lines that two rows share word for word (a
+passage under several questions) are set aside before they are compared, so that different questions about one passage stay.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data_contracts.boilerplate import Boilerplate
+from data_contracts.earlier import EarlierDrop
+from data_contracts.findings import Batch, Finding, WholeDrop
+from data_contracts.signatures import BANDS, PERMUTATIONS, SHINGLE, band_keys, minhashes
+from data_contracts.words import contains, word_batch
+
+#: Rows with fewer runs of two words of their own are too short to be called alike; only exact duplicates are found there.
+_LEAST_SHINGLES = 8
+#: How far the estimate from the signature may lie below the wanted similarity (about two standard deviations at 63 hashes).
+_SLACK = 0.15
+#: Each row is paired with this many rows before it that fall into the same bucket, and with the bucket's first.
+_NEIGHBOURS = 4
+
+Minhash = NDArray[np.uint16]
+
+
+class NearDuplicates:
+    """Writes each row's signature to disk while rows are read; compares when all are known. The first of several stays."""
+
+    def __init__(self, boilerplate: Boilerplate, earlier: Sequence[EarlierDrop], work: Path, similarity: float) -> None:
+        self._boilerplate, self._earlier, self._similarity = boilerplate, earlier, similarity
+        self._path = work / "minhash"
+        self._file = self._path.open("wb")
+        self._enough = bytearray()
+        self._within = self._across = 0
+        self._sizes: Counter[int] = Counter()
+
+    def observe(self, batch: Batch) -> Iterator[tuple[int, Finding]]:
+        shingles, row = batch.words.grams(SHINGLE)
+        own = ~contains(self._boilerplate.shingles, shingles)
+        counts = np.bincount(row[own], minlength=len(batch.rows))
+        signature = minhashes(shingles[own], np.concatenate([[0], np.cumsum(counts)]))
+        self._file.write(signature.astype("<u2").tobytes())
+        self._enough.extend((counts >= _LEAST_SHINGLES).astype(np.uint8).tobytes())
+        return iter(())
+
+    def minhash(self) -> Minhash:
+        """uint16[R, 63]: the signature of every row that could be read, from disk."""
+        self._file.close()
+        if not self._enough:
+            return np.empty((0, PERMUTATIONS), np.uint16)
+        return np.memmap(self._path, dtype="<u2", mode="r").reshape(-1, PERMUTATIONS)
+
+    def conclude(self, drop: WholeDrop) -> Iterator[tuple[int, Finding]]:
+        usable = np.frombuffer(drop.alive, np.uint8).astype(bool) & np.frombuffer(self._enough, np.uint8).astype(bool)
+        ordinals = np.flatnonzero(usable)
+        past = _Past(self._earlier)
+        likeness = _Likeness(drop, past, self._boilerplate)
+        gone: dict[int, int] = {}
+        pairs = _candidate_pairs(past.minhashes, self.minhash(), ordinals, self._similarity - _SLACK)
+        past.load(pairs[:, 0])
+        for first, second in pairs.tolist():
+            if second in gone or (first >= len(past) and first in gone):
+                continue
+            if likeness.of(first, second) >= self._similarity:
+                gone[second] = first
+                ordinal = second - len(past)
+                yield ordinal, self._finding(drop, past, first, drop.lines[ordinal])
+        self._sizes = Counter(Counter(gone.values()).values())
+
+    def _finding(self, drop: WholeDrop, past: _Past, first: int, line: int) -> Finding:
+        if first < len(past):
+            self._across += 1
+            return Finding("seen_before", line, f"says nearly the same as a row of the earlier skill {past.skill_of(first)!r}")
+        self._within += 1
+        return Finding("near_duplicate", line, f"says nearly the same as line {drop.lines[first - len(past)]}")
+
+    def summary(self) -> Mapping[str, Any]:
+        sizes = {str(size + 1): count for size, count in sorted(self._sizes.items())}
+        return {"near_duplicates": {"within": self._within, "earlier": self._across, "group_sizes": sizes}}
+
+
+class _Past:
+    """Rows of earlier rounds, numbered one after another before the rows of this drop."""
+
+    def __init__(self, earlier: Sequence[EarlierDrop]) -> None:
+        self._earlier = earlier
+        self._ends = np.cumsum([len(drop.signatures) for drop in earlier], dtype=np.int64)
+        self._texts: dict[int, str] = {}
+
+    def __len__(self) -> int:
+        return int(self._ends[-1]) if len(self._ends) else 0
+
+    @property
+    def minhashes(self) -> list[Minhash]:
+        return [drop.signatures.minhash for drop in self._earlier]
+
+    def _place(self, number: int) -> tuple[int, int]:
+        which = int(np.searchsorted(self._ends, number, side="right"))
+        return which, number - (int(self._ends[which - 1]) if which else 0)
+
+    def skill_of(self, number: int) -> str:
+        return self._earlier[self._place(number)[0]].skill
+
+    def load(self, numbers: NDArray[np.int64]) -> None:
+        """Read the text of the candidates, each file once."""
+        for which, drop in enumerate(self._earlier):
+            begin = int(self._ends[which - 1]) if which else 0
+            mine = np.unique(numbers[(numbers >= begin) & (numbers < self._ends[which])])
+            self._texts |= {begin + place: text for place, text in drop.texts((mine - begin).tolist())}
+
+    def value(self, number: int) -> Mapping[str, Any]:
+        value: Mapping[str, Any] = json.loads(self._texts[number])
+        return value
+
+
+class _Likeness:
+    """Jaccard similarity of two rows' own runs of two words, shared lines set aside. Numbers: earlier rows first, then ordinals."""
+
+    def __init__(self, drop: WholeDrop, past: _Past, boilerplate: Boilerplate) -> None:
+        self._drop, self._past, self._template = drop, past, boilerplate.shingles
+        self._lines = lru_cache(maxsize=4096)(self._lines_of)
+
+    def _lines_of(self, number: int) -> Mapping[str, frozenset[int]]:
+        """line -> its runs of two words. The two ends of a line are not joined to its neighbours."""
+        value = self._past.value(number) if number < len(self._past) else self._drop.value(number - len(self._past))
+        texts = [value["text"]] if "text" in value else [str(turn.get("content") or "") for turn in value["messages"]]
+        lines = list(dict.fromkeys(line.strip() for text in texts for line in text.split("\n") if line.strip()))
+        batch = word_batch([[line] for line in lines])
+        shingles, row = batch.grams(SHINGLE)
+        own = ~contains(self._template, shingles)
+        found: dict[str, set[int]] = {line: set() for line in lines}
+        for shingle, place in zip(shingles[own].tolist(), row[own].tolist(), strict=True):
+            found[lines[place]].add(shingle)
+        return {line: frozenset(part) for line, part in found.items()}
+
+    def of(self, first: int, second: int) -> float:
+        one, other = self._lines(first), self._lines(second)
+        only_one, only_other = one.keys() - other.keys(), other.keys() - one.keys()
+        if not only_one and not only_other:
+            return 1.0
+        if not only_one or not only_other:
+            only_one, only_other = set(one), set(other)
+        left = frozenset().union(*(one[line] for line in only_one))
+        right = frozenset().union(*(other[line] for line in only_other))
+        return len(left & right) / len(left | right) if left and right else 0.0
+
+
+def _candidate_pairs(past: Sequence[Minhash], current: Minhash, ordinals: NDArray[np.int64], least: float) -> NDArray[np.int64]:
+    """int64[n, 2], ascending by second, then first: pairs that share a band and whose signatures agree in at least `least` of all hashes.
+
+    Numbers count the rows of `past` first; the second of a pair is always a row of this drop.
+    """
+    offset = sum(map(len, past))
+    numbers = np.concatenate([np.arange(offset), offset + ordinals])
+    found = np.empty(0, np.uint64)
+    for band in range(BANDS):
+        keys = np.concatenate([*(band_keys(part, band) for part in past), band_keys(current, band)[ordinals]])
+        pairs = _bucket_pairs(keys)
+        pairs = pairs[pairs[:, 1] >= offset]
+        packed = numbers[pairs[:, 1]].astype(np.uint64) << np.uint64(32) | numbers[pairs[:, 0]].astype(np.uint64)
+        found = np.unique(np.concatenate([found, packed]))
+    second, first = (found >> np.uint64(32)).astype(np.int64), (found & np.uint64(0xFFFFFFFF)).astype(np.int64)
+    agree = np.concatenate([np.empty(0, bool), *_agreement(past, current, first, second, least)])
+    return np.stack([first[agree], second[agree]], axis=1)
+
+
+def _bucket_pairs(keys: NDArray[np.uint64]) -> NDArray[np.int64]:
+    """int64[n, 2]: each row with the rows just before it in its bucket, and with the bucket's first."""
+    order = np.argsort(keys, kind="stable")
+    ranked = keys[order]
+    starts = np.flatnonzero(np.concatenate([[True], ranked[1:] != ranked[:-1]])) if len(ranked) else np.empty(0, np.int64)
+    lengths = np.diff(np.append(starts, len(ranked)))
+    heads = np.repeat(starts, lengths)
+    place = np.arange(len(ranked))
+    parts = [np.stack([heads, place], axis=1)[heads < place]]
+    for lag in range(1, _NEIGHBOURS + 1):
+        inside = place - lag >= heads
+        parts.append(np.stack([place - lag, place], axis=1)[inside])
+    return order[np.concatenate(parts)]
+
+
+def _agreement(
+    past: Sequence[Minhash], current: Minhash, first: NDArray[np.int64], second: NDArray[np.int64], least: float
+) -> Iterator[NDArray[np.bool_]]:
+    """Which pairs' signatures agree well enough, a block at a time."""
+    parts = [*past, current]
+    ends = np.cumsum([len(part) for part in parts])
+    for begin in range(0, len(first), 65_536):
+        sides = []
+        for numbers in (first[begin : begin + 65_536], second[begin : begin + 65_536]):
+            block = np.empty((len(numbers), PERMUTATIONS), np.uint16)
+            which = np.searchsorted(ends, numbers, side="right")
+            for index, part in enumerate(parts):
+                mine = which == index
+                block[mine] = part[numbers[mine] - (ends[index - 1] if index else 0)]
+            sides.append(block)
+        yield (sides[0] == sides[1]).mean(axis=1) >= least

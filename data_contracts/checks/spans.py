@@ -1,0 +1,44 @@
+"""Where in a text something sensitive lies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """text[start:end] is sensitive; `kind` says what it is, and is all that a report may show of it."""
+
+    kind: str
+    start: int
+    end: int
+
+
+def strings_of(value: Any) -> Iterator[str]:
+    """Every string in a JSON value, names of fields included."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for name, part in value.items():
+            yield str(name)
+            yield from strings_of(part)
+    elif isinstance(value, list):
+        for part in value:
+            yield from strings_of(part)
+
+
+def searchable(value: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """(place, text) for every text of a row in normal form that a model could learn from or that could leak."""
+    for index, turn in enumerate(value.get("messages", ())):
+        for name, part in turn.items():
+            if name == "role":
+                continue
+            if isinstance(part, str):
+                yield f"messages[{index}].{name}", part
+            else:
+                yield from ((f"messages[{index}].{name}", text) for text in strings_of(part))
+    for name in ("text", "id", "tools"):
+        if name in value:
+            yield from ((name, text) for text in strings_of(value[name]))

@@ -1,0 +1,65 @@
+"""Does a row survive the model's own chat template, and does it smuggle in the template's own marks?"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Protocol
+
+from data_contracts.findings import Finding, RowCheck
+from data_contracts.records import Row
+
+
+class ChatRenderer(Protocol):
+    """The base model's own chat template and tokenizer, supplied by whoever has them."""
+
+    @property
+    def max_tokens(self) -> int:
+        """The longest conversation that training takes, in tokens."""
+        ...
+
+    def render(self, messages: Sequence[Mapping[str, Any]]) -> str:
+        """The text that the model sees. May raise anything: templates refuse conversations in their own words."""
+        ...
+
+    def token_count(self, messages: Sequence[Mapping[str, Any]]) -> int:
+        """Tokens of the rendered conversation."""
+        ...
+
+
+#: Marks that structure a conversation in common templates. In a turn's text they would start a turn of their own.
+_MARKS = re.compile(r"<\|[a-zA-Z_0-9]{2,30}\|>|\[/?INST\]|<</?SYS>>|</?s>(?=$|[\s<\[])|<(?:start|end)_of_turn>|<｜[^｜<>]{2,40}｜>")
+
+
+class ControlTokens(RowCheck):
+    """A turn that holds a template's own marks can end its turn early or speak for another role."""
+
+    def observe_row(self, row: Row) -> Iterator[Finding]:
+        for index, text in enumerate(row.texts()):
+            if ("<" in text or "[" in text) and (mark := _MARKS.search(text)):
+                place = "text" if row.shape == "document" else f"text {index + 1}"
+                yield Finding("control_token", row.line, f"{place} holds {mark.group()!r}, which chat templates use as a mark")
+
+
+class Template(RowCheck):
+    """Renders every conversation; a template that refuses a row, or leaves its answer out, makes the row useless."""
+
+    def __init__(self, renderer: ChatRenderer) -> None:
+        self._renderer = renderer
+
+    def observe_row(self, row: Row) -> Iterator[Finding]:
+        if row.shape == "document":
+            return
+        try:
+            rendered = self._renderer.render(row.messages)
+        except Exception as error:  # a template raises what its author chose; the row is then at fault, not the program
+            yield Finding(
+                "template",
+                row.line,
+                f"the chat template refuses it: {str(error).splitlines()[0][:200] if str(error) else type(error).__name__}",
+            )
+            return
+        for index, turn in enumerate(row.messages):
+            said = (turn.get("content") or "").strip()
+            if turn["role"] in ("user", "assistant") and said not in rendered:
+                yield Finding("template", row.line, f"the chat template leaves messages[{index}] ({turn['role']}) out or changes it")

@@ -1,0 +1,105 @@
+"""The report of a validation for people: one HTML page with plots, and a table for the terminal. Both are made of report.json alone.
+
+The page holds everything it needs (no scripts, no fonts, no network), reads in light and dark, and is a few dozen kilobytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from data_contracts.charts import Bar, bar_chart, histogram
+from data_contracts.rules import RULES
+
+if TYPE_CHECKING:
+    from rich.console import Group, RenderableType
+
+_MEANING = {"error": "refused", "drop": "left out", "warning": "kept"}
+_STYLE = {"error": "bold red", "drop": "yellow", "warning": "cyan"}
+
+
+def report_page(report: Mapping[str, Any]) -> str:
+    """The page as HTML text. The same report gives the same bytes."""
+    from jinja2 import Environment, PackageLoader, select_autoescape
+
+    environment = Environment(
+        loader=PackageLoader("data_contracts", "templates"), autoescape=select_autoescape(), trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters["thousands"] = lambda value: f"{value:,}"
+    template = environment.get_template("report.html.j2")
+    return template.render(report=report, plots=_plots(report), meaning=_MEANING, rules=RULES)
+
+
+def _plots(report: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """(title, SVG) of every plot that there is data for."""
+    details, rows = report["details"], report["rows"]
+    plots = [("Where the rows went", bar_chart([Bar(name, rows[key]) for name, key in _SIDES if rows[key]], "rows"))]
+    if report["findings"]:
+        bars = [Bar(f"{found['check']} ({_MEANING[found['severity']]})", found["rows"], found["severity"]) for found in report["findings"]]
+        plots.append(("Findings", bar_chart(sorted(bars, key=lambda bar: -bar.value), "rows")))
+    if details.get("length", {}).get("bins"):
+        length = details["length"]
+        bins = [(part["from"], part["to"], part["rows"]) for part in length["bins"]]
+        plots.append((f"Length in {length['unit']}", histogram(bins, length["unit"], length["limit"])))
+    copies = _duplicates(details)
+    if any(bar.value for bar in copies):
+        plots.append(("Duplicates", bar_chart(copies, "rows")))
+    for key, title in (("labels", "Answers"), ("languages", "Languages")):
+        if details.get(key):
+            plots.append((title, bar_chart([Bar(name, count) for name, count in list(details[key].items())[:24]], "rows")))
+    suites = {name: part["rows"] for name, part in details.get("contamination", {}).items() if part["rows"]}
+    if suites:
+        plots.append(("Rows that give away held-out items", bar_chart([Bar(name, count) for name, count in suites.items()], "rows")))
+    return plots
+
+
+_SIDES = (
+    ("training", "clean"),
+    ("held out for the gate", "heldout"),
+    ("sealed for the audit", "sealed"),
+    ("left out with a note", "dropped"),
+    ("refused", "bad"),
+)
+
+
+def _duplicates(details: Mapping[str, Any]) -> list[Bar]:
+    exact, near = details.get("exact_duplicates", {}), details.get("near_duplicates", {})
+    return [
+        Bar("exact, in this drop", exact.get("within", 0)),
+        Bar("exact, of an earlier round", exact.get("earlier", 0)),
+        Bar("near, in this drop", near.get("within", 0)),
+        Bar("near, of an earlier round", near.get("earlier", 0)),
+    ]
+
+
+def report_table(report: Mapping[str, Any]) -> Group:
+    """The report for a terminal: a line with the outcome, the rows by side, and a table of findings with their first example."""
+    from rich.console import Group
+    from rich.markup import escape
+    from rich.table import Table
+    from rich.text import Text
+
+    rows = report["rows"]
+    verdict = Text("passed", style="bold green") if report["outcome"] == "passed" else Text("failed", style="bold red")
+    head = Text.assemble(
+        f"{report['source']} for skill {report['skill']!r}: ",
+        verdict,
+        f", contract {report['contract']['id']} {report['contract']['version']}",
+    )
+    sides = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    for name, key in (("rows read", "read"), *_SIDES):
+        sides.add_row(name, f"{rows[key]:,}")
+    findings = Table(title="Findings", title_justify="left")
+    for column in ("check", "rows", "means", "first example"):
+        findings.add_column(column, justify="right" if column == "rows" else "left")
+    for found in report["findings"]:
+        first = found["examples"][0]
+        place = f"line {first['line']}: " if first["line"] else ""
+        style = _STYLE[found["severity"]]
+        findings.add_row(
+            found["check"], f"{found['rows']:,}", f"[{style}]{_MEANING[found['severity']]}[/]", escape(f"{place}{first['reason']}"[:160])
+        )
+    parts: list[RenderableType] = [head, sides, findings if report["findings"] else Text("No findings.")]
+    if report["outcome"] != "passed":
+        parts.append(Text(f"{report['where']}: {report['reason']} ({report['way_out']})", style="red"))
+    return Group(*parts)

@@ -1,0 +1,166 @@
+"""The second pass: what only the whole drop shows, then every row to its side, all in line order."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data_contracts.boilerplate import Boilerplate
+from data_contracts.carve import Cuts, Side, choose_cuts, place_keys, sides_of
+from data_contracts.checks.contamination import HeldoutIndex, HeldoutItem, item_texts
+from data_contracts.config import ContractConfig
+from data_contracts.findings import Check, Finding, WholeDrop
+from data_contracts.reading import DropState
+from data_contracts.signatures import RECORD
+from data_contracts.staging import Staging, merged, quarantine_json
+from data_contracts.tally import Tally
+from data_contracts.words import word_batch
+
+SPLITS = ("clean", "heldout", "sealed")
+_BATCH = 512
+
+
+@dataclass
+class Carving:
+    """sides: uint8[R], the Side of each row that is alive; cuts: None where nothing was carved."""
+
+    sides: NDArray[np.uint8]
+    cuts: Cuts | None
+
+
+@dataclass
+class Written:
+    """Rows of each split, and for each row of each split the ordinal it came from."""
+
+    rows: dict[str, int] = field(default_factory=lambda: dict.fromkeys(SPLITS, 0))
+    ordinals: dict[str, list[int]] = field(default_factory=lambda: {name: [] for name in SPLITS})
+
+
+def conclude(state: DropState, checks: Sequence[Check], tally: Tally, staging: Staging) -> dict[int, list[Finding]]:
+    """What the checks say once they know every row: findings by ordinal. Rows that they drop are no longer alive."""
+    late: dict[int, list[Finding]] = {}
+    whole = WholeDrop(alive=state.alive, lines=state.lines, value=staging.value)
+    for check in checks:
+        found = list(check.conclude(whole))
+        for ordinal, finding in found:
+            severity = tally.add(finding)
+            if ordinal >= 0 and severity in ("error", "drop"):
+                late.setdefault(ordinal, []).append(finding)
+                state.alive[ordinal] = 0
+                state.count(severity)
+    return late
+
+
+def carve(state: DropState, config: ContractConfig, tally: Tally) -> Carving:
+    """Choose the held-out rows. Documents are carved only from drops that hold nothing else."""
+    sides = np.zeros(len(state.alive), np.uint8)
+    alive = np.frombuffer(bytes(state.alive), np.uint8) == 1
+    conversations = alive & (np.frombuffer(bytes(state.documents), np.uint8) == 0)
+    eligible = np.flatnonzero(conversations if conversations.any() else alive)
+    if len(eligible) == 0:
+        return Carving(sides, None)
+    keys = place_keys(*(np.frombuffer(part, np.uint64)[eligible] for part in (state.passage_keys, state.prompt_keys)))
+    cuts = choose_cuts(keys, config)
+    sides[eligible] = sides_of(keys, cuts)
+    if cuts.moved:
+        counts = np.bincount(sides[eligible], minlength=3)
+        reason = (
+            f"limits in rows moved the shares: {counts[Side.HELDOUT]} rows are held out and {counts[Side.SEALED]} sealed of {len(eligible)}"
+        )
+        tally.add(Finding("heldout_size", 0, reason))
+    return Carving(sides, cuts)
+
+
+def write_splits(
+    work: Path,
+    staging: Staging,
+    state: DropState,
+    late: Mapping[int, list[Finding]],
+    carving: Carving,
+    tally: Tally,
+    overlap: HeldoutIndex,
+) -> Written:
+    """Every staged row to its side; a training row that gives away a held-out one, and every refused row, to the quarantine."""
+    written = Written()
+    with ExitStack() as stack:
+        out = [stack.enter_context((work / f"{name}.jsonl").open("w", encoding="utf-8")) for name in SPLITS]
+
+        def settle() -> Iterator[tuple[int, str]]:
+            for ordinal, line, text, finding in _with_overlaps(staging.kept(), state, carving, overlap):
+                if finding is not None and tally.add(finding) in ("error", "drop"):
+                    state.alive[ordinal] = 0
+                    state.count(tally.severity(finding.check))
+                if not state.alive[ordinal]:
+                    yield line, quarantine_json(line, late.get(ordinal) or [finding] if finding else late[ordinal], json.loads(text))
+                    continue
+                side = int(carving.sides[ordinal])
+                out[side].write(text + "\n")
+                written.rows[SPLITS[side]] += 1
+                written.ordinals[SPLITS[side]].append(ordinal)
+
+        quarantine = stack.enter_context((work / "quarantine.jsonl").open("w", encoding="utf-8"))
+        quarantine.writelines(merged(staging.refused(), settle()))
+    return written
+
+
+def _with_overlaps(
+    kept: Iterator[tuple[int, int, str]], state: DropState, carving: Carving, overlap: HeldoutIndex
+) -> Iterator[tuple[int, int, str, Finding | None]]:
+    """The staged rows; a living training row that gives away a held-out row comes with the finding that says so."""
+    while batch := list(islice(kept, _BATCH)):
+        asked = [place for place, (ordinal, _, _) in enumerate(batch) if state.alive[ordinal] and carving.sides[ordinal] == Side.TRAIN]
+        hits: dict[int, HeldoutItem] = {}
+        if len(overlap) and asked:
+            found = overlap.hits(word_batch([_texts(batch[place][2]) for place in asked]))
+            hits = {asked[place]: item for place, item in found.items()}
+        for place, (ordinal, line, text) in enumerate(batch):
+            item = hits.get(place)
+            reason = (
+                f"gives away the held-out row of line {item.line}"
+                if item and item.line
+                else "gives away a held-out item that came with the drop"
+            )
+            yield ordinal, line, text, Finding("heldout_overlap", line, reason) if item else None
+
+
+def _texts(text: str) -> list[str]:
+    value = json.loads(text)
+    return [value["text"]] if "text" in value else [str(turn.get("content") or "") for turn in value["messages"]]
+
+
+def heldout_items(staging: Staging, state: DropState, carving: Carving) -> list[HeldoutItem]:
+    """The rows that were carved, as items that training rows are compared with."""
+    items = []
+    for ordinal, line, text in staging.kept():
+        if state.alive[ordinal] and carving.sides[ordinal] != Side.TRAIN:
+            questions, answer = item_texts(json.loads(text))
+            items.append(HeldoutItem("held out", line, questions, answer))
+    return items
+
+
+def overlap_index(items: Iterable[HeldoutItem], boilerplate: Boilerplate, options: Mapping[str, float]) -> HeldoutIndex:
+    """What a training row may not share with the held-out rows of its own drop."""
+    return HeldoutIndex(list(items), boilerplate.phrases, int(options["words"]), int(options["own_words"]))
+
+
+def write_signatures(work: Path, written: Written, keys: NDArray[np.uint64], minhash: NDArray[np.uint16]) -> None:
+    """signatures.npy: one record a row of the three splits, in file order."""
+    total = sum(len(ordinals) for ordinals in written.ordinals.values())
+    table = np.lib.format.open_memmap(work / "signatures.npy", mode="w+", dtype=RECORD, shape=(total,)) if total else np.zeros(0, RECORD)
+    begin = 0
+    for side, name in enumerate(SPLITS):
+        ordinals = np.array(written.ordinals[name], np.int64)
+        part = table[begin : begin + len(ordinals)]
+        part["key"], part["side"], part["row"], part["minhash"] = keys[ordinals], side, np.arange(len(ordinals)), minhash[ordinals]
+        begin += len(ordinals)
+    if total:
+        table.flush()  # type: ignore[union-attr]
+    else:
+        np.save(work / "signatures.npy", table)

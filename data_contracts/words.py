@@ -1,0 +1,143 @@
+"""Text as arrays of word hashes, many rows at once: what duplicates, contamination and carving compare.
+
+Legend: W words in a batch of R rows, made of P pieces (a piece is one turn, or a document). A word is a run of letters or digits
+of the lower-cased NFKC text; scripts that do not write spaces count each character. Hashes are stable across machines.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Hashes = NDArray[np.uint64]
+Places = NDArray[np.int64]
+
+_SPACELESS = "\u0e00-\u0e7f\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff"
+_WORD = re.compile(rf"[{_SPACELESS}]|[^\W_{_SPACELESS}]+")
+#: Lower case for ASCII letters, a space for everything that is not a letter or digit.
+_ASCII = bytes(ord(chr(code).lower()) if chr(code).isalnum() and code < 128 else 32 for code in range(256))
+_BASE = np.uint64(0x9E3779B97F4A7C15)
+_REMEMBERED = 200_000
+
+
+class _WordHashes(dict[bytes, int]):
+    """word -> 64-bit hash, remembering a bounded number of words."""
+
+    def __missing__(self, word: bytes) -> int:
+        value = int.from_bytes(hashlib.blake2b(word, digest_size=8).digest(), "little")
+        if len(self) >= _REMEMBERED:
+            self.clear()
+        self[word] = value
+        return value
+
+
+_hashes = _WordHashes()
+
+
+def words_of(text: str) -> list[bytes]:
+    """The words of a text, in order, as UTF-8."""
+    if text.isascii():
+        return text.encode().translate(_ASCII).split()
+    return [word.encode("utf-8", "surrogatepass") for word in _WORD.findall(unicodedata.normalize("NFKC", text).lower())]
+
+
+def word_hash(word: str) -> int:
+    """The hash that `WordBatch.hashes` holds for a lower-case word."""
+    return _hashes[word.encode()]
+
+
+@dataclass(frozen=True)
+class WordBatch:
+    """hashes: uint64[W]; pieces: int64[P + 1] offsets of pieces into hashes; rows: int64[R + 1] offsets of rows into hashes."""
+
+    hashes: Hashes
+    pieces: Places
+    rows: Places
+
+    def __len__(self) -> int:
+        return len(self.rows) - 1
+
+    def grams(self, n: int) -> tuple[Hashes, Places]:
+        """(hash of each run of n words that lies within one row, row of each run). Both have one entry a run, in text order."""
+        count = len(self.hashes) - n + 1
+        if count <= 0:
+            return np.empty(0, np.uint64), np.empty(0, np.int64)
+        value = np.zeros(count, np.uint64)
+        for place in range(n):
+            value = value * _BASE + self.hashes[place : place + count]
+        row = np.repeat(np.arange(len(self)), np.diff(self.rows))[:count]
+        inside = np.arange(n - 1, n - 1 + count) < self.rows[row + 1]
+        return value[inside], row[inside]
+
+    def starts(self, n: int) -> Places:
+        """Where each run of `grams(n)` begins in `hashes`."""
+        count = max(len(self.hashes) - n + 1, 0)
+        row = np.repeat(np.arange(len(self)), np.diff(self.rows))[:count]
+        return np.flatnonzero(np.arange(n - 1, n - 1 + count) < self.rows[row + 1])
+
+    def piece_keys(self) -> Hashes:
+        """uint64[P]: one hash of each piece's words in order; 0 for a piece without words."""
+        lengths = np.diff(self.pieces)
+        if len(self.hashes) == 0:
+            return np.zeros(len(lengths), np.uint64)
+        depth = np.arange(len(self.hashes)) - np.repeat(self.pieces[:-1], lengths)
+        terms = self.hashes * _powers(int(lengths.max()))[depth]
+        keys = np.zeros(len(lengths), np.uint64)
+        filled = np.flatnonzero(lengths)
+        keys[filled] = np.add.reduceat(terms, self.pieces[filled])
+        return keys
+
+
+def _powers(count: int) -> Hashes:
+    with np.errstate(over="ignore"):
+        return np.cumprod(np.concatenate([np.ones(1, np.uint64), np.full(max(count - 1, 0), _BASE)]), dtype=np.uint64)
+
+
+def word_batch(rows: Sequence[Sequence[str]]) -> WordBatch:
+    """rows: for each row its pieces of text."""
+    values: list[int] = []
+    pieces, ends = [0], [0]
+    for row in rows:
+        for piece in row:
+            values += [_hashes[word] for word in words_of(piece)]
+            pieces.append(len(values))
+        ends.append(len(values))
+    return WordBatch(np.array(values, np.uint64), np.array(pieces, np.int64), np.array(ends, np.int64))
+
+
+def contains(sorted_values: Hashes, wanted: Hashes) -> NDArray[np.bool_]:
+    """Which of `wanted` occur in `sorted_values`."""
+    if len(sorted_values) == 0:
+        return np.zeros(len(wanted), np.bool_)
+    found = np.searchsorted(sorted_values, wanted)
+    hits: NDArray[np.bool_] = sorted_values[np.minimum(found, len(sorted_values) - 1)] == wanted
+    return hits
+
+
+def covered(batch: WordBatch, n: int, sorted_values: Hashes) -> NDArray[np.bool_]:
+    """bool[W]: the words that lie in a run of n words whose hash is one of `sorted_values`."""
+    marks = np.zeros(len(batch.hashes) + 1, np.int64)
+    grams, _ = batch.grams(n)
+    begins = batch.starts(n)[contains(sorted_values, grams)]
+    np.add.at(marks, begins, 1)
+    np.add.at(marks, begins + n, -1)
+    return np.cumsum(marks[:-1]) > 0
+
+
+def frequent(batch: WordBatch, n: int, *, more_than: float) -> Hashes:
+    """Sorted hashes of the runs of n words that occur in more than `more_than` rows: the text of a template."""
+    grams, row = batch.grams(n)
+    if len(grams) == 0:
+        return grams
+    order = np.lexsort((row, grams))
+    grams, row = grams[order], row[order]
+    fresh = np.ones(len(grams), np.bool_)
+    fresh[1:] = (grams[1:] != grams[:-1]) | (row[1:] != row[:-1])
+    values, counts = np.unique(grams[fresh], return_counts=True)
+    return values[counts > more_than]
