@@ -222,6 +222,7 @@ def write_atomically(path: Path, text: str) -> None:
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as stream:
+            os.fchmod(handle, 0o644)  # mkstemp gives 0600; manifests and reports are read by others
             stream.write(text)
             stream.flush()
             os.fsync(stream.fileno())

@@ -62,7 +62,7 @@ def prepare(data: Path, work: Path, sizes: argparse.Namespace) -> dict[str, Any]
                 {"name": "gsm8k-text", "source": str(maths), "category": "drift"},
             ],
         },
-        "train": {"num_threads": sizes.threads, "seed": SEED},
+        "train": {"num_threads": sizes.threads, "seed": SEED, "effective_batch_size": 4},
     }
 
 
