@@ -1,0 +1,130 @@
+"""Before training: how many held-out items does a wanted margin need, and how likely is it that an honest round passes?
+
+    plan = plan_round(GatePolicy(), {"skill": 5, "general": 3}, items=400, churn=0.05)
+
+`churn` is the share of items that flip between two checkpoints although nothing was lost (half right to wrong, half back). Measure it
+on the lineage with `measure_churn`; it decides everything, because it is the noise of a paired comparison.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from pydantic import Field
+from scipy import stats
+
+from data_contracts.errors import ConfigError
+from data_contracts.manifests import Category, Record
+from evals.items import Evaluation
+from evals.pairing import pair_suite
+from evals.policy import GatePolicy
+
+PAIRED: tuple[Category, ...] = ("skill", "general", "safety")
+
+
+class CategoryPlan(Record):
+    """One category's question, asked of so many items."""
+
+    category: Category
+    suites: int
+    items: int = Field(description="items a suite")
+    margin: float
+    chance_shown: float = Field(description="chance that non-inferiority is shown where nothing changed")
+    items_needed: int = Field(description="items a suite for the policy's power")
+    minimum_detectable_effect: float = Field(
+        description="loss of the category's mean that would be seen with the policy's power (score units)"
+    )
+    suite_minimum_detectable_effect: float = Field(description="the same for a single suite, after Holm")
+    chance_of_floor: float = Field(description="chance that noise alone takes at least one suite through the floor")
+
+
+class RoundPlan(Record):
+    """What to expect of the gate if the coming round loses nothing."""
+
+    churn: float
+    alpha: float
+    power: float
+    categories: tuple[CategoryPlan, ...]
+    chance_all_shown: float = Field(
+        description="chance that every category is shown, and no suite falls through the floor, where nothing changed"
+    )
+
+    def sentence(self) -> str:
+        """The plan in one sentence, for the command line."""
+        short = [f"{each.category}: {each.items_needed:,} items a suite" for each in self.categories if each.items < each.items_needed]
+        have = f"a round that loses nothing passes with a chance of {self.chance_all_shown:.0%} (if the skill is learned)"
+        return f"{have}; for a chance of {self.power:.0%} a category needs: {'; '.join(short)}" if short else f"{have}; the items suffice"
+
+
+def plan_round(
+    policy: GatePolicy, suites: Mapping[Category, int], items: int | Mapping[Category, int], churn: float, attempts: int = 1
+) -> RoundPlan:
+    """Plan a round with so many suites a category and items a suite. Raises ConfigError for numbers that cannot be."""
+    counts = {category: items if isinstance(items, int) else items.get(category, 0) for category in PAIRED if suites.get(category, 0) > 0}
+    if not 0.0 <= churn <= 1.0:
+        raise ConfigError("plan", f"churn is {churn}", "give the share of items that flip, between 0 and 1")
+    if attempts < 1 or not counts or min(counts.values()) < 2:
+        raise ConfigError("plan", f"cannot plan {counts or 'no suites'} in attempt {attempts}", "give at least one suite of two items")
+    family = sum(suites[category] for category in counts)
+    alpha = policy.alpha / attempts
+    plans = tuple(_plan_category(policy, category, suites[category], n, churn, alpha, family) for category, n in counts.items())
+    chance = math.prod(plan.chance_shown * (1.0 - plan.chance_of_floor) for plan in plans)
+    return RoundPlan(churn=churn, alpha=alpha, power=policy.power, categories=plans, chance_all_shown=chance)
+
+
+def _plan_category(policy: GatePolicy, category: Category, suites: int, n: int, churn: float, alpha: float, family: int) -> CategoryPlan:
+    margin = policy.margin(category)
+    reach = float(stats.norm.isf(alpha)) + float(stats.norm.ppf(policy.power))
+    error = math.sqrt(_item_variance(churn, n) / (n * suites))
+    alone = math.sqrt(_item_variance(churn, n) / n)
+    suite_reach = float(stats.norm.isf(policy.alpha / family)) + float(stats.norm.ppf(policy.power))
+    through_floor = float(stats.norm.cdf((-policy.floor + 0.5 / n) / alone)) if churn > 0 else 0.0
+    return CategoryPlan(
+        category=category,
+        suites=suites,
+        items=n,
+        margin=margin,
+        chance_shown=float(stats.norm.cdf(margin / error - stats.norm.isf(alpha))),
+        items_needed=_items_for(margin, churn, suites, reach),
+        minimum_detectable_effect=reach * error,
+        suite_minimum_detectable_effect=suite_reach * alone,
+        chance_of_floor=1.0 - (1.0 - through_floor) ** suites,
+    )
+
+
+def _item_variance(churn: float, n: int) -> float:
+    """Variance of one paired difference, with the half lost and half won item that the gate adds (statistics.paired_difference)."""
+    return (n * churn + 1.0) / (n + 2.0)
+
+
+def _items_for(margin: float, churn: float, suites: int, reach: float) -> int:
+    """Smallest n with reach * sqrt(variance(n) / (n * suites)) <= margin, by bisection."""
+    low, high = 1, 2
+    while reach * math.sqrt(_item_variance(churn, high) / (high * suites)) > margin:
+        low, high = high, high * 2
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if reach * math.sqrt(_item_variance(churn, middle) / (middle * suites)) <= margin else (middle, high)
+    return high
+
+
+def measure_churn(candidate: Evaluation, champion: Evaluation) -> float:
+    """Share of items whose score changed between two checkpoints, mean over the suites that both have (drift and sealed splits aside).
+
+    Raises ConfigError where they share no such suite.
+    """
+    shares = []
+    for name, items in candidate.suites.items():
+        other = champion.suites.get(name)
+        if other is None or items.category == "drift" or items.result.sealed or set(items.doc_hash) != set(other.doc_hash):
+            continue
+        pair = pair_suite(items, other, champion.model_sha256)
+        shares.append(float((pair.d**2).mean()))
+    if not shares:
+        raise ConfigError(
+            "plan",
+            "the two evaluations share no suite to measure churn on",
+            "give two evaluations of the same lineage, or churn as a number",
+        )
+    return sum(shares) / len(shares)

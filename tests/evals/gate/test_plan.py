@@ -1,0 +1,59 @@
+"""The plan keeps its word: what it promises is what simulated rounds then do."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from data_contracts.errors import ConfigError
+from evals.plan import measure_churn, plan_round
+from evals.policy import GatePolicy
+from evals.statistics import p_above, paired_difference, pool
+
+
+@pytest.mark.parametrize(("items", "churn"), [(200, 0.05), (400, 0.05), (400, 0.15)])
+def test_the_chance_is_the_chance(items: int, churn: float) -> None:
+    policy, generator = GatePolicy(), np.random.default_rng(0)
+    promised = plan_round(policy, {"skill": 3}, items, churn).categories[0].chance_shown
+    shown = []
+    for _ in range(400):
+        draws = [generator.choice([-1.0, 0.0, 1.0], p=[churn / 2, 1 - churn, churn / 2], size=items) for _ in range(3)]
+        shown.append(p_above(pool([paired_difference(d) for d in draws]), -policy.margin_skill) <= policy.alpha)
+    assert np.mean(shown) == pytest.approx(promised, abs=0.07)
+
+
+def test_the_items_needed_give_the_power_and_one_less_does_not() -> None:
+    policy = GatePolicy()
+    needed = plan_round(policy, {"safety": 1}, 100, 0.05).categories[0].items_needed
+    assert plan_round(policy, {"safety": 1}, needed, 0.05).categories[0].chance_shown >= policy.power - 1e-6
+    assert plan_round(policy, {"safety": 1}, needed - 1, 0.05).categories[0].chance_shown < policy.power + 1e-6
+
+
+def test_more_suites_need_fewer_items_each_and_retries_more() -> None:
+    def needed(suites: int, attempts: int = 1) -> int:
+        return plan_round(GatePolicy(), {"skill": suites}, 100, 0.05, attempts).categories[0].items_needed
+
+    assert needed(1) > needed(5) > 0
+    assert needed(5, attempts=4) > needed(5)
+
+
+def test_sentence_names_what_is_short() -> None:
+    plan = plan_round(GatePolicy(), {"skill": 5, "safety": 1}, {"skill": 1000, "safety": 100}, 0.05)
+    assert "safety" in plan.sentence()
+    assert "skill:" not in plan.sentence()
+    assert 0 < plan.chance_all_shown < 1
+
+
+def test_churn_is_read_off_two_evaluations(make_suite, make_evaluation, flip) -> None:
+    score = np.tile([1.0, 0.0], 100)
+    before = make_evaluation("a", make_suite("x", score), make_suite("text", [1.0] * 30, category="drift"))
+    after = make_evaluation("b", make_suite("x", flip(score, lost=6, won=4)), make_suite("text", [2.0] * 30, category="drift"))
+    assert measure_churn(after, before) == pytest.approx(0.05)
+
+
+def test_nonsense_is_refused(make_evaluation) -> None:
+    for arguments in (({"skill": 1}, 100, 1.5), ({}, 100, 0.1), ({"skill": 1}, 1, 0.1), ({"skill": 1}, {"general": 50}, 0.1)):
+        with pytest.raises(ConfigError):
+            plan_round(GatePolicy(), *arguments)
+    with pytest.raises(ConfigError, match="share no suite"):
+        measure_churn(make_evaluation("a"), make_evaluation("b"))
