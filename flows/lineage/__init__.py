@@ -4,6 +4,21 @@ Nothing here imports MLflow before a `Lineage` is made.
 """
 
 from flows.lineage.records import ChampionRef, LedgerEntry, RoundRecord, RoundRun, VersionRef
+from flows.lineage.retention import CollectionItem, RetentionPolicy
 from flows.lineage.store import Lineage
+from flows.lineage.tree import LineageTree
+from flows.lineage.verification import Finding, Verification
 
-__all__ = ["ChampionRef", "LedgerEntry", "Lineage", "RoundRecord", "RoundRun", "VersionRef"]
+__all__ = [
+    "ChampionRef",
+    "CollectionItem",
+    "Finding",
+    "LedgerEntry",
+    "Lineage",
+    "LineageTree",
+    "RetentionPolicy",
+    "RoundRecord",
+    "RoundRun",
+    "Verification",
+    "VersionRef",
+]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -32,7 +33,7 @@ def read_history(store: Store) -> list[RoundRecord]:
     by_run: dict[str, Any] = {raw.tags[PREFIX + "parent_run"]: raw for raw in versions if PREFIX + "parent_run" in raw.tags}
     records = [_record(store, run, by_run.pop(run.info.run_id, None), entries, champion) for run in find_runs(store, "round")]
     records += [_record(store, None, raw, entries, champion) for raw in by_run.values()]
-    return sorted(records, key=lambda record: (record.round, record.attempt))
+    return sorted(records, key=lambda record: (record.round, record.attempt, record.version or sys.maxsize))
 
 
 def ancestry(store: Store, version: int) -> list[VersionRef]:
@@ -52,6 +53,7 @@ def _record(store: Store, run: Any, raw: Any, entries: Sequence[LedgerEntry], ch
         tags = {name.removeprefix(PREFIX): value for name, value in run.data.tags.items()} | tags
     number = int(raw.version) if raw is not None else None
     own = [entry for entry in entries if entry.version == number]
+    judged = [entry for entry in own if entry.action in ("approve", "reject")]
     folders = {role: real_path(store, tags.get(role)) for role in ("checkpoint", "evaluation", "verdict", "drop")}
     return RoundRecord(
         round=int(tags["round"]),
@@ -69,8 +71,11 @@ def _record(store: Store, run: Any, raw: Any, entries: Sequence[LedgerEntry], ch
         digests={role: tags[name] for role, name in _DIGESTS.items() if tags.get(name)},
         **folders,
         parent_version=int(tags["parent_version"]) if tags.get("parent_version") else None,
+        collected=datetime.fromisoformat(tags["collected"]) if tags.get("collected") else None,
         started=_moment(run.info.start_time) if run is not None else None,
         ended=_moment(run.info.end_time) if run is not None else None,
+        approved_until=judged[-1].expires if judged and judged[-1].action == "approve" else None,
+        rejected=bool(judged) and judged[-1].action == "reject",
         who=own[-1].actor if own else None,
         why=own[-1].reason if own else None,
         error=tags.get("error") if run is not None and run.info.status == "FAILED" else None,

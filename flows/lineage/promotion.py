@@ -39,7 +39,7 @@ def current_champion(store: Store) -> int | None:
     """The champion's version. Raises LineageError where the alias is not where the ledger says."""
     if PENDING_TAG in store.client.get_registered_model(store.model_name).tags:
         with promotion_lock(store):
-            return _champion(store)
+            return confirmed_champion(store)
     return _check_alias(store, read_ledger(store))
 
 
@@ -51,7 +51,7 @@ def promote(
     The base (no verdict) may only become the first champion. Anything but PASS needs `override`, which the ledger records as such.
     """
     with promotion_lock(store):
-        champion = _champion(store)
+        champion = confirmed_champion(store)
         entries = read_ledger(store)
         if champion == version:  # a killed round that comes again
             return next(entry for entry in reversed(entries) if entry.champion == version and entry.action in MOVES_CHAMPION)
@@ -85,15 +85,14 @@ def roll_back(store: Store, to: int | None, *, reason: str, actor: str) -> Ledge
         return _move(store, entries, "rollback", target, champion, reason, actor, None)
 
 
-def append_note(
+def record_note(
     store: Store, action: Action, target: VersionRef, *, reason: str, actor: str, expires: datetime | None = None
 ) -> LedgerEntry:
-    """Record a decision that leaves the champion where it is (approve, reject, collect, rebuild)."""
-    with promotion_lock(store):
-        champion = _champion(store)
-        entry = _entry(read_ledger(store), action, target, champion, champion, reason, actor, None, expires)
-        _carry_out(store, entry)
-        return entry
+    """Record a decision that leaves the champion where it is (approve, reject, collect, rebuild). The caller holds the lock."""
+    champion = confirmed_champion(store)
+    entry = _entry(read_ledger(store), action, target, champion, champion, reason, actor, None, expires)
+    _carry_out(store, entry)
+    return entry
 
 
 def _check_allowed(target: VersionRef, verdict: Verdict | None, champion: int | None, override: bool) -> None:
@@ -110,7 +109,8 @@ def _check_allowed(target: VersionRef, verdict: Verdict | None, champion: int | 
         )
 
 
-def _champion(store: Store) -> int | None:
+def confirmed_champion(store: Store) -> int | None:
+    """The champion, after any promotion that was cut off is finished. The caller holds the lock."""
     _finish_pending(store)
     return _check_alias(store, read_ledger(store))
 

@@ -25,8 +25,8 @@ class RoundRun(Record):
     key: str = Field(description="what makes two starts the same round; a killed round that starts again finds itself by it")
     round: int
     skill: str | None
-    attempt: int = Field(description="1 for the first try at this round number; deleted runs count")
-    judged_before: int = Field(description="earlier attempts at this round number that the gate has judged")
+    attempt: int = Field(description="1 for the first try at this skill in this round; deleted runs count")
+    judged_before: int = Field(description="earlier attempts that the gate has judged")
     resumed: bool
     finished: bool = Field(description="this very round already ended with a verdict")
 
@@ -45,7 +45,9 @@ class VersionRef(Record):
     checkpoint: Path
     evaluation: Path | None = None
     verdict: Path | None = None
+    verdict_sha256: str | None = None
     drop: Path | None = None
+    collected: datetime | None = Field(None, description="when its dense weights were deleted; they can be rebuilt")
     run_id: str
     model_id: str
 
@@ -97,8 +99,11 @@ class RoundRecord(Record):
     verdict: Path | None = None
     drop: Path | None = None
     parent_version: int | None = None
+    collected: datetime | None = Field(None, description="when its dense weights were deleted; they can be rebuilt")
     started: datetime | None = None
     ended: datetime | None = None
+    approved_until: datetime | None = Field(None, description="a person's approval that has not been taken back by a later rejection")
+    rejected: bool = Field(False, description="a person has rejected it")
     who: str | None = Field(None, description="actor of the last ledger entry on its version")
     why: str | None = Field(None, description="reason of the last ledger entry on its version")
     error: str | None = None

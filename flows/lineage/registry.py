@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
+import time
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -52,6 +55,8 @@ def as_reference(store: Store, raw: Any) -> VersionRef:
         manifest_sha256=tags["manifest_sha256"],
         parent_version=int(tags["parent_version"]) if tags.get("parent_version") else None,
         checkpoint=store.state_dir / tags["checkpoint"],
+        collected=datetime.fromisoformat(tags["collected"]) if tags.get("collected") else None,
+        verdict_sha256=tags.get("verdict_sha256"),
         run_id=raw.run_id or "",
         model_id=tags.get("model_id", ""),
         **paths,
@@ -72,8 +77,11 @@ def version_reference(store: Store, version: int) -> VersionRef:
 
 def verify_reference(reference: VersionRef) -> CheckpointManifest:
     """Read the checkpoint that a version names and recompute every digest. Raises ManifestError or LineageError where anything differs."""
-    manifest = read_manifest(reference.checkpoint, CheckpointManifest)
     where = f"version {reference.version} ({reference.checkpoint})"
+    if reference.collected is not None:
+        way_out = f"rebuild them first: skillstack rebuild {reference.version}"
+        raise LineageError(where, f"its dense weights were collected on {reference.collected:%Y-%m-%d}", way_out)
+    manifest = read_manifest(reference.checkpoint, CheckpointManifest)
     for name, found, wanted in (
         ("manifest", manifest_digest(manifest), reference.manifest_sha256),
         ("model", manifest.model_sha256, reference.model_sha256),
@@ -151,7 +159,7 @@ def _create_external_model(store: Store, parent: RoundRun, tags: Mapping[str, st
     from mlflow.models.model import MLMODEL_FILE_NAME
     from mlflow.models.utils import get_external_mlflow_model_spec
 
-    name = f"round-{parent.round}-{parent.skill or 'base'}".replace("/", "-").replace(":", "-").replace(".", "-")
+    name = re.sub(r"[^\w-]", "-", f"round-{parent.round}-{parent.skill or 'base'}")
     model = store.client.create_logged_model(
         store.experiment_id,
         name=name,
@@ -168,8 +176,6 @@ def _create_external_model(store: Store, parent: RoundRun, tags: Mapping[str, st
 
 def _log_model_scores(store: Store, parent: RoundRun, model_id: str, report: EvalReport, folder: str) -> None:
     """The suites' scores on the version's own page, each tied to the items it was measured on; the step is the round."""
-    import time
-
     from mlflow.entities import Metric
 
     now = int(time.time() * 1000)

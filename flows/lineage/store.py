@@ -7,12 +7,18 @@ champion = lineage.champion()
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from pathlib import Path
 
+from data_contracts.errors import LineageError
 from data_contracts.manifests import CheckpointManifest, EvalReport, Manifest, Verdict
-from flows.lineage import history, ledger, promotion, registry, tracking
+from flows.lineage import approval, history, ledger, promotion, rebuild, registry, retention, tracking, verification
 from flows.lineage.connection import connect, hide_password, speaking_plainly
+from flows.lineage.pull import pull_model
 from flows.lineage.records import LedgerEntry, RoundRecord, RoundRun, Stage, VersionRef
+from flows.lineage.retention import CollectionItem, RetentionPolicy
+from flows.lineage.tree import LineageTree
+from flows.lineage.verification import Verification
 
 
 class Lineage:
@@ -32,7 +38,7 @@ class Lineage:
         self, round_number: int, skill: str | None, *, key: str | None = None, tags: Mapping[str, str] | None = None
     ) -> RoundRun:
         """Start a round, or continue the one with the same key. `key` is what makes two starts the same round: give it the digest of the
-        drop and the settings; without it, number and skill decide. Another key for the same number is a further attempt."""
+        drop and the settings; without it, number and skill decide. Another key for the same number and skill is a further attempt."""
         with speaking_plainly(self.where):
             return tracking.open_round(self._store, round_number, skill, key, tags or {})
 
@@ -125,6 +131,23 @@ class Lineage:
         with speaking_plainly(self.where):
             return promotion.roll_back(self._store, to, reason=reason, actor=actor)
 
+    def approve(
+        self, version: int, *, reviewer: str, reason: str, override: bool = False, valid_for: timedelta = approval.DEFAULT_VALIDITY
+    ) -> LedgerEntry:
+        """Accept a held version for a while; `promote_approved` then promotes it. A blocked version needs `override`."""
+        with speaking_plainly(self.where):
+            return approval.approve(self._store, version, reviewer=reviewer, reason=reason, override=override, valid_for=valid_for)
+
+    def reject(self, version: int, *, reviewer: str, reason: str) -> LedgerEntry:
+        """Refuse a held version; takes an approval back."""
+        with speaking_plainly(self.where):
+            return approval.reject(self._store, version, reviewer=reviewer, reason=reason)
+
+    def promote_approved(self, version: int) -> LedgerEntry:
+        """Make an approved version champion; the ledger names the reviewer and the reason."""
+        with speaking_plainly(self.where):
+            return approval.promote_approved(self._store, version)
+
     # ------------------------------------------------------------------------------------------------ reading
 
     def history(self) -> list[RoundRecord]:
@@ -136,3 +159,37 @@ class Lineage:
         """Every decision about the champion, in order, with the chain checked."""
         with speaking_plainly(self.where):
             return ledger.read_ledger(self._store)
+
+    def tree(self) -> LineageTree:
+        """Every version under the one it was built on: `.lines()` for people, `.dot()` for Graphviz, `.model_dump()` for machines."""
+        return LineageTree(rounds=tuple(self.history()), ledger=self.ledger())
+
+    def verify(self) -> Verification:
+        """Recompute every digest of every round, and compare registry, ledger, runs and files."""
+        with speaking_plainly(self.where):
+            return verification.verify_lineage(self._store)
+
+    # ------------------------------------------------------------------------------------------------ weights
+
+    def pull(self, target: Path, *, alias: str = registry.CHAMPION) -> VersionRef:
+        """Copy the model that an alias names to `target/model`, verified before and after. For `champion` the ledger is asked too."""
+        if alias == registry.CHAMPION:
+            reference = self.champion(verify=False)
+        else:
+            with speaking_plainly(self.where):
+                number = registry.aliases(self._store).get(alias)
+            reference = None if number is None else self.version(number)
+        if reference is None:
+            raise LineageError(f"alias {alias}", "names no version", "see `skillstack history` for what there is")
+        pull_model(reference, target)
+        return reference
+
+    def collect_garbage(self, policy: RetentionPolicy, *, actor: str, dry_run: bool = False) -> list[CollectionItem]:
+        """Delete the dense weights that the policy does not keep, each after the proof that it can be rebuilt."""
+        with speaking_plainly(self.where):
+            return retention.collect_garbage(self._store, policy, actor=actor, dry_run=dry_run)
+
+    def rebuild(self, version: int, *, out: Path | None = None, actor: str) -> CheckpointManifest:
+        """Bring collected weights back: in place if they come back byte for byte, or as a whole checkpoint in `out`."""
+        with speaking_plainly(self.where):
+            return rebuild.rebuild(self._store, version, out, actor=actor)

@@ -64,7 +64,8 @@ def find_runs(store: Store, kind: str, **tags: str) -> list[Any]:
 def open_round(store: Store, round_number: int, skill: str | None, key: str | None, tags: Mapping[str, str]) -> RoundRun:
     """Find the round's parent run by its key, or make it. Raises LineageError where the run was deleted."""
     key = key or value_digest({"round": round_number, "skill": skill})
-    siblings = find_runs(store, "round", round=str(round_number))
+    # Another skill at the same round number is no retry: it is what is tried after a rollback, or after a skill was given up.
+    siblings = [run for run in find_runs(store, "round", round=str(round_number)) if tag(run, "skill") == (skill or "")]
     own = next((run for run in siblings if tag(run, "round_key") == key), None)
     before = [run for run in siblings if own is None or int(tag(run, "attempt") or 1) < int(tag(own, "attempt") or 1)]
     judged = sum(1 for run in before if tag(run, "decision") is not None)

@@ -32,6 +32,9 @@ def open_store(state_dir: Path) -> Lineage:
 
 def copy_state(source: Path, target: Path) -> Path:
     """A second, independent lineage: MLflow keeps the artifacts' absolute places, so they are changed in the copy."""
+    from mlflow.tracking._tracking_service import utils
+
+    utils._artifact_repos_cache.clear()  # it knows runs by id, and a copy's runs have the ids of the source's
     shutil.copytree(source, target)
     with closing(sqlite3.connect(target / "mlflow.db")) as database, database:
         for table, column in (("experiments", "artifact_location"), ("runs", "artifact_uri"), ("logged_models", "artifact_location")):
@@ -180,3 +183,8 @@ def make_folders(state_dir: Path) -> Callable[..., RoundFolders]:
 @pytest.fixture
 def register() -> Callable[..., tuple[RoundRun, VersionRef, RoundFolders]]:
     return run_round
+
+
+@pytest.fixture(scope="session")
+def copy_of() -> Callable[[Path, Path], Path]:
+    return copy_state

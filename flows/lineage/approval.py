@@ -1,0 +1,93 @@
+"""A person's word on a held round: approval with a reviewer, a reason and an expiry, rejection, and the promotion that an approval allows.
+
+The round has ended by then; nothing waits. An approval is about one version against one champion: it dies when it expires, when it is
+taken back, and when another version becomes champion.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from data_contracts.errors import LineageError
+from data_contracts.manifests import Decision, Verdict, manifest_digest, read_manifest
+from flows.lineage.connection import Store
+from flows.lineage.ledger import read_ledger
+from flows.lineage.promotion import confirmed_champion, promote, promotion_lock, record_note
+from flows.lineage.records import LedgerEntry, VersionRef
+from flows.lineage.registry import version_reference
+
+DEFAULT_VALIDITY = timedelta(days=7)
+
+
+def approve(
+    store: Store, version: int, *, reviewer: str, reason: str, override: bool = False, valid_for: timedelta = DEFAULT_VALIDITY
+) -> LedgerEntry:
+    """Record that `reviewer` accepts a held version. One that the gate blocked needs `override` besides; an ERROR cannot be accepted."""
+    with promotion_lock(store):
+        champion = confirmed_champion(store)
+        target = version_reference(store, version)
+        _check_approvable(target, champion, override)
+        return record_note(store, "approve", target, reason=reason, actor=reviewer, expires=datetime.now(UTC) + valid_for)
+
+
+def reject(store: Store, version: int, *, reviewer: str, reason: str) -> LedgerEntry:
+    """Record that `reviewer` refuses a version; an approval before it no longer counts."""
+    with promotion_lock(store):
+        target = version_reference(store, version)
+        if confirmed_champion(store) == version:
+            raise LineageError(f"version {version}", "is the champion", "use `skillstack rollback` instead")
+        return record_note(store, "reject", target, reason=reason, actor=reviewer)
+
+
+def promote_approved(store: Store, version: int, *, now: datetime | None = None) -> LedgerEntry:
+    """Make an approved version champion. The ledger says `override`, with the reviewer's name and reason.
+
+    Raises LineageError where there is no approval, it has expired, or the champion is another than the one it was given against.
+    """
+    approval = _living_approval(read_ledger(store), version, now or datetime.now(UTC))
+    verdict = _registered_verdict(version_reference(store, version))
+    return promote(
+        store,
+        version,
+        expected_champion=approval.champion,
+        reason=approval.reason,
+        actor=approval.actor,
+        verdict=verdict,
+        override=verdict.decision is not Decision.PASS,
+    )
+
+
+def _check_approvable(target: VersionRef, champion: int | None, override: bool) -> None:
+    where = f"version {target.version}"
+    if target.version == champion:
+        raise LineageError(where, "is the champion already")
+    if target.decision == Decision.ERROR.value or target.decision is None:
+        raise LineageError(where, f"has the verdict {target.decision or 'none'}: nothing was measured", "run the round again")
+    if target.decision == Decision.BLOCK.value and not override:
+        raise LineageError(where, "was blocked by the gate for a proven loss", "say that you override it, with the reason: --override")
+    if target.parent_version != champion:
+        what = f"was built on and judged against version {target.parent_version}, but version {champion} is champion now"
+        raise LineageError(where, what, "run the round again, so that it is judged against the champion")
+
+
+def _living_approval(entries: tuple[LedgerEntry, ...], version: int, now: datetime) -> LedgerEntry:
+    where = f"version {version}"
+    words = [entry for entry in entries if entry.version == version and entry.action in ("approve", "reject")]
+    if not words:
+        raise LineageError(where, "nobody has approved it", "skillstack approve VERSION --reviewer NAME --reason ...")
+    if words[-1].action == "reject":
+        raise LineageError(where, f"was rejected by {words[-1].actor}: {words[-1].reason}", "approve it again if that has changed")
+    expires = words[-1].expires
+    if expires is None or not now < expires:
+        raise LineageError(where, f"the approval by {words[-1].actor} has expired ({expires:%Y-%m-%d %H:%M} UTC)", "approve it again")
+    return words[-1]
+
+
+def _registered_verdict(target: VersionRef) -> Verdict:
+    """The verdict that the version was registered with, its files and its digest checked."""
+    if target.verdict is None:
+        raise LineageError(f"version {target.version}", "has no verdict", "run the round again")
+    verdict = read_manifest(target.verdict, Verdict)
+    if manifest_digest(verdict) != target.verdict_sha256:
+        raise LineageError(str(target.verdict), "is not the verdict that was registered", "restore it from backup")
+    return verdict

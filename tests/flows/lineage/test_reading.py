@@ -1,0 +1,67 @@
+"""The tree, its drawing, and fetching a model for serving."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from data_contracts.errors import LineageError, ManifestError
+from data_contracts.manifests import CheckpointManifest, Decision, read_manifest
+
+
+def test_the_tree_follows_what_was_built_on_what(grown, register):
+    first = grown.version(2)
+    register(grown, "bad", 3, parent=grown.champion().model_sha256, decision=Decision.BLOCK)
+    grown.rollback(2, reason="complaints", actor="ann")
+    register(grown, "other", 2, parent=first.model_sha256)
+    tree = grown.tree()
+    assert [record.version for record in tree.children(None)] == [1]
+    assert [record.skill for record in tree.children(2)] == ["second", "other"]
+    text = "\n".join(tree.lines())
+    assert text.count("CHAMPION") == 1
+    assert "rollback by ann: complaints" in text
+    assert [line.lstrip(" │├└─").split(" · ")[0] for line in tree.lines() if " · round " in line] == [
+        f"version {n}" for n in (1, 2, 3, 4, 5)
+    ]
+    assert json.loads(tree.model_dump_json())["ledger"][-1]["action"] == "rollback"
+
+
+def test_dot_names_every_version_and_edge_and_escapes(grown, register):
+    register(grown, 'quo"te', 3, parent=grown.champion().model_sha256)
+    dot = grown.tree().dot()
+    assert [line.strip() for line in dot.splitlines() if "->" in line] == ["v1 -> v2;", "v2 -> v3;", "v3 -> v4;"]
+    assert 'quo\\"te' in dot
+    assert dot.count("{") == dot.count("}") == 1
+
+
+def test_pull_leaves_a_verified_model_and_can_be_repeated(grown, tmp_path):
+    target = tmp_path / "serving"
+    assert grown.pull(target).version == 3
+    pulled = read_manifest(target, CheckpointManifest)
+    assert pulled.model_sha256 == grown.champion().model_sha256
+    assert {path.name for path in target.iterdir()} == {"model", "manifest.json"}
+    grown.pull(target)
+    assert grown.pull(tmp_path / "before", alias="previous").version == 2
+
+
+def test_pull_refuses_a_changed_champion_and_leaves_nothing(grown, tmp_path):
+    weights = grown.champion().checkpoint / "model" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"?")
+    with pytest.raises(ManifestError, match="changed"):
+        grown.pull(tmp_path / "serving")
+    assert list(tmp_path.glob("*serving*")) == []
+
+
+def test_pull_does_not_write_over_what_is_there(grown, tmp_path):
+    target = tmp_path / "serving"
+    target.mkdir()
+    (target / "note.txt").write_text("mine")
+    with pytest.raises(LineageError, match="not empty"):
+        grown.pull(target)
+    grown.pull(tmp_path / "old", alias="previous")
+    with pytest.raises(LineageError, match="holds another model"):
+        grown.pull(tmp_path / "old")
+    with pytest.raises(LineageError, match="names no version"):
+        grown.pull(tmp_path / "new", alias="no-such-alias")
+    assert (target / "note.txt").read_text() == "mine"
