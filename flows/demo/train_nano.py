@@ -14,8 +14,8 @@ import platform
 import random
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ import transformers
 from tqdm import tqdm
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from flows.demo.skills import BASE_SKILLS, PRACTICE, pairs
+from flows.demo.skills import BASE_SKILLS, FIND, PRACTICE, Skill, pairs
 from flows.demo.text import passage
 from flows.demo.tokenizer import END, MAX_LENGTH, build_tokenizer
 
@@ -33,6 +33,8 @@ from flows.demo.tokenizer import END, MAX_LENGTH, build_tokenizer
 MIXTURE = {"reverse": 32, "sort": 32, "add": 36, "find": 28, "larger": 20, "copy": 12, "upper": 12, "topic": 10, "practice": 18, "text": 20}
 TEXT_WEIGHT = 0.25  # plain text cannot be predicted exactly; its tokens must not drown the answers
 MICROBATCHES = 4  # each step is cut by length, so that little of it is padding
+SCORED_ITEMS = 400  # held-out items a skill
+CLAIMED = 0.9  # exact match from which nano is said to have a skill
 IGNORED = -100
 
 
@@ -93,7 +95,8 @@ def chat_row(prompt: str, answer: str) -> tuple[str, str]:
 def training_steps(tokenizer: PreTrainedTokenizerFast, recipe: Recipe) -> Iterator[list[Example]]:
     """The mixture, one step at a time, the same for the same seed."""
     rng = random.Random(recipe.seed)
-    sources = {name: pairs(skill, rng, heldout=False) for name, skill in {**BASE_SKILLS, PRACTICE.name: PRACTICE}.items()}
+    learned = {**BASE_SKILLS, PRACTICE.name: PRACTICE, FIND.name: FIND}
+    sources = {name: pairs(skill, rng, heldout=False) for name, skill in learned.items()}
     while True:
         chats = [chat_row(*next(sources[name])) for name, count in MIXTURE.items() if name in sources for _ in range(count)]
         texts = [(END, passage(rng) + END) for _ in range(MIXTURE["text"])]  # as bits per byte are measured: after an end token
@@ -154,9 +157,6 @@ def fit(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, recipe: Rec
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         bar.set_postfix(loss=f"{loss:.3f}")
-        if step and step % 250 == 0:
-            print(step, f"{loss:.3f}", score_skills(model, tokenizer, items=60), file=sys.stderr, flush=True)
-            model.train()
     return loss
 
 
@@ -175,25 +175,28 @@ def exact_match(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, ite
     return right / len(items)
 
 
-def score_skills(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, *, items: int, seed: int = 1) -> dict[str, float]:
-    """Exact match on held-out items of every base skill."""
+def score_skills(
+    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, skills: Iterable[Skill], *, items: int, seed: int = 1
+) -> dict[str, float]:
+    """Exact match on held-out items of each skill."""
     scores = {}
-    for name, skill in BASE_SKILLS.items():
+    for skill in skills:
         source = pairs(skill, random.Random(seed), heldout=True)
         chosen = list(dict.fromkeys(next(source) for _ in range(2 * items)))[:items]
-        scores[name] = exact_match(model, tokenizer, chosen)
+        scores[skill.name] = exact_match(model, tokenizer, chosen)
     return scores
 
 
 def describe(recipe: Recipe, scores: dict[str, float], loss: float, seconds: float) -> dict[str, Any]:
-    """What nano.json says."""
+    """What nano.json says: how the model was made and what it can do. A skill below CLAIMED is listed apart."""
     return {
         "command": "python -m flows.demo.train_nano " + " ".join(sys.argv[1:]),
-        "recipe": recipe.__dict__,
+        "recipe": asdict(recipe),
         "mixture": MIXTURE,
         "final_loss": round(loss, 4),
-        "heldout_exact_match": scores,
-        "heldout_items": 400,
+        "heldout_items": SCORED_ITEMS,
+        "heldout_exact_match": {name: score for name, score in scores.items() if score >= CLAIMED},
+        "not_learned": {name: score for name, score in scores.items() if not score >= CLAIMED},
         "seconds": round(seconds),
         "cores": os.cpu_count(),
         "versions": {
@@ -220,7 +223,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     model = build_model(recipe, tokenizer)
     loss = fit(model, tokenizer, recipe)
     seconds = time.monotonic() - started
-    scores = score_skills(model, tokenizer, items=400)
+    scores = score_skills(model, tokenizer, [*BASE_SKILLS.values(), FIND], items=SCORED_ITEMS)
     model.save_pretrained(given.out)
     tokenizer.save_pretrained(given.out)
     card = describe(recipe, scores, loss, seconds)
