@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -62,8 +63,9 @@ def load_contract(path: Path | None = None) -> Contract:
     return compile_contract(text, str(path))
 
 
+@lru_cache(maxsize=8)
 def compile_contract(text: str, source: str) -> Contract:
-    """Compile the text of a contract. Raises ConfigError that names `source` and the line."""
+    """Compile the text of a contract, once. Raises ConfigError that names `source` and the line."""
     tree = YamlTree(text, source)
     top = tree.value
     if not isinstance(top, dict):

@@ -6,22 +6,20 @@ gzip and zstd are recognised by their first bytes, not by the file's name.
 
 from __future__ import annotations
 
-import gzip
-import io
 import json
+import math
 import re
-import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, NoReturn
 
+from data_contracts.compression import CountedReader, open_drop
 from data_contracts.errors import DropError
+from data_contracts.json_values import strings_of
 
 _BLOCK = 1 << 18
 _BOM = b"\xef\xbb\xbf"
-_GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 _WIDE_BOMS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -57,7 +55,14 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-_decode = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no_constant).decode
+def _finite(literal: str) -> float:
+    value = float(literal)
+    if not math.isfinite(value):
+        raise RefusedJsonError(f"{literal[:20]} is too large for a number")
+    return value
+
+
+_decode = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=_finite).decode
 
 
 def parse_line(raw: bytes, number: int, end: int, *, max_depth: int) -> Line:
@@ -86,11 +91,21 @@ def parse_line(raw: bytes, number: int, end: int, *, max_depth: int) -> Line:
             reason = f"has a value that cannot be read: {error}"
     if not reason and not isinstance(value, dict):
         reason = f"is a JSON {_json_type(value)}: expected an object"
-    if not reason and "\\u" in text and _LONE_SURROGATE.search(json.dumps(value, ensure_ascii=False)):
-        reason = "has half of a surrogate pair (an escape such as \\ud83d without its partner)"
+    if not reason and "\\u" in text:
+        reason = _bad_escape(value)
     if reason:
         return Line(number, text, None, ("json", reason), end)
     return Line(number, text, value, None, end)
+
+
+def _bad_escape(value: Any) -> str:
+    """What escapes can say and no text may hold."""
+    for text in strings_of(value):
+        if "\x00" in text:
+            return "has an escaped NUL (\\u0000)"
+        if _LONE_SURROGATE.search(text):
+            return "has half of a surrogate pair (an escape such as \\ud83d without its partner)"
+    return ""
 
 
 def _depth_bound(text: str) -> int:
@@ -124,66 +139,16 @@ def _json_type(value: Any) -> str:
     return names.get(type(value), "value")
 
 
-class _Counted(io.RawIOBase):
-    """Counts the bytes read from the disk, so that progress is exact for compressed drops too."""
-
-    def __init__(self, raw: IO[bytes]) -> None:
-        self._raw, self.count = raw, 0
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        block = self._raw.read(len(buffer))
-        buffer[: len(block)] = block
-        self.count += len(block)
-        return len(block)
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[tuple[IO[bytes], _Counted]]:
-    with path.open("rb", buffering=0) as raw:
-        head = raw.read(4)
-        raw.seek(0)
-        counted = _Counted(raw)
-        buffered = io.BufferedReader(counted, _BLOCK)
-        if head[:2] == _GZIP:
-            yield gzip.GzipFile(fileobj=buffered), counted  # type: ignore[misc]
-        elif head == _ZSTD:
-            yield from _zstd(path, buffered, counted)
-        else:
-            yield buffered, counted
-
-
-def _zstd(path: Path, buffered: IO[bytes], counted: _Counted) -> Iterator[tuple[IO[bytes], _Counted]]:
-    import zstandard
-
-    try:
-        with zstandard.ZstdDecompressor().stream_reader(buffered, read_across_frames=True) as stream:
-            yield io.BufferedReader(stream, _BLOCK), counted
-    except zstandard.ZstdError as error:
-        raise DropError(str(path), f"is a damaged zstd file: {error}", "compress and copy the file again") from error
-
-
 def read_lines(path: Path, *, max_line_bytes: int, max_depth: int = 64) -> Iterator[Line]:
     """Every line of a drop that is not blank, in order. Memory: at most one line (up to `max_line_bytes`) and one block.
 
     Raises DropError where the file itself cannot be read: missing, a folder, UTF-16, or a broken gzip or zstd stream.
     """
-    if not path.exists():
-        raise DropError(str(path), "does not exist", "give the path of a .jsonl, .jsonl.gz or .jsonl.zst file")
-    if not path.is_file():
-        raise DropError(str(path), "is not a file", "give the path of one .jsonl, .jsonl.gz or .jsonl.zst file")
-    try:
-        with _opened(path) as (stream, counted):
-            yield from _lines(stream, counted, path, max_line_bytes, max_depth)
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise DropError(str(path), f"is a damaged gzip file: {error}", "compress and copy the file again") from error
-    except OSError as error:
-        raise DropError(str(path), f"cannot be read: {error.strerror or error}", "copy the file again or check its permissions") from error
+    with open_drop(path) as (stream, counted):
+        yield from _lines(stream, counted, path, max_line_bytes, max_depth)
 
 
-def _lines(stream: IO[bytes], counted: _Counted, path: Path, max_line_bytes: int, max_depth: int) -> Iterator[Line]:
+def _lines(stream: IO[bytes], counted: CountedReader, path: Path, max_line_bytes: int, max_depth: int) -> Iterator[Line]:
     for number, (raw, length) in enumerate(_split(stream, max_line_bytes), start=1):
         if number == 1:
             if raw[:2] in _WIDE_BOMS:

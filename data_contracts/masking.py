@@ -9,7 +9,7 @@ from data_contracts.checks.personal_data import find_personal_data
 from data_contracts.checks.secrets import find_secrets
 
 #: Characters of a text that can be shown at most; more is cut before it is searched, so that a line of 32 MB costs nothing.
-SEARCHED, SHOWN = 65_536, 4_000
+SEARCHED, SHOWN, LONGEST_REASON = 65_536, 4_000, 400
 
 
 def mask(text: str) -> str:
@@ -21,6 +21,13 @@ def mask(text: str) -> str:
             parts += [text[place : hit.start], f"[{hit.kind}]"]
         place = max(place, hit.end)
     return "".join([*parts, text[place:]]) if found else text
+
+
+def one_line(reason: str) -> str:
+    """A reason as a report may show it: masked, without control characters (names of fields come from the drop), and short."""
+    masked = mask(reason[:SEARCHED])
+    plain = masked if masked.isprintable() else "".join(char if char.isprintable() else " " for char in masked)
+    return plain if len(plain) <= LONGEST_REASON else f"{plain[: LONGEST_REASON - 1]}…"
 
 
 def shown(text: str) -> str:

@@ -75,7 +75,7 @@ def shape_of(value: Mapping[str, Any]) -> Shape:
         return found[0]
     if found:
         raise ValueError(f"has the fields of {' and '.join(found)} rows: expected one shape")
-    names = ", ".join(sorted(map(str, value))[:5]) or "no fields"
+    names = ", ".join(name[:40] for name in sorted(value)[:5]) or "no fields"
     raise ValueError(f"has neither messages, nor prompt and completion, nor text (it has {names})")
 
 

@@ -6,12 +6,14 @@ The page holds everything it needs (no scripts, no fonts, no network), reads in 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from data_contracts.charts import Bar, bar_chart, histogram
 from data_contracts.rules import RULES
 
 if TYPE_CHECKING:
+    from jinja2 import Template
     from rich.console import Group, RenderableType
 
 _MEANING = {"error": "refused", "drop": "left out", "warning": "kept"}
@@ -20,14 +22,17 @@ _STYLE = {"error": "bold red", "drop": "yellow", "warning": "cyan"}
 
 def report_page(report: Mapping[str, Any]) -> str:
     """The page as HTML text. The same report gives the same bytes."""
+    return _page_template().render(report=report, plots=_plots(report), meaning=_MEANING, rules=RULES)
+
+
+@lru_cache(maxsize=1)
+def _page_template() -> Template:
     from jinja2 import Environment, PackageLoader, select_autoescape
 
-    environment = Environment(
-        loader=PackageLoader("data_contracts", "templates"), autoescape=select_autoescape(), trim_blocks=True, lstrip_blocks=True
-    )
+    loader = PackageLoader("data_contracts", "templates")
+    environment = Environment(loader=loader, autoescape=select_autoescape(("html", "j2")), trim_blocks=True, lstrip_blocks=True)
     environment.filters["thousands"] = lambda value: f"{value:,}"
-    template = environment.get_template("report.html.j2")
-    return template.render(report=report, plots=_plots(report), meaning=_MEANING, rules=RULES)
+    return environment.get_template("report.html.j2")
 
 
 def _plots(report: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -10,25 +10,19 @@ import re
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
+from pydantic_core import SchemaError as SchemaCompileError
 
 _SCALARS: dict[str, type] = {"string": str, "integer": int, "number": float, "boolean": bool}
 _STRING_OPTIONS = {"minLength": "min_length", "maxLength": "max_length", "pattern": "pattern"}
 _NUMBER_OPTIONS = {"minimum": "ge", "maximum": "le", "exclusiveMinimum": "gt", "exclusiveMaximum": "lt", "multipleOf": "multiple_of"}
 _ARRAY_OPTIONS = {"minItems": "min_length", "maxItems": "max_length"}
 _OPTIONS = {"string": _STRING_OPTIONS, "integer": _NUMBER_OPTIONS, "number": _NUMBER_OPTIONS, "array": _ARRAY_OPTIONS}
-_KNOWN = {
-    "name",
-    "description",
-    "logicalType",
-    "physicalType",
-    "required",
-    "logicalTypeOptions",
-    "items",
-    "properties",
-    "examples",
-    "id",
-    "tags",
-}
+_CHECKED = {"name", "logicalType", "required", "logicalTypeOptions", "items", "properties"}
+#: Fields of the standard that inform people; any other one would promise a check that is not made.
+_INFORMING = {
+    "id", "description", "physicalType", "physicalName", "businessName", "examples", "tags", "deprecated", "classification",
+    "authoritativeDefinitions", "customProperties", "criticalDataElement", "semanticType", "synonyms",
+}  # fmt: skip
 
 
 class SchemaError(Exception):
@@ -57,14 +51,19 @@ def compile_object(name: str, properties: Any, path: tuple[str | int, ...] = ())
         # not by its own name: a field such as `copy` or `json` would shadow a method of the model
         fields[part["name"]] = (kind, Field(alias=part["name"])) if required else (kind | None, Field(None, alias=part["name"]))
     renamed = {f"field_{number}": value for number, value in enumerate(fields.values())}
-    return create_model(name, __config__=ConfigDict(strict=True, extra="allow"), **renamed)
+    try:
+        return create_model(name, __config__=ConfigDict(strict=True, extra="allow"), **renamed)
+    except SchemaCompileError as error:  # a pattern that Python's re takes and pydantic's engine does not
+        raise SchemaError(path, f"cannot be compiled: {str(error).splitlines()[-1]}") from None
 
 
 def _compile_type(name: str, part: dict[str, Any], path: tuple[str | int, ...]) -> Any:
     for key in part:
-        if key not in _KNOWN:
+        if key not in _CHECKED | _INFORMING:
             raise SchemaError((*path, key), "is not a field that is checked here")
     logical = part.get("logicalType")
+    if logical is None and "logicalTypeOptions" not in part:
+        return Any
     if logical == "object":
         return compile_object(name, part["properties"], (*path, "properties")) if part.get("properties") else dict[str, Any]
     if logical == "array":

@@ -21,7 +21,7 @@ from typing import Any
 from data_contracts.errors import DropError
 from data_contracts.findings import Finding
 from data_contracts.manifests import MANIFEST_NAME
-from data_contracts.masking import mask, mask_value, shown
+from data_contracts.masking import mask_value, one_line, shown
 from data_contracts.records import Row, row_json
 
 WORK = ".work"
@@ -113,7 +113,7 @@ class Staging:
 
 def quarantine_json(line: int, findings: Iterable[Finding], original: str | Mapping[str, Any]) -> str:
     """One record of quarantine.jsonl, a line. A row that could be read is masked value by value, other text as it stands."""
-    reasons = [{"check": finding.check, "reason": mask(finding.reason)} for finding in findings]
+    reasons = [{"check": finding.check, "reason": one_line(finding.reason)} for finding in findings]
     text = shown(original) if isinstance(original, str) else shown(row_json(mask_value(original)))
     record = json.dumps({"line": line, "findings": reasons, "text": text}, ensure_ascii=False)
     return record.encode("utf-8", "replace").decode("utf-8") + "\n"

@@ -8,7 +8,7 @@ from typing import Any
 
 from data_contracts.findings import Finding, Severity
 from data_contracts.manifests import FindingCount
-from data_contracts.masking import mask
+from data_contracts.masking import one_line
 
 EXAMPLES = 20
 
@@ -41,7 +41,7 @@ class Tally:
             count.rows += 1
             count.last_line = finding.line
         if len(count.examples) < EXAMPLES:
-            count.examples.append(Finding(finding.check, finding.line, mask(finding.reason)))
+            count.examples.append(Finding(finding.check, finding.line, one_line(finding.reason)))
         return severity
 
     def first_error(self) -> Finding | None:

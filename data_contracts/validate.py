@@ -23,6 +23,7 @@ from data_contracts.contract import Contract, load_contract, severities
 from data_contracts.contract_changes import change_findings
 from data_contracts.digests import canonical_json, file_digest
 from data_contracts.earlier import EarlierDrop, load_earlier
+from data_contracts.errors import DropError
 from data_contracts.inspection import Inspection
 from data_contracts.manifests import DropManifest, file_ref, write_manifest
 from data_contracts.outcome import Ending
@@ -76,7 +77,7 @@ def validate_drop(
     items = _suite_items((*suites, *(path for round_ in past for path in round_.heldout)), config)
     supplied = read_supplied(heldout, config) if heldout is not None else None
     with work_folder(out_dir) as work:
-        _clear(out_dir)
+        _clear(out_dir, (drop, heldout, config.path, *suites))
         boilerplate = learn_template(drop, contract, config)
         inspection = Inspection(contract, skill, boilerplate, renderer=renderer, earlier=past, items=items, work=work)
         staging = Staging(work)
@@ -115,8 +116,11 @@ def _suite_items(paths: Iterable[Path], config: ContractConfig) -> list[HeldoutI
     return [item for path in unique for item in read_suite(path, max_line_bytes=config.max_line_bytes)]
 
 
-def _clear(out_dir: Path) -> None:
-    """Files of a validation that was cut off before its manifest."""
+def _clear(out_dir: Path, inputs: Iterable[Path | None]) -> None:
+    """Remove the files of a validation that was cut off or refused, after a look that none of them is an input of this one."""
+    for path in inputs:
+        if path is not None and path.resolve().parent == out_dir.resolve():
+            raise DropError(str(out_dir), f"holds {path.name}, which is read", "give another folder for the results")
     for name in FILES.values():
         (out_dir / name).unlink(missing_ok=True)
 

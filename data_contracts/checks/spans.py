@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from data_contracts.json_values import strings_of
+
 
 @dataclass(frozen=True, slots=True)
 class Span:
@@ -14,19 +16,6 @@ class Span:
     kind: str
     start: int
     end: int
-
-
-def strings_of(value: Any) -> Iterator[str]:
-    """Every string in a JSON value, names of fields included."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping):
-        for name, part in value.items():
-            yield str(name)
-            yield from strings_of(part)
-    elif isinstance(value, list):
-        for part in value:
-            yield from strings_of(part)
 
 
 def searchable(value: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
