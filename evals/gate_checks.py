@@ -12,7 +12,18 @@ from data_contracts.manifests import Category, CheckOutcome
 from evals.items import SuiteItems
 from evals.pairing import Pair, reference_order, why_uninformative
 from evals.policy import GatePolicy
-from evals.statistics import Difference, holm, interval, items_needed, minimum_detectable_effect, p_above, p_below, paired_difference, pool
+from evals.statistics import (
+    Difference,
+    holm,
+    interval,
+    items_needed,
+    minimum_detectable_effect,
+    not_below_null_variance,
+    p_above,
+    p_below,
+    paired_difference,
+    pool,
+)
 
 Against = Literal["champion", "anchor"]
 Outcome = Literal["pass", "block", "inconclusive", "error", "n/a"]
@@ -103,6 +114,8 @@ def non_inferiority(
     if not used:
         return outcome(check, category, "inconclusive", f"{words.capitalize()}: no suite can show that nothing was lost{what}.{aside}")
     difference = pool([pair.difference for pair in used])
+    if all(pair.binary for pair in used):
+        difference = not_below_null_variance(difference, [pair.n for pair in used], margin)
     shown, lost = p_above(difference, -margin), p_below(difference, 0.0)
     facts = f"mean change {points(difference.mean)} over {_suites(len(used))} ({difference.n:,} items, {interval_words(difference, alpha)})"
     result: Outcome

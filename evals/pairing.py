@@ -46,10 +46,14 @@ class Pair:
         return int((self.d > 0).sum())
 
     @property
+    def binary(self) -> bool:
+        """Whether every score is right or wrong, with nothing between."""
+        return all(bool(np.isin(items.score, (0.0, 1.0)).all()) for items in (self.candidate, self.reference))
+
+    @property
     def exact(self) -> bool:
         """Whether McNemar's exact test applies: scores are 0 or 1 and no items share a passage."""
-        binary = all(bool(np.isin(items.score, (0.0, 1.0)).all()) for items in (self.candidate, self.reference))
-        return binary and all(name is None for name in self.candidate.cluster)
+        return self.binary and all(name is None for name in self.candidate.cluster)
 
     def p_loss(self) -> float:
         """One-sided p for H0: not worse. Exact McNemar, or a paired t where that does not apply."""

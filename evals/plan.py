@@ -76,8 +76,8 @@ def plan_round(
 def _plan_category(policy: GatePolicy, category: Category, suites: int, n: int, churn: float, alpha: float, family: int) -> CategoryPlan:
     margin = policy.margin(category)
     reach = float(stats.norm.isf(alpha)) + float(stats.norm.ppf(policy.power))
-    error = math.sqrt(_item_variance(churn, n) / (n * suites))
-    alone = math.sqrt(_item_variance(churn, n) / n)
+    error = math.sqrt(_item_variance(churn, n, margin) / (n * suites))
+    alone = math.sqrt(_item_variance(churn, n, 0.0) / n)
     suite_reach = float(stats.norm.isf(policy.alpha / family)) + float(stats.norm.ppf(policy.power))
     through_floor = float(stats.norm.cdf((-policy.floor + 0.5 / n) / alone)) if churn > 0 else 0.0
     return CategoryPlan(
@@ -93,19 +93,21 @@ def _plan_category(policy: GatePolicy, category: Category, suites: int, n: int, 
     )
 
 
-def _item_variance(churn: float, n: int) -> float:
-    """Variance of one paired difference, with the half lost and half won item that the gate adds (statistics.paired_difference)."""
-    return (n * churn + 1.0) / (n + 2.0)
+def _item_variance(churn: float, n: int, margin: float) -> float:
+    """Variance of one paired difference as the gate takes it (statistics.paired_difference and not_below_null_variance)."""
+    return max((n * churn + 1.0) / (n + 2.0), margin - margin**2)
 
 
 def _items_for(margin: float, churn: float, suites: int, reach: float) -> int:
     """Smallest n with reach * sqrt(variance(n) / (n * suites)) <= margin, by bisection."""
     low, high = 1, 2
-    while reach * math.sqrt(_item_variance(churn, high) / (high * suites)) > margin:
+    while reach * math.sqrt(_item_variance(churn, high, margin) / (high * suites)) > margin:
         low, high = high, high * 2
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (low, middle) if reach * math.sqrt(_item_variance(churn, middle) / (middle * suites)) <= margin else (middle, high)
+        low, high = (
+            (low, middle) if reach * math.sqrt(_item_variance(churn, middle, margin) / (middle * suites)) <= margin else (middle, high)
+        )
     return high
 
 

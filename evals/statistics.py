@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,6 +69,17 @@ def pool(parts: Sequence[Difference]) -> Difference:
     total = sum(part.n for part in parts)
     degrees = variance**2 / spread if 0 < spread < math.inf else float(max(1, total - len(parts)))
     return Difference(sum(part.mean for part in parts) / len(parts), variance / len(parts) ** 2, degrees, total)
+
+
+def not_below_null_variance(pooled: Difference, sizes: Sequence[int], margin: float) -> Difference:
+    """The pooled difference of right-or-wrong scores with at least the variance that a true mean of -margin would bring.
+
+    d is -1, 0 or 1, so E[d^2] >= |E[d]|: where the true mean loss is `margin`, one item varies by margin - margin^2 or more. A sample in
+    which (almost) no item changed shows less than that by luck, and would rule out a loss that it had no chance to see. The idea of the
+    restricted variance is Nam's (1997, Biometrics 53:1422).
+    """
+    least = (margin - margin**2) * sum(1.0 / n for n in sizes) / len(sizes) ** 2
+    return replace(pooled, variance=max(pooled.variance, least))
 
 
 def p_above(difference: Difference, threshold: float) -> float:

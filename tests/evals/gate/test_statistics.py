@@ -22,6 +22,7 @@ from evals.statistics import (
     items_needed,
     mcnemar_p,
     minimum_detectable_effect,
+    not_below_null_variance,
     p_above,
     p_below,
     paired_difference,
@@ -74,6 +75,18 @@ def test_unchanged_items_claim_less_the_fewer_they_are() -> None:
     assert errors == sorted(errors, reverse=True)
     assert not p_above(paired_difference(np.zeros(30)), -0.02) <= 0.05
     assert p_above(paired_difference(np.zeros(400)), -0.02) <= 0.05
+
+
+@pytest.mark.parametrize("n", [100, 200, 400])
+def test_pure_loss_at_the_margin_is_seldom_ruled_out(n: int) -> None:
+    """The worst case for a normal approximation: items are only ever lost. Enumerated over the binomial, not simulated."""
+    margin, shown = 0.02, 0.0
+    for lost in range(n + 1):
+        d = np.r_[-np.ones(lost), np.zeros(n - lost)]
+        difference = not_below_null_variance(paired_difference(d), [n], margin)
+        if p_above(difference, -margin) <= 0.05:
+            shown += float(stats.binom.pmf(lost, n, margin))
+    assert shown <= 0.06
 
 
 @given(st.lists(st.sampled_from([-1.0, 0.0, 1.0]), min_size=2, max_size=60))
