@@ -112,8 +112,10 @@ class EvaluationConfig(BaseModel):
     processes: int = Field(2, ge=1, description="worker processes of the accelerate backend")
     device: str = Field("auto", description="auto: cuda where there is one, else cpu; or cpu, cuda, cuda:0, mps")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field("auto", description="auto: float32 on CPU, bfloat16 on an accelerator")
-    max_tokens_per_batch: int = Field(4096, ge=16, description="tokens (with padding) in one forward pass")
-    max_batch_size: int = Field(64, ge=1, description="sequences in one forward pass")
+    max_tokens_per_batch: int | None = Field(
+        None, ge=16, description="tokens, padding included, in one pass; null: 2048 on CPU, 32768 else"
+    )
+    max_batch_size: int = Field(64, ge=1, description="sequences in one pass")
     max_length: int | None = Field(None, ge=8, description="longest sequence in tokens; null: the model's own limit")
     num_threads: int | None = Field(None, ge=1, description="CPU threads; null: as torch decides")
     seed: int = Field(1234, description="seed of every random generator of the harness")

@@ -74,10 +74,11 @@ def evaluate_checkpoint(
     session: Session | None = None
     results = []
     for plan in plans:
-        started = time.perf_counter()
-        counter.start(plan.suite.name, len(plan.items) - len(plan.missing))
         if plan.missing:
             session = session or _open_session(model_dir, config)
+        started = time.perf_counter()
+        counter.start(plan.suite.name, len(plan.items) - len(plan.missing))
+        if plan.missing and session:
             plan.cache.add(session.score(plan.suite, plan.missing, counter.advance))
         results.append(_write_suite(plan, out_dir, time.perf_counter() - started))
     files = {f"items/{result.name}": file_ref(out_dir, _items_path(out_dir, result.name)) for result in results}

@@ -39,7 +39,7 @@ class Session:
         for name in ("lm_eval", "lm-eval"):
             logging.getLogger(name).setLevel(logging.ERROR)
         model, self._tokenizer = load_model(model_dir, device=device, dtype=dtype)
-        self._lm = ScoringLM(model, self._tokenizer, config, on_request=lambda count: self._advance(count))
+        self._lm = ScoringLM(model, self._tokenizer, config, on_requests=lambda count: self._advance(count))
 
     def score(self, suite: SuiteConfig, items: Sequence[Item], advance: Callable[[float], None]) -> pd.DataFrame:
         """Ask every item once and return the rows of the per-item store, in the items' order.
@@ -47,11 +47,14 @@ class Session:
         Raises EvaluationError where a log-probability is not finite, or where our mean is not lm-eval's own aggregate.
         """
         self._seed()
-        task = LocalTask(suite, items, self._render)
+        task = LocalTask(suite, items, self._render, self._count_tokens)
         task.build_all_requests()
         share = len(items) / len(task.instances)
         self._advance = lambda count: advance(count * share)
-        outcome = evaluate(self._lm, {"tasks": {suite.name: task}}, bootstrap_iters=0, log_samples=True)
+        try:
+            outcome = evaluate(self._lm, {"tasks": {suite.name: task}}, bootstrap_iters=0, log_samples=True)
+        except ValueError as error:
+            raise EvaluationError(suite.name, str(error), "leave such items out, or evaluate a model with a longer context") from error
         samples = sorted(outcome["samples"][suite.name], key=lambda sample: sample["doc_id"])
         rows = pd.DataFrame([_row(task, item, sample) for item, sample in zip(items, samples, strict=True)], columns=list(COLUMNS))
         _check_finite(suite, rows)
@@ -64,6 +67,9 @@ class Session:
                 str(self._tokenizer.name_or_path), "has no chat template", "set chat: false on the suite, or add a template"
             )
         return str(self._tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
+
+    def _count_tokens(self, text: str) -> int:
+        return len(self._tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def _seed(self) -> None:
         random.seed(self._config.seed)

@@ -25,9 +25,10 @@ class LocalTask(Task):  # type: ignore[misc]
 
     VERSION = 1
 
-    def __init__(self, suite: SuiteConfig, items: Sequence[Item], render: Render) -> None:
+    def __init__(self, suite: SuiteConfig, items: Sequence[Item], render: Render, count_tokens: Callable[[str], int]) -> None:
         self.suite, self.kind = suite, items[0].kind
         self.metric = suite.metric if suite.metric != "auto" else METRICS[self.kind]
+        self._count_tokens = count_tokens
         self._docs = [self._document(item, render) for item in items]
         self.OUTPUT_TYPE = OUTPUT_TYPES[self.kind]
         super().__init__(
@@ -39,7 +40,18 @@ class LocalTask(Task):  # type: ignore[misc]
             return {"text": item.text}
         context = render(list(item.turns)) if self.suite.chat else item.prompt
         glue = "" if self.suite.chat else self.suite.separator
-        return {"context": context, "choices": list(item.choices), "gold": item.gold, "answer": item.answer, "glue": glue}
+        document = {"context": context, "choices": list(item.choices), "gold": item.gold, "answer": item.answer, "glue": glue}
+        if item.kind == "answer":
+            # The model recognises this draft where greedy decoding would give it, and then need not decode it again.
+            document |= {"draft": item.answer, "stops": list(self.suite.stops), "max_tokens": self._generation_length(item.answer)}
+        return document
+
+    def _generation_length(self, gold: str) -> int:
+        """Tokens to generate: an answer much longer than the gold one is wrong already, unless a pattern has to find it in there."""
+        if self.suite.answer_pattern:
+            return self.suite.max_new_tokens
+        needed = self._count_tokens(gold) + 2
+        return min(self.suite.max_new_tokens, 1 << (needed - 1).bit_length())
 
     def download(self, *_: Any, **__: Any) -> None:
         self.dataset = None
@@ -74,7 +86,7 @@ class LocalTask(Task):  # type: ignore[misc]
         elif self.kind == "choice":
             requests = [("loglikelihood", (doc["context"], doc["glue"] + choice)) for choice in doc["choices"]]
         else:
-            generation = {"until": list(self.suite.stops), "max_gen_toks": self.suite.max_new_tokens, "do_sample": False}
+            generation = {"until": doc["stops"], "max_gen_toks": doc["max_tokens"], "do_sample": False}
             requests = [("loglikelihood", (doc["context"], doc["glue"] + doc["answer"])), ("generate_until", (doc["context"], generation))]
         return [
             Instance(request_type=kind, doc=doc, arguments=args, idx=index, metadata=metadata)

@@ -1,0 +1,181 @@
+"""Log-probabilities of continuations under a causal language model: one pass per context, batches by length and token budget.
+
+Legend: B rows of a batch, T width of a batch in tokens, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import torch
+
+Request = tuple[list[int], list[int]]  # (tokens of the context, tokens of the continuation)
+CPU_TOKENS, DEVICE_TOKENS = 2048, 32768  # in one pass; more on a CPU only leaves its cache
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A continuation after its context: nats, and for each of its tokens whether greedy decoding would have chosen it."""
+
+    logprob: float
+    greedy: tuple[bool, ...]
+
+
+@dataclass
+class PackedRow:
+    """One context and its continuations side by side, [context | a0 a1 | b0 b1 b2]; each sees the context and itself only."""
+
+    context: list[int]
+    continuations: dict[tuple[int, ...], list[int]] = field(default_factory=dict)  # tokens -> numbers of the requests
+
+    @cached_property
+    def starts(self) -> dict[tuple[int, ...], int]:
+        """{branch: position of its first token}. A branch is what must be read: all but the last token; another's beginning is free."""
+        starts: dict[tuple[int, ...], int] = {}
+        position = len(self.context)
+        leads = {tokens[:-1] for tokens in self.continuations if len(tokens) > 1}
+        for branch in sorted(leads, key=lambda tokens: (-len(tokens), tokens)):
+            if not any(_begins(branch, other) for other in starts):
+                starts[branch] = position
+                position += len(branch)
+        return starts
+
+    @cached_property
+    def tokens(self) -> list[int]:
+        return self.context + [token for branch in self.starts for token in branch]
+
+    def positions(self, continuation: tuple[int, ...]) -> list[int]:
+        """Where the logits of each token of a continuation are."""
+        lead = continuation[:-1]
+        start = next((at for branch, at in self.starts.items() if _begins(lead, branch)), 0)
+        return [len(self.context) - 1, *range(start, start + len(lead))]
+
+    def in_one_line(self, continuation: tuple[int, ...]) -> bool:
+        """Whether the row with this continuation is still one plain sequence, with no branches side by side."""
+        leads = [tokens[:-1] for tokens in self.continuations]
+        return all(_begins(continuation[:-1], lead) or _begins(lead, continuation[:-1]) for lead in leads)
+
+
+class ContinuationScorer:
+    """Scores continuations with a loaded model. Branches share their context where the model can be shown to honour the mask."""
+
+    def __init__(self, model: Any, *, max_length: int, max_tokens: int | None, max_rows: int) -> None:
+        self.model, self.max_length, self.max_rows = model, max_length, max_rows
+        self.device: torch.device = model.device
+        self.max_tokens = max_tokens or (CPU_TOKENS if self.device.type == "cpu" else DEVICE_TOKENS)
+        self._keeps_logits = "logits_to_keep" in inspect.signature(model.forward).parameters
+        self.packs = self._honours_branches()
+
+    def score(self, requests: Sequence[Request], on_scored: Callable[[list[int]], None] = lambda _: None) -> list[Scored]:
+        """Score every request, in order; `on_scored` is given the numbers of the requests that a batch answered.
+
+        A context that does not fit is cut at its beginning. Raises ValueError for a continuation that does not fit by itself.
+        """
+        scored: dict[int, Scored] = {}
+        for batch in self._batches(self._rows(requests)):
+            fresh = self._score_or_split(batch)
+            scored |= fresh
+            on_scored(list(fresh))
+        return [scored[number] for number in range(len(requests))]
+
+    def _rows(self, requests: Sequence[Request]) -> list[PackedRow]:
+        groups: dict[tuple[int, ...], list[PackedRow]] = defaultdict(list)
+        for number, (context, tokens) in enumerate(requests):
+            if not context or not tokens or len(tokens) > self.max_length:
+                raise ValueError(
+                    f"a continuation of {len(tokens)} tokens after {len(context)} does not fit a model of {self.max_length} tokens"
+                )
+            kept, continuation = context[-(self.max_length + 1 - len(tokens)) :], tuple(tokens)
+            rows = groups[tuple(kept)]
+            if not rows or not (self.packs or rows[-1].in_one_line(continuation)):
+                rows.append(PackedRow(kept))
+            rows[-1].continuations.setdefault(continuation, []).append(number)
+        return [row for rows in groups.values() for row in rows]
+
+    def _batches(self, rows: Sequence[PackedRow]) -> list[list[PackedRow]]:
+        """Longest first, so that padding is small and memory runs out at once or never."""
+        batches: list[list[PackedRow]] = []
+        for row in sorted(rows, key=lambda row: (-len(row.tokens), row.tokens)):
+            if not batches or len(batches[-1]) >= self.max_rows or len(batches[-1][0].tokens) * (len(batches[-1]) + 1) > self.max_tokens:
+                batches.append([])
+            batches[-1].append(row)
+        return batches
+
+    def _score_or_split(self, batch: list[PackedRow]) -> dict[int, Scored]:
+        """Score a batch; where the device has not the memory, its halves."""
+        try:
+            return self._score_batch(batch)
+        except torch.OutOfMemoryError:
+            if len(batch) == 1:
+                raise
+        torch.cuda.empty_cache()
+        self.max_tokens //= 2
+        return self._score_or_split(batch[: len(batch) // 2]) | self._score_or_split(batch[len(batch) // 2 :])
+
+    def _score_batch(self, batch: Sequence[PackedRow]) -> dict[int, Scored]:
+        logits, first = self._forward(batch)
+        where: list[tuple[int, int]] = []
+        wanted: list[int] = []
+        spans: list[tuple[int, int, list[int]]] = []
+        for number, row in enumerate(batch):
+            for continuation, owners in row.continuations.items():
+                spans.append((len(wanted), len(wanted) + len(continuation), owners))
+                where += [(number, position - first) for position in row.positions(continuation)]
+                wanted += continuation
+        index = torch.tensor(where, device=self.device)
+        target = torch.tensor(wanted, device=self.device)
+        chosen = logits[index[:, 0], index[:, 1]].float()  # (tokens, V)
+        logprobs = torch.log_softmax(chosen, dim=-1).gather(1, target[:, None])[:, 0].cpu()
+        greedy = chosen.argmax(dim=-1).eq(target).tolist()
+        return {
+            owner: Scored(float(logprobs[start:stop].sum()), tuple(greedy[start:stop])) for start, stop, owners in spans for owner in owners
+        }
+
+    @torch.no_grad()
+    def _forward(self, batch: Sequence[PackedRow]) -> tuple[torch.Tensor, int]:
+        """(logits B x kept positions x V, the first position that was kept)."""
+        width = max(len(row.tokens) for row in batch)
+        first = min(len(row.context) for row in batch) - 1 if self._keeps_logits else 0
+        ids = torch.zeros(len(batch), width, dtype=torch.long)
+        for number, row in enumerate(batch):
+            ids[number, : len(row.tokens)] = torch.tensor(row.tokens)
+        extra: dict[str, Any] = {"logits_to_keep": width - first} if self._keeps_logits else {}
+        if any(len(row.starts) > 1 for row in batch):
+            extra |= self._side_by_side(batch, width)
+        return self.model(ids.to(self.device), use_cache=False, **extra).logits, first
+
+    def _side_by_side(self, batch: Sequence[PackedRow], width: int) -> dict[str, torch.Tensor]:
+        """Mask (B x 1 x T x T, 0 where a token may look) and position ids (B x T): a branch continues the context, blind to the others."""
+        branch_of = torch.zeros(len(batch), width, dtype=torch.long)
+        positions = torch.arange(width).repeat(len(batch), 1)
+        for number, row in enumerate(batch):
+            for name, (branch, start) in enumerate(row.starts.items(), start=1):
+                branch_of[number, start : start + len(branch)] = name
+                positions[number, start : start + len(branch)] = torch.arange(len(row.context), len(row.context) + len(branch))
+        causal = torch.ones(width, width, dtype=torch.bool).tril()
+        visible = causal & ((branch_of[:, None, :] == 0) | (branch_of[:, None, :] == branch_of[:, :, None]))
+        mask = torch.zeros(len(batch), 1, width, width, dtype=self.model.dtype)
+        mask.masked_fill_(~visible[:, None], torch.finfo(self.model.dtype).min)
+        return {"attention_mask": mask.to(self.device), "position_ids": positions.to(self.device)}
+
+    def _honours_branches(self) -> bool:
+        """Whether this model obeys the mask: a tiny prompt must score the same with branches side by side and one by one."""
+        size = min(self.model.config.get_text_config().vocab_size, 50)
+        requests: list[Request] = [([size - 3, 1, 2], continuation) for continuation in ([3, 4, 5], [6, 7, 8], [9])]
+        results = []
+        for self.packs in (True, False):
+            try:
+                results.append(torch.tensor([scored.logprob for scored in self.score(requests)]))
+            except (RuntimeError, TypeError, ValueError):
+                return False
+        tolerance = 1e-4 if self.model.dtype == torch.float32 else 5e-2
+        return bool(torch.allclose(results[0], results[1], atol=tolerance, rtol=tolerance))
+
+
+def _begins(tokens: tuple[int, ...], other: tuple[int, ...]) -> bool:
+    return other[: len(tokens)] == tokens
