@@ -16,7 +16,7 @@ from data_contracts.errors import TrainingError
 from osft_engine.examples import Example, encode_row, read_rows
 
 _MARKER = "\u2402skillstack-question\u2403"
-_ROWS = 16  # sampled side by side: enough to keep the matrix products busy on a CPU
+_ROWS = 64  # sampled side by side at most: each step reads all weights once, whatever the number of rows
 _LENGTH = 128  # tokens of one answer or document
 
 
@@ -42,28 +42,29 @@ def generate_examples(model: Any, tokenizer: Any, *, tokens: int, length: int, s
     torch.manual_seed(seed)
     made: list[Example] = []
     try:
-        while sum(len(each.ids) for each in made) < tokens:
-            made.extend(_documents(model, tokenizer, length, len(made)))
-            if tokenizer.chat_template and sum(len(each.ids) for each in made) < tokens:
-                made.extend(_conversations(model, tokenizer, length, len(made)))
+        while (missing := tokens - sum(len(each.ids) for each in made)) > 0:
+            rows = max(1, min(_ROWS, round(missing / length / 2)))
+            made.extend(_documents(model, tokenizer, rows, length, len(made)))
+            if tokenizer.chat_template:
+                made.extend(_conversations(model, tokenizer, rows, length, len(made)))
     finally:
         torch.set_rng_state(state)
         model.train(was_training)
     return made
 
 
-def _documents(model: Any, tokenizer: Any, length: int, count: int) -> list[Example]:
+def _documents(model: Any, tokenizer: Any, rows: int, length: int, count: int) -> list[Example]:
     start = next((token for token in (tokenizer.bos_token_id, tokenizer.eos_token_id) if token is not None), 0)
-    rows = _sample(model, tokenizer, [[start]] * _ROWS, length, at_least=length)
-    return [_example(row, f"generated:{count + index}") for index, row in enumerate(rows)]
+    written = _sample(model, tokenizer, [[start]] * rows, length, at_least=length)
+    return [_example(row, f"generated:{count + index}") for index, row in enumerate(written)]
 
 
-def _conversations(model: Any, tokenizer: Any, length: int, count: int) -> list[Example]:
+def _conversations(model: Any, tokenizer: Any, rows: int, length: int, count: int) -> list[Example]:
     opening = _render(tokenizer, _MARKER).partition(_MARKER)[0]
     head = tokenizer(opening, add_special_tokens=False)["input_ids"] if opening else []
     if not head:
-        return _documents(model, tokenizer, length, count)
-    asked = _sample(model, tokenizer, [head] * _ROWS, length // 2, at_least=1)
+        return _documents(model, tokenizer, rows, length, count)
+    asked = _sample(model, tokenizer, [head] * rows, length // 2, at_least=1)
     questions = [tokenizer.decode(row[len(head) :], skip_special_tokens=True).strip() or "Hello" for row in asked]
     prompts = [tokenizer(_render(tokenizer, question), add_special_tokens=False)["input_ids"] for question in questions]
     answered = _sample(model, tokenizer, prompts, length, at_least=1)

@@ -36,8 +36,10 @@ def pick_dtype(config: TrainConfig, device: torch.device) -> torch.dtype:
 def load_model(folder: Path, config: TrainConfig) -> Any:
     """The model of a folder, on its device in its dtype. Raises CheckpointError with the loader's own first line."""
     from transformers import AutoModelForCausalLM
+    from transformers.utils.logging import disable_progress_bar
 
     device = pick_device(config)
+    disable_progress_bar()  # the training bar is the only one
     try:
         model = AutoModelForCausalLM.from_pretrained(
             folder,

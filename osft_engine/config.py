@@ -62,7 +62,7 @@ class TrainConfig(BaseModel):
     buffer_size: int = Field(
         512, ge=0, description="examples of earlier rounds that travel with the lineage, whatever the number of rounds"
     )
-    moment_tokens: int = Field(8192, ge=1, description="tokens whose layer inputs are measured for the ledger, a round")
+    moment_tokens: int = Field(4096, ge=1, description="tokens whose layer inputs are measured for the ledger, a round")
     ledger_rank: int = Field(2048, ge=1, description="largest number of directions the ledger keeps of one layer's inputs")
 
     seed: int = Field(0, ge=0, description="of the data order, the buffer and every random start")

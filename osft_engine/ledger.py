@@ -13,11 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from data_contracts.errors import CheckpointError
-from osft_engine.files import save_tensors
+from osft_engine.files import read_tensors, save_tensors
 from osft_engine.moments import LayerMoments
 from osft_engine.subspace import EigenSketch, sketch_moment
 
@@ -63,14 +62,9 @@ def save_ledger(ledger: Ledger, path: Path) -> None:
 
 def load_ledger(path: Path) -> Ledger:
     """Raises CheckpointError where the file is not a ledger of this version."""
-    try:
-        with safe_open(path, framework="pt") as stream:
-            facts = stream.metadata() or {}
-            if facts.get("ledger_version") != _VERSION:
-                raise CheckpointError(str(path), "is not a subspace ledger of this version", "start the lineage again or restore the file")
-            tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118 (no mapping)
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(str(path), f"cannot be read: {error}", "restore the champion's checkpoint") from error
+    tensors, facts = read_tensors(path)
+    if facts.get("ledger_version") != _VERSION:
+        raise CheckpointError(str(path), "is not a subspace ledger of this version", "start the lineage again or restore the file")
     sketches: dict[str, EigenSketch | Tensor] = {}
     for name in tensors:
         leader, _, part = name.rpartition(".")

@@ -8,11 +8,14 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from data_contracts.digests import file_digest
+from data_contracts.manifests import MANIFEST_NAME
 from osft_engine.attach import Attachment, FullAttachment, LoraAttachment, OsftAttachment, allowed_updates, find_targets
+from osft_engine.bases import cached_bases, cached_ledger
 from osft_engine.calibration import calibration_examples
 from osft_engine.config import TrainConfig
 from osft_engine.examples import Example
-from osft_engine.ledger import Ledger
+from osft_engine.ledger import Ledger, load_ledger
 from osft_engine.moments import LayerMoments, measure_moments, sample_for_moments
 from osft_engine.protection import AllowedUpdate, protect_activations, protect_weights, protect_weights_block
 from osft_engine.resume import ResumeFolder
@@ -67,15 +70,30 @@ def _by_activations(targets: Mapping[str, nn.Module], ratio: float, ledger: Ledg
     return allowed_updates(targets, build)
 
 
+def _calibration_key(run: TrainRun, base_sha256: str) -> dict[str, Any]:
+    """Everything that decides what the base model's layers are measured to read."""
+    names = {"seed", "moment_tokens", "ledger_rank", "target_patterns", "chat_template", "max_seq_len", "max_tokens_per_batch", "dtype"}
+    text = file_digest(run.calibration) if run.calibration else None
+    return {"base": base_sha256, "text": text, "config": run.config.model_dump(mode="json", include=names)}
+
+
+def _directions_key(run: TrainRun, base_sha256: str) -> dict[str, Any]:
+    """Everything that decides the allowed directions: the weights, how they are cut, and for activations the ledger before this round."""
+    names = {"protect", "unfreeze_rank_ratio", "rank_policy", "compact", "target_patterns"}
+    key: dict[str, Any] = {"base": base_sha256, "config": run.config.model_dump(mode="json", include=names)}
+    if run.config.protect == "activations":
+        key["parent"] = file_digest(run.parent / MANIFEST_NAME) if run.parent else None
+        key["calibration"] = _calibration_key(run, base_sha256)
+    return key
+
+
 def attach_method(
-    run: TrainRun, model: Any, tokenizer: Any, parent_ledger: Path | None, resume: ResumeFolder
+    run: TrainRun, model: Any, tokenizer: Any, *, base_sha256: str, parent_ledger: Path | None, resume: ResumeFolder
 ) -> tuple[Attachment, Ledger | None]:
     """Put the method on the model. Returns the attachment and the ledger as it was before this round (None where there is none)."""
     config = run.config
     ledger = resume.load_ledger()
     if ledger is None and parent_ledger is not None:
-        from osft_engine.ledger import load_ledger
-
         ledger = load_ledger(parent_ledger)
     if config.method == "full":
         return FullAttachment(model), ledger
@@ -83,10 +101,10 @@ def attach_method(
     if config.method == "lora":
         return LoraAttachment(model, list(targets), config), ledger
     if config.protect == "activations" and ledger is None:
-        ledger = calibrate(run, model, tokenizer, targets)
+        ledger = cached_ledger(run.cache_dir, _calibration_key(run, base_sha256), lambda: calibrate(run, model, tokenizer, targets))
         resume.save_ledger(ledger)
     allowed = resume.load_bases()
     if allowed is None:
-        allowed = directions(targets, config, ledger)
+        allowed = cached_bases(run.cache_dir, _directions_key(run, base_sha256), lambda: directions(targets, config, ledger))
         resume.save_bases(allowed)
     return OsftAttachment(model, targets, allowed, config.train_other), ledger

@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
 from torch import Tensor
 
 from data_contracts.errors import TrainingError
 from data_contracts.manifests import write_atomically
-from osft_engine.files import save_tensors
+from osft_engine.bases import load_bases, save_bases
+from osft_engine.files import read_tensors, save_tensors
 from osft_engine.ledger import Ledger, load_ledger, save_ledger
 from osft_engine.protection import AllowedUpdate
 
@@ -57,32 +57,11 @@ class ResumeFolder:
             write_atomically(self._claim, json.dumps({"digest": digest, "config": dict(config)}, sort_keys=True))
 
     def save_bases(self, allowed: Mapping[str, AllowedUpdate]) -> None:
-        tensors: dict[str, Tensor] = {}
-        facts: dict[str, Any] = {}
-        seen: dict[int, str] = {}
-        for name, update in allowed.items():
-            block = update.block or (None, None)
-            parts = {"left": update.left, "right": update.right, "block_out": block[0], "block_in": block[1]}
-            where: dict[str, str] = {}
-            for part, basis in parts.items():
-                if basis is not None:
-                    where[part] = seen.setdefault(id(basis), f"{name}.{part}")
-                    tensors[where[part]] = basis
-            facts[name] = {"shape": update.shape, "protected": update.protected, "trainable": update.trainable, "parts": where}
-        save_tensors(tensors, self.folder / "bases.safetensors", {"layers": json.dumps(facts)})
+        save_bases(allowed, self.folder / "bases.safetensors")
 
     def load_bases(self) -> dict[str, AllowedUpdate] | None:
         path = self.folder / "bases.safetensors"
-        if not path.is_file():
-            return None
-        tensors, facts = _read(path)
-        found: dict[str, AllowedUpdate] = {}
-        for name, fact in json.loads(facts["layers"]).items():
-            part = {key: tensors[where] for key, where in fact["parts"].items()}
-            block = (part["block_out"], part["block_in"]) if "block_out" in part else None
-            shape = (int(fact["shape"][0]), int(fact["shape"][1]))
-            found[name] = AllowedUpdate(shape, part.get("left"), part.get("right"), block, fact["protected"], fact["trainable"])
-        return found
+        return load_bases(path) if path.is_file() else None
 
     def save_ledger(self, ledger: Ledger) -> None:
         save_ledger(ledger, self.folder / "ledger.safetensors")
@@ -104,7 +83,7 @@ class ResumeFolder:
         path = self.folder / "state.safetensors"
         if not path.is_file():
             return None
-        tensors, facts = _read(path)
+        tensors, facts = read_tensors(path)
         torch.set_rng_state(tensors.pop("random"))
         if "random_cuda" in tensors and torch.cuda.is_available():
             torch.cuda.set_rng_state(tensors["random_cuda"])
@@ -114,8 +93,3 @@ class ResumeFolder:
 
     def remove(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
-
-
-def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    with safe_open(path, framework="pt") as stream:
-        return {name: stream.get_tensor(name) for name in stream.keys()}, stream.metadata() or {}  # noqa: SIM118 (no mapping)

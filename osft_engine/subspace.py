@@ -84,10 +84,19 @@ def sketch_moment(M: Tensor, rank: int) -> EigenSketch:
 
 
 def quietest_directions(M: Tensor, count: int) -> Tensor:
-    """Orthonormal basis (n x count, float64) of the directions in which the second moment M (n x n) has least energy."""
-    _, vectors = torch.linalg.eigh(M.to(torch.float64))
-    quiet: Tensor = vectors[:, :count].contiguous()
-    return quiet
+    """Orthonormal basis (n x count, float64) of the directions in which the second moment M (n x n) has least energy, quietest first.
+
+    The eigenvectors are found in float32, in half the time: a direction may be taken for quiet with an error of 1e-7 of the loudest,
+    far below the energies at any useful cut. One Newton step then makes the basis orthonormal to float64.
+    """
+    vectors = torch.linalg.eigh(M.to(torch.float32))[1]
+    return orthonormalise(vectors[:, :count].to(torch.float64))
+
+
+def orthonormalise(Q: Tensor) -> Tensor:
+    """The nearest orthonormal basis to one that is nearly so (an error of 1e-6 becomes 1e-12): a Newton step of the polar factor."""
+    nearest: Tensor = 1.5 * Q - 0.5 * Q @ (Q.T @ Q)
+    return nearest
 
 
 def directions_holding(M: Tensor, share: float) -> int:

@@ -107,7 +107,7 @@ def _train(run: TrainRun, inputs: _Inputs, on_event: OnEvent | None) -> Checkpoi
     ledger_file = (
         run.parent / inputs.parent.files["ledger"].path if run.parent and inputs.parent and "ledger" in inputs.parent.files else None
     )
-    attachment, ledger = attach_method(run, model, tokenizer, ledger_file, resume)
+    attachment, ledger = attach_method(run, model, tokenizer, base_sha256=inputs.base_sha256, parent_ledger=ledger_file, resume=resume)
     progress = Trainer(attachment, examples.examples, config, resume=resume, emit=events.emit).run()
     trained = sum(value.numel() for value in attachment.trainable().values())
     leaks = _merge_and_write(run, attachment)

@@ -45,7 +45,7 @@ def base_folder(tmp_path_factory: pytest.TempPathFactory, tokenizer: PreTrainedT
         vocab_size=len(tokenizer), max_position_embeddings=256, tie_word_embeddings=True, eos_token_id=257, pad_token_id=258, **TINY
     )
     model = LlamaForCausalLM(settings)
-    for name, parameter in model.named_parameters():
+    for _, parameter in model.named_parameters():
         if parameter.dim() == 2:
             torch.nn.init.normal_(parameter, std=0.15)
     folder = tmp_path_factory.mktemp("base")
@@ -61,7 +61,7 @@ def _rows(count: int) -> list[dict[str, Any]]:
     ]
 
 
-@pytest.fixture()
+@pytest.fixture
 def make_drop(tmp_path: Path) -> Callable[..., Path]:
     """make_drop(rows) -> folder of a validated drop."""
 
@@ -90,7 +90,7 @@ def make_drop(tmp_path: Path) -> Callable[..., Path]:
     return make
 
 
-@pytest.fixture()
+@pytest.fixture
 def make_run(tmp_path: Path, base_folder: Path, make_drop: Callable[..., Path]) -> Callable[..., TrainRun]:
     """make_run(out="name", drop=..., base=..., parent=..., **config) -> a run of a few fast steps."""
 

@@ -166,7 +166,10 @@ def test_full_disk_is_one_clear_error(make_run: MakeRun, tmp_path: Path) -> None
     run = make_run(method="full")
     file = tmp_path / "run.json"
     file.write_text(run.model_dump_json())
-    limited = "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000)); "
+    limited = (
+        "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000))\n"
+    )
     program = limited + "from osft_engine.__main__ import main; sys.exit(main(sys.argv[1:]))"
     done = subprocess.run([sys.executable, "-c", program, str(file)], capture_output=True, text=True, check=False)
     assert done.returncode == 1

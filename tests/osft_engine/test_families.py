@@ -1,0 +1,141 @@
+"""The families of model that the engine takes, as transformers builds them: packing, attaching, training, saving and reloading."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from data_contracts.errors import ConfigError
+from osft_engine.attach import OsftAttachment, allowed_updates, find_targets
+from osft_engine.batches import MicroBatch, micro_batches
+from osft_engine.examples import Example
+from osft_engine.forward import summed_loss
+from osft_engine.moments import measure_moments
+from osft_engine.protection import protect_activations, protect_weights
+
+COMMON: dict[str, Any] = {
+    "vocab_size": 64,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 128,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
+GPT2 = {
+    "vocab_size": 64,
+    "n_embd": 32,
+    "n_layer": 2,
+    "n_head": 4,
+    "n_positions": 128,
+    "resid_pdrop": 0.0,
+    "embd_pdrop": 0.0,
+    "attn_pdrop": 0.0,
+}
+FAMILIES: dict[str, dict[str, Any]] = {
+    "llama": COMMON,
+    "mistral": COMMON | {"sliding_window": None},
+    "qwen2": COMMON,
+    "qwen3": COMMON | {"head_dim": 8},
+    "gemma": COMMON | {"head_dim": 8},
+    "gemma2": COMMON | {"head_dim": 8, "query_pre_attn_scalar": 8},
+    "phi": COMMON | {"resid_pdrop": 0.0},
+    "phi3": COMMON,
+    "gpt2": GPT2 | {"bos_token_id": 1, "eos_token_id": 2},
+    "gpt_neox": COMMON,
+    "granite": COMMON | {"logits_scaling": 4.0},
+}
+
+
+def _model(family: str) -> Any:
+    torch.manual_seed(3)
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(family, **FAMILIES[family]))
+    for parameter in model.parameters():
+        if parameter.dim() == 2:
+            torch.nn.init.normal_(parameter, std=0.1)
+    return model
+
+
+def _examples() -> list[Example]:
+    generator = torch.Generator().manual_seed(1)
+    lengths = (9, 5, 12, 7)
+    rows = [torch.randint(3, 64, (length,), generator=generator).tolist() for length in lengths]
+    return [Example(tuple(ids), (False, *[index % 3 > 0 for index in range(1, len(ids))]), f"row:{n}") for n, ids in enumerate(rows)]
+
+
+def _loss(model: Any, batches: list[MicroBatch]) -> torch.Tensor:
+    return torch.stack([summed_loss(model, batch) for batch in batches]).sum()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_packed_padded_and_single_examples_have_one_loss(family: str) -> None:
+    model, examples = _model(family).eval(), _examples()
+    with torch.no_grad():
+        single = _loss(model, [batch for each in examples for batch in micro_batches([each], max_tokens=64, packed=True)])
+        packed = micro_batches(examples, max_tokens=64, packed=True)
+        padded = micro_batches(examples, max_tokens=64, packed=False)
+        assert len(packed) == 1
+        assert len(padded) == 1
+        torch.testing.assert_close(_loss(model, packed), single, rtol=1e-5, atol=1e-4)
+        torch.testing.assert_close(_loss(model, padded), single, rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("protect", ["weights", "activations"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_attach_train_save_reload(family: str, protect: str, tmp_path: Path) -> None:
+    model = _model(family)
+    batches = micro_batches(_examples(), max_tokens=64, packed=True)
+    targets = find_targets(model)
+    assert not any(module is model.get_output_embeddings() for module in targets.values())
+    if protect == "weights":
+        allowed = allowed_updates(targets, lambda _, W: protect_weights(W, 0.5))
+    else:
+        measured = measure_moments(model, targets, batches)
+        allowed = allowed_updates(
+            targets, lambda name, W: protect_activations((W.shape[0], W.shape[1]), measured.moments[measured.leaders[name]], 0.5)
+        )
+    before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    attachment = OsftAttachment(model, targets, allowed)
+    optimizer = torch.optim.AdamW(attachment.trainable().values(), lr=1e-2)
+    losses = []
+    for _ in range(8):
+        loss = _loss(model, batches)
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        attachment.after_step()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < losses[0]
+    assert max(attachment.leaks().values()) < 1e-5
+    model.eval()
+    trained = _loss(model, batches)
+    merged = attachment.merge()
+    torch.testing.assert_close(_loss(merged, batches), trained)
+    merged.save_pretrained(tmp_path)
+    reloaded = AutoModelForCausalLM.from_pretrained(tmp_path).eval()
+    torch.testing.assert_close(_loss(reloaded, batches), trained)
+    changed = {name.removesuffix(".weight") for name, parameter in reloaded.named_parameters() if not torch.equal(parameter, before[name])}
+    assert changed == set(targets)
+
+
+def test_fused_experts_are_refused_by_name() -> None:
+    settings = AutoConfig.for_model("mixtral", **COMMON, num_local_experts=2, num_experts_per_tok=1)
+    with pytest.raises(ConfigError, match=r"fused 3-D parameters such as model\.layers\.0\.mlp\.experts"):
+        find_targets(AutoModelForCausalLM.from_config(settings))
+
+
+def test_attention_of_a_mixture_can_be_trained_by_naming_it() -> None:
+    settings = AutoConfig.for_model("mixtral", **COMMON, num_local_experts=2, num_experts_per_tok=1)
+    assert len(find_targets(AutoModelForCausalLM.from_config(settings), ["self_attn"])) == 8
+
+
+def test_a_pattern_that_matches_nothing_is_an_error_with_names_that_exist() -> None:
+    with pytest.raises(ConfigError, match=r"'qproj' matches no linear layer \(names look like model\.layers\.0\.self_attn\.q_proj"):
+        find_targets(_model("llama"), ["qproj"])
