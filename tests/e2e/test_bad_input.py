@@ -1,0 +1,141 @@
+"""Whatever is wrong with a round, it ends in one line and exit code 1, the champion stays, and the failure is on record."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from data_contracts.errors import SkillstackError
+from flows.house import open_house
+from flows.settings import load_config
+
+
+def command(folder: Path, *arguments: str, limit: int | None = None) -> subprocess.CompletedProcess[str]:
+    """Run the command line as a user does; `limit` is the largest file, in bytes, that the kernel lets it write."""
+
+    def limit_files() -> None:
+        if limit is not None:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+    environment = {
+        name: value for name, value in os.environ.items() if name not in {"MLFLOW_TRACKING_URI", "PREFECT_API_URL", "PREFECT_HOME"}
+    }
+    return subprocess.run(
+        [sys.executable, "-m", "flows.cli", *arguments],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+        preexec_fn=limit_files,
+    )
+
+
+@pytest.fixture(scope="module")
+def started(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Any:
+    """A lineage whose champion is the base: what a bad round must leave as it is."""
+    from flows.round_zero import ensure_champion
+
+    workspace_type = request.getfixturevalue("workspace_type")
+    workspace = workspace_type(tmp_path_factory.mktemp("started"))
+    ensure_champion(open_house(load_config(workspace.write_config())))
+    return workspace
+
+
+GOOD = json.dumps({"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}).encode() + b"\n"
+
+
+@pytest.mark.parametrize(
+    ("drop", "changes", "words"),
+    [
+        pytest.param(lambda w: str(w.folder / "absent.jsonl"), {}, ["absent.jsonl"], id="missing drop"),
+        pytest.param(b"", {}, ["broken.jsonl", "empty"], id="empty drop"),
+        pytest.param(GOOD * 3 + b'{"messages": \xff\xfe}\n', {}, ["broken.jsonl", "4"], id="not UTF-8"),
+        pytest.param(GOOD + b'{"messages": [{"role": "bot"\n', {}, ["broken.jsonl", "2"], id="malformed JSON"),
+        pytest.param(None, {"train": {"learning_rate": 1e30, "max_grad_norm": 0}}, ["loss", "finite"], id="training diverges"),
+        pytest.param(
+            None, {"evaluation": {"suites": [{"name": "none", "source": "empty.jsonl"}]}}, ["empty.jsonl"], id="suite with no items"
+        ),
+        pytest.param(None, {"calibration": "absent-text.jsonl"}, ["absent-text.jsonl"], id="missing calibration text"),
+    ],
+)
+def test_a_bad_round_fails_in_one_line_and_leaves_the_champion(started: Any, drop: Any, changes: dict[str, Any], words: list[str]) -> None:
+    from flows.continual_round import continual_round
+
+    (started.folder / "empty.jsonl").write_text("")
+    if isinstance(drop, bytes):
+        path = started.folder / "broken.jsonl"
+        path.write_bytes(drop)
+    else:
+        path = Path(drop(started)) if drop else started.drop
+    config = load_config(started.write_config("bad.yaml", **changes))
+    with pytest.raises(SkillstackError) as raised:
+        continual_round(path, "route", config)
+    line = str(raised.value)
+    assert "\n" not in line
+    for word in words:
+        assert word in line
+    lineage = open_house(config).lineage
+    champion = lineage.champion()
+    assert champion is not None
+    assert champion.round == 0
+    newest = max((record for record in lineage.history() if record.round == 1), key=lambda record: record.attempt)
+    assert newest.status == "failed"
+    assert newest.error == line
+    assert not list(config.state_dir.glob("stages/train/*/manifest.json"))
+
+
+def test_a_full_disk_is_one_line_and_the_round_goes_on_when_there_is_room(started: Any) -> None:
+    workspace = started
+    config = workspace.write_config("small.yaml", state_dir="small")
+    shutil.copytree(workspace.folder / ".skillstack", workspace.folder / "small")
+    arguments = ("round", str(workspace.drop), "--skill", "route", "--config", str(config), "--json")
+    full = command(workspace.folder, *arguments, limit=3_500_000)
+    assert full.returncode == 1, full.stderr
+    error = json.loads(full.stdout)["error"]
+    assert "space" in error["what"] or "large" in error["what"], error
+    state = workspace.folder / "small"
+    assert not list(state.glob("stages/train/*/manifest.json"))
+    roomy = command(workspace.folder, *arguments)
+    assert roomy.returncode in (0, 2, 3), roomy.stderr
+    assert json.loads(roomy.stdout)["version"] == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"train": {"learning_rat": 1}}, ["train.learning_rat", "learning_rate"]),
+        ({"base_model": "./no-such-model"}, ["no-such-model", "base_model"]),
+        ({"bootstrap": False}, ["champion", "bootstrap"]),
+    ],
+)
+def test_a_config_that_cannot_be_used_says_what_to_do(workspace: Any, changes: dict[str, Any], words: list[str]) -> None:
+    config = workspace.write_config(**changes)
+    result = command(workspace.folder, "round", str(workspace.drop), "--skill", "route", "--config", str(config), "--json")
+    assert result.returncode == 1
+    error = json.loads(result.stdout)["error"]
+    for word in words:
+        assert word in " ".join(error.values())
+
+
+def test_a_usage_error_is_not_mistaken_for_a_blocked_round(tmp_path: Path) -> None:
+    assert command(tmp_path, "round").returncode == 1
+
+
+def test_a_compressed_drop_is_read(workspace: Any) -> None:
+    packed = workspace.folder / "route.jsonl.gz"
+    packed.write_bytes(gzip.compress(workspace.drop.read_bytes()))
+    result = command(workspace.folder, "validate", str(packed), "--skill", "route", "--config", str(workspace.write_config()), "--json")
+    answer = json.loads(result.stdout)
+    assert result.returncode == 0, answer
+    assert answer["manifest"]["rows_read"] == len(workspace.drop.read_text().splitlines())
