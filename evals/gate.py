@@ -21,7 +21,7 @@ from evals.pairing import Pair, pair_suite
 from evals.policy import GatePolicy
 from evals.validity import find_faults, gate_suites
 
-__all__ = ["GateEvidence", "GatePolicy", "decide", "replay"]
+__all__ = ["GateEvidence", "GatePolicy", "decide", "items_wanted", "replay"]
 
 
 @dataclass(frozen=True)
@@ -150,6 +150,23 @@ def _headline(decision: Decision, lost: tuple[str, ...], checks: list[CheckOutco
     causes += [f"{' and '.join(pooled)} lost as a whole"] if pooled else []
     causes += [f"{evidence.new_skill} was not learned"] if evidence.new_skill in blocked else []
     return f"Blocked: {'; '.join(causes)}."
+
+
+def items_wanted(verdict: Verdict, candidate: Evaluation) -> dict[str, int]:
+    """Suite -> how many items would probably decide an INCONCLUSIVE verdict; empty where more items are not expected to help.
+
+    Whoever evaluates more items and asks again counts that as another attempt: a second look is a second chance to be lucky.
+    """
+    wanted: dict[str, int] = {}
+    for check in verdict.checks:
+        if check.outcome != "inconclusive" or check.items_needed is None:
+            continue
+        asked = {
+            name for name, items in gate_suites(candidate).items() if check.subject in (name, items.category) and name != verdict.new_skill
+        }
+        for name in asked | ({check.subject} if check.check == "gain" else set()):
+            wanted[name] = max(wanted.get(name, 0), check.items_needed)
+    return wanted
 
 
 def _input_digests(evidence: GateEvidence) -> dict[str, str]:

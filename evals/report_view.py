@@ -167,8 +167,8 @@ def noise_words(change: Estimate, *, higher_is_better: bool = True) -> str:
     sign = 1.0 if higher_is_better else -1.0
     low, high = sorted((sign * change.low, sign * change.high))
     if high < 0:
-        return "lost: the interval lies below zero"
-    return "gained: the interval lies above zero" if low > 0 else "cannot be told from noise"
+        return "lost, more than noise explains"
+    return "gained, more than noise explains" if low > 0 else "cannot be told from noise"
 
 
 def change_words(suite: str, audit: ForgettingAudit) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from data_contracts.manifests import CheckOutcome, Decision, Verdict, manifest_text, write_manifest
-from evals.gate import GateEvidence, GatePolicy, decide, replay
+from evals.gate import GateEvidence, GatePolicy, decide, items_wanted, replay
 from evals.items import Evaluation
 
 RIGHT = np.r_[np.ones(300), np.zeros(100)]
@@ -147,6 +147,15 @@ def test_not_shown_is_not_passed(evidence) -> None:
     assert f"{check.items_needed:,} items" in check.sentence
     assert check.minimum_detectable_effect is not None
     assert check.minimum_detectable_effect > 0.02
+
+
+def test_items_wanted_names_the_suites_that_are_too_small(evidence) -> None:
+    held = evidence(old=(60, 60), older=(60, 60), gain=3)
+    verdict = decide(held, GatePolicy())
+    wanted = items_wanted(verdict, held.candidate)
+    assert set(wanted) == {"old", "older", "new"}
+    assert all(count > 400 for count in wanted.values())
+    assert items_wanted(decide(evidence(), GatePolicy()), held.candidate) == {}
 
 
 def test_a_small_loss_on_every_skill_is_a_loss_as_a_whole(evidence) -> None:
