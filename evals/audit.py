@@ -40,6 +40,7 @@ class RoundEvaluation:
     evaluation: Evaluation
     decision: Decision | None = None
     approved: bool = False
+    rolled_back: bool = False
     label: str = ""
     attempts: int = 1
     also: Sequence[Evaluation] = ()
@@ -49,7 +50,7 @@ class RoundEvaluation:
     @property
     def in_lineage(self) -> bool:
         """Whether later rounds build on it: the base, a promoted or approved round, or the candidate that waits for its verdict."""
-        return self.approved or self.decision in (None, Decision.PASS)
+        return not self.rolled_back and (self.approved or self.decision in (None, Decision.PASS))
 
 
 class AuditRound(Record):
@@ -58,6 +59,7 @@ class AuditRound(Record):
     label: str
     decision: Decision | None
     approved: bool
+    rolled_back: bool
     in_lineage: bool
     attempts: int
     model_sha256: str
@@ -117,9 +119,7 @@ class ForgettingAudit(Record):
     rounds: tuple[AuditRound, ...]
     suites: tuple[AuditSuite, ...]
     matrix: tuple[tuple[float | None, ...], ...] = Field(description="rounds x suites; None where not measured or not comparable")
-    lineage_rows: tuple[int, ...] = Field(
-        description="rows that later rounds build on; blocked rounds are shown and left out of every summary"
-    )
+    lineage_rows: tuple[int, ...] = Field(description="rows that later rounds build on; the others are shown and left out of every summary")
     transfer: Transfer
     skills: tuple[SkillHistory, ...]
     changes: tuple[SuiteChange, ...]
@@ -214,6 +214,7 @@ def _describe_round(entry: RoundEvaluation) -> AuditRound:
         label=entry.label or ("base" if entry.skill is None else f"round {entry.number}: {entry.skill}"),
         decision=entry.decision,
         approved=entry.approved,
+        rolled_back=entry.rolled_back,
         in_lineage=entry.in_lineage,
         attempts=entry.attempts,
         model_sha256=entry.evaluation.model_sha256,

@@ -180,11 +180,15 @@ def change_words(suite: str, audit: ForgettingAudit) -> str:
     return f"{signed(share[0])} % ({signed(share[1])} to {signed(share[2])})"
 
 
-def verdict_badge(decision: Decision | None, *, approved: bool = False) -> tuple[str, str, str]:
+def verdict_badge(decision: Decision | None, *, approved: bool = False, rolled_back: bool = False) -> tuple[str, str, str]:
     if decision is None:
         return ("none", "–", "not judged")
     badge = BADGES[decision]
-    return ("pass", badge[1], f"{badge[2]}; approved by a person") if approved else badge
+    if rolled_back:
+        return ("hold", "↩", f"{badge[2]}; rolled back")
+    if approved and decision is not Decision.PASS:
+        return ("pass", badge[1], f"{badge[2]}; approved by a person")
+    return badge
 
 
 def facts(verdict: Verdict) -> list[tuple[str, str]]:

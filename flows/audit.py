@@ -70,6 +70,7 @@ def _row_of(record: RoundRecord, alive: set[int]) -> RoundEvaluation | None:
         evaluation=load_evaluation(record.evaluation),
         decision=Decision(record.decision) if record.decision else None,
         approved=record.version in alive,
+        rolled_back=record.decision == Decision.PASS.value and record.version not in alive,
         label=f"round {record.round}" + (f" {record.skill} ({record.method})" if record.skill else " base"),
         attempts=record.attempt,
         layers=read_manifest(record.checkpoint, CheckpointManifest, verify=False).layers,

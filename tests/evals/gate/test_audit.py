@@ -67,6 +67,14 @@ def test_a_blocked_round_is_shown_and_counts_for_nothing(hand_made) -> None:
     assert audit.transfer == plain.transfer
 
 
+def test_a_rolled_back_round_counts_for_nothing(hand_made) -> None:
+    from dataclasses import replace
+
+    audit = audit_forgetting([*hand_made[:3], replace(hand_made[2], rolled_back=True), hand_made[3]])
+    assert audit.lineage_rows == (0, 1, 2, 4)
+    assert audit.transfer == audit_forgetting(hand_made).transfer
+
+
 def test_an_approved_round_counts(hand_made) -> None:
     held = RoundEvaluation(2, "b", hand_made[2].evaluation, Decision.INCONCLUSIVE, approved=True)
     assert audit_forgetting([*hand_made[:2], held, hand_made[3]]).transfer == audit_forgetting(hand_made).transfer
