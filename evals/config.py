@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import PurePath
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -28,9 +28,19 @@ class SuiteConfig(BaseModel):
 
     name: str = Field("", pattern=SUITE_NAME, description="key of the suite in every report; empty: taken from the source")
     category: Category = Field("general", description="skill, general, safety or drift; the gate pools suites by it")
-    source: str = Field("general-small", description="path of a .jsonl file, name or path of a suite set, or name of an lm-eval task")
+    source: str = Field(
+        "general-small", description="path of a .jsonl file (or a pattern of such), suite set (name or .yaml), lm-eval task (name or .yaml)"
+    )
+    data: dict[str, str] = Field(
+        {}, description="for an lm-eval task: its splits as local JSONL files, {split: path}, instead of the hub's"
+    )
+    local: dict[str, Any] = Field(
+        {}, description="fields that replace these where evaluation.data_folder has the file that local.source names"
+    )
     metric: Metric = Field("auto", description="auto: acc for rows with choices, exact_match for answers, bits_per_byte for texts")
-    task_metric: str = Field("", description="for an lm-eval task: which of its metrics is the score; empty: the first that lies in [0, 1]")
+    task_metric: str = Field(
+        "", description="for an lm-eval task: its metric that is the score, as 'acc' or 'exact_match,strict-match'; empty: its first"
+    )
     higher_is_better: bool | None = Field(None, description="direction of the metric; null: what the metric implies")
     chat: bool = Field(False, description="true: prompts go through the model's chat template; false: plain text")
     items: int | None = Field(
@@ -48,9 +58,9 @@ class SuiteConfig(BaseModel):
     )
     cluster: str = Field("", description="Jinja template of what items share (a passage); empty: items are independent")
     separator: str = Field(" ", description="text between a plain prompt and its answer; chat prompts need none")
-    few_shot: int = Field(0, ge=0, description="worked examples before each question, always the first rows of few_shot_source")
+    few_shot: int | None = Field(None, ge=0, description="worked examples before each question; null: none, or as the lm-eval task says")
     few_shot_source: str = Field(
-        "", description="JSONL file of the worked examples; empty: the suite's own first rows, which are then not evaluated"
+        "", description="JSONL file whose first rows are the worked examples; empty: the suite's own first, then not evaluated"
     )
     answer_pattern: str = Field(
         "", description="regular expression; its last match (group 1 if it has one) is the answer, in gold and output alike"
@@ -73,6 +83,10 @@ class SuiteConfig(BaseModel):
     def is_file(self) -> bool:
         """Whether the source is a local JSONL file."""
         return self.source.endswith(".jsonl")
+
+    @property
+    def shots(self) -> int:
+        return self.few_shot or 0
 
     @property
     def stops(self) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
 """Measure a checkpoint on suites: a model folder goes in, an EvalReport with per-item Parquet files comes out.
 
-lm-eval asks and scores (harness_model, harness_tasks); this file decides what is still unknown, and writes the report. Items that the
-cache holds are not computed again, and where it holds them all neither torch nor lm-eval is imported.
+lm-eval asks and scores (harness_session and below); this file decides what is still unknown (harness_plan) and writes the report. Items
+that the cache holds are not computed again, and where it holds them all neither torch nor lm-eval is imported.
 """
 
 from __future__ import annotations
@@ -9,43 +9,23 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from data_contracts.digests import model_digest, model_files, value_digest
-from data_contracts.errors import EvaluationError
+from data_contracts.errors import ConfigError, EvaluationError
 from data_contracts.manifests import EvalReport, SuiteResult, file_ref, write_manifest
 from evals.config import EvaluationConfig, SuiteConfig
-from evals.item_cache import ItemCache
+from evals.harness_plan import Planner, SuitePlan
 from evals.items import COLUMNS, write_items
-from evals.suite_items import Item, load_items, prompting_digest, suite_digest
 from evals.suites import resolve_suites
 
-if TYPE_CHECKING:
-    from evals.harness_session import Session
-
 Progress = Callable[[int, int, str], None]
-METRIC_OF_KIND = {"choice": "acc", "answer": "exact_match", "text": "bits_per_byte"}
-
-
-@dataclass(frozen=True)
-class SuitePlan:
-    """One suite, its items, and which of them the cache already has."""
-
-    suite: SuiteConfig
-    items: list[Item]
-    cache: ItemCache
-    known: pd.DataFrame
-
-    @property
-    def missing(self) -> list[Item]:
-        have = set(self.known["doc_hash"])
-        return [item for item in self.items if item.doc_hash not in have]
 
 
 def evaluate_checkpoint(
@@ -60,28 +40,30 @@ def evaluate_checkpoint(
 ) -> EvalReport:
     """Evaluate the model folder on every suite and leave the report in `out_dir` (manifest last).
 
-    `progress(done, total, suite)` counts items over all suites. Raises EvaluationError for a suite that is missing, empty or malformed,
-    for a score that is not finite, and CheckpointError for a folder that is not a model.
+    `progress(done, total, suite)` counts items over all suites. Raises EvaluationError for a suite that is missing, empty or malformed and
+    for a score that is not finite, CheckpointError for a folder that is not a model, ConfigError for a backend that is not there.
     """
+    if config.backend == "vllm" and find_spec("vllm") is None:
+        raise ConfigError(
+            "evaluation.backend", "is vllm, and vLLM is not installed", "install vllm in this environment, or use hf or accelerate"
+        )
     digest = model_sha256 or model_digest(model_files(model_dir))
     settings = harness_settings(config)
-    plans = [_plan(suite, digest, settings, cache_dir) for suite in resolve_suites(suites, Path.cwd())]
-    if not plans:
-        raise EvaluationError(
-            str(model_dir), "there is no suite to evaluate", "name suites in evaluation.suites, or give a drop with held-out items"
-        )
-    counter = _Counter(progress, total=sum(len(plan.items) for plan in plans))
-    session: Session | None = None
-    results = []
-    for plan in plans:
-        if plan.missing:
-            session = session or _open_session(model_dir, config)
-        started = time.perf_counter()
-        counter.start(plan.suite.name, len(plan.items) - len(plan.missing))
-        if plan.missing and session:
-            plan.cache.add(session.score(plan.suite, plan.missing, counter.advance))
-        results.append(_write_suite(plan, out_dir, time.perf_counter() - started))
-    files = {f"items/{result.name}": file_ref(out_dir, _items_path(out_dir, result.name)) for result in results}
+    planner = Planner(digest, value_digest(settings), config, cache_dir)
+    resolved = resolve_suites(suites, Path.cwd())
+    if not resolved:
+        raise EvaluationError(str(model_dir), "there is no suite to evaluate", "name suites in evaluation.suites, or give held-out items")
+    plans = [planner.plan(suite) for suite in resolved]
+    counter = Counter(progress, total=sum(len(plan.facts.doc_hashes) for plan in plans))
+    if config.backend == "accelerate" and any(plan.missing for plan in plans):
+        from evals.harness_workers import fill_with_workers
+
+        seconds = fill_with_workers(model_dir, resolved, config, cache_dir, digest)
+    else:
+        seconds = fill_cache(model_dir, plans, config, counter)
+    results = [write_suite(plan, out_dir, seconds.get(plan.suite.name, 0.0)) for plan in plans]
+    counter.finish()
+    files = {f"items/{result.name}": file_ref(out_dir, items_path(out_dir, result.name)) for result in results}
     report = EvalReport(model_sha256=digest, settings=settings, settings_sha256=value_digest(settings), suites=tuple(results), files=files)
     write_manifest(out_dir, report)
     return report
@@ -90,11 +72,10 @@ def evaluate_checkpoint(
 def harness_settings(config: EvaluationConfig) -> dict[str, Any]:
     """What changes scores but belongs to no suite. Scores under different settings are never compared, and never share a cache."""
     device = resolve_device(config.device)
-    dtype = config.dtype if config.dtype != "auto" else ("float32" if device == "cpu" else "bfloat16")
     return {
         "backend": config.backend,
         "device": device.split(":")[0],
-        "dtype": dtype,
+        "dtype": resolve_dtype(config, device),
         "max_length": config.max_length,
         "seed": config.seed,
         "versions": {name: version(name) for name in ("lm_eval", "torch", "transformers")},
@@ -102,7 +83,7 @@ def harness_settings(config: EvaluationConfig) -> dict[str, Any]:
 
 
 def resolve_device(device: str) -> str:
-    """`auto` is cuda where a GPU can be used. The drivers are asked by torch only where their device files exist."""
+    """`auto` is cuda where a GPU can be used; torch is asked only where the driver's device file exists."""
     if device != "auto":
         return device
     if not os.path.exists("/dev/nvidiactl"):
@@ -112,45 +93,57 @@ def resolve_device(device: str) -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def _plan(suite: SuiteConfig, digest: str, settings: dict[str, Any], cache_dir: Path) -> SuitePlan:
-    items = load_items(suite)
-    cache = ItemCache.open(cache_dir, model=digest, prompting=prompting_digest(suite), settings=value_digest(settings))
-    known = cache.read()
-    return SuitePlan(suite, items, cache, known[known["doc_hash"].isin([item.doc_hash for item in items])])
+def resolve_dtype(config: EvaluationConfig, device: str) -> str:
+    return config.dtype if config.dtype != "auto" else ("float32" if device == "cpu" else "bfloat16")
 
 
-def _open_session(model_dir: Path, config: EvaluationConfig) -> Session:
-    from evals.harness_session import Session
+def fill_cache(model_dir: Path, plans: Sequence[SuitePlan], config: EvaluationConfig, counter: Counter) -> dict[str, float]:
+    """Compute what the cache lacks, suite by suite, so that a cut evaluation keeps the suites it finished. Returns seconds by suite."""
+    session, seconds = None, {}
+    for plan in plans:
+        missing = plan.missing
+        counter.start(plan.suite.name, cached=len(plan.facts.doc_hashes) - len(missing))
+        if not missing:
+            continue
+        if session is None:
+            from evals.harness_session import Session  # torch, transformers and lm-eval load here
 
-    return Session(model_dir, config, device=resolve_device(config.device), dtype=harness_settings(config)["dtype"])
+            device = resolve_device(config.device)
+            session = Session(model_dir, config, device=device, dtype=resolve_dtype(config, device))
+        started = time.perf_counter()
+        if plan.named:
+            rows = session.score_named(plan.named, missing, counter.advance)
+        else:
+            wanted = set(missing)
+            rows = session.score(plan.suite, [item for item in plan.items if item.doc_hash in wanted], counter.advance)
+        if session.is_first:
+            plan.cache.add(rows)
+        seconds[plan.suite.name] = time.perf_counter() - started
+    return seconds
 
 
-def _items_path(out_dir: Path, name: str) -> Path:
+def items_path(out_dir: Path, name: str) -> Path:
     return out_dir / "items" / f"{name}.parquet"
 
 
-def _write_suite(plan: SuitePlan, out_dir: Path, seconds: float) -> SuiteResult:
+def write_suite(plan: SuitePlan, out_dir: Path, seconds: float) -> SuiteResult:
     """Write the suite's items in the suite's order and sum them up."""
-    order = [item.doc_hash for item in plan.items]
     table = plan.cache.read().set_index("doc_hash", drop=False)
-    lost = [doc_hash for doc_hash in order if doc_hash not in table.index]
+    lost = [doc_hash for doc_hash in plan.facts.doc_hashes if doc_hash not in table.index]
     if lost:
-        raise EvaluationError(plan.suite.name, f"{len(lost)} of {len(order)} scored items are not in the cache", "evaluate again")
-    rows = table.loc[order, list(COLUMNS)].reset_index(drop=True)
-    write_items(_items_path(out_dir, plan.suite.name), rows)
-    kind = plan.items[0].kind
-    metric = plan.suite.metric if plan.suite.metric != "auto" else METRIC_OF_KIND[kind]
-    better = plan.suite.higher_is_better
+        raise EvaluationError(plan.suite.name, f"{len(lost)} of {len(plan.facts.doc_hashes)} items are not in the cache", "evaluate again")
+    rows = table.loc[list(plan.facts.doc_hashes), list(COLUMNS)].reset_index(drop=True)
+    write_items(items_path(out_dir, plan.suite.name), rows)
     return SuiteResult(
         name=plan.suite.name,
         category=plan.suite.category,
-        metric=metric,
-        higher_is_better=metric != "bits_per_byte" if better is None else better,
+        metric=plan.facts.metric,
+        higher_is_better=plan.facts.higher_is_better,
         sealed=plan.suite.sealed,
         n=len(rows),
         score=mean_score(rows),
         mean_gold_logprob=None if rows["gold_logprob"].isna().any() else float(rows["gold_logprob"].mean()),
-        suite_sha256=suite_digest(plan.suite, plan.items),
+        suite_sha256=plan.facts.suite_sha256,
         seconds=seconds,
     )
 
@@ -160,13 +153,13 @@ def mean_score(rows: pd.DataFrame) -> float:
     return float(np.average(rows["score"].to_numpy(float), weights=rows["weight"].to_numpy(float)))
 
 
-class _Counter:
+class Counter:
     """Items done, over all suites."""
 
     def __init__(self, report: Progress | None, total: int) -> None:
         self._report, self._total, self._done, self._suite = report, total, 0.0, ""
 
-    def start(self, suite: str, cached: int) -> None:
+    def start(self, suite: str, *, cached: int) -> None:
         self._suite = suite
         self.advance(cached)
 
@@ -174,3 +167,6 @@ class _Counter:
         self._done += items
         if self._report:
             self._report(min(round(self._done), self._total), self._total, self._suite)
+
+    def finish(self) -> None:
+        self.advance(self._total - self._done)

@@ -5,6 +5,7 @@ decoding would give is recognised in the pass that scores it. Scores are HFLM's;
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import groupby
 from typing import Any
 
 from lm_eval import utils
@@ -17,11 +18,11 @@ from evals.harness_scorer import ContinuationScorer, Request
 
 
 class ScoringLM(HFLM):  # type: ignore[misc]
-    """HFLM over a loaded model. `on_requests` is called with how many requests were just answered (a fraction of one for long texts)."""
+    """HFLM over a loaded model. `on_progress` is called with the share of a call's work that was just done."""
 
-    def __init__(self, model: Any, tokenizer: Any, config: EvaluationConfig, on_requests: Callable[[float], None]) -> None:
+    def __init__(self, model: Any, tokenizer: Any, config: EvaluationConfig, on_progress: Callable[[float], None]) -> None:
         super().__init__(pretrained=model, tokenizer=tokenizer, max_length=config.max_length, batch_size=config.max_batch_size)
-        self._on_requests = on_requests
+        self._on_progress = on_progress
         self.scorer = ContinuationScorer(
             model, max_length=self.max_length, max_tokens=config.max_tokens_per_batch, max_rows=config.max_batch_size
         )
@@ -33,7 +34,7 @@ class ScoringLM(HFLM):  # type: ignore[misc]
         drafts = [number for number, request in enumerate(requests) if "draft" in request.doc]
         endings = [(number, end) for number in drafts for end in self._endings(requests[number].doc["stops"])]
         ended = [(pairs[number][0], pairs[number][1] + [end]) for number, end in endings]
-        scored = self.scorer.score([*pairs, *ended], lambda done: self._on_requests(sum(number < len(pairs) for number in done)))
+        scored = self.scorer.score([*pairs, *ended], lambda done: self._on_progress(len(done) / (len(pairs) + len(ended))))
         self._accept_drafts(requests, pairs, zip(endings, scored[len(pairs) :], strict=True))
         return [(score.logprob, all(score.greedy)) for score in scored[: len(pairs)]]
 
@@ -47,19 +48,30 @@ class ScoringLM(HFLM):  # type: ignore[misc]
                 owners.append(number)
                 windows.append(utils.make_disjoint_window(window))
         totals = [0.0] * len(requests)
-        share = len(requests) / max(1, len(windows))
-        for number, score in zip(owners, self.scorer.score(windows, lambda done: self._on_requests(len(done) * share)), strict=True):
+        scored = self.scorer.score(windows, lambda done: self._on_progress(len(done) / len(windows)))
+        for number, score in zip(owners, scored, strict=True):
             totals[number] += score.logprob
         return totals
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = True) -> list[str]:
         """Greedy answers. Those that the scoring pass already recognised are not decoded again."""
-        answers = [self._drafts.pop(request.args[0], None) if "draft" in request.doc else None for request in requests]
-        open_requests = [request for request, answer in zip(requests, answers, strict=True) if answer is None]
-        self._on_requests(len(requests) - len(open_requests))
-        generated = iter(super().generate_until(open_requests, disable_tqdm=True) if open_requests else [])
-        self._on_requests(len(open_requests))
-        return [next(generated) if answer is None else answer for answer in answers]
+        answers = {number: self._drafts.pop(request.args[0]) for number, request in enumerate(requests) if self._is_answered(request)}
+        self._on_progress(len(answers) / len(requests))
+        for numbers in self._generation_batches(requests, set(range(len(requests))) - set(answers)):
+            generated = super().generate_until([requests[number] for number in numbers], disable_tqdm=True)
+            answers |= dict(zip(numbers, generated, strict=True))
+            self._on_progress(len(numbers) / len(requests))
+        return [answers[number] for number in range(len(requests))]
+
+    def _is_answered(self, request: Instance) -> bool:
+        return "draft" in request.doc and request.args[0] in self._drafts
+
+    def _generation_batches(self, requests: Sequence[Instance], open_numbers: set[int]) -> list[list[int]]:
+        """Numbers of open requests, those of one generation setting together, longest prompt first."""
+        order = sorted(open_numbers, key=lambda number: (str(requests[number].args[1]), -len(requests[number].args[0]), number))
+        groups = [list(group) for _, group in groupby(order, key=lambda number: str(requests[number].args[1]))]
+        size = self.scorer.max_rows
+        return [group[start : start + size] for group in groups for start in range(0, len(group), size)]
 
     # ------------------------------------------------------------------------------------------ drafts
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
-import math
 import random
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -19,62 +18,97 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from data_contracts.errors import CheckpointError, ConfigError, EvaluationError
 from evals.config import EvaluationConfig, SuiteConfig
 from evals.harness_model import ScoringLM
+from evals.harness_named import NamedSuite
+from evals.harness_rows import check_agreement, local_rows, metric_key, named_rows
 from evals.harness_tasks import LocalTask
-from evals.items import COLUMNS
 from evals.suite_items import Item
 
-AGREEMENT = 1e-9
+Advance = Callable[[float], None]
 
 
 class Session:
     """A model that was loaded once."""
 
     def __init__(self, model_dir: Path, config: EvaluationConfig, *, device: str, dtype: str) -> None:
-        if config.backend != "hf":
-            raise ConfigError("evaluation.backend", f"{config.backend!r} does not score local suites", "use hf")
+        self._config = config
+        self._advance: Advance = _ignore
         if config.num_threads:
             torch.set_num_threads(config.num_threads)
-        self._config = config
-        self._advance: Callable[[float], None] = _ignore
         for name in ("lm_eval", "lm-eval"):
             logging.getLogger(name).setLevel(logging.ERROR)
-        model, self._tokenizer = load_model(model_dir, device=device, dtype=dtype)
-        self._lm = ScoringLM(model, self._tokenizer, config, on_requests=lambda count: self._advance(count))
+        if config.backend == "vllm":
+            self._lm = load_vllm(model_dir, config, dtype=dtype)
+            self._tokenizer = self._lm.tokenizer
+        else:
+            accelerator = open_accelerator() if config.backend == "accelerate" else None
+            model, self._tokenizer = load_model(model_dir, device=str(accelerator.device) if accelerator else device, dtype=dtype)
+            self._lm = ScoringLM(model, self._tokenizer, config, on_progress=lambda share: self._advance(share))
+            if accelerator:
+                self._lm.accelerator, self._lm._rank, self._lm._world_size = (
+                    accelerator,
+                    accelerator.process_index,
+                    accelerator.num_processes,
+                )
 
-    def score(self, suite: SuiteConfig, items: Sequence[Item], advance: Callable[[float], None]) -> pd.DataFrame:
-        """Ask every item once and return the rows of the per-item store, in the items' order.
+    @property
+    def is_first(self) -> bool:
+        """Whether this process holds the results (of several that share the work, one does)."""
+        return int(self._lm.rank) == 0
+
+    def score(self, suite: SuiteConfig, items: Sequence[Item], advance: Advance) -> pd.DataFrame:
+        """Ask every local item once and return the rows of the per-item store, in the items' order; empty where not `is_first`.
 
         Raises EvaluationError where a log-probability is not finite, or where our mean is not lm-eval's own aggregate.
         """
-        self._seed()
         task = LocalTask(suite, items, self._render, self._count_tokens)
-        task.build_all_requests()
-        share = len(items) / len(task.instances)
-        self._advance = lambda count: advance(count * share)
-        try:
-            outcome = evaluate(self._lm, {"tasks": {suite.name: task}}, bootstrap_iters=0, log_samples=True)
-        except ValueError as error:
-            raise EvaluationError(suite.name, str(error), "leave such items out, or evaluate a model with a longer context") from error
-        samples = sorted(outcome["samples"][suite.name], key=lambda sample: sample["doc_id"])
-        rows = pd.DataFrame([_row(task, item, sample) for item, sample in zip(items, samples, strict=True)], columns=list(COLUMNS))
-        _check_finite(suite, rows)
-        _check_agreement(suite, rows, outcome["results"][suite.name][f"{task.metric},none"])
+        calls = 2 if items[0].kind == "answer" else 1
+        outcome = self._evaluate(suite, {suite.name: task}, lambda share: advance(share * len(items) / calls))
+        if outcome is None:
+            return pd.DataFrame()
+        rows = local_rows(task, items, outcome["samples"][suite.name])
+        check_agreement(suite, rows, outcome["results"][suite.name][f"{task.metric},none"])
         return rows
 
+    def score_named(self, named: NamedSuite, wanted: Sequence[str], advance: Advance) -> pd.DataFrame:
+        """The same for items of lm-eval's own tasks, under lm-eval's own prompts."""
+        samples = named.samples(wanted)
+        tasks = {name: named.tasks[name] for name in samples}
+        if named.suite.chat:
+            self._require_template()
+        kwargs = {"samples": samples, "apply_chat_template": named.suite.chat, "fewshot_as_multiturn": named.suite.chat}
+        outcome = self._evaluate(named.suite, tasks, lambda share: advance(share * len(wanted)), **kwargs)
+        if outcome is None:
+            return pd.DataFrame()
+        hashes = {place: doc_hash for doc_hash, place in named.places.items()}
+        tables = []
+        for name, task in tasks.items():
+            tables.append(named_rows(named.suite, name, task, outcome["samples"][name], hashes))
+            check_agreement(named.suite, tables[-1], outcome["results"][name][metric_key(named.suite, task)])
+        return pd.concat(tables, ignore_index=True)
+
+    def _evaluate(self, suite: SuiteConfig, tasks: dict[str, Any], advance: Advance, **kwargs: Any) -> dict[str, Any] | None:
+        self._advance = advance
+        random.seed(self._config.seed)
+        np.random.seed(self._config.seed)
+        torch.manual_seed(self._config.seed)
+        try:
+            outcome: dict[str, Any] | None = evaluate(self._lm, {"tasks": tasks}, bootstrap_iters=0, log_samples=True, **kwargs)
+        except ValueError as error:
+            raise EvaluationError(suite.name, str(error), "leave such items out, or evaluate a model with a longer context") from error
+        return outcome
+
     def _render(self, turns: list[dict[str, str]]) -> str:
+        self._require_template()
+        return str(self._tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
+
+    def _require_template(self) -> None:
         if not self._tokenizer.chat_template:
             raise EvaluationError(
                 str(self._tokenizer.name_or_path), "has no chat template", "set chat: false on the suite, or add a template"
             )
-        return str(self._tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
 
     def _count_tokens(self, text: str) -> int:
         return len(self._tokenizer(text, add_special_tokens=False)["input_ids"])
-
-    def _seed(self) -> None:
-        random.seed(self._config.seed)
-        np.random.seed(self._config.seed)
-        torch.manual_seed(self._config.seed)
 
 
 def load_model(model_dir: Path, *, device: str, dtype: str) -> tuple[Any, Any]:
@@ -88,53 +122,26 @@ def load_model(model_dir: Path, *, device: str, dtype: str) -> tuple[Any, Any]:
         raise CheckpointError(str(model_dir), what, "train or export the checkpoint again") from error
 
 
-def _row(task: LocalTask, item: Item, sample: dict[str, Any]) -> tuple[Any, ...]:
-    """One line of the per-item store, in the order of COLUMNS, from what lm-eval logged."""
-    answers = sample["filtered_resps"]
-    if item.kind == "text":
-        size = len(item.text.encode("utf-8"))
-        return (
-            item.doc_hash,
-            _sha256(item.text),
-            -answers[0] / size / math.log(2),
-            answers[0],
-            float(size),
-            item.cluster,
-            item.text,
-            "",
-            "",
-        )
-    prompt = sample["doc"]["context"]
-    if item.kind == "choice":
-        logprobs = np.array([logprob for logprob, _ in answers])
-        if task.metric == "acc_norm":
-            logprobs = logprobs / np.array([len(choice) for choice in item.choices])
-        prediction, gold = item.choices[int(np.argmax(logprobs))], answers[item.gold][0]
-    else:
-        prediction, gold = answers[1].strip(), answers[0][0]
-    return (item.doc_hash, _sha256(prompt), float(sample[task.metric]), gold, 1.0, item.cluster, prompt, item.answer, prediction)
+def open_accelerator() -> Any:
+    """The process group of the accelerate backend; every process holds the whole model and a share of the items."""
+    from accelerate import Accelerator
+
+    return Accelerator()
 
 
-def _check_finite(suite: SuiteConfig, rows: pd.DataFrame) -> None:
-    """A model whose logits are all NaN scores one over the number of choices: only its log-probabilities tell."""
-    for column in ("score", "gold_logprob"):
-        bad = ~np.isfinite(rows[column].to_numpy(float))
-        if bad.any():
-            first = rows["prompt"][int(bad.argmax())][:80]
-            what = f"{int(bad.sum())} of {len(rows)} items have a {column} that is not finite, the first on {first!r}"
-            raise EvaluationError(suite.name, what, "the checkpoint is broken: train it again, or evaluate it in float32")
-
-
-def _check_agreement(suite: SuiteConfig, rows: pd.DataFrame, aggregate: float) -> None:
-    ours = float(np.average(rows["score"].to_numpy(float), weights=rows["weight"].to_numpy(float)))
-    if not abs(ours - aggregate) <= AGREEMENT * max(1.0, abs(aggregate)):
-        raise EvaluationError(
-            suite.name, f"our mean {ours!r} is not lm-eval's {aggregate!r}", "report this with the suite; it is a defect of the harness"
+def require_vllm() -> None:
+    if find_spec("vllm") is None:
+        raise ConfigError(
+            "evaluation.backend", "is vllm, and vLLM is not installed", "install vllm in this environment, or use hf or accelerate"
         )
 
 
-def _sha256(text: str) -> str:
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+def load_vllm(model_dir: Path, config: EvaluationConfig, *, dtype: str) -> Any:
+    """lm-eval's vLLM model, as it is: vLLM batches and shares prefixes by itself."""
+    require_vllm()
+    from lm_eval.models.vllm_causallms import VLLM
+
+    return VLLM(pretrained=str(model_dir), dtype=dtype, max_length=config.max_length, batch_size="auto", seed=config.seed)
 
 
 def _ignore(_: float) -> None:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import jinja2
 
-from data_contracts.digests import text_digest, value_digest
+from data_contracts.digests import file_digest, value_digest
 from data_contracts.errors import EvaluationError
 from evals.config import SuiteConfig
 
@@ -41,23 +41,29 @@ def load_items(suite: SuiteConfig) -> list[Item]:
 
     Raises EvaluationError where the file is missing, malformed, empty, mixes kinds or repeats an item.
     """
-    path = Path(suite.source)
-    items = [_item(suite, row, f"{path}:{number}") for number, row in _rows(suite, path)]
-    shots = items[: suite.few_shot]
+    items = [_item(suite, row, where) for path in source_files(suite.source) for where, row in _rows(suite, path)]
+    shots = items[: suite.shots]
     if suite.few_shot_source:
-        source = Path(suite.few_shot_source)
-        shots = [_item(suite, row, f"{source}:{number}") for number, row in _rows(suite, source)][: suite.few_shot]
-    elif suite.few_shot:
-        items = items[suite.few_shot :]
-    if len(shots) < suite.few_shot:
-        raise EvaluationError(suite.name, f"wants {suite.few_shot} worked examples and finds {len(shots)}", "add rows or lower few_shot")
+        shots = [_item(suite, row, where) for where, row in _rows(suite, Path(suite.few_shot_source))][: suite.shots]
+    elif suite.shots:
+        items = items[suite.shots :]
+    if len(shots) < suite.shots:
+        raise EvaluationError(suite.name, f"wants {suite.shots} worked examples and finds {len(shots)}", "add rows or lower few_shot")
     items = _without_duplicates(suite, items)
     if not items:
-        raise EvaluationError(f"{suite.name}: {path}", "has no items", "give a file with at least one row that the suite's `where` keeps")
+        raise EvaluationError(
+            f"{suite.name}: {suite.source}", "has no items", "give a file with at least one row that the suite's `where` keeps"
+        )
     kinds = sorted({item.kind for item in items})
     if len(kinds) > 1:
-        raise EvaluationError(f"{suite.name}: {path}", f"mixes items of the kinds {kinds}", "split the file into one suite a kind")
+        raise EvaluationError(f"{suite.name}: {suite.source}", f"mixes items of the kinds {kinds}", "split the file into one suite a kind")
     return [_with_shots(item, shots, suite) for item in select_items(items, suite.items)]
+
+
+def source_files(source: str) -> list[Path]:
+    """The files a source names: itself, or those that its pattern matches, in order of name."""
+    path = Path(source)
+    return sorted(path.parent.glob(path.name)) or [path]
 
 
 def select_items(items: Sequence[Item], limit: int | None) -> list[Item]:
@@ -70,10 +76,10 @@ def select_items(items: Sequence[Item], limit: int | None) -> list[Item]:
 
 def prompting_digest(suite: SuiteConfig) -> str:
     """Digest of everything but the items that decides what the model is asked and how its answer is scored."""
-    keys = ("metric", "chat", "prompt", "choices", "gold", "separator", "answer_pattern", "ignore_case", "max_new_tokens")
-    spec: dict[str, Any] = {key: getattr(suite, key) for key in keys} | {"stops": suite.stops, "few_shot": suite.few_shot}
-    if suite.few_shot:
-        spec["shots"] = text_digest(Path(suite.few_shot_source or suite.source).read_text(encoding="utf-8"))
+    keys = ("metric", "chat", "prompt", "choices", "gold", "cluster", "separator", "answer_pattern", "ignore_case", "max_new_tokens")
+    spec: dict[str, Any] = {key: getattr(suite, key) for key in keys} | {"stops": suite.stops, "few_shot": suite.shots}
+    if suite.shots:
+        spec["shots"] = [file_digest(path) for path in source_files(suite.few_shot_source or suite.source)]
     return value_digest(spec)
 
 
@@ -82,8 +88,8 @@ def suite_digest(suite: SuiteConfig, items: Sequence[Item]) -> str:
     return value_digest({"prompting": prompting_digest(suite), "items": [item.doc_hash for item in items]})
 
 
-def _rows(suite: SuiteConfig, path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(line number, row) of every row that the suite keeps."""
+def _rows(suite: SuiteConfig, path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(file and line, row) of every row that the suite keeps."""
     keep = _ENVIRONMENT.compile_expression(suite.where) if suite.where else None
     try:
         with path.open(encoding="utf-8") as stream:
@@ -94,7 +100,7 @@ def _rows(suite: SuiteConfig, path: Path) -> Iterator[tuple[int, dict[str, Any]]
                 if not isinstance(row, dict):
                     raise EvaluationError(f"{path}:{number}", "is not a JSON object", "write one object a line")
                 if keep is None or keep(**row):
-                    yield number, row
+                    yield f"{path}:{number}", row
     except OSError as error:
         raise EvaluationError(f"{suite.name}: {path}", f"cannot be read: {error.strerror}", "check the suite's source") from error
     except UnicodeDecodeError as error:
@@ -107,7 +113,7 @@ def _rows(suite: SuiteConfig, path: Path) -> Iterator[tuple[int, dict[str, Any]]
 
 def _item(suite: SuiteConfig, row: Mapping[str, Any], where: str) -> Item:
     doc_hash = value_digest({key: row[key] for key in CONTENT_KEYS if key in row})
-    cluster = _render(suite.cluster, row, where) if suite.cluster else None
+    cluster = render(suite.cluster, row, where) if suite.cluster else None
     if isinstance(row.get("text"), str) and "prompt" not in row and "messages" not in row:
         if not row["text"]:
             raise EvaluationError(where, "has an empty text", "remove the row")
@@ -131,12 +137,12 @@ def _question(suite: SuiteConfig, row: Mapping[str, Any], where: str) -> tuple[t
         if len(turns) < 2 or turns[-1]["role"] != "assistant":
             raise EvaluationError(where, "does not end with an assistant turn after a question", "add the gold answer as last message")
         return tuple(turns[:-1]), "\n\n".join(turn["content"] for turn in turns[:-1]), turns[-1]["content"]
-    prompt = _render(suite.prompt, row, where)
+    prompt = render(suite.prompt, row, where)
     if not prompt.strip():
         raise EvaluationError(
             where, "has an empty prompt", 'rows are {"prompt", "choices", "gold"}, {"prompt", "answer"}, {"messages"} or {"text"}'
         )
-    gold = _render(suite.gold, row, where) if suite.gold else str(row.get("gold", row.get("answer", "")))
+    gold = render(suite.gold, row, where) if suite.gold else str(row.get("gold", row.get("answer", "")))
     return ({"role": "user", "content": prompt},), prompt, gold
 
 
@@ -175,7 +181,7 @@ def _with_shots(item: Item, shots: Sequence[Item], suite: SuiteConfig) -> Item:
 _ENVIRONMENT = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False, keep_trailing_newline=True)
 
 
-def _render(template: str, row: Mapping[str, Any], where: str) -> str:
+def render(template: str, row: Mapping[str, Any], where: str) -> str:
     try:
         return _ENVIRONMENT.from_string(template).render(**row)
     except jinja2.TemplateError as error:

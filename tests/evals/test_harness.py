@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from data_contracts.errors import CheckpointError, EvaluationError
+from data_contracts.errors import CheckpointError, ConfigError, EvaluationError
 from evals.config import EvaluationConfig, SuiteConfig
 from evals.harness import evaluate_checkpoint
 from evals.items import load_evaluation
@@ -58,7 +58,7 @@ def test_second_evaluation_computes_nothing(
     tiny_model: Path, suites: list[SuiteConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = evaluate_checkpoint(tiny_model, suites, tmp_path / "a", config=CONFIG, cache_dir=tmp_path / "cache")
-    monkeypatch.setattr("evals.harness._open_session", lambda *_: pytest.fail("a cached evaluation loaded the model"))
+    monkeypatch.setattr("evals.harness_session.load_model", lambda *_, **__: pytest.fail("a cached evaluation loaded the model"))
     second = evaluate_checkpoint(tiny_model, suites, tmp_path / "b", config=CONFIG, cache_dir=tmp_path / "cache")
     assert {role: ref.sha256 for role, ref in first.files.items()} == {role: ref.sha256 for role, ref in second.files.items()}
     assert [s.score for s in first.suites] == [s.score for s in second.suites]
@@ -74,3 +74,85 @@ def test_a_missing_suite_is_named(tiny_model: Path, tmp_path: Path) -> None:
     gone = SuiteConfig(name="gone", source=str(tmp_path / "gone.jsonl"))
     with pytest.raises(EvaluationError, match=r"gone.*cannot be read"):
         evaluate_checkpoint(tiny_model, [gone], tmp_path / "out", config=CONFIG, cache_dir=tmp_path / "cache")
+
+
+def test_a_larger_limit_computes_only_the_new_items(tiny_model: Path, write_rows: Write, choice_rows: Rows, tmp_path: Path) -> None:
+    from evals.harness_plan import more_items
+    from evals.harness_session import Session
+
+    asked: list[int] = []
+    score = Session.score
+
+    def counted(self: Session, suite: SuiteConfig, items: Any, advance: Any) -> Any:
+        asked.append(len(items))
+        return score(self, suite, items, advance)
+
+    few = [SuiteConfig(name="colours", source=str(write_rows("colours.jsonl", choice_rows)), items=8)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Session, "score", counted)
+        evaluate_checkpoint(tiny_model, few, tmp_path / "a", config=CONFIG, cache_dir=tmp_path / "cache")
+        evaluate_checkpoint(tiny_model, more_items(few, ["colours"]), tmp_path / "b", config=CONFIG, cache_dir=tmp_path / "cache")
+    first, second = (load_evaluation(tmp_path / name).suites["colours"] for name in "ab")
+    assert asked == [8, 8]
+    assert set(first.doc_hash) < set(second.doc_hash)
+    assert len(second.doc_hash) == 16
+    assert first.result.suite_sha256 != second.result.suite_sha256
+
+
+def test_a_damaged_cache_is_computed_again(tiny_model: Path, write_rows: Write, choice_rows: Rows, tmp_path: Path) -> None:
+    suites = [SuiteConfig(name="colours", source=str(write_rows("colours.jsonl", choice_rows)))]
+    first = evaluate_checkpoint(tiny_model, suites, tmp_path / "a", config=CONFIG, cache_dir=tmp_path / "cache")
+    (cached,) = (tmp_path / "cache").rglob("*.parquet")
+    cached.write_bytes(cached.read_bytes()[:-20])
+    second = evaluate_checkpoint(tiny_model, suites, tmp_path / "b", config=CONFIG, cache_dir=tmp_path / "cache")
+    assert first.files["items/colours"].sha256 == second.files["items/colours"].sha256
+
+
+def test_corrupt_items_are_an_error_and_name_the_file(tiny_model: Path, write_rows: Write, choice_rows: Rows, tmp_path: Path) -> None:
+    from data_contracts.errors import ManifestError
+    from evals.items import read_items
+
+    suites = [SuiteConfig(name="colours", source=str(write_rows("colours.jsonl", choice_rows)))]
+    report = evaluate_checkpoint(tiny_model, suites, tmp_path / "a", config=CONFIG, cache_dir=tmp_path / "cache")
+    parquet = tmp_path / "a" / "items" / "colours.parquet"
+    parquet.write_bytes(b"not parquet")
+    with pytest.raises(ManifestError, match=r"colours\.parquet.*changed"):
+        load_evaluation(tmp_path / "a")
+    with pytest.raises(EvaluationError, match=r"colours\.parquet.*Parquet"):
+        read_items(parquet, report.suite("colours"))
+
+
+def test_weights_that_do_not_load_are_a_checkpoint_error(tiny_model: Path, write_rows: Write, choice_rows: Rows, tmp_path: Path) -> None:
+    import shutil
+
+    broken = tmp_path / "broken"
+    shutil.copytree(tiny_model, broken)
+    weights = broken / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:100])
+    suites = [SuiteConfig(name="colours", source=str(write_rows("colours.jsonl", choice_rows)))]
+    with pytest.raises(CheckpointError, match="does not load"):
+        evaluate_checkpoint(broken, suites, tmp_path / "out", config=CONFIG, cache_dir=tmp_path / "cache")
+    assert not (tmp_path / "out" / "manifest.json").exists()
+
+
+def test_vllm_is_refused_where_it_is_not_installed(tiny_model: Path, suites: list[SuiteConfig], tmp_path: Path) -> None:
+    from importlib.util import find_spec
+
+    if find_spec("vllm"):
+        pytest.skip("vLLM is installed here")
+    config = EvaluationConfig(backend="vllm")
+    with pytest.raises(ConfigError, match="vLLM is not installed"):
+        evaluate_checkpoint(tiny_model, suites, tmp_path / "out", config=config, cache_dir=tmp_path / "cache")
+
+
+@pytest.mark.slow
+def test_data_parallel_workers_give_the_scores_of_one_process(tiny_model: Path, suites: list[SuiteConfig], tmp_path: Path) -> None:
+    one = evaluate_checkpoint(tiny_model, suites, tmp_path / "one", config=CONFIG, cache_dir=tmp_path / "cache")
+    config = EvaluationConfig(device="cpu", num_threads=1, backend="accelerate", processes=2)
+    two = evaluate_checkpoint(tiny_model, suites, tmp_path / "two", config=config, cache_dir=tmp_path / "cache")
+    assert one.settings_sha256 != two.settings_sha256, "the backend is recorded, so that the gate refuses to compare across"
+    assert [(s.name, s.n, s.suite_sha256) for s in one.suites] == [(s.name, s.n, s.suite_sha256) for s in two.suites]
+    ours, theirs = load_evaluation(tmp_path / "one"), load_evaluation(tmp_path / "two")
+    for name, items in ours.suites.items():
+        np.testing.assert_allclose(items.score, theirs.suites[name].score, atol=1e-5)
+        np.testing.assert_allclose(items.gold_logprob, theirs.suites[name].gold_logprob, atol=2e-4)

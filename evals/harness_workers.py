@@ -1,0 +1,92 @@
+"""The accelerate backend: several processes share the items of each suite, every one with the whole model.
+
+    python -m torch.distributed.run --standalone --nproc_per_node 2 -m evals.harness_workers job.json
+
+`fill_with_workers` starts that for an evaluation; the processes fill the item cache and the caller reads it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+from data_contracts.digests import value_digest
+from data_contracts.errors import CheckpointError, EvaluationError, SkillstackError
+from evals.config import EvaluationConfig, SuiteConfig
+
+TAIL_LINES = 5
+
+
+class WorkerJob(BaseModel):
+    """What every worker reads."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+    model_dir: Path
+    model_sha256: str
+    suites: tuple[SuiteConfig, ...]
+    config: EvaluationConfig
+    cache_dir: Path
+
+
+def fill_with_workers(
+    model_dir: Path, suites: Sequence[SuiteConfig], config: EvaluationConfig, cache_dir: Path, digest: str
+) -> dict[str, float]:
+    """Run the workers to the end; returns seconds by suite. Raises what a worker raised, in its words."""
+    with tempfile.TemporaryDirectory() as folder:
+        job = WorkerJob(
+            model_dir=model_dir.absolute(), model_sha256=digest, suites=tuple(suites), config=config, cache_dir=cache_dir.absolute()
+        )
+        path = Path(folder) / "job.json"
+        path.write_text(job.model_dump_json(), encoding="utf-8")
+        launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(config.processes)]
+        environment = os.environ | ({"ACCELERATE_USE_CPU": "true"} if config.device == "cpu" else {})
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]))
+        done = subprocess.run(
+            [*launch, "-m", "evals.harness_workers", str(path)],
+            env=environment,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+        )
+        failure = path.with_suffix(".error")
+        if failure.is_file():
+            error = json.loads(failure.read_text(encoding="utf-8"))
+            kind = CheckpointError if error["kind"] == "CheckpointError" else EvaluationError
+            raise kind(error["where"], error["what"], error["way_out"])
+        if done.returncode != 0:
+            tail = " | ".join(done.stderr.strip().splitlines()[-TAIL_LINES:])
+            raise EvaluationError("evaluation.backend accelerate", f"the workers ended with {done.returncode}: {tail}", "use backend: hf")
+        seconds: dict[str, float] = json.loads(path.with_suffix(".seconds").read_text(encoding="utf-8"))
+        return seconds
+
+
+def work(path: Path) -> int:
+    """One worker's life."""
+    from evals.harness import Counter, fill_cache, harness_settings
+    from evals.harness_plan import Planner
+
+    job = WorkerJob.model_validate_json(path.read_text(encoding="utf-8"))
+    try:
+        planner = Planner(job.model_sha256, value_digest(harness_settings(job.config)), job.config, job.cache_dir)
+        plans = [planner.plan(suite) for suite in job.suites]
+        seconds = fill_cache(job.model_dir, plans, job.config, Counter(None, total=0))
+    except SkillstackError as error:
+        content = {"kind": type(error).__name__, "where": error.where, "what": error.what, "way_out": error.way_out}
+        path.with_suffix(".error").write_text(json.dumps(content), encoding="utf-8")
+        return 1
+    if os.environ.get("RANK", "0") == "0":
+        path.with_suffix(".seconds").write_text(json.dumps(seconds), encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(work(Path(sys.argv[1])))
