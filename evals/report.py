@@ -69,7 +69,7 @@ def render_round(verdict: Verdict, audit: ForgettingAudit, evidence: GateEvidenc
     return out
 
 
-def render_lineage(audit: ForgettingAudit, *, out: Path) -> Path:
+def render_lineage(audit: ForgettingAudit, out: Path) -> Path:
     """Write the page of a whole lineage: what was kept, what was lost, what is left. Returns `out`."""
     write_atomically(out, _environment().get_template("lineage.html.j2").render(**_audit_view(audit)))
     return out
