@@ -163,13 +163,12 @@ def _lines(stream: IO[bytes], counted: CountedReader, path: Path, max_line_bytes
 
 def _split(stream: IO[bytes], limit: int) -> Iterator[tuple[bytes, int]]:
     """(bytes, true length) of each line without its line end; of a line over the limit only the beginning is kept."""
-    while True:
-        raw = stream.readline(limit + 2)
-        if not raw:
-            return
-        length = len(raw)
-        while not raw.endswith(b"\n") and (more := stream.readline(_BLOCK)):
-            length += len(more)
-            if more.endswith(b"\n"):
-                break
-        yield raw.rstrip(b"\r\n"), length - (len(raw) - len(raw.rstrip(b"\r\n")))
+    while raw := stream.readline(limit + 2):
+        kept = raw.rstrip(b"\r\n")
+        length = len(kept)
+        if len(raw) == limit + 2 and not raw.endswith(b"\n"):
+            while more := stream.readline(_BLOCK):
+                length += len(more) - more.endswith(b"\n")
+                if more.endswith(b"\n"):
+                    break
+        yield kept, length

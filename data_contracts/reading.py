@@ -22,7 +22,9 @@ from data_contracts.staging import Staging
 from data_contracts.tally import Tally
 from data_contracts.words import word_batch
 
-_BATCH = 256
+#: Rows that are checked together; fewer where they are long, so that memory stays flat.
+_BATCH, _BATCH_CHARACTERS = 256, 1_000_000
+_SAMPLE_CHARACTERS = 8_000_000
 _SHOWN_FAULTS = 10
 
 Progress = Callable[[int, int], None]
@@ -50,11 +52,13 @@ class DropState:
 def learn_template(drop: Path, contract: Contract, config: ContractConfig) -> Boilerplate:
     """What the drop's rows share, from its first rows. Raises DropError where the file cannot be read."""
     texts: list[list[str]] = []
+    size = 0
     for line in read_lines(drop, max_line_bytes=config.max_line_bytes, max_depth=config.max_depth):
         row, _ = row_of(line, contract)
         if row is not None:
             texts.append(row.texts())
-        if len(texts) >= SAMPLE or line.number >= 10 * SAMPLE:
+        size += len(line.text)
+        if len(texts) >= SAMPLE or line.number >= 10 * SAMPLE or size > _SAMPLE_CHARACTERS:
             break
     return learn_boilerplate(word_batch(texts))
 
@@ -72,13 +76,14 @@ def read_drop(
     state = DropState()
     total = drop.stat().st_size
     waiting: list[tuple[Line, Row | None, list[Finding]]] = []
+    size = 0
     for line in read_lines(drop, max_line_bytes=config.max_line_bytes, max_depth=config.max_depth):
         row, findings = row_of(line, contract)
-        # the parsed value is not needed any more; a refused line keeps its text
         waiting.append((line, row, findings))
-        if len(waiting) == _BATCH or len(line.text) > 1_000_000:
+        size += len(line.text)
+        if len(waiting) == _BATCH or size > _BATCH_CHARACTERS:
             _settle(waiting, checks, tally, staging, state)
-            waiting = []
+            waiting, size = [], 0
             if progress is not None:
                 progress(line.end, total)
     _settle(waiting, checks, tally, staging, state)
@@ -130,6 +135,8 @@ def row_of(line: Line, contract: Contract) -> tuple[Row | None, list[Finding]]:
     model = contract.rows.get(shape)
     if model is None:
         return None, [Finding("schema", line.number, f"is a {shape} row, which the contract {contract.id} does not allow")]
+    if type(line.value.get("id")) is int:
+        line.value["id"] = str(line.value["id"])
     try:
         model.model_validate(line.value)
     except ValidationError as error:

@@ -62,8 +62,6 @@ def _compile_type(name: str, part: dict[str, Any], path: tuple[str | int, ...]) 
         if key not in _CHECKED | _INFORMING:
             raise SchemaError((*path, key), "is not a field that is checked here")
     logical = part.get("logicalType")
-    if logical is None and "logicalTypeOptions" not in part:
-        return Any
     if logical == "object":
         return compile_object(name, part["properties"], (*path, "properties")) if part.get("properties") else dict[str, Any]
     if logical == "array":

@@ -22,6 +22,8 @@ _SPACELESS = "\u0e00-\u0e7f\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff"
 _WORD = re.compile(rf"[{_SPACELESS}]|[^\W_{_SPACELESS}]+")
 #: Lower case for ASCII letters, a space for everything that is not a letter or digit.
 _ASCII = bytes(ord(chr(code).lower()) if chr(code).isalnum() and code < 128 else 32 for code in range(256))
+#: Markup repeats word for word between texts that have nothing in common.
+_MARKUP = re.compile(r"(?:<|&lt;)/?[A-Za-z][^<>&]{0,200}(?:>|&gt;)")
 _BASE = np.uint64(0x9E3779B97F4A7C15)
 _REMEMBERED = 200_000
 
@@ -41,7 +43,9 @@ _hashes = _WordHashes()
 
 
 def words_of(text: str) -> list[bytes]:
-    """The words of a text, in order, as UTF-8."""
+    """The words of a text, in order, as UTF-8; HTML tags are left out."""
+    if "<" in text or "&lt;" in text:
+        text = _MARKUP.sub(" ", text)
     if text.isascii():
         return text.encode().translate(_ASCII).split()
     return [word.encode("utf-8", "surrogatepass") for word in _WORD.findall(unicodedata.normalize("NFKC", text).lower())]

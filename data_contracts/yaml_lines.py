@@ -21,6 +21,7 @@ class YamlTree:
     def __init__(self, text: str, source: str) -> None:
         self._source = source
         self._lines: dict[Path, int] = {}
+        self._seen: set[int] = set()
         try:
             node = yaml.compose(text, Loader=_Loader)
             self.value: Any = yaml.load(text, Loader=_Loader)
@@ -33,6 +34,9 @@ class YamlTree:
 
     def _note(self, node: yaml.Node, path: Path) -> None:
         self._lines.setdefault(path, node.start_mark.line + 1)
+        if id(node) in self._seen:  # an alias: noted where it stands first
+            return
+        self._seen.add(id(node))
         if isinstance(node, yaml.MappingNode):
             for key, value in node.value:
                 self._lines[(*path, str(key.value))] = key.start_mark.line + 1

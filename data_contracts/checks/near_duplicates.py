@@ -20,7 +20,7 @@ from data_contracts.boilerplate import Boilerplate
 from data_contracts.earlier import EarlierDrop
 from data_contracts.findings import Batch, Finding, WholeDrop
 from data_contracts.signatures import BANDS, PERMUTATIONS, SHINGLE, band_keys, minhashes
-from data_contracts.words import contains, word_batch
+from data_contracts.words import contains, word_batch, words_of
 
 #: Rows with fewer runs of two words of their own are too short to be called alike; only exact duplicates are found there.
 _LEAST_SHINGLES = 8
@@ -28,6 +28,7 @@ _LEAST_SHINGLES = 8
 _SLACK = 0.15
 #: Each row is paired with this many rows before it that fall into the same bucket, and with the bucket's first.
 _NEIGHBOURS = 4
+_LABEL_WORDS = 6
 
 Minhash = NDArray[np.uint16]
 
@@ -67,13 +68,18 @@ class NearDuplicates:
         gone: dict[int, int] = {}
         pairs = _candidate_pairs(past.minhashes, self.minhash(), ordinals, self._similarity - _SLACK)
         past.load(pairs[:, 0])
+        contrary = -1
         for first, second in pairs.tolist():
-            if second in gone or (first >= len(past) and first in gone):
+            if second in gone or (first >= len(past) and first in gone) or not likeness.of(first, second) >= self._similarity:
                 continue
-            if likeness.of(first, second) >= self._similarity:
+            ordinal = second - len(past)
+            if not likeness.contradict(first, second):
                 gone[second] = first
-                ordinal = second - len(past)
                 yield ordinal, self._finding(drop, past, first, drop.lines[ordinal])
+            elif contrary != second and first >= len(past):
+                contrary = second
+                reason = f"asks nearly the same as line {drop.lines[first - len(past)]} and answers otherwise"
+                yield ordinal, Finding("contrary_answer", drop.lines[ordinal], reason)
         self._sizes = Counter(Counter(gone.values()).values())
 
     def _finding(self, drop: WholeDrop, past: _Past, first: int, line: int) -> Finding:
@@ -85,7 +91,8 @@ class NearDuplicates:
 
     def summary(self) -> Mapping[str, Any]:
         sizes = {str(size + 1): count for size, count in sorted(self._sizes.items())}
-        return {"near_duplicates": {"within": self._within, "earlier": self._across, "group_sizes": sizes}}
+        short = self._enough.count(0)
+        return {"near_duplicates": {"within": self._within, "earlier": self._across, "group_sizes": sizes, "too_short_to_compare": short}}
 
 
 class _Past:
@@ -129,9 +136,20 @@ class _Likeness:
         self._drop, self._past, self._template = drop, past, boilerplate.shingles
         self._lines = lru_cache(maxsize=4096)(self._lines_of)
 
+    def _value(self, number: int) -> Mapping[str, Any]:
+        return self._past.value(number) if number < len(self._past) else self._drop.value(number - len(self._past))
+
+    def contradict(self, first: int, second: int) -> bool:
+        """Two short answers that differ, such as labels: such rows teach where the border is, or one of them is wrong."""
+        answers = [
+            [] if "text" in value else words_of(str(value["messages"][-1].get("content") or ""))
+            for value in map(self._value, (first, second))
+        ]
+        return answers[0] != answers[1] and max(map(len, answers)) <= _LABEL_WORDS
+
     def _lines_of(self, number: int) -> Mapping[str, frozenset[int]]:
         """line -> its runs of two words. The two ends of a line are not joined to its neighbours."""
-        value = self._past.value(number) if number < len(self._past) else self._drop.value(number - len(self._past))
+        value = self._value(number)
         texts = [value["text"]] if "text" in value else [str(turn.get("content") or "") for turn in value["messages"]]
         lines = list(dict.fromkeys(line.strip() for text in texts for line in text.split("\n") if line.strip()))
         batch = word_batch([[line] for line in lines])

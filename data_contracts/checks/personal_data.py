@@ -17,6 +17,8 @@ KINDS = ("email address", "phone number", "card number", "IBAN", "social securit
 _EMAIL = re.compile(r"(?<![A-Za-z0-9._%+-])[A-Za-z0-9][A-Za-z0-9._%+-]{0,63}@(?:[A-Za-z0-9-]{1,63}\.){1,8}[A-Za-z]{2,24}(?![A-Za-z0-9])")
 #: RFC 2606 keeps these for examples: nobody can be reached there.
 _RESERVED = re.compile(r"(?i:@|\.)(?:example\.(?:com|org|net|edu)|example|test|invalid|localhost)$")
+#: `photo@2x.png` is a file.
+_FILE = re.compile(r"(?i)\.(?:png|jpe?g|gif|svg|webp|ico|js|ts|css|py|html?|pdf|txt|json|xml|md)$")
 _PHONE = re.compile(
     r"(?<![\w.+-])(?:"
     r"\+[1-9]\d{0,2}[ .-]?(?:\(\d{1,4}\)[ .-]?)?\d{1,4}(?:[ .-]?\d{2,4}){2,4}"  # +49 30 1234567
@@ -86,7 +88,7 @@ def find_personal_data(text: str) -> Iterator[Span]:
     """Every piece of personal data in a text."""
     if "@" in text:
         for match in _EMAIL.finditer(text):
-            if not _RESERVED.search(match.group()):
+            if not _RESERVED.search(match.group()) and not _FILE.search(match.group()):
                 yield Span("email address", *match.span())
     if not _DIGITS.search(text):
         return
