@@ -16,8 +16,8 @@ OFFLINE_AND_QUIET = {
     "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
     "TRANSFORMERS_VERBOSITY": "error",
     "TOKENIZERS_PARALLELISM": "false",
-    # 20 s, the default, is too short for Prefect's own server to start on two cores.
-    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
+    # 20 s, the default, is too short for the embedded server on two cores; on busy ones two minutes were too short as well.
+    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "300",
     # A failed round is told in one line; tracebacks are for the log of a worker, which sets its own level.
     "PREFECT_LOGGING_LEVEL": "CRITICAL",
     "PREFECT_SERVER_LOGGING_LEVEL": "CRITICAL",
