@@ -229,6 +229,8 @@ def drift(pair: Pair, limit: float, alpha: float, policy: GatePolicy, against: A
         )
     elif shown <= alpha:
         result, tail = "pass", f"a rise of {100 * limit:.3g} % or more is ruled out, {p_words(shown)}"
+        if worse <= alpha:
+            tail += f"; a smaller rise is real ({p_words(worse)})"
     elif worse <= alpha and rise >= limit:
         result, tail = "block", f"a rise is proven ({p_words(worse)}) and it is beyond {100 * limit:.3g} %"
     else:
