@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from dataclasses import replace
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from data_contracts.errors import ConfigError
 from osft_engine.config import TrainConfig
-from osft_engine.linear import UpdatedLinear
+from osft_engine.distributed import whole
+from osft_engine.linear import SharedProjection, UpdatedLinear, choose_execution
 from osft_engine.protection import AllowedUpdate
 
 _IN_A_BLOCK = re.compile(r"\.\d+\.")  # a decoder block is an entry of a ModuleList: its children's names hold its index
@@ -33,6 +35,10 @@ class Attachment(Protocol):
 
     def after_step(self) -> None:
         """Bring the model up to date with its trainable parameters."""
+        ...
+
+    def dense_state(self) -> dict[str, Tensor]:
+        """The dense weights by their usual names, without changing the model. A collective where it is sharded."""
         ...
 
     def merge(self) -> Any:
@@ -89,16 +95,33 @@ class OsftAttachment:
     """Targets replaced by UpdatedLinear; everything else frozen but what `train_other` names."""
 
     def __init__(
-        self, model: Any, targets: Mapping[str, nn.Module], allowed: Mapping[str, AllowedUpdate], train_other: Sequence[str] = ()
+        self,
+        model: Any,
+        targets: Mapping[str, nn.Module],
+        allowed: Mapping[str, AllowedUpdate],
+        train_other: Sequence[str] = (),
+        *,
+        execution: Literal["auto", "dense", "side"] = "auto",
+        tokens_per_step: float = 4096.0,
     ) -> None:
         self.model = model
         self._originals = dict(targets)
         model.requires_grad_(False)
         self._others = _named_parameters(model, train_other, exclude=set(targets))
         self.layers: dict[str, UpdatedLinear] = {}
+        moved: dict[int, Tensor] = {}
+        shared: dict[int, tuple[SharedProjection, nn.Parameter]] = {}  # a basis that layers share stays one tensor on the device too
         for name, module in targets.items():
-            bias: Tensor | None = module.bias  # type: ignore[assignment]
-            layer = UpdatedLinear(weight_of(module), bias, allowed[name])
+            weight, bias = weight_of(module), module.bias
+            update = allowed[name]
+            way = choose_execution(update, tokens_per_step) if execution == "auto" or update.block is not None else execution
+            if (
+                way == "dense"
+            ):  # rebuilt every step; beside the weight, the float32 bases are needed at the end only and may stay where they are
+                update = replace(update.to(weight.device), right=_moved_once(update.right, weight.device, moved))
+            layer = UpdatedLinear(weight, bias, update, way, *shared.get(id(allowed[name].right), ()))  # type: ignore[arg-type]
+            if layer.right is not None:
+                shared[id(allowed[name].right)] = (layer.projection, layer.right)
             self.layers[name] = layer
             _replace(model, name, layer)
         for parameter in self._others.values():
@@ -113,16 +136,33 @@ class OsftAttachment:
 
     def leaks(self) -> dict[str, float]:
         """Of the effective weights as they are, against the untouched ones."""
-        return {name: layer.allowed.leak(layer.effective.double() - layer.weight.double()) for name, layer in self.layers.items()}
+        return {name: layer.allowed.leak(layer.dense().double() - whole(layer.weight).double()) for name, layer in self.layers.items()}
+
+    @torch.no_grad()
+    def dense_state(self) -> dict[str, Tensor]:
+        inside = tuple(f"{name}." for name in self.layers)
+        state = {key: whole(value) for key, value in self.model.state_dict().items() if not key.startswith(inside) or key.endswith(".bias")}
+        for name, layer in self.layers.items():
+            weight = layer.dense()
+            state[f"{name}.weight"] = weight if isinstance(self._originals[name], nn.Linear) else weight.T.contiguous()
+        return state
 
     @torch.no_grad()
     def merge(self) -> Any:
         for name, module in self._originals.items():
             weight: Tensor = module.weight  # type: ignore[assignment]
-            effective = self.layers[name].effective
+            effective = self.layers[name].dense()
             weight.copy_(effective if isinstance(module, nn.Linear) else effective.T)
             _replace(self.model, name, module)
         return self.model
+
+
+def _moved_once(basis: Tensor | None, device: torch.device, moved: dict[int, Tensor]) -> Tensor | None:
+    if basis is None:
+        return None
+    if id(basis) not in moved:
+        moved[id(basis)] = basis.to(device)
+    return moved[id(basis)]
 
 
 class FullAttachment:
@@ -137,6 +177,9 @@ class FullAttachment:
 
     def after_step(self) -> None:
         """Nothing to do: the parameters are the model."""
+
+    def dense_state(self) -> dict[str, Tensor]:
+        return {name: whole(value) for name, value in self.model.state_dict().items()}
 
     def merge(self) -> Any:
         return self.model
@@ -166,6 +209,11 @@ class LoraAttachment:
 
     def after_step(self) -> None:
         """Nothing to do: PEFT runs the factors beside the weight."""
+
+    def dense_state(self) -> dict[str, Tensor]:
+        raise ConfigError(
+            "lora", "has no dense weights before its adapter is merged", "train in one process and without checkpoint_at_epoch"
+        )
 
     def merge(self) -> Any:
         if self._merged is None:

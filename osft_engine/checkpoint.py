@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from data_contracts.digests import MODEL_FILE_PATTERNS, model_digest, model_files
 from data_contracts.errors import CheckpointError
@@ -66,11 +67,14 @@ def load_tokenizer(folder: Path, config: TrainConfig) -> Any:
         ) from error
 
 
-def write_model(model: Any, base: Path, folder: Path) -> None:
-    """Write a dense model folder in one move: weights and config from the model, tokenizer and templates from the base."""
+def write_model(model: Any, base: Path, folder: Path, state: Mapping[str, Tensor] | None = None) -> None:
+    """Write a dense model folder in one move: weights and config from the model, tokenizer and templates from the base.
+
+    `state` replaces the model's own weights, where the model is still in training or sharded.
+    """
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    model.save_pretrained(partial, safe_serialization=True)
+    model.save_pretrained(partial, **({} if state is None else {"state_dict": dict(state)}))
     for source in _carried_files(base):
         shutil.copyfile(source, partial / source.name)
     shutil.rmtree(folder, ignore_errors=True)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from typing import Literal
+from typing import Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+Patterns = TypeVar("Patterns", tuple[str, ...], dict[str, float])
 Method = Literal["osft", "full", "lora"]
 Protect = Literal["activations", "weights", "weights_block"]
 Scheduler = Literal["linear", "cosine", "constant", "constant_with_warmup"]
@@ -24,7 +25,16 @@ class TrainConfig(BaseModel):
     method: Method = Field("osft", description="osft, full (every parameter) or lora (PEFT, merged at the end)")
     protect: Protect = Field("activations", description="which directions an osft update may not touch (see protection.py)")
     unfreeze_rank_ratio: float = Field(0.25, gt=0.0, le=1.0, description="share of the directions of each weight that may move, in (0, 1]")
-    rank_policy: Literal["uniform"] = Field("uniform", description="how the ratio is spread over the layers")
+    rank_policy: Literal["uniform", "importance", "energy"] = Field(
+        "uniform", description="how trainable directions are spread over the layers (see ranks.py)"
+    )
+    rank_overrides: dict[str, float] = Field(
+        default_factory=dict, description="regular expression of target names -> its own unfreeze_rank_ratio, in (0, 1]"
+    )
+    importance_minimum: float = Field(0.1, ge=0.0, lt=1.0, description="rank_policy importance: share that the least important layer keeps")
+    energy_share: float = Field(0.99, gt=0.0, lt=1.0, description="rank_policy energy: share of a layer's input energy that is protected")
+    protect_written: bool = Field(False, description="protect weights only: also protect the directions that earlier rounds wrote")
+    written_share: float = Field(0.9, gt=0.0, le=1.0, description="share of an update's energy that counts as written, for the ledger")
     target_patterns: tuple[str, ...] = Field(
         (), description="regular expressions searched in module names; empty means every linear layer inside the decoder blocks"
     )
@@ -32,6 +42,9 @@ class TrainConfig(BaseModel):
         (), description="regular expressions of parameters outside the targets that osft trains densely (embeddings, norms)"
     )
     compact: bool = Field(False, description="protect: weights only; train the small core of a non-square weight to save memory")
+    execution: Literal["auto", "dense", "side"] = Field(
+        "auto", description="osft: keep the updated weight dense, or run the update beside the frozen one; auto takes the cheaper"
+    )
     lora_rank: int = Field(16, ge=1, description="rank of the LoRA baseline")
     lora_alpha: float | None = Field(None, gt=0.0, description="LoRA scale times its rank; none means twice the rank")
 
@@ -65,6 +78,14 @@ class TrainConfig(BaseModel):
     moment_tokens: int = Field(4096, ge=1, description="tokens whose layer inputs are measured for the ledger, a round")
     ledger_rank: int = Field(2048, ge=1, description="largest number of directions the ledger keeps of one layer's inputs")
 
+    validation_share: float = Field(
+        0.0, ge=0.0, le=0.5, description="share of the drop's examples whose loss is watched and never trained on"
+    )
+    validate_every_steps: int = Field(0, ge=0, description="steps between two validations; 0 is once an epoch")
+    keep_best: bool = Field(False, description="end with the parameters of the lowest validation loss")
+    early_stop_patience: int = Field(0, ge=0, description="validations without a new best before training stops; 0 never stops early")
+    checkpoint_at_epoch: bool = Field(False, description="also write the dense model after each epoch, under out_dir/epochs")
+
     seed: int = Field(0, ge=0, description="of the data order, the buffer and every random start")
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="of the frozen weights and activations; auto is float32 on a CPU, bfloat16 on a GPU"
@@ -76,15 +97,35 @@ class TrainConfig(BaseModel):
     log_every_steps: int = Field(1, ge=1, description="steps between two lines of metrics.jsonl")
     trust_remote_code: bool = Field(False, description="let the model folder bring its own Python code")
 
-    @field_validator("target_patterns", "train_other")
+    @field_validator("target_patterns", "train_other", "rank_overrides")
     @classmethod
-    def _compiles(cls, patterns: tuple[str, ...]) -> tuple[str, ...]:
+    def _compiles(cls, patterns: Patterns) -> Patterns:
         for pattern in patterns:
             try:
                 re.compile(pattern)
             except re.error as error:
                 raise ValueError(f"{pattern!r} is not a regular expression: {error}") from error
         return patterns
+
+    @field_validator("rank_overrides")
+    @classmethod
+    def _are_shares(cls, overrides: dict[str, float]) -> dict[str, float]:
+        for pattern, ratio in overrides.items():
+            if not 0.0 < ratio <= 1.0:
+                raise ValueError(f"{pattern!r} has the ratio {ratio}, which is not in (0, 1]")
+        return overrides
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.rank_policy == "energy" and self.protect != "activations":
+            raise ValueError("rank_policy energy measures layer inputs and needs protect: activations")
+        if (self.compact or self.protect_written) and self.protect != "weights":
+            raise ValueError("compact and protect_written belong to protect: weights")
+        if (self.keep_best or self.early_stop_patience) and not self.validation_share:
+            raise ValueError("keep_best and early_stop_patience need a validation_share above 0")
+        if self.checkpoint_at_epoch and self.method == "lora":
+            raise ValueError("checkpoint_at_epoch works for osft and full; a LoRA adapter is merged once, at the end")
+        return self
 
     @property
     def peak_learning_rate(self) -> float:

@@ -38,6 +38,10 @@ class ExampleSet:
     dropped_too_long: int
     dropped_without_loss: int
 
+    @property
+    def mean_tokens(self) -> float:
+        return sum(len(example.ids) for example in self.examples) / max(1, len(self.examples))
+
 
 def read_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """(file:line, row) for each line of a JSONL file. Raises DropError at the first line that is not a JSON object."""

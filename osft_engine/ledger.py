@@ -18,18 +18,20 @@ from torch import Tensor
 from data_contracts.errors import CheckpointError
 from osft_engine.files import read_tensors, save_tensors
 from osft_engine.moments import LayerMoments
-from osft_engine.subspace import EigenSketch, sketch_moment
+from osft_engine.subspace import EigenSketch, sketch_moment, written_directions
 
 _VERSION = "1"
 
 
 @dataclass(frozen=True)
 class Ledger:
-    """rounds: what was learned, in order. sketches: leader -> summed moment. leaders: layer -> the layer whose moment it shares."""
+    """rounds: what was learned, in order. sketches: leader -> summed moment. leaders: layer -> the layer whose moment it shares.
+    written: layer -> orthonormal column and row directions (m x w, n x w) that earlier rounds' updates used."""
 
     rounds: tuple[str, ...] = ()
     sketches: Mapping[str, EigenSketch | Tensor] = field(default_factory=dict)
     leaders: Mapping[str, str] = field(default_factory=dict)
+    written: Mapping[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
 
     def moment(self, layer: str) -> Tensor:
         """Summed input second moment (n x n) of a layer, float32 or better. Raises CheckpointError for a layer it does not know."""
@@ -45,7 +47,23 @@ class Ledger:
         for leader, moment in measured.moments.items():
             total = moment.cpu() if not self.rounds else self.moment(leader).to(torch.float32) + moment.cpu()
             sketches[leader] = total if total.shape[0] <= rank else sketch_moment(total, rank)
-        return Ledger((*self.rounds, name), sketches, dict(measured.leaders))
+        return Ledger((*self.rounds, name), sketches, dict(measured.leaders), self.written)
+
+    def add_written(self, updates: Mapping[str, tuple[Tensor, Tensor]], share: float, rank: int) -> Ledger:
+        """Remember the column and row spaces of this round's updates (layer -> left, right with dW = left right^T), at most `rank` each."""
+        written: dict[str, tuple[Tensor, Tensor]] = dict(self.written)
+        for layer, (left, right) in updates.items():
+            new = written_directions(left, right, share)
+            old = written.get(layer, (new[0][:, :0], new[1][:, :0]))
+            written[layer] = (_joined(old[0], new[0])[:, :rank], _joined(old[1], new[1])[:, :rank])
+        return Ledger(self.rounds, self.sketches, self.leaders, written)
+
+
+def _joined(old: Tensor, new: Tensor) -> Tensor:
+    """Orthonormal basis of both spans; the old one's columns come first and stay as they are."""
+    rest = new.to(torch.float64) - old.to(torch.float64) @ (old.to(torch.float64).T @ new.to(torch.float64))
+    U, values, _ = torch.linalg.svd(rest, full_matrices=False)
+    return torch.cat([old, U[:, values > 1e-6].to(torch.float32)], dim=1)
 
 
 def save_ledger(ledger: Ledger, path: Path) -> None:
@@ -56,6 +74,8 @@ def save_ledger(ledger: Ledger, path: Path) -> None:
             tensors[f"{leader}.residual"] = torch.tensor(kept.residual, dtype=torch.float64)
         else:
             tensors[f"{leader}.moment"] = kept.to(torch.float32)
+    for layer, (left, right) in ledger.written.items():
+        tensors[f"{layer}.written_left"], tensors[f"{layer}.written_right"] = left, right
     facts = {"ledger_version": _VERSION, "rounds": json.dumps(ledger.rounds), "leaders": json.dumps(dict(ledger.leaders))}
     save_tensors(tensors, path, facts)
 
@@ -66,10 +86,13 @@ def load_ledger(path: Path) -> Ledger:
     if facts.get("ledger_version") != _VERSION:
         raise CheckpointError(str(path), "is not a subspace ledger of this version", "start the lineage again or restore the file")
     sketches: dict[str, EigenSketch | Tensor] = {}
+    written: dict[str, tuple[Tensor, Tensor]] = {}
     for name in tensors:
         leader, _, part = name.rpartition(".")
         if part == "moment":
             sketches[leader] = tensors[name]
         elif part == "vectors":
             sketches[leader] = EigenSketch(tensors[name], tensors[f"{leader}.values"], float(tensors[f"{leader}.residual"]))
-    return Ledger(tuple(json.loads(facts["rounds"])), sketches, json.loads(facts["leaders"]))
+        elif part == "written_left":
+            written[leader] = (tensors[name], tensors[f"{leader}.written_right"])
+    return Ledger(tuple(json.loads(facts["rounds"])), sketches, json.loads(facts["leaders"]), written)

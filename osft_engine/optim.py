@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from transformers import get_scheduler
 
 from osft_engine.config import TrainConfig
+from osft_engine.distributed import sharded_like, whole
 
 
 class NamedOptimizer:
@@ -40,7 +41,7 @@ class NamedOptimizer:
         for name, parameter in self._parameters.items():
             for part in self._parts:
                 for key, value in part.state.get(parameter, {}).items():
-                    found[f"{name}|{key}"] = torch.as_tensor(value)
+                    found[f"{name}|{key}"] = whole(torch.as_tensor(value))
         return found
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
@@ -48,8 +49,7 @@ class NamedOptimizer:
         for joined, value in state.items():
             name, _, key = joined.partition("|")
             parameter = self._parameters[name]
-            # AdamW keeps its step counter beside the parameter only when fused: there it must be on the same device.
-            owner[id(parameter)].state[parameter][key] = value.to(parameter.device)
+            owner[id(parameter)].state[parameter][key] = sharded_like(value, parameter)
 
 
 def step_sizes(config: TrainConfig, steps: int) -> Callable[[int], float]:

@@ -37,12 +37,16 @@ class Progress:
     loss_tokens: int = 0
     tokens: int = 0
     seconds: float = 0.0
+    best_loss: float | None = None
+    best_step: int = 0
+    validations_without_gain: int = 0
+    stopped: bool = False
 
 
 class ResumeFolder:
     """out_dir/.resume of one run. Raises TrainingError where it belongs to another run."""
 
-    def __init__(self, out_dir: Path, digest: str, config: Mapping[str, Any]) -> None:
+    def __init__(self, out_dir: Path, digest: str, config: Mapping[str, Any], *, claim: bool = True) -> None:
         self.folder = out_dir / ".resume"
         self._claim = self.folder / "run.json"
         if self._claim.is_file():
@@ -53,7 +57,7 @@ class ResumeFolder:
                 ]
                 what = f"holds the state of another run, which differs in {', '.join(changed)}"
                 raise TrainingError(str(self.folder), what, "run it as it was, remove the folder, or give another out_dir")
-        else:
+        elif claim:
             write_atomically(self._claim, json.dumps({"digest": digest, "config": dict(config)}, sort_keys=True))
 
     def save_bases(self, allowed: Mapping[str, AllowedUpdate]) -> None:
@@ -70,13 +74,27 @@ class ResumeFolder:
         path = self.folder / "ledger.safetensors"
         return load_ledger(path) if path.is_file() else None
 
-    def save_state(self, parameters: Mapping[str, Tensor], optimizer: Mapping[str, Tensor], progress: Progress) -> None:
+    def save_state(
+        self, parameters: Mapping[str, Tensor], optimizer: Mapping[str, Tensor], progress: Progress, *, leads: bool = True
+    ) -> None:
+        """Write the state. Processes that do not lead only took part in gathering it."""
+        if not leads:
+            return
         tensors = {f"parameter:{name}": value for name, value in parameters.items()}
         tensors |= {f"optimizer:{name}": value for name, value in optimizer.items()}
         tensors["random"] = torch.get_rng_state()
         if torch.cuda.is_available():
             tensors["random_cuda"] = torch.cuda.get_rng_state()
         save_tensors(tensors, self.folder / "state.safetensors", {"progress": json.dumps(asdict(progress))})
+
+    def save_best(self, parameters: Mapping[str, Tensor], *, leads: bool = True) -> None:
+        """Keep the parameters of the best validation so far."""
+        if leads:
+            save_tensors(parameters, self.folder / "best.safetensors")
+
+    def load_best(self) -> dict[str, Tensor] | None:
+        path = self.folder / "best.safetensors"
+        return read_tensors(path)[0] if path.is_file() else None
 
     def load_state(self) -> tuple[dict[str, Tensor], dict[str, Tensor], Progress] | None:
         """Parameters, optimiser state and progress of the last save, with the random state set; None before the first."""

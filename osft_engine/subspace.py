@@ -51,6 +51,25 @@ def orthogonal_complement(Q: Tensor) -> Tensor:
     return rest
 
 
+def without_directions(Q: Tensor, used: Tensor) -> Tensor:
+    """Orthonormal basis of what is left of the orthonormal Q (n x a) without the directions `used` (n x w)."""
+    inside = Q.T @ used.to(Q)
+    U, values, _ = torch.linalg.svd(inside, full_matrices=True)
+    taken = int((values > 1e-6).sum())
+    rest: Tensor = Q @ U[:, taken:]
+    return rest
+
+
+def written_directions(left: Tensor, right: Tensor, share: float) -> tuple[Tensor, Tensor]:
+    """Leading column and row directions (m x w, n x w, float32) of dW = left right^T that hold `share` of its squared norm."""
+    Ql, Rl = torch.linalg.qr(left.to(torch.float64))
+    Qr, Rr = torch.linalg.qr(right.to(torch.float64))
+    U, values, Vt = torch.linalg.svd(Rl @ Rr.T, full_matrices=False)
+    energy = values.square()
+    count = int((energy.cumsum(0) < share * energy.sum()).sum()) + 1 if float(energy.sum()) > 0.0 else 0
+    return (Ql @ U[:, :count]).to(torch.float32), (Qr @ Vt[:count].T).to(torch.float32)
+
+
 @dataclass(frozen=True)
 class EigenSketch:
     """A second moment M (n x n) in bounded size: M ~ V diag(values) V^T + residual * (I - V V^T).

@@ -12,31 +12,44 @@ from tqdm import tqdm  # type: ignore[import-untyped]
 
 from data_contracts.errors import TrainingError
 from osft_engine.attach import Attachment
-from osft_engine.batches import epoch_steps, micro_batches
+from osft_engine.batches import epoch_steps
 from osft_engine.config import TrainConfig
+from osft_engine.distributed import World, set_whole, whole
 from osft_engine.examples import Example
 from osft_engine.forward import summed_loss
 from osft_engine.optim import NamedOptimizer, step_sizes
 from osft_engine.resume import Progress, ResumeFolder
 
 Emit = Callable[[dict[str, Any]], None]
+OnEpoch = Callable[[int], None]
 
 
 class Trainer:
-    """Trains an attachment on examples. `resume` keeps its state; `emit` gets one event a logged step."""
+    """Trains an attachment on examples. `resume` keeps its state; `emit` gets one event a logged step; `on_epoch` each epoch's number.
+
+    `held_out` examples are never trained on: their loss is taken every `validate_every_steps` steps (or every epoch).
+    """
 
     def __init__(
-        self, attachment: Attachment, examples: Sequence[Example], config: TrainConfig, *, resume: ResumeFolder, emit: Emit
+        self,
+        attachment: Attachment,
+        examples: Sequence[Example],
+        config: TrainConfig,
+        *,
+        resume: ResumeFolder,
+        emit: Emit,
+        held_out: Sequence[Example] = (),
+        on_epoch: OnEpoch | None = None,
+        world: World | None = None,
     ) -> None:
         self.attachment, self.examples, self.config, self.resume, self.emit = attachment, examples, config, resume, emit
+        self.held_out, self.on_epoch, self.world = held_out, on_epoch, world or World()
         self.parameters = attachment.trainable()
         self.device = next(iter(self.parameters.values())).device
         self.optimizer = NamedOptimizer(self.parameters, config)
-        self.plan = [
-            step
-            for epoch in range(config.num_epochs)
-            for step in epoch_steps(len(examples), config.effective_batch_size, config.seed, epoch)
-        ]
+        epochs = [epoch_steps(len(examples), config.effective_batch_size, config.seed, epoch) for epoch in range(config.num_epochs)]
+        self.steps_per_epoch = len(epochs[0])
+        self.plan = [step for epoch in epochs for step in epoch]
         self.step_size = step_sizes(config, len(self.plan))
         self.packed = packs(config, self.device)
         self.progress = Progress()
@@ -48,39 +61,46 @@ class Trainer:
         self.attachment.model.train()
         started = time.monotonic() - self.progress.seconds
         tokens_before, started_here = self.progress.tokens, time.monotonic()
-        bar = tqdm(total=len(self.plan), initial=self.progress.step, unit="step", desc="train", dynamic_ncols=True, mininterval=0.5)
-        with bar:
-            while self.progress.step < len(self.plan):
+        settings = {"unit": "step", "desc": "train", "dynamic_ncols": True, "mininterval": 0.5, "disable": not self.world.leads}
+        with tqdm(total=len(self.plan), initial=self.progress.step, **settings) as bar:
+            while self.progress.step < len(self.plan) and not self.progress.stopped:
                 loss, norm = self._one_step(self.plan[self.progress.step])
                 self.progress.seconds = time.monotonic() - started
                 speed = (self.progress.tokens - tokens_before) / max(time.monotonic() - started_here, 1e-9)
                 bar.set_postfix_str(f"loss {loss:.3f}, {speed:.0f} tokens/s", refresh=False)
                 bar.update()
                 self._log(loss, norm, speed)
+                self._validate_if_due()
                 self._save_if_due()
+                self._tell_epoch()
+        self._take_best()
         return self.progress
 
     def _one_step(self, indices: Sequence[int]) -> tuple[float, float]:
         examples = [self.examples[index] for index in indices]
         count = sum(example.loss_tokens for example in examples)
         total = 0.0
-        for batch in micro_batches(examples, max_tokens=self.config.max_tokens_per_batch, packed=self.packed):
+        for batch, weight in self.world.share(examples, max_tokens=self.config.max_tokens_per_batch, packed=self.packed):
             try:
-                loss = summed_loss(self.attachment.model, batch.to(self.device)) / count
-                loss.backward()  # type: ignore[no-untyped-call]
+                loss = summed_loss(self.attachment.model, batch.to(self.device)) * (weight / count)
+                # Sharded gradients are averaged over the processes; the loss is a mean over the tokens of all of them.
+                (loss * self.world.size).backward()  # type: ignore[no-untyped-call]
             except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
                 raise _explain_memory(error, self.progress.step + 1, batch.tokens) from error
             total += float(loss.detach())
-            self.progress.tokens += batch.tokens
-            self._require_finite(total, "loss", batch.origins)
+            if self.world.size == 1:
+                self._require_finite(total, "loss", batch.origins)
+        total = self.world.sum(total)
+        self._require_finite(total, "loss", tuple(example.origin for example in examples))
         limit = self.config.max_grad_norm or math.inf
-        norm = float(torch.nn.utils.clip_grad_norm_(self.parameters.values(), limit))
+        norm = float(whole(torch.nn.utils.clip_grad_norm_(self.parameters.values(), limit)))
         self._require_finite(norm, "gradient norm", tuple(example.origin for example in examples))
         self.optimizer.step(self.step_size(self.progress.step))
         self.attachment.after_step()
         self.progress.step += 1
         self.progress.losses.append(total)
         self.progress.loss_tokens += count
+        self.progress.tokens += sum(len(example.ids) for example in examples)
         return total, norm
 
     def _require_finite(self, value: float, what: str, origins: Sequence[str]) -> None:
@@ -102,28 +122,64 @@ class Trainer:
             event | {"tokens": self.progress.tokens, "tokens_per_second": round(speed, 1), "seconds": round(self.progress.seconds, 3)}
         )
 
-    def _save_if_due(self) -> None:
-        step, every = self.progress.step, self.config.save_every_steps
-        due = (
-            time.monotonic() - self._saved_at >= self.config.save_every_seconds
-            or (every > 0 and step % every == 0)
-            or step == len(self.plan)
-        )
-        if due:
-            self.resume.save_state(self.parameters, self.optimizer.state(), self.progress)
-            self._saved_at = time.monotonic()
+    def _validate_if_due(self) -> None:
+        every = self.config.validate_every_steps or self.steps_per_epoch
+        if not self.held_out or (self.progress.step % every and self.progress.step != len(self.plan)):
+            return
+        loss = self._held_out_loss()
+        best = self.progress.best_loss is None or loss < self.progress.best_loss
+        self.emit({"event": "validation", "step": self.progress.step, "loss": loss, "best": best})
+        if best:
+            self.progress.best_loss, self.progress.best_step, self.progress.validations_without_gain = loss, self.progress.step, 0
+            if self.config.keep_best:
+                self.resume.save_best({name: whole(value) for name, value in self.parameters.items()}, leads=self.world.leads)
+        else:
+            self.progress.validations_without_gain += 1
+        patience = self.config.early_stop_patience
+        self.progress.stopped = patience > 0 and self.progress.validations_without_gain >= patience
 
     @torch.no_grad()
+    def _held_out_loss(self) -> float:
+        self.attachment.model.eval()
+        total = 0.0
+        for batch, weight in self.world.share(self.held_out, max_tokens=self.config.max_tokens_per_batch, packed=self.packed):
+            total += weight * float(summed_loss(self.attachment.model, batch.to(self.device)))
+        self.attachment.model.train()
+        return self.world.sum(total) / sum(example.loss_tokens for example in self.held_out)
+
+    def _save_if_due(self) -> None:
+        step, every = self.progress.step, self.config.save_every_steps
+        last = step == len(self.plan) or self.progress.stopped
+        elapsed = self.world.sum(time.monotonic() - self._saved_at) / self.world.size  # the processes must decide alike
+        if elapsed >= self.config.save_every_seconds or (every > 0 and step % every == 0) or last:
+            parameters = {name: whole(value) for name, value in self.parameters.items()}
+            self.resume.save_state(parameters, self.optimizer.state(), self.progress, leads=self.world.leads)
+            self._saved_at = time.monotonic()
+
+    def _tell_epoch(self) -> None:
+        if self.on_epoch is not None and self.progress.step % self.steps_per_epoch == 0:
+            self.on_epoch(self.progress.step // self.steps_per_epoch)
+
     def _restore(self) -> None:
         saved = self.resume.load_state()
         if saved is None:
             return
         parameters, optimizer, self.progress = saved
-        for name, value in parameters.items():
-            self.parameters[name].copy_(value)
+        self._set_parameters(parameters)
         self.optimizer.restore(optimizer)
-        self.attachment.after_step()
         self.emit({"event": "resumed", "step": self.progress.step})
+
+    def _take_best(self) -> None:
+        """Go back to the parameters of the best validation, where that is wanted and was earlier than the end."""
+        best = self.resume.load_best() if self.config.keep_best and self.held_out else None
+        if best is not None:
+            self._set_parameters(best)
+            self.emit({"event": "best", "step": self.progress.best_step, "loss": self.progress.best_loss})
+
+    def _set_parameters(self, values: dict[str, torch.Tensor]) -> None:
+        for name, value in values.items():
+            set_whole(self.parameters[name], value)
+        self.attachment.after_step()
 
 
 def packs(config: TrainConfig, device: torch.device) -> bool:

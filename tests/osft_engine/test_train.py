@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
+import multiprocessing.process
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -18,6 +21,7 @@ from transformers import AutoModelForCausalLM
 from data_contracts.errors import CheckpointError, TrainingError
 from data_contracts.manifests import CheckpointManifest, read_manifest
 from osft_engine.checkpoint import describe_base
+from osft_engine.export import load_update
 from osft_engine.run import TrainRun
 from osft_engine.train import train_candidate
 
@@ -80,24 +84,25 @@ def test_two_rounds_carry_ledger_and_buffer(make_run: MakeRun, make_drop: Callab
     )
 
 
-KILLED = """
-import os, signal, sys
-from pathlib import Path
-from osft_engine.run import read_run
-from osft_engine.train import train_candidate
-train_candidate(read_run(Path(sys.argv[1])), on_event=lambda e: os.kill(os.getpid(), signal.SIGKILL) if e.get("step") == 7 else None)
-"""
+def _in_a_fork(work: Callable[[], object]) -> multiprocessing.process.BaseProcess:
+    """Run `work` in a process that may die or be limited. Forked: a fresh interpreter would spend seconds on imports."""
+    child = multiprocessing.get_context("fork").Process(target=work)
+    child.start()
+    child.join(timeout=120)
+    return child
 
 
 @pytest.mark.parametrize("config", [METHODS[0], METHODS[1], METHODS[3], METHODS[5]], ids=_id)
-def test_killed_run_resumes_to_the_same_bits(make_run: MakeRun, tmp_path: Path, config: dict[str, object]) -> None:
+def test_killed_run_resumes_to_the_same_bits(make_run: MakeRun, config: dict[str, object]) -> None:
     settings = {"num_epochs": 4, "learning_rate": 3e-3, "save_every_steps": 3, "save_every_seconds": 1e6, **config}
     whole, cut = make_run(out="whole", **settings), make_run(out="cut", **settings)
+
+    def die_at_step_seven(event: dict[str, object]) -> None:
+        if event.get("step") == 7:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    assert _in_a_fork(lambda: train_candidate(cut, on_event=die_at_step_seven)).exitcode == -signal.SIGKILL
     train_candidate(whole)
-    file = tmp_path / "cut.json"
-    file.write_text(cut.model_dump_json())
-    killed = subprocess.run([sys.executable, "-c", KILLED, str(file)], capture_output=True, env=dict(os.environ), check=False)
-    assert killed.returncode == -signal.SIGKILL
     assert not (cut.out_dir / "manifest.json").exists()
     steps: list[int] = []
     train_candidate(cut, on_event=lambda event: steps.append(event["step"]) if event["event"] == "step" else None)
@@ -163,15 +168,70 @@ def test_command_line_ends_with_one_line_on_stderr(make_run: MakeRun, tmp_path: 
 
 def test_full_disk_is_one_clear_error(make_run: MakeRun, tmp_path: Path) -> None:
     """A file size limit stands in for a full disk: the write fails half way through in the same place."""
-    run = make_run(method="full")
-    file = tmp_path / "run.json"
-    file.write_text(run.model_dump_json())
-    limited = (
-        "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000))\n"
-    )
-    program = limited + "from osft_engine.__main__ import main; sys.exit(main(sys.argv[1:]))"
-    done = subprocess.run([sys.executable, "-c", program, str(file)], capture_output=True, text=True, check=False)
-    assert done.returncode == 1
-    assert "the disk is full" in done.stderr.splitlines()[-1]
+    run, said = make_run(method="full"), tmp_path / "said.txt"
+
+    def train_on_a_full_disk() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+        try:
+            train_candidate(run)
+        except TrainingError as error:
+            said.write_text(str(error))
+
+    assert _in_a_fork(train_on_a_full_disk).exitcode == 0
+    assert "the disk is full" in said.read_text()
     assert not (run.out_dir / "manifest.json").exists()
+
+
+def test_best_validation_is_kept_and_training_stops_early(make_run: MakeRun) -> None:
+    events: list[dict[str, object]] = []
+    run = make_run(
+        num_epochs=12,
+        learning_rate=0.3,
+        warmup_steps=0,
+        lr_scheduler="constant",
+        validation_share=0.25,
+        keep_best=True,
+        early_stop_patience=2,
+    )
+    manifest = train_candidate(run, on_event=events.append)
+    losses = [event["loss"] for event in events if event["event"] == "validation"]
+    assert manifest.summary is not None
+    assert manifest.summary.steps < 12 * 3  # 18 examples, 8 a step
+    assert losses[-3] == min(losses)  # two validations without a gain end it
+    taken = next(event for event in events if event["event"] == "best")
+    assert taken["loss"] == min(losses)
+
+
+def test_every_epoch_can_be_kept_as_a_dense_model(make_run: MakeRun) -> None:
+    run = make_run(num_epochs=2, checkpoint_at_epoch=True, lr_scheduler="constant", learning_rate=1e-2)
+    train_candidate(run)
+    first, last = (load_file(run.out_dir / "epochs" / f"epoch-{n}" / "model.safetensors") for n in (1, 2))
+    final = load_file(run.out_dir / "model" / "model.safetensors")
+    assert all(torch.equal(last[name], final[name]) for name in final)
+    assert any(not torch.equal(first[name], final[name]) for name in final)
+
+
+@pytest.mark.parametrize(
+    "policy", [{"rank_policy": "energy", "energy_share": 0.9}, {"rank_policy": "importance", "protect": "weights"}], ids=_id
+)
+def test_rank_policies_give_layers_their_own_share(make_run: MakeRun, policy: dict[str, object]) -> None:
+    manifest = train_candidate(make_run(rank_overrides={"down_proj": 0.5}, **policy))
+    shares = {name: layer.trainable / (layer.trainable + layer.protected) for name, layer in manifest.layers.items()}
+    assert {share for name, share in shares.items() if name.endswith("down_proj")} == {0.5}
+    assert len({share for name, share in shares.items() if not name.endswith("down_proj")}) > 1
+
+
+def test_directions_that_an_earlier_round_wrote_are_protected_in_the_next(make_run: MakeRun, make_drop: Callable[..., Path]) -> None:
+    settings = {"protect": "weights", "protect_written": True, "unfreeze_rank_ratio": 0.5, "learning_rate": 1e-2, "warmup_steps": 0}
+    first = make_run(out="first", written_share=0.5, **settings)
+    train_candidate(first)
+    second = make_run(out="second", drop=make_drop(12, "drop2"), base=first.out_dir / "model", parent=first.out_dir, **settings)
+    manifest = train_candidate(second)
+    earlier, later = (load_update(run.out_dir / "update.safetensors") for run in (first, second))
+    for name, update in later.items():
+        U, values, _ = torch.linalg.svd(earlier[name].dense().double(), full_matrices=False)
+        strongest = U[:, values.square().cumsum(0) <= 0.5 * values.square().sum()]
+        dW = update.dense().double()
+        assert float((strongest.T @ dW).norm()) <= 1e-5 * float(dW.norm())
+    assert all(layer.trainable < 16 for layer in manifest.layers.values())

@@ -1,0 +1,32 @@
+"""metrics.jsonl: one event a line, flushed as it happens, so that whoever runs the engine can relay it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+OnEvent = Callable[[dict[str, Any]], None]
+
+
+class EventLog:
+    """Appends events to a file and hands them on. What a killed run wrote after its last save is dropped when it resumes."""
+
+    def __init__(self, path: Path, on_event: OnEvent | None = None, *, enabled: bool = True) -> None:
+        self._path, self._on_event, self._enabled = path, on_event, enabled
+
+    def emit(self, event: dict[str, Any]) -> None:
+        if not self._enabled:
+            return
+        if event["event"] == "resumed":
+            self._forget_after(event["step"])
+        with self._path.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(event) + "\n")
+        if self._on_event is not None:
+            self._on_event(event)
+
+    def _forget_after(self, step: int) -> None:
+        lines = self._path.read_text(encoding="utf-8").splitlines() if self._path.is_file() else []
+        kept = [line for line in lines if line.endswith("}") and json.loads(line).get("step", 0) <= step]
+        self._path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
