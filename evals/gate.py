@@ -92,7 +92,7 @@ def ask_everything(evidence: GateEvidence, policy: GatePolicy) -> list[CheckOutc
         mine = [pair for pair in kept if pair.category == category]
         checks.append(gate_checks.non_inferiority(category, mine, policy.margin(category), promote_alpha, policy, "champion"))
         moved = [pair for pair in since if pair.category == category]
-        if moved:
+        if any(pair.reference_sha256 != evidence.champion.model_sha256 for pair in moved):
             checks.append(gate_checks.non_inferiority(category, moved, policy.anchor_budget, promote_alpha, policy, "anchor"))
     checks += gate_checks.regressions([pair for pair in kept if pair.category != "drift"], policy, "champion")
     # Where the anchor is the champion itself the stricter question has just been asked.
@@ -129,14 +129,24 @@ def state_reasons(decision: Decision, checks: list[CheckOutcome], lost: tuple[st
         kept = len({check.subject for check in checks if check.check == "regression"})
         learned = f" and {evidence.new_skill} was learned" if evidence.new_skill else ""
         shown = [check.sentence for check in checks if check.check in ("gain", "non_inferiority", "drift") and check.outcome == "pass"]
-        return [f"Pass: nothing was lost on {kept} suite{'' if kept == 1 else 's'}{learned}.", *shown]
+        return [f"Pass: nothing was lost on {kept} suite{'' if kept == 1 else 's'}{learned}.", *shown, *_sensitivity(checks)]
     wanted = {Decision.ERROR: "error", Decision.BLOCK: "block", Decision.INCONCLUSIVE: "inconclusive"}[decision]
     carrying = [check for check in checks if check.outcome == wanted]
     if decision is Decision.BLOCK:
         # One sentence a subject, and what was lost before the means that moved with it.
         first = {check.subject: check for check in reversed(carrying)}.values()
-        carrying = sorted(first, key=lambda check: (check.subject in gate_checks.CATEGORY_WORDS, check.check == "gain", check.subject))
-    return [_headline(decision, lost, checks, evidence), *(check.sentence for check in carrying)]
+        wholes = set(gate_checks.CATEGORY_WORDS.values())
+        carrying = sorted(first, key=lambda check: (check.subject in wholes, check.check == "gain", check.subject))
+    return [_headline(decision, lost, checks, evidence), *(check.sentence for check in carrying), *_sensitivity(checks)]
+
+
+def _sensitivity(checks: list[CheckOutcome]) -> list[str]:
+    """What these items could have shown: without it, "nothing was lost" means little."""
+    seen = [check for check in checks if check.check == "non_inferiority" and check.minimum_detectable_effect is not None]
+    if not seen:
+        return []
+    parts = [f"{gate_checks.size(check.minimum_detectable_effect or 0.0)} of the {check.subject}" for check in seen]
+    return [f"Minimum detectable effect: with these items a mean loss of {' or '.join(parts)} would probably have been seen."]
 
 
 def _headline(decision: Decision, lost: tuple[str, ...], checks: list[CheckOutcome], evidence: GateEvidence) -> str:
@@ -145,7 +155,7 @@ def _headline(decision: Decision, lost: tuple[str, ...], checks: list[CheckOutco
     if decision is Decision.INCONCLUSIVE:
         return "Inconclusive: no loss is proven, but neither is that all was kept and learned. Evaluate more items, or let a person decide."
     blocked = {check.subject for check in checks if check.outcome == "block"}
-    pooled = [words for category, words in gate_checks.CATEGORY_WORDS.items() if category in blocked - set(lost)]
+    pooled = [words for words in gate_checks.CATEGORY_WORDS.values() if words in blocked]
     causes = [f"lost {', '.join(lost)}"] if lost else []
     causes += [f"{' and '.join(pooled)} lost as a whole"] if pooled else []
     causes += [f"{evidence.new_skill} was not learned"] if evidence.new_skill in blocked else []
@@ -161,10 +171,10 @@ def items_wanted(verdict: Verdict, candidate: Evaluation) -> dict[str, int]:
     for check in verdict.checks:
         if check.outcome != "inconclusive" or check.items_needed is None:
             continue
-        asked = {
-            name for name, items in gate_suites(candidate).items() if check.subject in (name, items.category) and name != verdict.new_skill
-        }
-        for name in asked | ({check.subject} if check.check == "gain" else set()):
+        for name, items in gate_suites(candidate).items():
+            of_its_category = check.subject == gate_checks.CATEGORY_WORDS[items.category] and name != verdict.new_skill
+            if check.subject != name and not of_its_category:
+                continue
             wanted[name] = max(wanted.get(name, 0), check.items_needed)
     return wanted
 
@@ -180,6 +190,9 @@ def replay(verdict_folder: Path, candidate: Path, champion: Path, anchors: Mappi
     Raises EvaluationError where a folder holds another report than the one that the verdict names.
     """
     stored = read_manifest(verdict_folder, Verdict)
+    if stored.policy.get("rules") != GatePolicy().rules:
+        what = f"was decided by rules {stored.policy.get('rules')}, this release has rules {GatePolicy().rules}"
+        raise EvaluationError(f"verdict {verdict_folder}", what, "replay it with the release that decided it")
     loaded: dict[Path, Evaluation] = {folder: load_evaluation(folder) for folder in {candidate, champion, *anchors.values()}}
     evidence = GateEvidence(
         candidate=loaded[candidate],

@@ -33,6 +33,7 @@ CATEGORY_WORDS: dict[Category, str] = {
     "safety": "safety suites",
     "drift": "drift suites",
 }
+"""Also the subject of a category's check: the space keeps it apart from any suite's name."""
 
 
 def points(effect: float) -> str:
@@ -107,12 +108,12 @@ def non_inferiority(
     since = ", counted from where each was learned" if category == "skill" else ", counted from the base"
     what = "" if against == "champion" else since
     if not pairs:
-        return outcome(check, category, "n/a", f"{words.capitalize()}: there are none, so there is nothing to lose.")
+        return outcome(check, words, "n/a", f"{words.capitalize()}: there are none, so there is nothing to lose.")
     left_out = {pair.name: why for pair in pairs if (why := left_out_because(pair, policy))}
     used = [pair for pair in pairs if pair.name not in left_out]
     aside = "".join(f" {name} is left out: {why}." for name, why in left_out.items())
     if not used:
-        return outcome(check, category, "inconclusive", f"{words.capitalize()}: no suite can show that nothing was lost{what}.{aside}")
+        return outcome(check, words, "inconclusive", f"{words.capitalize()}: no suite can show that nothing was lost{what}.{aside}")
     difference = pool([pair.difference for pair in used])
     if all(pair.binary for pair in used):
         difference = not_below_null_variance(difference, [pair.n for pair in used], margin)
@@ -131,7 +132,7 @@ def non_inferiority(
         more = f"about {needed:,} items a suite would decide it" if needed else "more items are not expected to change that"
         tail = f"a loss of {size(margin)} is not ruled out, {p_words(shown)}; {more}"
     return outcome(
-        check, category, result, f"{words.capitalize()}{what}: {facts}; {tail}.{aside}",
+        check, words, result, f"{words.capitalize()}{what}: {facts}; {tail}.{aside}",
         difference=difference, alpha=alpha, power=policy.power, p=shown, margin=margin, needed=needed,
     )  # fmt: skip
 

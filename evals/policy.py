@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict, Field
 
 from data_contracts.manifests import Category
@@ -12,6 +14,9 @@ class GatePolicy(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    rules: Literal[1] = Field(
+        1, description="version of the gate's rules and sentences; a verdict is replayed by the release that has its version"
+    )
     alpha: float = Field(
         0.05,
         gt=0,

@@ -107,7 +107,7 @@ def verdict_markdown(verdict: Verdict, audit: ForgettingAudit | None = None) -> 
         lines += ["| suite | question | answer | change (90 % interval) | items | p |", "|---|---|---|---|---|---|"]
         for row in report_view.check_rows(rows):
             p = f"{row.check.p_value:.2g}" if row.check.p_value is not None else ""
-            cells = (_markdown(row.subject), row.question, row.badge[2], report_view.effect_words(row.check), str(row.check.n), p)
+            cells = (_markdown(row.check.subject), row.question, row.badge[2], report_view.effect_words(row.check), str(row.check.n), p)
             lines.append(f"| {' | '.join(cells)} |")
         lines.append("")
     if audit is not None:

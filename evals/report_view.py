@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from data_contracts.manifests import CheckOutcome, Decision, Verdict
 from evals.audit import AuditRound, AuditSuite, Estimate, ForgettingAudit
-from evals.gate_checks import CATEGORY_WORDS, signed
+from evals.gate_checks import signed
 from evals.report_figures import Point, curve, interval_bar
 
 BADGES = {
@@ -44,7 +44,6 @@ LARGE_LOSS = 0.03
 class CheckRow:
     check: CheckOutcome
     question: str
-    subject: str
     badge: tuple[str, str, str]
     figure: Markup | None
 
@@ -85,8 +84,7 @@ def _check_row(check: CheckOutcome, reach: float) -> CheckRow:
     figure = None
     if check.effect is not None and check.check != "early_warning":
         figure = interval_bar(check.effect, check.low, check.high, check.margin, reach, f"{check.subject}: {effect_words(check)}")
-    subject = {str(name): words for name, words in CATEGORY_WORDS.items()}.get(check.subject, check.subject)
-    return CheckRow(check, QUESTIONS.get(check.check, check.check), subject, OUTCOMES[check.outcome], figure)
+    return CheckRow(check, QUESTIONS.get(check.check, check.check), OUTCOMES[check.outcome], figure)
 
 
 def effect_words(check: CheckOutcome) -> str:

@@ -142,7 +142,7 @@ def test_not_shown_is_not_passed(evidence) -> None:
     """Many items flip both ways: no loss, but a loss of two points is not ruled out either."""
     verdict = decide(evidence(old=(60, 60), older=(60, 60)), GatePolicy())
     assert verdict.decision is Decision.INCONCLUSIVE
-    [check] = _checks(verdict, "non_inferiority", "skill")
+    [check] = _checks(verdict, "non_inferiority", "earlier skills")
     assert check.items_needed is not None
     assert f"{check.items_needed:,} items" in check.sentence
     assert check.minimum_detectable_effect is not None
@@ -160,7 +160,7 @@ def test_items_wanted_names_the_suites_that_are_too_small(evidence) -> None:
 
 def test_a_small_loss_on_every_skill_is_a_loss_as_a_whole(evidence) -> None:
     verdict = decide(evidence(old=(12, 1), older=(12, 1)), GatePolicy(alpha=0.01, margin_skill=0.02))
-    [check] = _checks(verdict, "non_inferiority", "skill")
+    [check] = _checks(verdict, "non_inferiority", "earlier skills")
     assert check.outcome == "block"
     assert "earlier skills lost as a whole" in verdict.reasons[0]
 
@@ -171,7 +171,7 @@ def test_the_cumulative_loss_is_seen_where_the_last_step_is_not(evidence) -> Non
     assert decide(quiet, GatePolicy()).decision is Decision.PASS
     verdict = decide(evidence(old=(2, 1), older=(2, 1), since={"old": 14, "older": 14}), GatePolicy())
     assert verdict.decision is Decision.BLOCK
-    assert _checks(verdict, "non_inferiority", "skill")[0].outcome == "pass"
+    assert _checks(verdict, "non_inferiority", "earlier skills")[0].outcome == "pass"
     assert verdict.lost == ("old", "older")
     assert "budget of 3.0 points" in " ".join(verdict.reasons)
 
@@ -205,7 +205,7 @@ def test_first_round_must_be_said(make_suite, make_evaluation, flip) -> None:
     assert "bootstrap: true" in " ".join(refused.reasons)
     verdict = decide(replace(first, bootstrap=True), GatePolicy())
     assert verdict.decision is Decision.PASS
-    assert _checks(verdict, "non_inferiority", "skill")[0].outcome == "n/a"
+    assert _checks(verdict, "non_inferiority", "earlier skills")[0].outcome == "n/a"
 
 
 def test_a_model_against_its_copy_is_never_blocked(evidence) -> None:
@@ -231,7 +231,7 @@ def test_an_uninformative_suite_does_not_dilute_the_mean(make_suite, make_evalua
         "candidate", make_suite("coin", [1.0, 0.0] * 200, gold=["a", "b"] * 200), make_suite("real", flip(RIGHT, 10, 0))
     )
     verdict = decide(GateEvidence(candidate, champion, dict.fromkeys(("coin", "real"), champion), None), GatePolicy())
-    assert _checks(verdict, "non_inferiority", "skill")[0].effect == pytest.approx(-10 / 400)
+    assert _checks(verdict, "non_inferiority", "earlier skills")[0].effect == pytest.approx(-10 / 400)
 
 
 def test_few_items_report_and_decide_nothing(make_suite, make_evaluation) -> None:
@@ -375,6 +375,29 @@ def test_replay_gives_the_same_bytes(tmp_path, evidence, store_evaluation, polic
     verdict = decide(loaded, policy)
     stored = write_manifest(tmp_path / "verdict", verdict).read_text()
     assert manifest_text(replay(tmp_path / "verdict", folders["candidate"], folders["champion"], anchors)) == stored
+
+
+def test_replay_refuses_a_verdict_of_other_rules(tmp_path, evidence) -> None:
+    from data_contracts.errors import EvaluationError
+
+    verdict = decide(evidence(), GatePolicy())
+    write_manifest(tmp_path, verdict.model_copy(update={"policy": {**verdict.policy, "rules": 0}}))
+    with pytest.raises(EvaluationError, match="decided by rules 0"):
+        replay(tmp_path, tmp_path, tmp_path, {})
+
+
+def test_a_suite_named_like_a_category_is_a_suite(make_suite, make_evaluation, flip) -> None:
+    champion = make_evaluation("champion", make_suite("general", RIGHT, category="general"), make_suite("skill", RIGHT))
+    candidate = make_evaluation("candidate", make_suite("general", RIGHT, category="general"), make_suite("skill", flip(RIGHT, lost=40)))
+    verdict = decide(GateEvidence(candidate, champion, dict.fromkeys(("general", "skill"), champion), None), GatePolicy())
+    assert verdict.lost == ("skill",)
+    assert verdict.reasons[0] == "Blocked: lost skill; earlier skills lost as a whole."
+
+
+@pytest.mark.parametrize("lost", [0, 12, 40])
+def test_every_verdict_prints_what_could_have_been_seen(evidence, lost: int) -> None:
+    reasons = decide(evidence(old=(lost, 0)), GatePolicy()).reasons
+    assert any(reason.startswith("Minimum detectable effect: with these items a mean loss of ") for reason in reasons)
 
 
 def test_replay_refuses_another_report(tmp_path, evidence, store_evaluation) -> None:
