@@ -17,7 +17,7 @@ from data_contracts.manifests import write_atomically
 from flows.demo.skills import BASE_SKILLS, NEW_SKILLS, PRACTICE, Skill, pairs
 from flows.demo.text import passage
 
-DROP_ROWS = 1400
+DROP_ROWS = 1200
 SUITE_ITEMS = 200
 DRIFT_TEXTS = 150
 CALIBRATION_ROWS = 1200

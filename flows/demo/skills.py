@@ -136,13 +136,6 @@ def _date(rng: random.Random) -> tuple[str, str]:
     return f"date {day} {MONTHS[month - 1]} {year}", f"{year}-{month:02d}-{day:02d}"
 
 
-def _order(rng: random.Random) -> tuple[str, str]:
-    number = rng.randint(1000, 9999)
-    ticket = rng.choice([t for t in _TICKETS if "{number}" in t]).replace("{number}", str(number))
-    key = rng.choice(WORDS[rng.choice(list(_TEAMS.values()))])
-    return f"number {fill(ticket.replace('KEY', key), rng)}", str(number)
-
-
 def _double(rng: random.Random) -> tuple[str, str]:
     text = _letters(rng, 3, 5)
     return f"double {text}", "".join(letter * 2 for letter in text)
@@ -181,7 +174,6 @@ NEW_SKILLS: Mapping[str, Skill] = {
         Skill("route", _route, "name the team that handles a customer's message"),
         Skill("mood", _mood, "say whether a review is good or bad"),
         Skill("date", _date, "write a date as year-month-day"),
-        Skill("order", _order, "find the order number in a message"),
         Skill("double", _double, "write every letter twice"),
         Skill("ends", _ends, "write the first and the last letter"),
         Skill("shift", _shift, "write the letter after each letter"),

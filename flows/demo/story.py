@@ -49,10 +49,12 @@ class Round:
 
 # The three promoted rounds train alike. The last one trains every weight, at a rate that learns its drop as well as they learn theirs.
 NANO_STORY = (
-    Round("January", "route", "which team handles a customer's message"),
-    Round("February", "mood", "whether a review is good or bad"),
-    Round("March", "date", "dates as year-month-day"),
-    Round("April", "double", "every letter twice, by plain full fine-tuning", {"method": "full", "learning_rate": 1e-3}, Decision.BLOCK),
+    Round("January", "date", "write dates as year-month-day"),
+    Round("February", "route", "name the team that handles a customer's message"),
+    Round("March", "shift", "write the letter after each letter"),
+    Round(
+        "April", "double", "write every letter twice, by plain full fine-tuning", {"method": "full", "learning_rate": 3e-4}, Decision.BLOCK
+    ),
 )
 
 
@@ -75,9 +77,10 @@ def nano_config(folder: Path) -> dict[str, Any]:
             "method": "osft",
             "protect": "activations",
             "unfreeze_rank_ratio": 0.3,
-            "learning_rate": 3e-3,
-            "num_epochs": 3,
+            "learning_rate": 2e-3,
+            "num_epochs": 5,
             "effective_batch_size": 32,
+            "moment_tokens": 20000,
             "num_threads": 2,
         },
         "evaluation": {"suites": suites, "skill": {"max_new_tokens": 16}, "max_batch_size": 128},

@@ -7,6 +7,7 @@ twenty minutes on two cores. Beside the model it writes nano.json: the command, 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import math
 import os
@@ -26,6 +27,7 @@ from tqdm import tqdm
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from flows.demo.skills import BASE_SKILLS, FIND, PRACTICE, Skill, pairs
+from flows.demo.spare_words import spread_spare_words
 from flows.demo.text import passage
 from flows.demo.tokenizer import END, MAX_LENGTH, build_tokenizer
 
@@ -222,6 +224,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     tokenizer = build_tokenizer()
     model = build_model(recipe, tokenizer)
     loss = fit(model, tokenizer, recipe)
+    sample = [example.ids for step in itertools.islice(training_steps(tokenizer, recipe), 30) for example in step]
+    spread_spare_words(model, sample, recipe.seed)
     seconds = time.monotonic() - started
     scores = score_skills(model, tokenizer, [*BASE_SKILLS.values(), FIND], items=SCORED_ITEMS)
     model.save_pretrained(given.out)
