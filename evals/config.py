@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import PurePath
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -66,7 +66,7 @@ class SuiteConfig(BaseModel):
         "", description="regular expression; its last match (group 1 if it has one) is the answer, in gold and output alike"
     )
     ignore_case: bool = Field(False, description="exact_match compares without case")
-    max_new_tokens: int = Field(64, ge=1, description="longest generated answer, tokens")
+    max_new_tokens: int | None = Field(None, ge=1, description="longest generated answer, tokens; null: 64, or as the lm-eval task says")
     stop: tuple[str, ...] | None = Field(None, description="texts that end a generated answer; null: none for chat, a line break for plain")
     duplicates: Literal["error", "drop"] = Field("error", description="what to do about two equal items in one suite")
 
@@ -79,6 +79,13 @@ class SuiteConfig(BaseModel):
             return {**values, "name": stem}
         return values
 
+    @model_validator(mode="after")
+    def _local_names_fields(self) -> Self:
+        unknown = sorted(set(self.local) - set(type(self).model_fields))
+        if self.local and (unknown or "source" not in self.local):
+            raise ValueError(f"local needs a source, and takes fields of a suite; unknown: {unknown}")
+        return self
+
     @property
     def is_file(self) -> bool:
         """Whether the source is a local JSONL file."""
@@ -87,6 +94,10 @@ class SuiteConfig(BaseModel):
     @property
     def shots(self) -> int:
         return self.few_shot or 0
+
+    @property
+    def generation_limit(self) -> int:
+        return self.max_new_tokens or 64
 
     @property
     def stops(self) -> tuple[str, ...]:

@@ -141,6 +141,8 @@ def write_suite(plan: SuitePlan, out_dir: Path, seconds: float) -> SuiteResult:
         higher_is_better=plan.facts.higher_is_better,
         sealed=plan.suite.sealed,
         n=len(rows),
+        available=plan.facts.available,
+        margin=plan.suite.margin,
         score=mean_score(rows),
         mean_gold_logprob=None if rows["gold_logprob"].isna().any() else float(rows["gold_logprob"].mean()),
         suite_sha256=plan.facts.suite_sha256,

@@ -6,22 +6,28 @@ Which YAML defines a name is found by looking for the name in the files: lm-eval
 from __future__ import annotations
 
 import json
+import logging
 import re
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import datasets
 import lm_eval
+import lm_eval.api.task
+import transformers
 import yaml
 from lm_eval.tasks import TaskManager
+from tqdm import tqdm
 
 from data_contracts.digests import value_digest
 from data_contracts.errors import EvaluationError
 from evals.config import SuiteConfig
-from evals.suite_items import Item, select_items
+from evals.suite_items import Item
 
 LIBRARY = Path(lm_eval.__file__).parent / "tasks"
 
@@ -44,8 +50,17 @@ class NamedSuite:
         return {task: sorted(numbers) for task, numbers in chosen.items()}
 
 
+def silence_bars() -> None:
+    """One progress bar, the caller's: lm-eval, datasets and transformers draw their own and log what is no news here."""
+    logging.getLogger("lm_eval").setLevel(logging.ERROR)
+    lm_eval.api.task.tqdm = partial(tqdm, disable=True)
+    datasets.disable_progress_bars()
+    transformers.utils.logging.disable_progress_bar()
+
+
 def load_named(suite: SuiteConfig, cache_dir: Path, seed: int) -> NamedSuite:
-    """Load the task or group and choose its items. Raises EvaluationError where there is none, or its data cannot be had."""
+    """Load the task or group and number its items. Raises EvaluationError where there is none, or its data cannot be had."""
+    silence_bars()
     try:
         tasks = _load_tasks(suite, cache_dir)
     except EvaluationError:
@@ -61,11 +76,12 @@ def load_named(suite: SuiteConfig, cache_dir: Path, seed: int) -> NamedSuite:
             task.set_config(key="num_fewshot", value=suite.few_shot)
         elif task.get_config("num_fewshot") is None:
             task.set_config(key="num_fewshot", value=0)
+        if suite.max_new_tokens and task.get_config("output_type") == "generate_until":
+            task.set_config(key="generation_kwargs", value={"max_gen_toks": suite.max_new_tokens}, update=True)
         task.set_fewshot_seed(seed=seed)
         _number_documents(named, name, task)
     if not named.items:
         raise EvaluationError(suite.name, f"lm-eval task {suite.source!r} has no items", "check its data")
-    named.items = select_items(named.items, suite.items)
     return named
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -19,7 +19,7 @@ from data_contracts.digests import file_digest, value_digest
 from data_contracts.manifests import write_atomically
 from evals.config import EvaluationConfig, SuiteConfig
 from evals.item_cache import ItemCache
-from evals.suite_items import Item, load_items, prompting_digest, source_files, suite_digest
+from evals.suite_items import Item, load_items, prompting_digest, select_items, source_files, suite_digest
 
 if TYPE_CHECKING:
     from evals.harness_named import NamedSuite
@@ -34,6 +34,7 @@ class SuiteFacts:
     metric: str
     higher_is_better: bool
     suite_sha256: str
+    available: int
     doc_hashes: tuple[str, ...]
 
 
@@ -67,9 +68,12 @@ class Planner:
         return self._plan_file(suite) if suite.is_file else self._plan_named(suite)
 
     def _plan_file(self, suite: SuiteConfig) -> SuitePlan:
-        items = load_items(suite)
+        every = load_items(suite)
+        items = select_items(every, suite.items)
         metric = suite.metric if suite.metric != "auto" else METRIC_OF_KIND[items[0].kind]
-        facts = SuiteFacts(metric, _direction(suite, metric), suite_digest(suite, items), tuple(item.doc_hash for item in items))
+        facts = SuiteFacts(
+            metric, _direction(suite, metric), suite_digest(suite, items), len(every), tuple(item.doc_hash for item in items)
+        )
         cache = self._cache(prompting_digest(suite))
         return SuitePlan(suite, facts, cache, _known(cache), items=tuple(items))
 
@@ -84,9 +88,10 @@ class Planner:
         from evals.harness_rows import metric_key
 
         named = load_named(suite, self.cache_dir, self.config.seed)
-        hashes = tuple(item.doc_hash for item in named.items)
-        metric = metric_key(suite, next(iter(named.tasks.values())))
-        facts = SuiteFacts(metric, _direction(suite, metric.split(",")[0]), value_digest({"prompting": prompting, "items": hashes}), hashes)
+        hashes = tuple(item.doc_hash for item in select_items(named.items, suite.items))
+        metric = metric_key(suite, next(iter(named.tasks.values()))).removesuffix(",none")
+        digest = value_digest({"prompting": prompting, "items": hashes})
+        facts = SuiteFacts(metric, _direction(suite, metric), digest, len(named.items), hashes)
         write_atomically(note, json.dumps(facts.__dict__))
         return SuitePlan(suite, facts, cache, known, named=named)
 
@@ -107,7 +112,7 @@ def prefer_local_data(suite: SuiteConfig, config: EvaluationConfig) -> SuiteConf
 
 def named_digest(suite: SuiteConfig, config: EvaluationConfig) -> str:
     """Digest of all that decides the prompts and scores of an lm-eval task, as far as it can be known before its data are loaded."""
-    keys = ("source", "task_metric", "few_shot", "chat", "cluster")
+    keys = ("source", "task_metric", "few_shot", "chat", "cluster", "max_new_tokens")
     files = {split: file_digest(Path(path)) for split, path in suite.data.items() if Path(path).is_file()}
     definition = file_digest(Path(suite.source)) if suite.source.endswith((".yaml", ".yml")) else ""
     spec: dict[str, Any] = {key: getattr(suite, key) for key in keys}
@@ -130,9 +135,9 @@ def _read_note(path: Path) -> SuiteFacts | None:
     return SuiteFacts(**content | {"doc_hashes": tuple(content["doc_hashes"])})
 
 
-def more_items(suites: Sequence[SuiteConfig], names: Sequence[str], factor: int = 2) -> list[SuiteConfig]:
-    """The suites with the item limit of the named ones raised; what was computed stays in the cache, only the new items cost."""
+def more_items(suites: Sequence[SuiteConfig], wanted: Mapping[str, int]) -> list[SuiteConfig]:
+    """The suites with the item limit raised to what is wanted of each; what was computed stays in the cache, only new items cost."""
     return [
-        suite.model_copy(update={"items": suite.items * factor}) if suite.name in names and suite.items is not None else suite
+        suite.model_copy(update={"items": max(suite.items, wanted[suite.name])}) if suite.name in wanted and suite.items else suite
         for suite in suites
     ]

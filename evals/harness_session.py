@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import random
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
@@ -18,7 +17,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from data_contracts.errors import CheckpointError, ConfigError, EvaluationError
 from evals.config import EvaluationConfig, SuiteConfig
 from evals.harness_model import ScoringLM
-from evals.harness_named import NamedSuite
+from evals.harness_named import NamedSuite, silence_bars
 from evals.harness_rows import check_agreement, local_rows, metric_key, named_rows
 from evals.harness_tasks import LocalTask
 from evals.suite_items import Item
@@ -34,8 +33,7 @@ class Session:
         self._advance: Advance = _ignore
         if config.num_threads:
             torch.set_num_threads(config.num_threads)
-        for name in ("lm_eval", "lm-eval"):
-            logging.getLogger(name).setLevel(logging.ERROR)
+        silence_bars()
         if config.backend == "vllm":
             self._lm = load_vllm(model_dir, config, dtype=dtype)
             self._tokenizer = self._lm.tokenizer
@@ -93,7 +91,7 @@ class Session:
         torch.manual_seed(self._config.seed)
         try:
             outcome: dict[str, Any] | None = evaluate(self._lm, {"tasks": tasks}, bootstrap_iters=0, log_samples=True, **kwargs)
-        except ValueError as error:
+        except (ValueError, AssertionError) as error:  # lm-eval asserts what a user can cause
             raise EvaluationError(suite.name, str(error), "leave such items out, or evaluate a model with a longer context") from error
         return outcome
 

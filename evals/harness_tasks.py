@@ -49,9 +49,9 @@ class LocalTask(Task):  # type: ignore[misc]
     def _generation_length(self, gold: str) -> int:
         """Tokens to generate: an answer much longer than the gold one is wrong already, unless a pattern has to find it in there."""
         if self.suite.answer_pattern:
-            return self.suite.max_new_tokens
+            return self.suite.generation_limit
         needed = self._count_tokens(gold) + 2
-        return min(self.suite.max_new_tokens, 1 << (needed - 1).bit_length())
+        return min(self.suite.generation_limit, 1 << (needed - 1).bit_length())
 
     def download(self, *_: Any, **__: Any) -> None:
         self.dataset = None

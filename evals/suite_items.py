@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -37,7 +38,7 @@ class Item:
 
 
 def load_items(suite: SuiteConfig) -> list[Item]:
-    """The items of a suite, few-shot examples in place, cut to `suite.items`, in the order of the file.
+    """Every item of a suite, few-shot examples in place, in the order of the file.
 
     Raises EvaluationError where the file is missing, malformed, empty, mixes kinds or repeats an item.
     """
@@ -57,7 +58,7 @@ def load_items(suite: SuiteConfig) -> list[Item]:
     kinds = sorted({item.kind for item in items})
     if len(kinds) > 1:
         raise EvaluationError(f"{suite.name}: {suite.source}", f"mixes items of the kinds {kinds}", "split the file into one suite a kind")
-    return [_with_shots(item, shots, suite) for item in select_items(items, suite.items)]
+    return [_with_shots(item, shots, suite) for item in items]
 
 
 def source_files(source: str) -> list[Path]:
@@ -76,7 +77,7 @@ def select_items(items: Sequence[Item], limit: int | None) -> list[Item]:
 
 def prompting_digest(suite: SuiteConfig) -> str:
     """Digest of everything but the items that decides what the model is asked and how its answer is scored."""
-    keys = ("metric", "chat", "prompt", "choices", "gold", "cluster", "separator", "answer_pattern", "ignore_case", "max_new_tokens")
+    keys = ("metric", "chat", "prompt", "choices", "gold", "cluster", "separator", "answer_pattern", "ignore_case", "generation_limit")
     spec: dict[str, Any] = {key: getattr(suite, key) for key in keys} | {"stops": suite.stops, "few_shot": suite.shots}
     if suite.shots:
         spec["shots"] = [file_digest(path) for path in source_files(suite.few_shot_source or suite.source)]
@@ -181,8 +182,13 @@ def _with_shots(item: Item, shots: Sequence[Item], suite: SuiteConfig) -> Item:
 _ENVIRONMENT = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False, keep_trailing_newline=True)
 
 
+@lru_cache(maxsize=256)
+def _compile(template: str) -> jinja2.Template:
+    return _ENVIRONMENT.from_string(template)
+
+
 def render(template: str, row: Mapping[str, Any], where: str) -> str:
     try:
-        return _ENVIRONMENT.from_string(template).render(**row)
+        return _compile(template).render(**row)
     except jinja2.TemplateError as error:
         raise EvaluationError(where, f"does not fit the template {template!r}: {error}", f"the row has {sorted(row)}") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +20,10 @@ SEALED_SUFFIX = ".sealed"
 
 # A closed set is only believed where each answer comes back this often on average; otherwise 15 free answers would be "15 classes".
 ROWS_PER_CLASS = 3
+
+
+# A YAML file with these keys at its top is an lm-eval task or group, not a suite set.
+_TASK_FILE = re.compile(rb"^(task|group|include|dataset_path)\s*:", re.MULTILINE)
 
 
 def ready_sets() -> list[str]:
@@ -44,7 +49,10 @@ def resolve_suites(suites: Sequence[SuiteConfig], folder: Path) -> list[SuiteCon
 def _set_path(source: str, folder: Path) -> Path | None:
     if source in ready_sets():
         return SETS / f"{source}.yaml"
-    return folder / source if source.endswith((".yaml", ".yml")) else None
+    if not source.endswith((".yaml", ".yml")):
+        return None
+    path = folder / source
+    return None if path.is_file() and _TASK_FILE.search(path.read_bytes()) else path  # lm-eval's own kind of file is one suite
 
 
 def _read_set(path: Path) -> list[SuiteConfig]:
@@ -61,12 +69,11 @@ def _read_set(path: Path) -> list[SuiteConfig]:
 
 
 def _absolute(suite: SuiteConfig, folder: Path) -> SuiteConfig:
-    changes: dict[str, str] = {}
-    for field in ("source", "few_shot_source"):
-        value: str = getattr(suite, field)
-        if value.endswith(".jsonl"):
-            changes[field] = str((folder / value).absolute())
-    return suite.model_copy(update=changes)
+    def anchored(path: str) -> str:
+        return str((folder / path).absolute()) if path.endswith((".jsonl", ".yaml", ".yml")) else path
+
+    data = {split: anchored(path) for split, path in suite.data.items()}
+    return suite.model_copy(update={"source": anchored(suite.source), "few_shot_source": anchored(suite.few_shot_source), "data": data})
 
 
 def skill_suites(skill: str, drop_folder: Path, config: EvaluationConfig) -> list[SuiteConfig]:
