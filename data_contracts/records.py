@@ -40,7 +40,10 @@ class Row:
             return [self.value["text"]]
         found = []
         for turn in self.messages:
-            found += [turn[name] for name in ("reasoning_content", "content") if turn.get(name)]
+            if turn.get("reasoning_content"):
+                found.append(turn["reasoning_content"])
+            if turn.get("content"):
+                found.append(turn["content"])
         return found
 
     def prompt_text(self) -> str:
@@ -58,6 +61,8 @@ class Row:
 
 def _extras(turn: Mapping[str, Any]) -> str:
     """What a turn holds beside its role and content, so that rows that differ only there are not called equal."""
+    if len(turn) == 2:
+        return ""
     found = {name: turn[name] for name in ("reasoning_content", "tool_calls") if turn.get(name)}
     return json.dumps(found, sort_keys=True, ensure_ascii=False) if found else ""
 
@@ -89,6 +94,9 @@ def normal_row(line: int, shape: Shape, value: Mapping[str, Any]) -> Row:
     else:
         turns = []
         for turn in value["messages"]:
+            if len(turn) == 2 and turn.get("content") is not None:  # role and content: nearly every turn
+                turns.append({"role": turn["role"], "content": turn["content"]})
+                continue
             turns.append({name: turn[name] for name in MESSAGE_FIELDS if turn.get(name) is not None})
             unknown += [f"messages[].{name}" for name in turn if name not in MESSAGE_FIELDS]
         kept = {"messages": turns}

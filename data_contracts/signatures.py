@@ -10,6 +10,7 @@ One record a row of clean, held-out and sealed, in file order:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,8 @@ from data_contracts.words import Hashes, Places
 
 PERMUTATIONS, SEED = 63, 42
 BANDS, ROWS_A_BAND = 21, 3
+_BLOCK = 16_384
+_HEADER = 1024
 #: Runs of this many words are what is compared.
 SHINGLE = 2
 RECORD = np.dtype([("key", "<u8"), ("side", "u1"), ("row", "<u4"), ("minhash", "<u2", (PERMUTATIONS,))])
@@ -38,6 +41,28 @@ class Signatures:
         return len(self.key)
 
 
+class MinhashFile:
+    """Signatures of the rows of a drop on disk, uint16[n, 63], looked at a block at a time so that memory does not grow with them."""
+
+    def __init__(self, path: Path, rows: int) -> None:
+        self._path, self._rows = path, rows
+
+    def __len__(self) -> int:
+        return self._rows
+
+    def __getitem__(self, rows: NDArray[np.int64] | slice) -> NDArray[np.uint16]:
+        if self._rows == 0:
+            return np.empty((0, PERMUTATIONS), np.uint16)
+        # mapped anew each time: pages that were touched are given back when the mapping goes
+        return np.array(np.memmap(self._path, dtype="<u2", mode="r", shape=(self._rows, PERMUTATIONS))[rows])
+
+
+def band_column(minhash: MinhashFile | NDArray[np.uint16], band: int) -> NDArray[np.uint64]:
+    """uint64[n]: `band_keys` of every row, block by block."""
+    parts = [band_keys(minhash[begin : begin + _BLOCK], band) for begin in range(0, len(minhash), _BLOCK)]
+    return np.concatenate([np.empty(0, np.uint64), *parts])
+
+
 def minhashes(shingles: Hashes, offsets: Places) -> NDArray[np.uint16]:
     """uint16[R, 63]. shingles: the shingle hashes of R rows, end to end; offsets: int64[R + 1] into them. Rows without any get all ones."""
     from rensa import RMinHash
@@ -54,7 +79,21 @@ def band_keys(minhash: NDArray[np.uint16], band: int) -> NDArray[np.uint64]:
 
 def read_signatures(path: Path) -> Signatures:
     """Raises ValueError where the file is not a signatures file."""
-    table = np.load(path, allow_pickle=False)
+    table = np.load(path, mmap_mode="r", allow_pickle=False) if path.stat().st_size > _HEADER else np.load(path, allow_pickle=False)
     if table.dtype != RECORD:
         raise ValueError(f"{path.name} is not a signatures file of this release")
     return Signatures(table["key"], table["side"], table["row"], table["minhash"])
+
+
+def write_signatures(path: Path, key: NDArray[np.uint64], minhash: MinhashFile, splits: Sequence[NDArray[np.int64]]) -> None:
+    """splits: for each side, the ordinals of its rows in file order; key and minhash: of every ordinal."""
+    with path.open("wb") as stream:
+        shape = (sum(map(len, splits)),)
+        np.lib.format.write_array_header_1_0(stream, {"descr": RECORD.descr, "fortran_order": False, "shape": shape})
+        for side, ordinals in enumerate(splits):
+            for begin in range(0, len(ordinals), _BLOCK):
+                block = ordinals[begin : begin + _BLOCK]
+                table = np.empty(len(block), RECORD)
+                table["key"], table["side"], table["minhash"] = key[block], side, minhash[block]
+                table["row"] = np.arange(begin, begin + len(block))
+                stream.write(table.tobytes())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -18,11 +19,11 @@ from data_contracts.checks.contamination import HeldoutIndex, HeldoutItem, item_
 from data_contracts.config import ContractConfig
 from data_contracts.findings import Check, Finding, WholeDrop
 from data_contracts.reading import DropState
-from data_contracts.signatures import RECORD
 from data_contracts.staging import Staging, merged, quarantine_json
 from data_contracts.tally import Tally
 from data_contracts.words import word_batch
 
+_TRAIN = int(Side.TRAIN)
 SPLITS = ("clean", "heldout", "sealed")
 _BATCH = 512
 
@@ -40,7 +41,11 @@ class Written:
     """Rows of each split, and for each row of each split the ordinal it came from."""
 
     rows: dict[str, int] = field(default_factory=lambda: dict.fromkeys(SPLITS, 0))
-    ordinals: dict[str, list[int]] = field(default_factory=lambda: {name: [] for name in SPLITS})
+    ordinals: dict[str, array[int]] = field(default_factory=lambda: {name: array("I") for name in SPLITS})
+
+    def splits(self) -> list[NDArray[np.int64]]:
+        """For each split the ordinals of its rows, in file order."""
+        return [np.array(self.ordinals[name], np.int64) for name in SPLITS]
 
 
 def conclude(state: DropState, checks: Sequence[Check], tally: Tally, staging: Staging) -> dict[int, list[Finding]]:
@@ -115,7 +120,7 @@ def _with_overlaps(
 ) -> Iterator[tuple[int, int, str, Finding | None]]:
     """The staged rows; a living training row that gives away a held-out row comes with the finding that says so."""
     while batch := list(islice(kept, _BATCH)):
-        asked = [place for place, (ordinal, _, _) in enumerate(batch) if state.alive[ordinal] and carving.sides[ordinal] == Side.TRAIN]
+        asked = [place for place, (ordinal, _, _) in enumerate(batch) if state.alive[ordinal] and carving.sides[ordinal] == _TRAIN]
         hits: dict[int, HeldoutItem] = {}
         if len(overlap) and asked:
             found = overlap.hits(word_batch([_texts(batch[place][2]) for place in asked]))
@@ -139,7 +144,7 @@ def heldout_items(staging: Staging, state: DropState, carving: Carving) -> list[
     """The rows that were carved, as items that training rows are compared with."""
     items = []
     for ordinal, line, text in staging.kept():
-        if state.alive[ordinal] and carving.sides[ordinal] != Side.TRAIN:
+        if state.alive[ordinal] and carving.sides[ordinal] != _TRAIN:
             questions, answer = item_texts(json.loads(text))
             items.append(HeldoutItem("held out", line, questions, answer))
     return items
@@ -148,19 +153,3 @@ def heldout_items(staging: Staging, state: DropState, carving: Carving) -> list[
 def overlap_index(items: Iterable[HeldoutItem], boilerplate: Boilerplate, options: Mapping[str, float]) -> HeldoutIndex:
     """What a training row may not share with the held-out rows of its own drop."""
     return HeldoutIndex(list(items), boilerplate.phrases, int(options["words"]), int(options["own_words"]))
-
-
-def write_signatures(work: Path, written: Written, keys: NDArray[np.uint64], minhash: NDArray[np.uint16]) -> None:
-    """signatures.npy: one record a row of the three splits, in file order."""
-    total = sum(len(ordinals) for ordinals in written.ordinals.values())
-    table = np.lib.format.open_memmap(work / "signatures.npy", mode="w+", dtype=RECORD, shape=(total,)) if total else np.zeros(0, RECORD)
-    begin = 0
-    for side, name in enumerate(SPLITS):
-        ordinals = np.array(written.ordinals[name], np.int64)
-        part = table[begin : begin + len(ordinals)]
-        part["key"], part["side"], part["row"], part["minhash"] = keys[ordinals], side, np.arange(len(ordinals)), minhash[ordinals]
-        begin += len(ordinals)
-    if total:
-        table.flush()  # type: ignore[union-attr]
-    else:
-        np.save(work / "signatures.npy", table)

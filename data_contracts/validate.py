@@ -29,7 +29,8 @@ from data_contracts.manifests import DropManifest, file_ref, write_manifest
 from data_contracts.outcome import Ending
 from data_contracts.reading import learn_template, read_drop
 from data_contracts.report import report_page
-from data_contracts.splitting import Carving, carve, conclude, heldout_items, overlap_index, write_signatures, write_splits
+from data_contracts.signatures import write_signatures
+from data_contracts.splitting import Carving, carve, conclude, heldout_items, overlap_index, write_splits
 from data_contracts.staging import Staging, publish, work_folder
 from data_contracts.supplied import read_supplied, supplied_as_items, write_supplied
 from data_contracts.tally import Tally
@@ -94,7 +95,7 @@ def validate_drop(
             carving, held = Carving(np.zeros(len(state.alive), np.uint8), None), supplied_as_items(supplied)
         overlap = overlap_index(held, boilerplate, contract.options["contamination"])
         written = write_splits(work, staging, state, late, carving, tally, overlap)
-        write_signatures(work, written, inspection.exact.keys, inspection.near.minhash())
+        write_signatures(work / FILES["signatures"], inspection.exact.keys, inspection.near.minhash(), written.splits())
         if supplied is not None:
             written.rows |= write_supplied(supplied, work)
         ending = Ending(drop, skill, file_digest(drop), contract, config, state, tally, written.rows)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from data_contracts.boilerplate import Boilerplate
 from data_contracts.earlier import EarlierDrop
 from data_contracts.findings import Batch, Finding, WholeDrop
-from data_contracts.signatures import BANDS, PERMUTATIONS, SHINGLE, band_keys, minhashes
+from data_contracts.signatures import BANDS, PERMUTATIONS, SHINGLE, MinhashFile, band_column, minhashes
 from data_contracts.words import contains, word_batch, words_of
 
 #: Rows with fewer runs of two words of their own are too short to be called alike; only exact duplicates are found there.
@@ -30,7 +30,7 @@ _SLACK = 0.15
 _NEIGHBOURS = 4
 _LABEL_WORDS = 6
 
-Minhash = NDArray[np.uint16]
+Minhash = NDArray[np.uint16] | MinhashFile
 
 
 class NearDuplicates:
@@ -53,12 +53,10 @@ class NearDuplicates:
         self._enough.extend((counts >= _LEAST_SHINGLES).astype(np.uint8).tobytes())
         return iter(())
 
-    def minhash(self) -> Minhash:
-        """uint16[R, 63]: the signature of every row that could be read, from disk."""
+    def minhash(self) -> MinhashFile:
+        """The signature of every row that could be read, from disk."""
         self._file.close()
-        if not self._enough:
-            return np.empty((0, PERMUTATIONS), np.uint16)
-        return np.memmap(self._path, dtype="<u2", mode="r").reshape(-1, PERMUTATIONS)
+        return MinhashFile(self._path, len(self._enough))
 
     def conclude(self, drop: WholeDrop) -> Iterator[tuple[int, Finding]]:
         usable = np.frombuffer(drop.alive, np.uint8).astype(bool) & np.frombuffer(self._enough, np.uint8).astype(bool)
@@ -134,7 +132,7 @@ class _Likeness:
 
     def __init__(self, drop: WholeDrop, past: _Past, boilerplate: Boilerplate) -> None:
         self._drop, self._past, self._template = drop, past, boilerplate.shingles
-        self._lines = lru_cache(maxsize=4096)(self._lines_of)
+        self._lines = lru_cache(maxsize=512)(self._lines_of)
 
     def _value(self, number: int) -> Mapping[str, Any]:
         return self._past.value(number) if number < len(self._past) else self._drop.value(number - len(self._past))
@@ -181,7 +179,7 @@ def _candidate_pairs(past: Sequence[Minhash], current: Minhash, ordinals: NDArra
     numbers = np.concatenate([np.arange(offset), offset + ordinals])
     found = np.empty(0, np.uint64)
     for band in range(BANDS):
-        keys = np.concatenate([*(band_keys(part, band) for part in past), band_keys(current, band)[ordinals]])
+        keys = np.concatenate([*(band_column(part, band) for part in past), band_column(current, band)[ordinals]])
         pairs = _bucket_pairs(keys)
         pairs = pairs[pairs[:, 1] >= offset]
         packed = numbers[pairs[:, 1]].astype(np.uint64) << np.uint64(32) | numbers[pairs[:, 0]].astype(np.uint64)
@@ -199,10 +197,11 @@ def _bucket_pairs(keys: NDArray[np.uint64]) -> NDArray[np.int64]:
     lengths = np.diff(np.append(starts, len(ranked)))
     heads = np.repeat(starts, lengths)
     place = np.arange(len(ranked))
-    parts = [np.stack([heads, place], axis=1)[heads < place]]
+    follows = place > heads
+    parts = [np.stack([heads[follows], place[follows]], axis=1)]
     for lag in range(1, _NEIGHBOURS + 1):
-        inside = place - lag >= heads
-        parts.append(np.stack([place - lag, place], axis=1)[inside])
+        inside = place[place - lag >= heads]
+        parts.append(np.stack([inside - lag, inside], axis=1))
     return order[np.concatenate(parts)]
 
 

@@ -21,6 +21,9 @@ class Span:
 def searchable(value: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """(place, text) for every text of a row in normal form that a model could learn from or that could leak."""
     for index, turn in enumerate(value.get("messages", ())):
+        if len(turn) == 2 and "content" in turn:
+            yield f"messages[{index}].content", turn["content"]
+            continue
         for name, part in turn.items():
             if name == "role":
                 continue
