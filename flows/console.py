@@ -20,6 +20,7 @@ from data_contracts.errors import SkillstackError
 from flows.progress import show_progress
 
 if TYPE_CHECKING:
+    from evals.plan import RoundPlan
     from flows.audit import AuditResult
     from flows.demo.runner import DemoResult
     from flows.doctor import Diagnosis
@@ -164,6 +165,19 @@ def show_replay(result: Replay) -> None:
             "the same to the byte" if result.equal else f"DIFFERENT: {result.recomputed_sha256[:12]} instead of {result.stored_sha256[:12]}"
         )
         _out.print(f"round {result.round}: {result.decision}, {same}")
+
+
+def show_plan(plan: RoundPlan) -> None:
+    if _answer(plan):
+        return
+    table = Table(
+        "category", "suites", "items", "margin", "detectable loss", "chance shown", "items needed", title="in points; items are a suite"
+    )
+    for each in plan.categories:
+        numbers = (points(each.margin), points(each.minimum_detectable_effect), f"{each.chance_shown:.0%}", f"{each.items_needed:,}")
+        table.add_row(each.category, str(each.suites), str(each.items), *numbers)
+    _out.print(table)
+    _out.print(plan.sentence(), soft_wrap=True)
 
 
 def show_demo(result: DemoResult) -> None:

@@ -32,12 +32,23 @@ class Evaluated:
 
 
 def evaluate_round(
-    house: House, chain: Sequence[VersionRef], skill: str, drop: Stage[DropManifest], candidate: Stage[CheckpointManifest]
+    house: House,
+    chain: Sequence[VersionRef],
+    skill: str,
+    drop: Stage[DropManifest],
+    candidate: Stage[CheckpointManifest],
+    wanted: Mapping[str, int],
 ) -> Evaluated:
-    """Evaluate the candidate and what it is compared with. `chain` is `ancestors(champion)`: base first, champion last."""
+    """Evaluate the candidate and what it is compared with. `chain` is the champion's ancestry: base first, champion last.
+
+    `wanted` raises the item limit of single suites; what was computed under a lower one comes from the cache.
+    """
+    from evals.harness_plan import more_items  # loads lm-eval
+
     by_skill = {version.skill: suites_of_skill(house, version.skill, version.drop) for version in chain if version.skill and version.drop}
     suites = [*house.config.evaluation.suites, *(suite for own in by_skill.values() for suite in own)]
-    suites += suites_of_skill(house, skill, drop.folder)
+    suites = more_items([*suites, *suites_of_skill(house, skill, drop.folder)], wanted)
+    by_skill = {name: more_items(own, wanted) for name, own in by_skill.items()}
 
     def on(version: VersionRef, wanted: Sequence[SuiteConfig], label: str) -> Stage[EvalReport]:
         return evaluate_model(house, version.checkpoint / "model", version.model_sha256, wanted, label)

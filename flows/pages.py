@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from evals.report import verdict_markdown
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from data_contracts.manifests import Verdict
 from evals.audit import ForgettingAudit
+from evals.report import verdict_markdown
 
 
 def publish_verdict(verdict: Verdict, forgetting: ForgettingAudit, report: Path) -> None:

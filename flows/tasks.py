@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from evals.report import render_round
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
@@ -16,8 +15,10 @@ from data_contracts.manifests import CheckpointManifest, Decision, DropManifest,
 from data_contracts.validate import validate_drop
 from evals.audit import ForgettingAudit, RoundEvaluation, audit_forgetting
 from evals.gate import decide as decide_gate
+from evals.gate import items_wanted
 from evals.items import load_evaluation
-from flows.audit import lineage_rounds
+from evals.report import render_round
+from flows.audit import lineage_rounds, weight_drift
 from flows.evidence import Evaluated, evaluate_round, gate_evidence
 from flows.house import House
 from flows.lineage import RoundRun, VersionRef
@@ -117,11 +118,17 @@ def train(house: House, run: RoundRun, champion: VersionRef, drop: Stage[DropMan
 
 @task(name="evaluate", task_run_name="evaluate {skill}", **ours)
 def evaluate(
-    house: House, run: RoundRun, chain: Sequence[VersionRef], drop: Stage[DropManifest], candidate: Stage[CheckpointManifest], skill: str
+    house: House,
+    run: RoundRun,
+    chain: Sequence[VersionRef],
+    drop: Stage[DropManifest],
+    candidate: Stage[CheckpointManifest],
+    skill: str,
+    wanted: Mapping[str, int],
 ) -> Evaluated:
     """Candidate, champion and anchors on everything learned so far; only what no cache holds is computed."""
     started = time.perf_counter()
-    reports = evaluate_round(house, chain, skill, drop, candidate)
+    reports = evaluate_round(house, chain, skill, drop, candidate, wanted)
     house.lineage.log_stage(run, "evaluate", reports.candidate.manifest, reports.candidate.folder, seconds=time.perf_counter() - started)
     return reports
 
@@ -137,25 +144,27 @@ def audit(
         evaluation=load_evaluation(reports.candidate.folder),
         attempts=run.attempt,
         layers=candidate.manifest.layers,
+        weights=weight_drift(chain[-1], candidate),
     )
     return audit_forgetting([*lineage_rounds(chain, reports.base), newest])
 
 
 @task(name="decide", task_run_name="decide {skill}", **ours)
-def decide(house: House, run: RoundRun, reports: Evaluated, forgetting: ForgettingAudit, skill: str) -> Stage[Verdict]:
-    """Evidence -> verdict, with the report that explains it."""
+def decide(house: House, run: RoundRun, reports: Evaluated, forgetting: ForgettingAudit, skill: str, look: int) -> Stage[Verdict]:
+    """Evidence -> verdict, with the report that explains it. A second look at more items counts as another attempt."""
+    attempts = run.judged_before + look
     inputs = {
         "candidate": reports.candidate.digest,
         "champion": reports.champion.digest,
         "base": reports.base.digest,
         "learners": {name: stage.digest for name, stage in reports.learners.items()},
         "policy": house.config.gate.model_dump(mode="json"),
-        "attempts": run.judged_before + 1,
+        "attempts": attempts,
         "skill": skill,
     }
 
     def build(folder: Path) -> None:
-        evidence = gate_evidence(reports, skill, run.judged_before + 1)
+        evidence = gate_evidence(reports, skill, attempts)
         verdict = decide_gate(evidence, house.config.gate)
         render_round(verdict, forgetting, evidence, out=folder / "report.html")
         write_manifest(folder, verdict)
@@ -163,6 +172,13 @@ def decide(house: House, run: RoundRun, reports: Evaluated, forgetting: Forgetti
     stage = run_stage(house.stages, "decide", inputs, Verdict, build, packages=("evals",))
     house.lineage.log_stage(run, "decide", stage.manifest, stage.folder, artifacts=[stage.folder / "report.html"])
     return stage
+
+
+def items_to_add(verdict: Stage[Verdict], reports: Evaluated) -> dict[str, int]:
+    """Suite -> items, where more items are likely to decide an inconclusive verdict and the suite has more than were evaluated."""
+    wanted = items_wanted(verdict.manifest, load_evaluation(reports.candidate.folder))
+    spare = {suite.name: suite.available for suite in reports.candidate.manifest.suites if suite.available and suite.available > suite.n}
+    return {name: min(count, spare[name]) for name, count in wanted.items() if name in spare}
 
 
 @task(name="register", **ours)
