@@ -85,5 +85,7 @@ def _row(outcome: RoundOutcome) -> DemoRow:
 
 def _protected(outcomes: Sequence[RoundOutcome]) -> tuple[str, ...]:
     """Every suite that some round had to keep, in the order in which they joined."""
-    names = {suite.suite: None for outcome in outcomes for suite in outcome.suites if suite.category != "drift" and suite.suite != outcome.skill}
+    names = {
+        suite.suite: None for outcome in outcomes for suite in outcome.suites if suite.category != "drift" and suite.suite != outcome.skill
+    }
     return tuple(names)
