@@ -168,7 +168,7 @@ class Decision(str, Enum):
 class CheckOutcome(Record):
     """One question the gate asked, with its numbers (differences are candidate minus reference, positive is better)."""
 
-    check: str = Field(description="validity, non_inferiority, regression, floor, anchor, drift, gain")
+    check: str = Field(description="validity, gain, non_inferiority, regression, floor, anchor, drift, anchor_drift, early_warning")
     subject: str = Field(description="suite or category")
     outcome: Literal["pass", "block", "inconclusive", "error", "n/a"]
     sentence: str

@@ -239,7 +239,7 @@ def drift(pair: Pair, limit: float, alpha: float, policy: GatePolicy, against: A
         more = f"about {needed:,} texts would decide it" if needed else "more texts are not expected to change that"
         result, tail = "inconclusive", f"a rise of {100 * limit:.3g} % is not ruled out, {p_words(shown)}; {more}"
     return outcome(
-        "drift", pair.name, result, f"General text: {facts}; {tail}.",
+        "drift" if against == "champion" else "anchor_drift", pair.name, result, f"General text: {facts}; {tail}.",
         difference=difference, alpha=alpha, power=policy.power, p=shown, margin=limit, needed=needed,
     )  # fmt: skip
 

@@ -32,6 +32,7 @@ QUESTIONS = {
     "regression": "Kept?",
     "floor": "Through the floor?",
     "drift": "General text kept?",
+    "anchor_drift": "Kept over all rounds?",
     "validity": "Comparable?",
     "early_warning": "Early warning",
 }
@@ -93,7 +94,7 @@ def effect_words(check: CheckOutcome) -> str:
         return ""
     if check.check == "early_warning":
         return f"{check.effect:.3g} nats"
-    unit = " %" if check.check == "drift" else ""
+    unit = " %" if check.check in ("drift", "anchor_drift") else ""
     reach = f" ({signed(check.low)} to {signed(check.high)})" if check.low is not None and check.high is not None else ""
     return f"{signed(check.effect)}{unit}{reach}"
 
@@ -117,7 +118,7 @@ def _cell(audit: ForgettingAudit, row: int, column: int) -> Cell:
     start = suite.learned_in if suite.learned_in is not None else (0 if suite.category != "skill" else None)
     kind, note = "plain", ""
     if start is not None and row == start and suite.category == "skill":
-        kind, note = "learned", "learned" if row else "base"
+        kind, note = "learned", "base" if not row else "learned" if audit.rounds[row].decision is not None else "new"
     elif start is not None and row < start:
         kind = "before"
     elif start is not None and row > start and (reference := audit.matrix[start][column]) is not None:

@@ -196,6 +196,18 @@ def test_improved_text_is_not_drift(evidence) -> None:
     assert decide(evidence(drift=0.9), GatePolicy()).decision is Decision.PASS
 
 
+def test_drift_is_counted_over_all_rounds_too(evidence) -> None:
+    """A rise of 0.5 % passes against the champion; against a base that was 4 % better it does not."""
+    made = evidence(drift=1.005)
+    text = made.champion.suites["text"]
+    better = replace(text, score=text.score * 0.96)
+    base = replace(made.anchors["old"], suites={**made.anchors["old"].suites, "text": better})
+    verdict = decide(replace(made, anchors={**made.anchors, "text": base}), GatePolicy())
+    assert _checks(verdict, "drift", "text")[0].outcome == "pass"
+    assert _checks(verdict, "anchor_drift", "text")[0].outcome == "block"
+    assert verdict.lost == ("text",)
+
+
 def test_first_round_must_be_said(make_suite, make_evaluation, flip) -> None:
     base = make_evaluation("base", make_suite("new", UNLEARNED), make_suite("piqa", RIGHT, category="general"))
     candidate = make_evaluation("m1", make_suite("new", flip(UNLEARNED, won=150)), make_suite("piqa", RIGHT, category="general"))
