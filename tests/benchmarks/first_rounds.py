@@ -4,7 +4,7 @@
 
 Every (method, rate) runs round one on a lineage of its own; the rate with the better score on the new skill goes on to round two. A round
 that the gate holds or blocks is promoted by override, on record, so that every method gets its second round. Started again, it
-continues. Writes WORK/results.json; `--page FILE` renders it as Markdown.
+continues. Writes WORK/results.json; `--page` prints it as Markdown.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
+import os
 import random
 import time
 from pathlib import Path
@@ -116,6 +117,45 @@ def score(result: dict[str, Any]) -> tuple[float, float]:
     return own, result["gold_logprob"][result["skill"]] or 0.0
 
 
+def row(result: dict[str, Any], suites: list[str]) -> str:
+    """One line of the page's table: every suite before and after, in %, drift in bits a byte."""
+    by_name = {suite["suite"]: suite for suite in result["suites"]}
+    cells = []
+    for name in suites:
+        suite = by_name.get(name)
+        if suite is None:
+            cells.append("")
+        elif suite["category"] == "drift":
+            cells.append(f"{suite['before']:.4f} → {suite['after']:.4f}")
+        else:
+            cells.append(f"{100 * suite['before']:.1f} → {100 * suite['after']:.1f}")
+    training = result["training"]
+    seconds = f"{training['seconds']:.0f} + {result['evaluation_seconds']:.0f}"
+    own = f"{result['gold_logprob'][result['skill']]:.2f}"
+    cells = [
+        result["method"],
+        f"{result['learning_rate']:g}",
+        result["skill"],
+        *cells,
+        own,
+        f"{training['final_loss']:.2f}",
+        result["decision"],
+        seconds,
+    ]
+    return "| " + " | ".join(cells) + " |"
+
+
+def render(results: list[dict[str, Any]]) -> str:
+    """The table of all rounds and, under it, each verdict's reasons, as Markdown."""
+    suites = list({suite["suite"]: None for result in results for suite in result["suites"]})
+    head = ["method", "rate", "round adds", *suites, "log p (new skill)", "final loss", "verdict", "seconds (train + evaluate)"]
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head), *(row(result, suites) for result in results), ""]
+    for result in results:
+        lines += [f"**{result['method']} {result['learning_rate']:g}, {result['skill']}**: {result['decision']}.", ""]
+        lines += [f"- {reason}" for reason in result["reasons"]] + [""]
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True)
@@ -126,12 +166,14 @@ def main() -> None:
     parser.add_argument("--piqa", type=int, default=150)
     parser.add_argument("--texts", type=int, default=40)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--page", action="store_true", help="print WORK/results.json as Markdown and run nothing")
     sizes = parser.parse_args()
     work = sizes.work.absolute()
+    if sizes.page:
+        print(render(list(json.loads((work / "results.json").read_text())["rounds"].values())))
+        return
     work.mkdir(parents=True, exist_ok=True)
     prepare_environment(work / "state")
-    import os
-
     os.environ.pop("MLFLOW_TRACKING_URI")  # every lineage has its own
     shared = prepare(sizes.data.absolute(), work, sizes)
     results: dict[str, dict[str, Any]] = {}
