@@ -44,6 +44,11 @@ def _quiet_directions(model: LlamaForCausalLM, rows: Iterable[Sequence[int]]) ->
         entering = model.get_input_embeddings()(ids)[0]
         inputs.append(entering / entering.pow(2).mean(dim=1, keepdim=True).sqrt())
         outputs.append(model.model(input_ids=ids).last_hidden_state[0])
-    moments = [stack.T @ stack for stack in (torch.cat(inputs).double(), torch.cat(outputs).double())]
-    together = sum((moment / moment.trace() for moment in moments[1:]), moments[0] / moments[0].trace())
-    return torch.linalg.eigh(together).eigenvectors[:, :ROOM].float()
+    vectors: Tensor = torch.linalg.eigh(_unit_moment(torch.cat(inputs)) + _unit_moment(torch.cat(outputs))).eigenvectors
+    return vectors[:, :ROOM].float()
+
+
+def _unit_moment(rows: Tensor) -> Tensor:
+    """Second moment (d x d, float64, trace 1) of the rows (tokens x d)."""
+    moment = rows.double().T @ rows.double()
+    return moment / moment.trace()

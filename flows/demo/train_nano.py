@@ -153,7 +153,7 @@ def fit(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, recipe: Rec
         loss = 0.0
         for start in range(0, len(examples), size):
             part = weighted_loss(model, examples[start : start + size], tokenizer.pad_token_id) / total
-            part.backward()
+            torch.autograd.backward(part)
             loss += float(part)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
