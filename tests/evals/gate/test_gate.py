@@ -354,6 +354,38 @@ def test_an_empty_suite_is_an_error(make_suite, make_evaluation) -> None:
     assert "no items" in " ".join(verdict.reasons)
 
 
+def test_suites_of_one_item_are_reported_and_decide_nothing(make_suite, make_evaluation) -> None:
+    before = [make_suite("old", [1.0]), make_suite("new", [0.0]), make_suite("text", [1.0], category="drift")]
+    after = [make_suite("old", [0.0]), make_suite("new", [1.0]), make_suite("text", [1.1], category="drift")]
+    champion, candidate = make_evaluation("champion", *before), make_evaluation("candidate", *after)
+    verdict = decide(GateEvidence(candidate, champion, {"old": champion}, "new"), GatePolicy())
+    assert verdict.decision is Decision.INCONCLUSIVE
+    assert manifest_text(verdict)
+    assert all(check.low is None and check.minimum_detectable_effect is None for check in verdict.checks)
+
+
+def test_graded_scores_that_share_passages(make_suite, make_evaluation) -> None:
+    """Half a point lost on every item of every passage: exact tests do not apply, and the loss is found all the same."""
+    cluster = [f"passage {index // 4}" for index in range(200)]
+    before = np.random.default_rng(0).uniform(0.5, 0.9, 200)
+    champion = make_evaluation("champion", make_suite("f1", before, cluster=cluster))
+    candidate = make_evaluation("candidate", make_suite("f1", before - np.linspace(0.02, 0.06, 200), cluster=cluster))
+    verdict = decide(GateEvidence(candidate, champion, {"f1": champion}, None), GatePolicy())
+    assert verdict.decision is Decision.BLOCK
+    assert verdict.lost == ("f1",)
+
+
+def test_a_corrupt_item_file_is_an_error_with_the_way_out(tmp_path, make_suite, make_evaluation, store_evaluation) -> None:
+    from data_contracts.errors import ManifestError
+    from evals.items import load_evaluation
+
+    folder = store_evaluation(make_evaluation("m", make_suite("a", RIGHT)), tmp_path / "e")
+    path = folder / "items" / "a.parquet"
+    path.write_bytes(path.read_bytes()[:-20] + b"x" * 20)
+    with pytest.raises(ManifestError, match="has changed since its manifest was written"):
+        load_evaluation(folder)
+
+
 def test_required_suites(evidence) -> None:
     verdict = decide(evidence(), GatePolicy(required_suites=("ifeval",)))
     assert verdict.decision is Decision.ERROR
