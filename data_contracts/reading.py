@@ -104,6 +104,7 @@ def _settle(
         for check in checks:
             for place, finding in check.observe(batch):
                 readable[place][1].append(finding)
+        staging.keep_words(batch.first, batch.words)
     for line, row, findings in waiting:
         state.read += 1
         worst = worst_of([tally.add(finding) for finding in findings])

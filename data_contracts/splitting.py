@@ -7,7 +7,6 @@ from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -21,11 +20,9 @@ from data_contracts.findings import Check, Finding, WholeDrop
 from data_contracts.reading import DropState
 from data_contracts.staging import Staging, merged, quarantine_json
 from data_contracts.tally import Tally
-from data_contracts.words import word_batch
 
 _TRAIN = int(Side.TRAIN)
 SPLITS = ("clean", "heldout", "sealed")
-_BATCH = 512
 
 
 @dataclass
@@ -83,61 +80,46 @@ def carve(state: DropState, config: ContractConfig, tally: Tally) -> Carving:
     return Carving(sides, cuts)
 
 
-def write_splits(
-    work: Path,
-    staging: Staging,
-    state: DropState,
-    late: Mapping[int, list[Finding]],
-    carving: Carving,
-    tally: Tally,
-    overlap: HeldoutIndex,
-) -> Written:
-    """Every staged row to its side; a training row that gives away a held-out one, and every refused row, to the quarantine."""
+def drop_overlaps(
+    staging: Staging, state: DropState, late: dict[int, list[Finding]], carving: Carving, tally: Tally, overlap: HeldoutIndex
+) -> None:
+    """Training rows that give away a row held out from their own drop are no longer alive."""
+    if len(overlap) == 0:
+        return
+    for first, words in staging.words():
+        for place, item in sorted(overlap.hits(words).items()):
+            ordinal = first + place
+            if not state.alive[ordinal] or carving.sides[ordinal] != _TRAIN:
+                continue
+            named = f"the held-out row of line {item.line}" if item.line else "a held-out item that came with the drop"
+            finding = Finding("heldout_overlap", state.lines[ordinal], f"gives away {named}")
+            severity = tally.add(finding)
+            if severity in ("error", "drop"):
+                late[ordinal] = [finding]
+                state.alive[ordinal] = 0
+                state.count(severity)
+
+
+def write_splits(work: Path, staging: Staging, state: DropState, late: Mapping[int, list[Finding]], carving: Carving) -> Written:
+    """Every staged row to its side, every other one to the quarantine, all in line order."""
     written = Written()
     with ExitStack() as stack:
-        out = [stack.enter_context((work / f"{name}.jsonl").open("w", encoding="utf-8")) for name in SPLITS]
+        out = [stack.enter_context((work / f"{name}.jsonl").open("wb")) for name in SPLITS]
+        sides = carving.sides.tobytes()
 
         def settle() -> Iterator[tuple[int, str]]:
-            for ordinal, line, text, finding in _with_overlaps(staging.kept(), state, carving, overlap):
-                if finding is not None and tally.add(finding) in ("error", "drop"):
-                    state.alive[ordinal] = 0
-                    state.count(tally.severity(finding.check))
+            for ordinal, line, text in staging.kept():
                 if not state.alive[ordinal]:
-                    yield line, quarantine_json(line, late.get(ordinal) or [finding] if finding else late[ordinal], json.loads(text))
+                    yield line, quarantine_json(line, late[ordinal], json.loads(text))
                     continue
-                side = int(carving.sides[ordinal])
-                out[side].write(text + "\n")
-                written.rows[SPLITS[side]] += 1
-                written.ordinals[SPLITS[side]].append(ordinal)
+                name = SPLITS[sides[ordinal]]
+                out[sides[ordinal]].write(text + b"\n")
+                written.rows[name] += 1
+                written.ordinals[name].append(ordinal)
 
         quarantine = stack.enter_context((work / "quarantine.jsonl").open("w", encoding="utf-8"))
         quarantine.writelines(merged(staging.refused(), settle()))
     return written
-
-
-def _with_overlaps(
-    kept: Iterator[tuple[int, int, str]], state: DropState, carving: Carving, overlap: HeldoutIndex
-) -> Iterator[tuple[int, int, str, Finding | None]]:
-    """The staged rows; a living training row that gives away a held-out row comes with the finding that says so."""
-    while batch := list(islice(kept, _BATCH)):
-        asked = [place for place, (ordinal, _, _) in enumerate(batch) if state.alive[ordinal] and carving.sides[ordinal] == _TRAIN]
-        hits: dict[int, HeldoutItem] = {}
-        if len(overlap) and asked:
-            found = overlap.hits(word_batch([_texts(batch[place][2]) for place in asked]))
-            hits = {asked[place]: item for place, item in found.items()}
-        for place, (ordinal, line, text) in enumerate(batch):
-            item = hits.get(place)
-            reason = (
-                f"gives away the held-out row of line {item.line}"
-                if item and item.line
-                else "gives away a held-out item that came with the drop"
-            )
-            yield ordinal, line, text, Finding("heldout_overlap", line, reason) if item else None
-
-
-def _texts(text: str) -> list[str]:
-    value = json.loads(text)
-    return [value["text"]] if "text" in value else [str(turn.get("content") or "") for turn in value["messages"]]
 
 
 def heldout_items(staging: Staging, state: DropState, carving: Carving) -> list[HeldoutItem]:

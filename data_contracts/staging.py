@@ -18,11 +18,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from data_contracts.errors import DropError
 from data_contracts.findings import Finding
 from data_contracts.manifests import MANIFEST_NAME
 from data_contracts.masking import mask_value, one_line, shown
 from data_contracts.records import Row, row_json
+from data_contracts.words import WordBatch
 
 WORK = ".work"
 #: One place in so many is remembered, to find a row again without reading the file from its beginning.
@@ -48,7 +51,7 @@ def work_folder(out_dir: Path) -> Iterator[Path]:
         yield work
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise DropError(str(out_dir), "the disk is full", "free about three times the size of the drop and run again") from error
+            raise DropError(str(out_dir), "the disk is full", "free about four times the size of the drop and run again") from error
         raise
     finally:
         shutil.rmtree(work, ignore_errors=True)
@@ -63,11 +66,12 @@ def publish(work: Path, out_dir: Path, names: Iterable[str]) -> None:
 
 
 class Staging:
-    """Two files in the work folder: rows that are in, and rows that were refused while reading; both in line order."""
+    """Files in the work folder: rows that are in, rows that were refused while reading, and all rows' words; in line order."""
 
     def __init__(self, work: Path) -> None:
         self._staged, self._refused = work / "staged", work / "refused"
-        self._in, self._out = self._staged.open("wb"), self._refused.open("wb")
+        self._spooled = work / "words"
+        self._in, self._out, self._words = self._staged.open("wb"), self._refused.open("wb"), self._spooled.open("wb")
         self._count = self._end = 0
         self._ordinals, self._offsets = array("Q"), array("Q")
 
@@ -84,13 +88,28 @@ class Staging:
     def close(self) -> None:
         self._in.close()
         self._out.close()
+        self._words.close()
 
-    def kept(self) -> Iterator[tuple[int, int, str]]:
+    def keep_words(self, first: int, words: WordBatch) -> None:
+        """The words of a batch of rows, so that the second pass need not take the text apart again."""
+        sizes = np.array([first, len(words.hashes), len(words.pieces), len(words.rows)], np.int64)
+        for part in (sizes, words.hashes, words.pieces, words.rows):
+            self._words.write(part.tobytes())
+
+    def words(self) -> Iterator[tuple[int, WordBatch]]:
+        """(ordinal of the first row, words), batch by batch."""
+        with self._spooled.open("rb") as stream:
+            while head := stream.read(32):
+                first, *sizes = np.frombuffer(head, np.int64).tolist()
+                hashes, pieces, rows = (stream.read(8 * size) for size in sizes)
+                yield first, WordBatch(np.frombuffer(hashes, np.uint64), np.frombuffer(pieces, np.int64), np.frombuffer(rows, np.int64))
+
+    def kept(self) -> Iterator[tuple[int, int, bytes]]:
         """(ordinal, line, row as JSON), in order."""
         with self._staged.open("rb") as stream:
             for record in stream:
                 ordinal, line, text = record[:-1].split(b"\t", 2)
-                yield int(ordinal), int(line), text.decode()
+                yield int(ordinal), int(line), text
 
     def refused(self) -> Iterator[tuple[int, str]]:
         """(line, quarantine record), in order."""

@@ -25,12 +25,12 @@ from data_contracts.digests import canonical_json, file_digest
 from data_contracts.earlier import EarlierDrop, load_earlier
 from data_contracts.errors import DropError
 from data_contracts.inspection import Inspection
-from data_contracts.manifests import DropManifest, file_ref, write_manifest
+from data_contracts.manifests import MANIFEST_NAME, DropManifest, file_ref, write_manifest
 from data_contracts.outcome import Ending
 from data_contracts.reading import learn_template, read_drop
 from data_contracts.report import report_page
 from data_contracts.signatures import write_signatures
-from data_contracts.splitting import Carving, carve, conclude, heldout_items, overlap_index, write_splits
+from data_contracts.splitting import Carving, carve, conclude, drop_overlaps, heldout_items, overlap_index, write_splits
 from data_contracts.staging import Staging, publish, work_folder
 from data_contracts.supplied import read_supplied, supplied_as_items, write_supplied
 from data_contracts.tally import Tally
@@ -94,7 +94,8 @@ def validate_drop(
         else:
             carving, held = Carving(np.zeros(len(state.alive), np.uint8), None), supplied_as_items(supplied)
         overlap = overlap_index(held, boilerplate, contract.options["contamination"])
-        written = write_splits(work, staging, state, late, carving, tally, overlap)
+        drop_overlaps(staging, state, late, carving, tally, overlap)
+        written = write_splits(work, staging, state, late, carving)
         write_signatures(work / FILES["signatures"], inspection.exact.keys, inspection.near.minhash(), written.splits())
         if supplied is not None:
             written.rows |= write_supplied(supplied, work)
@@ -122,8 +123,8 @@ def _clear(out_dir: Path, inputs: Iterable[Path | None]) -> None:
     for path in inputs:
         if path is not None and path.resolve().parent == out_dir.resolve():
             raise DropError(str(out_dir), f"holds {path.name}, which is read", "give another folder for the results")
-    for name in FILES.values():
-        (out_dir / name).unlink(missing_ok=True)
+    for path in (*(out_dir / name for name in FILES.values()), *out_dir.glob(f".{MANIFEST_NAME}.*")):
+        path.unlink(missing_ok=True)
 
 
 def _compare_contracts(past: Sequence[EarlierDrop], contract: Contract, tally: Tally) -> None:

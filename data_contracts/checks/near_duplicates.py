@@ -202,7 +202,8 @@ def _bucket_pairs(keys: NDArray[np.uint64]) -> NDArray[np.int64]:
     for lag in range(1, _NEIGHBOURS + 1):
         inside = place[place - lag >= heads]
         parts.append(np.stack([inside - lag, inside], axis=1))
-    return order[np.concatenate(parts)]
+    pairs: NDArray[np.int64] = order[np.concatenate(parts)]
+    return pairs
 
 
 def _agreement(
