@@ -18,7 +18,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+from data_contracts.digests import file_digest
 from data_contracts.manifests import CheckpointManifest, EvalReport, Verdict, read_manifest
+from evals.gate import GateEvidence, decide
+from evals.items import load_evaluation
+from evals.policy import GatePolicy
 from flows.environment import prepare_environment
 
 RATES = {"osft": (5e-4, 1e-3), "full": (3e-5, 1e-4), "lora": (3e-4, 1e-3)}
@@ -117,6 +121,27 @@ def score(result: dict[str, Any]) -> tuple[float, float]:
     return own, result["gold_logprob"][result["skill"]] or 0.0
 
 
+def judge_again(work: Path, result: dict[str, Any]) -> Verdict:
+    """The verdict on a round's stored items by the installed gate, so that one set of rules judges the whole page."""
+    stages = work / f"{result['method']}-{result['learning_rate']:g}" / "stages"
+    reports = {file_digest(path): path.parent for path in stages.glob("evaluate/*/manifest.json")}
+    for path in stages.glob("decide/*/manifest.json"):
+        stored = read_manifest(path.parent, Verdict)
+        if stored.new_skill != result["skill"]:
+            continue
+        loaded = {role: load_evaluation(reports[digest]) for role, digest in stored.inputs.items()}
+        evidence = GateEvidence(
+            candidate=loaded["candidate"],
+            champion=loaded["champion"],
+            anchors={role.removeprefix("anchor:"): each for role, each in loaded.items() if role.startswith("anchor:")},
+            new_skill=result["skill"],
+            attempts=stored.attempts,
+            bootstrap=stored.bootstrap,
+        )
+        return decide(evidence, GatePolicy())
+    raise FileNotFoundError(f"no verdict on {result['skill']} under {stages}")
+
+
 def row(result: dict[str, Any], suites: list[str]) -> str:
     """One line of the page's table: every suite before and after, in %, drift in bits a byte."""
     by_name = {suite["suite"]: suite for suite in result["suites"]}
@@ -170,7 +195,11 @@ def main() -> None:
     sizes = parser.parse_args()
     work = sizes.work.absolute()
     if sizes.page:
-        print(render(list(json.loads((work / "results.json").read_text())["rounds"].values())))
+        rounds = list(json.loads((work / "results.json").read_text())["rounds"].values())
+        for result in rounds:
+            verdict = judge_again(work, result)
+            result |= {"decision": verdict.decision.value, "reasons": verdict.reasons, "lost": verdict.lost}
+        print(render(rounds))
         return
     work.mkdir(parents=True, exist_ok=True)
     prepare_environment(work / "state")
