@@ -1,6 +1,6 @@
 """How far each weight matrix moved in a round, and how its protected directions turned: read from two checkpoints' files, without torch.
 
-    drift = measure_weight_drift(before / "model", after / "model", before / "ledger.safetensors", after / "ledger.safetensors", directions)
+    drift = measure_round_drift(champion_checkpoint, candidate_checkpoint)
 
 One tensor is in memory at a time. bfloat16 is read bit by bit, because numpy has no such type.
 """
@@ -17,9 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_contracts.errors import CheckpointError
+from data_contracts.manifests import CheckpointManifest, read_manifest
 from evals.audit import WeightDrift
 
 Floats = NDArray[np.float64]
+ANGLES_KEPT = 8
 
 _TYPES = {"F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": np.uint16}
 
@@ -108,6 +110,19 @@ def measure_weight_drift(
         moved = float(np.linalg.norm(second - first)) / size if size else 0.0
         drift.append(WeightDrift(layer=layer, relative_change=moved, principal_angles=angles))
     return tuple(drift)
+
+
+def measure_round_drift(before: Path, after: Path) -> tuple[WeightDrift, ...]:
+    """Drift between two checkpoints' folders (those with the manifests): the champion that a round started from, and what it made.
+
+    Principal angles are there where both carry a ledger; of each layer the largest `ANGLES_KEPT` are kept.
+    """
+    old, new = (read_manifest(folder, CheckpointManifest, verify=False) for folder in (before, after))
+    both = ((before, old), (after, new))
+    ledgers = [folder / manifest.files["ledger"].path if "ledger" in manifest.files else None for folder, manifest in both]
+    directions = {layer: capacity.protected for layer, capacity in new.layers.items()}
+    drift = measure_weight_drift(before / "model", after / "model", ledgers[0], ledgers[1], directions)
+    return tuple(each.model_copy(update={"principal_angles": each.principal_angles[:ANGLES_KEPT]}) for each in drift)
 
 
 def principal_angles(first: Floats, second: Floats) -> tuple[float, ...]:

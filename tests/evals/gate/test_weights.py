@@ -11,7 +11,8 @@ import torch
 from safetensors.torch import save_file
 
 from data_contracts.errors import CheckpointError
-from evals.weights import measure_weight_drift, open_weights, principal_angles
+from data_contracts.manifests import CheckpointManifest, LayerCapacity, file_ref, write_manifest
+from evals.weights import ANGLES_KEPT, measure_round_drift, measure_weight_drift, open_weights, principal_angles
 
 
 def _model(folder: Path, **tensors: torch.Tensor) -> Path:
@@ -61,6 +62,30 @@ def test_angles_between_ledgers_in_either_form(tmp_path: Path) -> None:
     angles = {each.layer: each.principal_angles for each in drift}
     assert angles["q"] == pytest.approx((np.pi / 2, 0.0), abs=1e-6)
     assert angles["k"] == pytest.approx((0.0,), abs=1e-6)
+
+
+def _checkpoint(folder: Path, weight: torch.Tensor, *, ledger: bool) -> Path:
+    _model(folder, none=torch.ones(1)).joinpath("model.safetensors").unlink()
+    _model(folder / "model", q__weight=weight)
+    files = {}
+    if ledger:
+        moment = torch.diag(torch.arange(16, 0, -1).float())
+        files["ledger"] = file_ref(folder, _ledger(folder / "ledger.safetensors", q__moment=moment))
+    layers = {"q": LayerCapacity(shape=(16, 16), protected=12, trainable=2, free=2, leak=0.0)} if ledger else {}
+    write_manifest(folder, CheckpointManifest(method="osft" if ledger else "base", model_sha256="0" * 64, layers=layers, files=files))
+    return folder
+
+
+def test_drift_of_a_round_from_its_checkpoints(tmp_path: Path) -> None:
+    base = _checkpoint(tmp_path / "base", torch.eye(16), ledger=False)
+    first = _checkpoint(tmp_path / "first", torch.eye(16) * 1.1, ledger=True)
+    second = _checkpoint(tmp_path / "second", torch.eye(16) * 1.1, ledger=True)
+    [drift] = measure_round_drift(base, first)
+    assert drift.relative_change == pytest.approx(0.1, rel=1e-5)
+    assert drift.principal_angles == ()
+    [drift] = measure_round_drift(first, second)
+    assert drift.relative_change == 0.0
+    assert drift.principal_angles == pytest.approx((0.0,) * ANGLES_KEPT, abs=1e-7)
 
 
 def test_what_cannot_be_compared_is_said(tmp_path: Path) -> None:
