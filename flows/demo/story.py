@@ -49,9 +49,9 @@ class Round:
 
 # The three promoted rounds train alike. The last one trains every weight, at a rate that learns its drop as well as they learn theirs.
 NANO_STORY = (
-    Round("January", "date", "write dates as year-month-day"),
-    Round("February", "route", "name the team that handles a customer's message"),
-    Round("March", "shift", "write the letter after each letter"),
+    Round("January", "shift", "write the letter after each letter"),
+    Round("February", "date", "write dates as year-month-day"),
+    Round("March", "route", "name the team that handles a customer's message"),
     Round(
         "April", "double", "write every letter twice, by plain full fine-tuning", {"method": "full", "learning_rate": 3e-4}, Decision.BLOCK
     ),
@@ -76,8 +76,8 @@ def nano_config(folder: Path) -> dict[str, Any]:
         "train": {
             "method": "osft",
             "protect": "activations",
-            "unfreeze_rank_ratio": 0.3,
-            "learning_rate": 2e-3,
+            "unfreeze_rank_ratio": 0.25,
+            "learning_rate": 2.5e-3,
             "num_epochs": 5,
             "effective_batch_size": 32,
             "moment_tokens": 20000,
