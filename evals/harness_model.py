@@ -4,7 +4,7 @@ decoding would give is recognised in the pass that scores it. Scores are HFLM's;
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -14,7 +14,7 @@ from lm_eval.models.huggingface import HFLM
 from lm_eval.models.utils import has_bos_prefix
 
 from evals.config import EvaluationConfig
-from evals.harness_scorer import ContinuationScorer, Request
+from evals.harness_scorer import ContinuationScorer, Request, Scored
 
 
 class ScoringLM(HFLM):  # type: ignore[misc]
@@ -35,7 +35,7 @@ class ScoringLM(HFLM):  # type: ignore[misc]
         endings = [(number, end) for number in drafts for end in self._endings(requests[number].doc["stops"])]
         ended = [(pairs[number][0], pairs[number][1] + [end]) for number, end in endings]
         scored = self.scorer.score([*pairs, *ended], lambda done: self._on_progress(len(done) / (len(pairs) + len(ended))))
-        self._accept_drafts(requests, pairs, zip(endings, scored[len(pairs) :], strict=True))
+        self._accept_drafts(requests, pairs, [(number, score) for (number, _), score in zip(endings, scored[len(pairs) :], strict=True)])
         return [(score.logprob, all(score.greedy)) for score in scored[: len(pairs)]]
 
     def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = True) -> list[float]:
@@ -84,17 +84,23 @@ class ScoringLM(HFLM):  # type: ignore[misc]
             tokens |= set(encoded) if len(encoded) == 1 else set()
         return tokens
 
-    def _accept_drafts(self, requests: Sequence[Instance], pairs: Sequence[Request], endings: Any) -> None:
+    def _accept_drafts(self, requests: Sequence[Instance], pairs: Sequence[Request], endings: Iterable[tuple[int, Scored]]) -> None:
         """Remember each gold answer that greedy decoding of the bare context would give, token for token, and then end."""
-        for (number, _), score in endings:
-            context, document = requests[number].args[0], requests[number].doc
-            own = self._encode([context])[0] if context else pairs[number][0]
-            start, tokens = len(own) - len(pairs[number][0]), pairs[number][1]
-            follows = start >= 0 and own == pairs[number][0] + tokens[:start]
-            text = self.tok_decode(tokens[start:])
-            fits = len(tokens) - start < document["max_tokens"] and not any(stop in text for stop in document["stops"])
-            if follows and fits and all(score.greedy[start:]):
-                self._drafts[context] = text
+        likely = [(number, score) for number, score in endings if score.greedy[-1]]
+        contexts = self._encode([requests[number].args[0] for number, _ in likely])
+        for (number, score), context in zip(likely, contexts, strict=True):
+            document, (start, tokens) = requests[number].doc, pairs[number]
+            moved = len(context) - len(start)  # space at the end of the context that was scored with the answer
+            if (
+                moved < 0
+                or context != start + tokens[:moved]
+                or not all(score.greedy[moved:])
+                or len(tokens) - moved >= document["max_tokens"]
+            ):
+                continue
+            text = self.tok_decode(tokens[moved:])
+            if not any(stop in text for stop in document["stops"]):
+                self._drafts[requests[number].args[0]] = text
 
     # ------------------------------------------------------------------------------------------ tokens
 

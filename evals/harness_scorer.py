@@ -119,17 +119,18 @@ class ContinuationScorer:
 
     def _score_batch(self, batch: Sequence[PackedRow]) -> dict[int, Scored]:
         logits, first = self._forward(batch)
-        where: list[tuple[int, int]] = []
+        in_row: list[int] = []
+        at: list[int] = []
         wanted: list[int] = []
         spans: list[tuple[int, int, list[int]]] = []
         for number, row in enumerate(batch):
             for continuation, owners in row.continuations.items():
                 spans.append((len(wanted), len(wanted) + len(continuation), owners))
-                where += [(number, position - first) for position in row.positions(continuation)]
+                in_row += [number] * len(continuation)
+                at += row.positions(continuation)
                 wanted += continuation
-        index = torch.tensor(where, device=self.device)
         target = torch.tensor(wanted, device=self.device)
-        chosen = logits[index[:, 0], index[:, 1]].float()  # (tokens, V)
+        chosen = logits[torch.tensor(in_row), torch.tensor(at) - first].float()  # (tokens, V)
         logprobs = torch.log_softmax(chosen, dim=-1).gather(1, target[:, None])[:, 0].cpu()
         greedy = chosen.argmax(dim=-1).eq(target).tolist()
         return {

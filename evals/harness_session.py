@@ -105,8 +105,8 @@ class Session:
                 str(self._tokenizer.name_or_path), "has no chat template", "set chat: false on the suite, or add a template"
             )
 
-    def _count_tokens(self, text: str) -> int:
-        return len(self._tokenizer(text, add_special_tokens=False)["input_ids"])
+    def _count_tokens(self, texts: list[str]) -> list[int]:
+        return [len(tokens) for tokens in self._tokenizer(texts, add_special_tokens=False)["input_ids"]]
 
 
 def load_model(model_dir: Path, *, device: str, dtype: str) -> tuple[Any, Any]:

@@ -25,11 +25,14 @@ class LocalTask(Task):  # type: ignore[misc]
 
     VERSION = 1
 
-    def __init__(self, suite: SuiteConfig, items: Sequence[Item], render: Render, count_tokens: Callable[[str], int]) -> None:
+    def __init__(self, suite: SuiteConfig, items: Sequence[Item], render: Render, count_tokens: Callable[[list[str]], list[int]]) -> None:
         self.suite, self.kind = suite, items[0].kind
         self.metric = suite.metric if suite.metric != "auto" else METRICS[self.kind]
-        self._count_tokens = count_tokens
         self._docs = [self._document(item, render) for item in items]
+        if self.kind == "answer":
+            for doc, tokens in zip(self._docs, count_tokens([item.answer for item in items]), strict=True):
+                # The model recognises this draft where greedy decoding would give it, and then need not decode it again.
+                doc |= {"draft": doc["answer"], "stops": list(suite.stops), "max_tokens": self._generation_length(tokens)}
         self.OUTPUT_TYPE = OUTPUT_TYPES[self.kind]
         super().__init__(
             config={"task": suite.name, "output_type": self.OUTPUT_TYPE, "num_fewshot": suite.few_shot, "generation_kwargs": None}
@@ -40,18 +43,13 @@ class LocalTask(Task):  # type: ignore[misc]
             return {"text": item.text}
         context = render(list(item.turns)) if self.suite.chat else item.prompt
         glue = "" if self.suite.chat else self.suite.separator
-        document = {"context": context, "choices": list(item.choices), "gold": item.gold, "answer": item.answer, "glue": glue}
-        if item.kind == "answer":
-            # The model recognises this draft where greedy decoding would give it, and then need not decode it again.
-            document |= {"draft": item.answer, "stops": list(self.suite.stops), "max_tokens": self._generation_length(item.answer)}
-        return document
+        return {"context": context, "choices": list(item.choices), "gold": item.gold, "answer": item.answer, "glue": glue}
 
-    def _generation_length(self, gold: str) -> int:
+    def _generation_length(self, gold_tokens: int) -> int:
         """Tokens to generate: an answer much longer than the gold one is wrong already, unless a pattern has to find it in there."""
         if self.suite.answer_pattern:
             return self.suite.generation_limit
-        needed = self._count_tokens(gold) + 2
-        return min(self.suite.generation_limit, 1 << (needed - 1).bit_length())
+        return min(self.suite.generation_limit, 1 << (gold_tokens + 1).bit_length())
 
     def download(self, *_: Any, **__: Any) -> None:
         self.dataset = None

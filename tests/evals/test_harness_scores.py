@@ -111,10 +111,10 @@ def test_aggregate_equals_lm_eval_on_the_same_items(
     from lm_eval.evaluator import simple_evaluate
     from lm_eval.tasks import TaskManager
 
-    from evals.suite_items import load_items
+    from evals.suite_items import load_items, select_items
 
     suite = SuiteConfig(name="colours", source=str(write_rows("colours.jsonl", choice_rows)), items=limit)
-    items = load_items(suite)
+    items = select_items(load_items(suite), suite.items)
     rows = session.score(suite, items, lambda _: None)
     chosen = [{"prompt": item.prompt, "choices": list(item.choices), "gold": item.gold} for item in items]
     data = tmp_path / "chosen.jsonl"
@@ -152,7 +152,7 @@ def test_an_answer_in_a_pattern_is_found_in_gold_and_output() -> None:
 
     suite = SuiteConfig(name="sums", source="sums.jsonl", answer_pattern=r"#### (-?\d+)")
     item = Item("h", "answer", ({"role": "user", "content": "q"},), "q", answer="2+2 is 4\n#### 4")
-    task = LocalTask(suite, [item], lambda turns: turns[-1]["content"], len)
+    task = LocalTask(suite, [item], lambda turns: turns[-1]["content"], lambda texts: [len(text) for text in texts])
     assert task.process_results(task.test_docs()[0], [(-1.0, False), "so #### 3, no: #### 4"]) == {"exact_match": 1.0}
     assert task.process_results(task.test_docs()[0], [(-1.0, False), "#### 5"]) == {"exact_match": 0.0}
 
