@@ -47,11 +47,12 @@ class Round:
     expected: Decision = Decision.PASS
 
 
-# The three promoted rounds train alike. The last one trains every weight, at a rate that learns its drop as well as they learn theirs.
+# The last round trains every weight, at the smallest of the rates 3e-5, 1e-4 and 3e-4 that learns its drop as well as the others learn theirs.
 NANO_STORY = (
     Round("January", "shift", "write the letter after each letter"),
     Round("February", "date", "write dates as year-month-day"),
-    Round("March", "route", "name the team that handles a customer's message"),
+    # Its sentences read like the general text, so it takes smaller steps.
+    Round("March", "route", "name the team that handles a customer's message", {"learning_rate": 2e-3}),
     Round(
         "April", "double", "write every letter twice, by plain full fine-tuning", {"method": "full", "learning_rate": 3e-4}, Decision.BLOCK
     ),
