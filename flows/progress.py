@@ -29,10 +29,10 @@ def bar(label: str) -> Iterator[Advance]:
     columns = (
         SpinnerColumn(finished_text="[green]✓"),
         TextColumn("{task.description:<24}"),
-        BarColumn(bar_width=28),
+        BarColumn(bar_width=10),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
-        TimeRemainingColumn(elapsed_when_finished=False),
+        TimeRemainingColumn(compact=True),
         TextColumn("[dim]{task.fields[note]}"),
     )
     with Progress(*columns, console=_console, refresh_per_second=4) as progress:
