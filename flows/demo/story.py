@@ -47,7 +47,7 @@ class Round:
     expected: Decision = Decision.PASS
 
 
-# The last round trains every weight, at the smallest of the rates 3e-5, 1e-4 and 3e-4 that learns its drop as well as the others learn theirs.
+# The last round trains every weight, at the smallest of the rates 3e-5, 1e-4 and 3e-4 that learns its drop as the others learn theirs.
 NANO_STORY = (
     Round("January", "shift", "write the letter after each letter"),
     Round("February", "date", "write dates as year-month-day"),
