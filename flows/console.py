@@ -181,15 +181,20 @@ def show_plan(plan: RoundPlan) -> None:
 
 
 def show_demo(result: DemoResult) -> None:
+    """Rounds are columns, so that the table fits a narrow terminal however many skills there are."""
     if _answer(result):
         return
-    table = Table("round", "skill", "method", "learned", *result.suites, "verdict", title="before → after, in %", show_lines=True)
-    for row in result.rows:
-        cells = [row.changes.get(name, "") for name in result.suites]
-        table.add_row(str(row.round), row.skill, row.method, row.learned, *cells, verdict_text(row.decision.value))
+    table = Table("", *(f"round {row.round}\n{row.skill}" for row in result.rows), title="before → after each round, in %")
+    table.add_row("method", *(row.method for row in result.rows))
+    table.add_row("learned", *(row.learned for row in result.rows), style="bold", end_section=True)
+    for name in result.suites:
+        cells = [Text(row.changes.get(name, ""), style="red" if name in row.lost else "") for row in result.rows]
+        table.add_row(name, *cells)
+    table.add_section()
+    table.add_row("verdict", *(verdict_text(row.decision.value) for row in result.rows))
     _out.print(table)
     for row in result.rows:
-        _out.print(Text(f"round {row.round} {row.skill}: "), verdict_text(row.decision.value), Text(row.reason), soft_wrap=True)
+        _out.print(Text(f"round {row.round}, {row.skill} by {row.method}: ") + Text(row.reason), soft_wrap=True)
     _out.print(f"\nreport of the whole lineage: {result.report}", soft_wrap=True)
     for title, command in result.commands.items():
         _out.print(f"{title}: [bold]{command}[/bold]", soft_wrap=True)

@@ -7,6 +7,7 @@ It writes drops and suites into a folder, runs the rounds of the story one after
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -29,6 +30,7 @@ class DemoRow(Record):
     changes: dict[str, str]
     decision: Decision
     reason: str
+    lost: tuple[str, ...]
 
 
 class DemoResult(Record):
@@ -45,14 +47,14 @@ def run_demo(model: str, folder: Path) -> DemoResult:
     story = write_story(model, folder)
     outcomes = [_run_chapter(story, chapter, folder) for chapter in story.chapters]
     audit = audit_lineage(_config(story, story.chapters[-1], folder), folder / "lineage.html")
-    state = folder / "state"
+    state, programs = folder / "state", Path(sys.executable).parent
     return DemoResult(
         rows=tuple(_row(outcome) for outcome in outcomes),
         suites=_protected(outcomes),
         report=audit.report,
         commands={
-            "MLflow": f"mlflow ui --backend-store-uri sqlite:///{state / 'mlflow.db'}",
-            "Prefect": f"PREFECT_HOME={state / 'prefect'} prefect server start",
+            "MLflow": f"{programs / 'mlflow'} ui --backend-store-uri sqlite:///{state / 'mlflow.db'}",
+            "Prefect": f"PREFECT_HOME={state / 'prefect'} {programs / 'prefect'} server start",
         },
         as_told=[outcome.decision for outcome in outcomes] == [chapter.expected for chapter in story.chapters],
     )
@@ -79,7 +81,8 @@ def _row(outcome: RoundOutcome) -> DemoRow:
         learned=changes.pop(outcome.skill, "-"),
         changes=changes,
         decision=outcome.decision,
-        reason=outcome.reasons[0] + (f" Lost: {', '.join(outcome.lost)}." if outcome.lost else ""),
+        reason=outcome.reasons[0],
+        lost=outcome.lost,
     )
 
 
