@@ -131,7 +131,9 @@ class SuiteResult(Record):
     sealed: bool = Field(False, description="a sealed split is shown in the audit and never given to the gate")
     n: int
     available: int | None = Field(None, description="items the suite has; where it is more than n, more can be evaluated")
-    margin: float | None = Field(None, description="largest loss the suite's config tolerates, in the metric's unit; None: the policy's")
+    margin: float | None = Field(
+        None, description="loss the suite's owner would accept, in the metric's unit; a note: the gate reads its policy"
+    )
     score: float = Field(description="mean of the per-item scores (accuracy in [0, 1]; bits per byte for drift)")
     mean_gold_logprob: float | None = Field(None, description="nats, mean over items")
     suite_sha256: str = Field(description="of the items and of everything that decides the prompt")
