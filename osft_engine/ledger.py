@@ -45,8 +45,9 @@ class Ledger:
         """The ledger after one more round. Moments wider than `rank` are truncated to their strongest directions."""
         sketches: dict[str, EigenSketch | Tensor] = {}
         for leader, moment in measured.moments.items():
-            total = moment.cpu() if not self.rounds else self.moment(leader).to(torch.float32) + moment.cpu()
-            sketches[leader] = total if total.shape[0] <= rank else sketch_moment(total, rank)
+            before = self.moment(leader).to(moment) if self.rounds else torch.zeros_like(moment)
+            total = before + moment  # on the device that measured it: a wide moment is cut down there, by an eigendecomposition
+            sketches[leader] = total.cpu() if total.shape[0] <= rank else sketch_moment(total, rank).cpu()
         return Ledger((*self.rounds, name), sketches, dict(measured.leaders), self.written)
 
     def add_written(self, updates: Mapping[str, tuple[Tensor, Tensor]], share: float, rank: int) -> Ledger:

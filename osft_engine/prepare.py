@@ -118,7 +118,7 @@ def _by_activations(targets: Mapping[str, nn.Module], ratios: Mapping[str, float
         key = (ledger.leaders.get(name, name), ratios[name])
         shape = (W.shape[0], W.shape[1])
         if key not in found:
-            found[key] = protect_activations(shape, ledger.moment(name), ratios[name])
+            found[key] = protect_activations(shape, ledger.moment(name).to(W.device), ratios[name])
         first = found[key]
         return AllowedUpdate(shape, None, first.right, None, first.protected, first.trainable)
 

@@ -85,6 +85,9 @@ class EigenSketch:
     def dimension(self) -> int:
         return self.vectors.shape[0]
 
+    def cpu(self) -> EigenSketch:
+        return EigenSketch(self.vectors.cpu(), self.values.cpu(), self.residual)
+
     def dense(self) -> Tensor:
         """M in float64, n x n."""
         V, values = self.vectors.to(torch.float64), self.values.to(torch.float64)

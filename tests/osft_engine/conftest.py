@@ -97,9 +97,17 @@ def make_run(tmp_path: Path, base_folder: Path, make_drop: Callable[..., Path]) 
     def make(out: str = "out", drop: Path | None = None, base: Path | None = None, parent: Path | None = None, **config: Any) -> TrainRun:
         existing = tmp_path / "drop"
         folder = drop or (existing if existing.is_dir() else make_drop())
-        settings: dict[str, Any] = {"max_tokens_per_batch": 256, "max_seq_len": 128, "moment_tokens": 512, "device": "cpu"} | config
+        settings: dict[str, Any] = {"max_tokens_per_batch": 256, "max_seq_len": 128, "moment_tokens": 256, "device": "cpu"} | config
+        general = tmp_path / "general.jsonl"
+        general.write_text("".join(json.dumps({"text": f"The {n} cats of row {n * n} sleep on {n % 3} mats."}) + "\n" for n in range(20)))
         return TrainRun(
-            base=base or base_folder, parent=parent, drop=folder, skill="sums", out_dir=tmp_path / out, config=TrainConfig(**settings)
+            base=base or base_folder,
+            parent=parent,
+            drop=folder,
+            calibration=general,
+            skill="sums",
+            out_dir=tmp_path / out,
+            config=TrainConfig(**settings),
         )
 
     return make
