@@ -31,7 +31,8 @@ RULES: Mapping[str, Rule] = {
     "schema": Rule("error", "a row has the fields and types of one of the contract's objects"),
     "turns": Rule("error", "roles follow one another as a chat template expects; the assistant speaks last"),
     "empty_turn": Rule("error", "no turn is empty or white space"),
-    "template": Rule("error", "the model's chat template renders the row with nothing left out"),
+    "template": Rule("error", "the model's chat template renders the row, and its answer with it"),
+    "template_change": Rule("warning", "the model's chat template leaves no earlier turn out"),
     "skill_name": Rule("error", "the skill's name is usable and no earlier round has it"),
     "row_count": Rule(
         "error", "enough rows, and not too many", {"least": Option(10, 1, 1e12, "rows"), "most": Option(1e12, 1, 1e12, "rows")}

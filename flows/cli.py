@@ -16,6 +16,7 @@ import typer
 from data_contracts.errors import ConfigError, SkillstackError
 from flows import console
 from flows.environment import prepare_environment
+from flows.lineage_commands import add_lineage_commands
 from flows.settings import SkillstackConfig, load_config
 
 app = typer.Typer(name="skillstack", help="Add one skill to a language model each month without losing the ones before, and prove it.",
@@ -154,6 +155,20 @@ def gate_replay(number: Annotated[int, typer.Argument(metavar="ROUND")], config:
     raise typer.Exit(0 if result.equal else 1)
 
 
+@gate_app.command("plan")
+def gate_plan(
+    items: Annotated[int, typer.Option(help="Held-out items a suite.")] = 400,
+    churn: Annotated[float, typer.Option(help="Share of items that flip between two equally good checkpoints.")] = 0.1,
+    config: ConfigFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Before training: how likely an honest round is to pass with so many items, and how many a margin needs."""
+    settings = read_config(config, as_json)
+    from flows.planning import plan_next_round
+
+    console.show_plan(plan_next_round(settings, items, churn))
+
+
 @app.command()
 def demo(
     model: Annotated[str, typer.Option(help="nano (seconds a round) or smollm2 (a real model, minutes a round).")] = "nano",
@@ -162,12 +177,18 @@ def demo(
 ) -> None:
     """The main job on the embedded model: three rounds promoted, a fourth blocked, with the reasons."""
     console.choose(as_json)
-    prepare_environment(folder / "state")
+    from flows.demo.story import story_folder
+
+    home = story_folder(model, folder)
+    prepare_environment(home / "state")
     from flows.demo.runner import run_demo
 
-    result = run_demo(model, folder)
+    result = run_demo(model, home)
     console.show_demo(result)
     raise typer.Exit(0 if result.as_told else 1)
+
+
+add_lineage_commands(app)
 
 
 def main() -> None:

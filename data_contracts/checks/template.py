@@ -42,7 +42,8 @@ class ControlTokens(RowCheck):
 
 
 class Template(RowCheck):
-    """Renders every conversation; a template that refuses a row, or leaves its answer out, makes the row useless."""
+    """Renders every conversation. A template that refuses a row, or leaves its answer out, makes the row useless; a template that
+    leaves an earlier turn out (some drop system turns or old reasoning) changes what the row teaches."""
 
     def __init__(self, renderer: ChatRenderer) -> None:
         self._renderer = renderer
@@ -59,7 +60,9 @@ class Template(RowCheck):
                 f"the chat template refuses it: {str(error).splitlines()[0][:200] if str(error) else type(error).__name__}",
             )
             return
+        last = len(row.messages) - 1
         for index, turn in enumerate(row.messages):
             said = (turn.get("content") or "").strip()
-            if turn["role"] in ("user", "assistant") and said not in rendered:
-                yield Finding("template", row.line, f"the chat template leaves messages[{index}] ({turn['role']}) out or changes it")
+            if turn["role"] != "tool" and said not in rendered:
+                check = "template" if index == last else "template_change"
+                yield Finding(check, row.line, f"the chat template leaves messages[{index}] ({turn['role']}) out or changes it")

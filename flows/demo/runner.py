@@ -42,8 +42,7 @@ class DemoResult(Record):
 
 
 def run_demo(model: str, folder: Path) -> DemoResult:
-    """Run the story of a model. Started again in the same folder it continues, or shows what it had shown."""
-    folder = folder.absolute()
+    """Run the story of a model in an absolute folder. Started again there it continues, or shows what it had shown."""
     story = write_story(model, folder)
     outcomes = [_run_chapter(story, chapter, folder) for chapter in story.chapters]
     audit = audit_lineage(_config(story, story.chapters[-1], folder), folder / "lineage.html")

@@ -13,6 +13,7 @@ from typing import Any
 from data_contracts.errors import ConfigError
 from data_contracts.manifests import Decision
 from flows.demo.materials import write_base_suites, write_drop
+from flows.stages import code_digest
 
 STORIES = ("nano", "smollm2")
 
@@ -86,6 +87,11 @@ def nano_config(folder: Path) -> dict[str, Any]:
         },
         "evaluation": {"suites": suites, "skill": {"max_new_tokens": 16}, "max_batch_size": 128, "num_threads": 1},
     }
+
+
+def story_folder(model: str, folder: Path) -> Path:
+    """Where a model's story is played: another release of the demo tells another story, and begins a lineage of its own."""
+    return (folder / f"{model}-{code_digest('flows.demo')[:8]}").absolute()
 
 
 def write_story(model: str, folder: Path) -> Story:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -52,8 +53,14 @@ def connect(tracking_uri: str, model_name: str, experiment: str, state_dir: Path
     from mlflow import MlflowClient
 
     state_dir = state_dir.expanduser().resolve()
-    state_dir.mkdir(parents=True, exist_ok=True)
+    try:
+        state_dir.mkdir(parents=True, exist_ok=True)
+        _make_sqlite_folder(tracking_uri)
+    except OSError as error:
+        raise LineageError(str(error.filename or state_dir), f"cannot be made: {error.strerror}", "choose another state_dir") from error
     with speaking_plainly(hide_password(tracking_uri)):
+        if tracking_uri.startswith(("http://", "https://")):
+            _require_server(tracking_uri)
         client = MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)
         experiment_id = _experiment(client, experiment, tracking_uri, state_dir)
         _registered_model(client, model_name)
@@ -64,11 +71,13 @@ def connect(tracking_uri: str, model_name: str, experiment: str, state_dir: Path
 def speaking_plainly(where: str) -> Iterator[None]:
     """Turn MLflow's and the network's errors into one line that says where and what to do."""
     from mlflow.exceptions import MlflowException
+    from requests import RequestException
+    from sqlalchemy.exc import SQLAlchemyError
 
     try:
         yield
-    except (MlflowException, OSError) as error:
-        what = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+    except (MlflowException, RequestException, SQLAlchemyError) as error:
+        what = (str(getattr(error, "orig", None) or error).strip() or type(error).__name__).splitlines()[0][:300]
         raise LineageError(where, what, "check the tracking URI, the credentials and the server with `skillstack doctor`") from error
 
 
@@ -89,9 +98,41 @@ def as_default(store: Store) -> Iterator[None]:
 
 
 def hide_password(uri: str) -> str:
+    """A URI that may be shown: the password between the user's name and the host is left out."""
+    if uri.startswith("sqlite:"):
+        return uri
     head, at, tail = uri.rpartition("@")
     scheme, separator, user = head.partition("://")
     return f"{scheme}{separator}{user.split(':')[0]}:***@{tail}" if at and separator else uri
+
+
+def _make_sqlite_folder(uri: str) -> None:
+    """Before MLflow tries, and tries again for half a minute."""
+    if uri.startswith("sqlite:///"):
+        Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+
+
+def _require_server(uri: str) -> None:
+    """Ask the server for its version first: MLflow's own calls would try a wrong address for minutes before they say so."""
+    import mlflow
+    from requests import RequestException, Session
+    from requests.adapters import HTTPAdapter
+    from urllib3.util import Retry
+
+    try:
+        with Session() as session:
+            session.mount(uri, HTTPAdapter(max_retries=Retry(total=3, backoff_factor=1.0)))
+            answer = session.get(uri.rstrip("/") + "/version", timeout=10)
+    except RequestException as error:
+        raise LineageError(hide_password(uri), "no MLflow server answers", "start it, or correct MLFLOW_TRACKING_URI") from error
+    found = answer.text.strip()
+    if answer.status_code != 200 or not re.fullmatch(r"\d+\.\d+\S*", found):
+        raise LineageError(
+            hide_password(uri), f"is not an MLflow server (/version answers {answer.status_code})", "correct MLFLOW_TRACKING_URI"
+        )
+    if found.split(".")[0] != mlflow.__version__.split(".")[0]:
+        way_out = "use the version that infra/constraints.txt names on both sides"
+        raise LineageError(hide_password(uri), f"the server runs MLflow {found}, this client is {mlflow.__version__}", way_out)
 
 
 def _experiment(client: Any, name: str, tracking_uri: str, state_dir: Path) -> str:

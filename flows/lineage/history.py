@@ -26,6 +26,11 @@ Status = Literal["running", "failed", "finished", "deleted", "missing"]
 
 def read_history(store: Store) -> list[RoundRecord]:
     """Every attempt, by round and attempt; a version whose run is gone has status `missing`. Three requests, not one a round."""
+    return list(read_lineage(store)[0])
+
+
+def read_lineage(store: Store) -> tuple[tuple[RoundRecord, ...], tuple[LedgerEntry, ...]]:
+    """History and ledger from one reading of the registry."""
     model = store.client.get_registered_model(store.model_name)
     versions = raw_versions(store)
     entries = read_ledger(store, versions, model.tags)
@@ -33,7 +38,7 @@ def read_history(store: Store) -> list[RoundRecord]:
     by_run: dict[str, Any] = {raw.tags[PREFIX + "parent_run"]: raw for raw in versions if PREFIX + "parent_run" in raw.tags}
     records = [_record(store, run, by_run.pop(run.info.run_id, None), entries, champion) for run in find_runs(store, "round")]
     records += [_record(store, None, raw, entries, champion) for raw in by_run.values()]
-    return sorted(records, key=lambda record: (record.round, record.attempt, record.version or sys.maxsize))
+    return tuple(sorted(records, key=lambda record: (record.round, record.attempt, record.version or sys.maxsize))), entries
 
 
 def ancestry(store: Store, version: int) -> list[VersionRef]:

@@ -6,6 +6,7 @@ holds the number and digest of the newest entry: a chain that was cut short is f
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,7 +17,7 @@ from pydantic import ValidationError
 from data_contracts.digests import canonical_json
 from data_contracts.errors import LineageError
 from flows.lineage.connection import PREFIX, Store
-from flows.lineage.records import FIRST_PRIOR, MOVES_CHAMPION, LedgerEntry
+from flows.lineage.records import FIRST_PRIOR, MOVES_CHAMPION, LedgerEntry, VersionRef
 from flows.lineage.registry import raw_versions
 from flows.lineage.tracking import find_runs
 
@@ -32,8 +33,8 @@ def read_ledger(
     """Every entry in order, chain checked. Raises LineageError at the first entry that is missing or was changed."""
     versions = raw_versions(store) if versions is None else versions
     model_tags = store.client.get_registered_model(store.model_name).tags if model_tags is None else model_tags
-    texts = {name: value for raw in versions for name, value in raw.tags.items() if name.startswith(ENTRY_TAG)}
-    return check_chain([texts[name] for name in sorted(texts)], model_tags.get(HEAD_TAG))
+    found = sorted((name, value) for raw in versions for name, value in raw.tags.items() if name.startswith(ENTRY_TAG))
+    return check_chain([value for _, value in found], model_tags.get(HEAD_TAG))
 
 
 def check_chain(texts: Sequence[str], head: str | None) -> tuple[LedgerEntry, ...]:
@@ -46,6 +47,8 @@ def check_chain(texts: Sequence[str], head: str | None) -> tuple[LedgerEntry, ..
             entry = LedgerEntry.model_validate_json(text)
         except ValidationError as error:
             raise LineageError(where, "is not readable", _WAY_OUT) from error
+        if entry.sequence < number:
+            raise LineageError(where, f"number {entry.sequence} was written twice: two promoters had no lock in common", _WAY_OUT)
         if entry.sequence != number:
             raise LineageError(where, f"is missing (the next one is {entry.sequence})", _WAY_OUT)
         if entry.prior != prior:
@@ -79,6 +82,15 @@ def copy_to_artifact(store: Store, entries: Sequence[LedgerEntry]) -> None:
         path = Path(folder) / LEDGER_FILE
         path.write_text("".join(entry_text(entry) + "\n" for entry in entries), encoding="utf-8")
         store.client.log_artifact(ledger_run(store), str(path))
+
+
+def chart_scores(store: Store, target: VersionRef) -> None:
+    """Add a new champion's scores to the ledger's run, so that one chart shows every suite over the rounds."""
+    from mlflow.entities import Metric
+
+    scores = {name: value for name, value in store.client.get_run(target.run_id).data.metrics.items() if name.startswith("score/")}
+    now = int(time.time() * 1000)
+    store.client.log_batch(ledger_run(store), metrics=[Metric(name, value, now, target.round) for name, value in scores.items()])
 
 
 def ledger_run(store: Store) -> str:

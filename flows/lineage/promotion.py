@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from data_contracts.errors import LineageError
 from data_contracts.manifests import Decision, Verdict, manifest_digest
 from flows.lineage.connection import PREFIX, Store
-from flows.lineage.ledger import champion_by_ledger, copy_to_artifact, entry_text, read_ledger, write_entry
+from flows.lineage.ledger import champion_by_ledger, chart_scores, copy_to_artifact, entry_text, read_ledger, write_entry
 from flows.lineage.records import FIRST_PRIOR, MOVES_CHAMPION, Action, LedgerEntry, VersionRef
 from flows.lineage.registry import CHAMPION, PREVIOUS, aliases, verify_reference, version_reference
 
@@ -24,7 +24,7 @@ _MAX_REASON = 1000  # a tag of a registered model holds 5000 characters on Postg
 
 @contextmanager
 def promotion_lock(store: Store) -> Iterator[None]:
-    """One promoter at a time. The operating system frees the lock when its holder dies."""
+    """One promoter at a time among the processes that share the state directory. The operating system frees it when its holder dies."""
     from filelock import FileLock, Timeout
 
     path = store.state_dir / f"{store.model_name}.promotion.lock"
@@ -188,6 +188,8 @@ def _finish_pending(store: Store) -> None:
             store.client.set_registered_model_alias(store.model_name, PREVIOUS, str(entry.previous))
         store.client.set_registered_model_alias(store.model_name, CHAMPION, str(entry.champion))
     copy_to_artifact(store, read_ledger(store))
+    if entry.action in ("promote", "override"):
+        chart_scores(store, version_reference(store, entry.version))
     store.client.delete_registered_model_tag(store.model_name, PENDING_TAG)
 
 

@@ -30,6 +30,8 @@ def rebuild(store: Store, version: int, out: Path | None, *, actor: str) -> Chec
     verify_files(reference.checkpoint, expected_files(manifest, collected=reference.collected is not None))
     if reference.collected is None and out is None:
         return manifest
+    if "update" not in manifest.files:
+        raise _no_update(reference, manifest)
     headers = live_headers(reference.checkpoint, manifest) if reference.collected is None else read_collected(reference.checkpoint).headers
     with TemporaryDirectory(dir=store.state_dir, prefix=".rebuild-") as scratch:
         again = Path(scratch) / "again"
@@ -39,6 +41,11 @@ def rebuild(store: Store, version: int, out: Path | None, *, actor: str) -> Chec
         _put_back(reference, manifest, again)
     _unmark(store, reference, actor)
     return manifest
+
+
+def _no_update(reference: VersionRef, manifest: CheckpointManifest) -> CheckpointError:
+    what = f"has no stored update (method {manifest.method})"
+    return CheckpointError(str(reference.checkpoint), what, "its weights are all there is of it")
 
 
 def live_headers(checkpoint: Path, manifest: CheckpointManifest) -> dict[str, str]:
@@ -51,9 +58,7 @@ def rebuild_weights(
 ) -> None:
     """Write the weight files of a version under `target`. A parent that was collected is rebuilt first, under `scratch`."""
     if reference.parent_version is None or "update" not in manifest.files:
-        raise CheckpointError(
-            str(reference.checkpoint), f"has no stored update (method {manifest.method})", "its weights are all there is of it"
-        )
+        raise _no_update(reference, manifest)
     parent = version_reference(store, reference.parent_version)
     parent_model = parent.checkpoint / "model"
     if parent.collected is not None:

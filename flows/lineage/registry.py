@@ -14,8 +14,9 @@ from typing import Any
 from data_contracts.errors import LineageError
 from data_contracts.manifests import CheckpointManifest, EvalReport, Verdict, manifest_digest, read_manifest
 from flows.lineage.connection import PREFIX, Store, as_default
+from flows.lineage.describe import legal_name, manifest_datasets
 from flows.lineage.records import RoundRun, VersionRef
-from flows.lineage.tracking import legal_name, log_dataset, real_path, stored_path
+from flows.lineage.tracking import log_datasets, real_path, stored_path
 
 CHAMPION, CANDIDATE, PREVIOUS = "champion", "candidate", "previous"
 
@@ -178,10 +179,10 @@ def _log_model_scores(store: Store, parent: RoundRun, model_id: str, report: Eva
     """The suites' scores on the version's own page, each tied to the items it was measured on; the step is the round."""
     from mlflow.entities import Metric
 
+    log_datasets(store, parent.run_id, folder, manifest_datasets(report))
     now = int(time.time() * 1000)
     metrics = []
     for suite in report.suites:
-        log_dataset(store, parent.run_id, suite.name, folder, suite.suite_sha256, f"evaluation of {suite.name}")
         tied = {"model_id": model_id, "dataset_name": suite.name, "dataset_digest": suite.suite_sha256[:36], "run_id": parent.run_id}
         metrics.append(Metric(f"score/{legal_name(suite.name)}", suite.score, now, parent.round, **tied))
         if legal_name(suite.name) != suite.name:

@@ -162,7 +162,9 @@ class Lineage:
 
     def tree(self) -> LineageTree:
         """Every version under the one it was built on: `.lines()` for people, `.dot()` for Graphviz, `.model_dump()` for machines."""
-        return LineageTree(rounds=tuple(self.history()), ledger=self.ledger())
+        with speaking_plainly(self.where):
+            rounds, entries = history.read_lineage(self._store)
+        return LineageTree(rounds=rounds, ledger=entries)
 
     def verify(self) -> Verification:
         """Recompute every digest of every round, and compare registry, ledger, runs and files."""

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import getpass
-import json
-import re
 import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -13,26 +11,21 @@ from typing import Any
 
 from data_contracts.digests import value_digest
 from data_contracts.errors import LineageError
-from data_contracts.manifests import MANIFEST_NAME, CheckpointManifest, DropManifest, EvalReport, Manifest, Verdict, manifest_digest
+from data_contracts.manifests import MANIFEST_NAME, CheckpointManifest, Manifest, Verdict, manifest_digest
 from flows.lineage.connection import PREFIX, Store
+from flows.lineage.describe import (
+    MAX_TEXT,
+    legal_name,
+    manifest_datasets,
+    manifest_metrics,
+    manifest_params,
+    short_list,
+    training_curve,
+    verdict_note,
+)
 from flows.lineage.records import RoundRun, Stage
 
-_MAX_TAG = 4000  # MLflow allows 8000 on a run
-_CURVE_POINTS = 300
 _EVERY_RUN = 3  # mlflow.entities.ViewType.ALL: deleted runs are found too
-
-
-def _texts(values: Sequence[str]) -> str:
-    """A JSON list that fits a tag: the last ones are left out, and said to be, where it would not."""
-    kept = list(values)
-    while len(text := json.dumps(kept + (["..."] if len(kept) < len(values) else []))) > _MAX_TAG:
-        kept.pop()
-    return text
-
-
-def legal_name(name: str) -> str:
-    """A metric key that MLflow accepts (`acc,none` is not one)."""
-    return re.sub(r"[^\w\-. :/]", "_", name)
 
 
 def tag(run: Any, name: str) -> str | None:
@@ -122,8 +115,13 @@ def log_stage(
     run_id = str(store.client.create_run(store.experiment_id, start_time=start, tags=named, run_name=stage).info.run_id)
     _log_manifest(store, run_id, parent.round, manifest, folder, metrics or {})
     if isinstance(manifest, Verdict):
-        for name, value in (("decision", manifest.decision.value), ("reasons", _texts(manifest.reasons)), ("lost", _texts(manifest.lost))):
+        for name, value in (
+            ("decision", manifest.decision.value),
+            ("reasons", short_list(manifest.reasons)),
+            ("lost", short_list(manifest.lost)),
+        ):
             store.client.set_tag(parent.run_id, PREFIX + name, value)
+        store.client.set_tag(parent.run_id, "mlflow.note.content", verdict_note(manifest))
     for path in [folder / MANIFEST_NAME, *artifacts]:
         if path.is_file():
             store.client.log_artifact(run_id, str(path))
@@ -143,68 +141,25 @@ def _log_manifest(store: Store, run_id: str, step: int, manifest: Manifest, fold
     params = [Param(legal_name(name), str(value)[:500]) for name, value in manifest_params(manifest).items()]
     for start in range(0, max(len(metrics), 1), 900):  # one request holds 1000 values at most
         store.client.log_batch(run_id, metrics=metrics[start : start + 900], params=params[:90] if start == 0 else [])
-    if isinstance(manifest, DropManifest):
-        log_dataset(store, run_id, f"{manifest.skill} drop", stored_path(store, folder), manifest.source_sha256, "validation")
-    if isinstance(manifest, CheckpointManifest) and manifest.drop_sha256:
-        log_dataset(store, run_id, f"{manifest.skill} clean", stored_path(store, folder), manifest.drop_sha256, "training")
-    if isinstance(manifest, EvalReport):
-        for suite in manifest.suites:
-            log_dataset(store, run_id, suite.name, stored_path(store, folder), suite.suite_sha256, f"evaluation of {suite.name}")
+    log_datasets(store, run_id, stored_path(store, folder), manifest_datasets(manifest))
 
 
-def manifest_metrics(manifest: Manifest) -> dict[str, float]:
-    """The numbers of a manifest that are worth a chart."""
-    if isinstance(manifest, DropManifest):
-        rows = ("rows_read", "rows_clean", "rows_heldout", "rows_sealed", "rows_quarantined")
-        return {name: float(getattr(manifest, name)) for name in rows}
-    if isinstance(manifest, CheckpointManifest) and manifest.summary is not None:
-        values = manifest.summary.model_dump()
-        free = {"free_directions": float(sum(layer.free for layer in manifest.layers.values()))} if manifest.layers else {}
-        return {name: float(value) for name, value in values.items() if value is not None} | free
-    if isinstance(manifest, EvalReport):
-        return {f"score/{suite.name}": suite.score for suite in manifest.suites}
-    if isinstance(manifest, Verdict):
-        return {f"{check.check}/{check.subject}": check.effect for check in manifest.checks if check.effect is not None}
-    return {}
-
-
-def manifest_params(manifest: Manifest) -> dict[str, Any]:
-    if isinstance(manifest, CheckpointManifest):
-        return {
-            "method": manifest.method,
-            "protect": manifest.protect,
-            **{f"train.{name}": value for name, value in manifest.config.items()},
-        }
-    if isinstance(manifest, EvalReport):
-        return {f"evaluation.{name}": value for name, value in manifest.settings.items()}
-    if isinstance(manifest, DropManifest):
-        return {"source": manifest.source, "contract": manifest.contract, "contract_version": manifest.contract_version}
-    if isinstance(manifest, Verdict):
-        return {"decision": manifest.decision.value, "lost": ", ".join(manifest.lost)}
-    return {}
-
-
-def training_curve(folder: Path) -> list[tuple[str, int, float]]:
-    """(name, step, value) from the engine's metrics.jsonl, thinned to a few hundred steps."""
-    path = folder / "metrics.jsonl"
-    if not path.is_file():
-        return []
-    events = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    steps = [event for event in events if event.get("event") == "step"]
-    thinned = steps[:: max(1, len(steps) // _CURVE_POINTS)]
-    names = ("loss", "lr", "tokens_per_second")
-    return [(name, int(event["step"]), float(event[name])) for event in thinned for name in names if event.get(name) is not None]
-
-
-def log_dataset(store: Store, run_id: str, name: str, path: str, sha256: str, context: str) -> None:
-    """An input, by digest. MLflow keeps 36 characters of a digest; the whole sha256 is a tag of the input."""
+def log_datasets(store: Store, run_id: str, path: str, datasets: Sequence[tuple[str, str, str]]) -> None:
+    """Inputs, by digest. MLflow keeps 36 characters of a digest; the whole sha256 is a tag of the input."""
     from mlflow.data.meta_dataset import MetaDataset
     from mlflow.data.sources import LocalArtifactDatasetSource
     from mlflow.entities import DatasetInput, InputTag
 
-    dataset = MetaDataset(LocalArtifactDatasetSource(path), name=name, digest=sha256[:36])
-    tags = [InputTag("mlflow.data.context", context), InputTag(PREFIX + "sha256", sha256)]
-    store.client.log_inputs(run_id, [DatasetInput(dataset._to_mlflow_entity(), tags)])
+    source = LocalArtifactDatasetSource(path)
+    inputs = [
+        DatasetInput(
+            MetaDataset(source, name=name, digest=sha256[:36])._to_mlflow_entity(),
+            [InputTag("mlflow.data.context", context), InputTag(PREFIX + "sha256", sha256)],
+        )
+        for name, sha256, context in datasets
+    ]
+    if inputs:
+        store.client.log_inputs(run_id, inputs)
 
 
 def finish_round(store: Store, parent: RoundRun) -> None:
@@ -214,7 +169,7 @@ def finish_round(store: Store, parent: RoundRun) -> None:
 def record_failure(store: Store, parent: RoundRun, error: BaseException | str) -> None:
     """Mark the round failed with one line that says why. The same round can be started again and continues this run."""
     line = str(error).strip() or type(error).__name__
-    store.client.set_tag(parent.run_id, PREFIX + "error", line.splitlines()[0][:_MAX_TAG])
+    store.client.set_tag(parent.run_id, PREFIX + "error", line.splitlines()[0][:MAX_TEXT])
     store.client.set_terminated(parent.run_id, status="FAILED")
 
 

@@ -27,8 +27,8 @@ from data_contracts.manifests import (
 )
 from flows.lineage.collected import expected_files, read_collected
 from flows.lineage.connection import Store
-from flows.lineage.history import problem_of, read_history
-from flows.lineage.ledger import LEDGER_FILE, champion_by_ledger, entry_text, ledger_run, read_ledger
+from flows.lineage.history import problem_of, read_lineage
+from flows.lineage.ledger import LEDGER_FILE, champion_by_ledger, entry_text, ledger_run
 from flows.lineage.records import LedgerEntry, RoundRecord
 from flows.lineage.registry import CHAMPION, aliases
 
@@ -64,11 +64,10 @@ def verify_lineage(store: Store) -> Verification:
     """Every file of every registered round, the ledger's chain and copy, the alias, and the runs."""
     findings: list[Finding] = []
     try:
-        entries = read_ledger(store)
+        records, entries = read_lineage(store)
     except LineageError as error:
         found = Finding(where=error.where, problem=f"{error.what} ({error.way_out})")
         return Verification(rounds=0, files=0, bytes=0, findings=(found,))
-    records = read_history(store)
     findings += _check_order(entries)
     findings += _check_registry(store, entries)
     findings += [_finding(record, record.run_id, problem) for record in records if (problem := problem_of(record))]

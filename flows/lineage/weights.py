@@ -31,9 +31,12 @@ _DTYPES = {
 
 
 def read_header(path: Path) -> str:
-    """The header of a safetensors file as it stands, padding included."""
+    """The header of a safetensors file as it stands, padding included. Raises CheckpointError for a file that is none."""
     with path.open("rb") as stream:
-        (length,) = struct.unpack("<Q", stream.read(8))
+        first = stream.read(8)
+        length = struct.unpack("<Q", first)[0] if len(first) == 8 else 0
+        if not 0 < length <= path.stat().st_size - 8:
+            raise CheckpointError(str(path), "is not a safetensors file", "restore it from backup")
         return stream.read(length).decode("utf-8")
 
 

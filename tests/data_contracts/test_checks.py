@@ -28,13 +28,10 @@ class Template:
 
     max_tokens = 60
 
-    def __init__(self, *, drops_system: bool = False, strips: bool = True) -> None:
-        self._drops_system, self._strips = drops_system, strips
-
     def render(self, messages: Sequence[Mapping[str, Any]]) -> str:
         if any(turn["role"] == "tool" for turn in messages):
             raise ValueError("Only user and assistant roles are supported!")
-        parts = [f"<|im_start|>{turn['role']}\n{turn['content'].strip()}<|im_end|>\n" for turn in messages]
+        parts = [f"<|im_start|>{turn['role']}\n{turn['content'].strip()}<|im_end|>\n" for turn in messages if turn["role"] != "system"]
         if "swallow" in messages[-1]["content"]:
             parts = parts[:-1]
         return "".join(parts)
@@ -56,8 +53,11 @@ def test_rows_that_the_model_s_template_refuses_or_swallows_are_named(
     rows[9] = json.dumps({"messages": tools})
     rows[19] = chat("Say it.", "I swallow this answer.")
     rows[29] = chat(prose(29, 90), "A long one.")
+    ordered = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Who?"}, {"role": "assistant", "content": "Me."}]
+    rows[39] = json.dumps({"messages": ordered})
     manifest = validate_drop(write_drop(rows), tmp_path / "out", skill="notes", config=LENIENT, renderer=Template())
     assert counts(manifest)["template"] == 2
+    assert counts(manifest)["template_change"] == 1
     assert counts(manifest)["too_long"] == 1
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     reasons = {

@@ -190,6 +190,44 @@ def test_a_changed_update_is_noticed_before_anything_is_rebuilt(trained):
     assert [finding.version for finding in trained.verify().findings] == [2]
 
 
+def test_weights_that_come_back_equal_to_rounding_are_kept_unless_that_was_allowed(trained, tmp_path):
+    """As after training on a GPU: one element of the stored weights is one rounding step away from what a CPU computes."""
+    from safetensors.torch import load_file, save_file
+
+    checkpoint = trained.version(2).checkpoint
+    tensors = load_file(_weights(trained, 2))
+    name = next(name for name in tensors if name.endswith("q_proj.weight"))
+    tensors[name][0, 0] *= 1 + torch_eps()
+    save_file(tensors, _weights(trained, 2), metadata={"format": "pt"})
+    files = {
+        role: file_ref(checkpoint, checkpoint / ref.path)
+        for role, ref in read_manifest(checkpoint, CheckpointManifest, verify=False).files.items()
+    }
+    manifest = read_manifest(checkpoint, CheckpointManifest, verify=False).model_copy(update={"files": files})
+    write_manifest(checkpoint, manifest)
+    trained._store.client.set_model_version_tag("tiny", "2", "skillstack.manifest_sha256", manifest_digest(manifest))
+
+    [item] = [item for item in trained.collect_garbage(SHORT, actor="ann") if item.versions == (2,)]
+    assert item.action == "keep"
+    assert "rounding steps off" in item.reason
+    [item] = [
+        item for item in trained.collect_garbage(SHORT.model_copy(update={"allow_rounding": True}), actor="ann") if item.versions == (2,)
+    ]
+    assert item.action == "collected"
+    with pytest.raises(LineageError, match="equal to rounding only"):
+        trained.rebuild(2, actor="ann")
+    rebuilt = trained.rebuild(2, out=tmp_path / "again", actor="ann")
+    assert rebuilt.model_sha256 != manifest.model_sha256
+    again = load_file(tmp_path / "again" / "model" / "model.safetensors")
+    assert all((again[key] - value).abs().max() <= 1e-6 for key, value in tensors.items())
+
+
+def torch_eps() -> float:
+    import torch
+
+    return torch.finfo(torch.float32).eps
+
+
 def test_versions_that_share_a_folder_are_judged_together(tmp_path):
     folder = tmp_path / "checkpoint"
     (folder / "model").mkdir(parents=True)

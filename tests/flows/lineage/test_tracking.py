@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from data_contracts.errors import LineageError
-from data_contracts.manifests import Decision
+from data_contracts.manifests import CheckOutcome, Decision
+from flows.lineage.ledger import ledger_run
 
 
 def test_a_killed_round_continues_its_parent_run(open_lineage, make_folders):
@@ -58,6 +59,25 @@ def test_a_deleted_attempt_still_counts_and_is_named(lineage):
     with pytest.raises(LineageError, match=f"{opened.run_id} was deleted .*restore"):
         lineage.open_round(1, "sums", key="a")
     assert [record.status for record in lineage.history()] == ["deleted", "running"]
+
+
+def test_the_rounds_page_begins_with_the_verdict_and_fits_a_tag(lineage, make_folders):
+    folders = make_folders("bad", skill="sums", decision=Decision.BLOCK)
+    check = CheckOutcome(check="regression", subject="old", outcome="block", sentence="lost 20 points | p < 0.001")
+    verdict = folders.verdict.model_copy(update={"checks": (check,) * 200, "reasons": ("lost old",) * 600})
+    opened = lineage.open_round(1, "sums")
+    lineage.log_stage(opened, "decide", verdict, folders.verdict_folder)
+    tags = lineage._store.client.get_run(opened.run_id).data.tags
+    assert tags["mlflow.note.content"].startswith("## BLOCK\n**Lost:** old\n\n- lost old")
+    assert max(map(len, tags.values())) <= 4000
+    [record] = lineage.history()
+    assert record.reasons[0] == "lost old"
+    assert record.reasons[-1] == "..."
+
+
+def test_champions_scores_make_one_chart(grown):
+    points = grown._store.client.get_metric_history(ledger_run(grown._store), "score/old")
+    assert [(point.step, point.value) for point in points] == [(0, 0.9), (1, 0.9), (2, 0.9)]
 
 
 def test_a_stage_shows_numbers_inputs_and_curve(lineage, register):

@@ -1,0 +1,95 @@
+"""What MLflow shows of a stage, read from its manifest: numbers, parameters, data, the training curve, and the note of a verdict. Pure."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from data_contracts.manifests import CheckpointManifest, DropManifest, EvalReport, Manifest, Verdict
+
+MAX_TEXT = 4000  # a tag of a run may hold 8000
+_CURVE_POINTS = 300
+
+
+def legal_name(name: str) -> str:
+    """A metric key that MLflow accepts (`acc,none` is not one)."""
+    return re.sub(r"[^\w\-. :/]", "_", name)
+
+
+def verdict_note(verdict: Verdict) -> str:
+    """What the round's page in MLflow says first: the decision, why, and each question that was asked."""
+    lines = [f"## {verdict.decision.value}"]
+    lines += [f"**Lost:** {', '.join(verdict.lost)}", ""] if verdict.lost else []
+    lines += [f"- {reason}" for reason in verdict.reasons]
+    lines += ["", "| check | subject | outcome | what was found |", "|---|---|---|---|"] if verdict.checks else []
+    lines += [f"| {check.check} | {check.subject} | {check.outcome} | {check.sentence.replace('|', '/')} |" for check in verdict.checks]
+    note = "\n".join(lines)
+    if len(note) <= MAX_TEXT:
+        return note
+    return note[: MAX_TEXT - 100].rpartition("\n")[0] + "\n\nThe rest is in manifest.json of the nested run `decide`."
+
+
+def manifest_datasets(manifest: Manifest) -> list[tuple[str, str, str]]:
+    """(name, sha256, what for) of the data that a stage read."""
+    if isinstance(manifest, DropManifest):
+        return [(f"{manifest.skill} drop", manifest.source_sha256, "validation")]
+    if isinstance(manifest, CheckpointManifest) and manifest.drop_sha256:
+        return [(f"{manifest.skill} clean", manifest.drop_sha256, "training")]
+    if isinstance(manifest, EvalReport):
+        return [(suite.name, suite.suite_sha256, f"evaluation of {suite.name}") for suite in manifest.suites]
+    return []
+
+
+def manifest_metrics(manifest: Manifest) -> dict[str, float]:
+    """The numbers of a manifest that are worth a chart."""
+    if isinstance(manifest, DropManifest):
+        rows = ("rows_read", "rows_clean", "rows_heldout", "rows_sealed", "rows_quarantined")
+        return {name: float(getattr(manifest, name)) for name in rows}
+    if isinstance(manifest, CheckpointManifest) and manifest.summary is not None:
+        values = manifest.summary.model_dump()
+        free = {"free_directions": float(sum(layer.free for layer in manifest.layers.values()))} if manifest.layers else {}
+        return {name: float(value) for name, value in values.items() if value is not None} | free
+    if isinstance(manifest, EvalReport):
+        return {f"score/{suite.name}": suite.score for suite in manifest.suites}
+    if isinstance(manifest, Verdict):
+        return {f"{check.check}/{check.subject}": check.effect for check in manifest.checks if check.effect is not None}
+    return {}
+
+
+def manifest_params(manifest: Manifest) -> dict[str, Any]:
+    if isinstance(manifest, CheckpointManifest):
+        return {
+            "method": manifest.method,
+            "protect": manifest.protect,
+            **{f"train.{name}": value for name, value in manifest.config.items()},
+        }
+    if isinstance(manifest, EvalReport):
+        return {f"evaluation.{name}": value for name, value in manifest.settings.items()}
+    if isinstance(manifest, DropManifest):
+        return {"source": manifest.source, "contract": manifest.contract, "contract_version": manifest.contract_version}
+    if isinstance(manifest, Verdict):
+        return {"decision": manifest.decision.value, "lost": ", ".join(manifest.lost)}
+    return {}
+
+
+def training_curve(folder: Path) -> list[tuple[str, int, float]]:
+    """(name, step, value) from the engine's metrics.jsonl, thinned to a few hundred steps."""
+    path = folder / "metrics.jsonl"
+    if not path.is_file():
+        return []
+    events = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    steps = [event for event in events if event.get("event") == "step"]
+    thinned = steps[:: max(1, len(steps) // _CURVE_POINTS)]
+    names = ("loss", "lr", "tokens_per_second")
+    return [(name, int(event["step"]), float(event[name])) for event in thinned for name in names if event.get(name) is not None]
+
+
+def short_list(values: Sequence[str]) -> str:
+    """A JSON list that fits a tag: the last ones are left out, and said to be, where it would not."""
+    kept = list(values)
+    while len(text := json.dumps(kept + (["..."] if len(kept) < len(values) else []))) > MAX_TEXT:
+        kept.pop()
+    return text
