@@ -67,16 +67,21 @@ def load_tokenizer(folder: Path, config: TrainConfig) -> Any:
         ) from error
 
 
-def write_model(model: Any, base: Path, folder: Path, state: Mapping[str, Tensor] | None = None) -> None:
+def write_model(
+    model: Any, base: Path, folder: Path, state: Mapping[str, Tensor] | None = None, *, chat_template: str | None = None
+) -> None:
     """Write a dense model folder in one move: weights and config from the model, tokenizer and templates from the base.
 
-    `state` replaces the model's own weights, where the model is still in training or sharded.
+    `state` replaces the model's own weights, where the model is still in training or sharded; `chat_template` replaces the base's, so
+    that the candidate is judged with the template that it learned.
     """
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     model.save_pretrained(partial, **({} if state is None else {"state_dict": dict(state)}))
     for source in _carried_files(base):
         shutil.copyfile(source, partial / source.name)
+    if chat_template is not None:
+        (partial / "chat_template.jinja").write_text(chat_template, encoding="utf-8")
     shutil.rmtree(folder, ignore_errors=True)
     os.replace(partial, folder)
 

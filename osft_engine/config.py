@@ -10,7 +10,17 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 Patterns = TypeVar("Patterns", tuple[str, ...], dict[str, float])
 Method = Literal["osft", "full", "lora"]
 Protect = Literal["activations", "weights", "weights_block"]
-Scheduler = Literal["linear", "cosine", "constant", "constant_with_warmup"]
+Scheduler = Literal[
+    "linear",
+    "cosine",
+    "constant",
+    "constant_with_warmup",
+    "cosine_with_restarts",
+    "cosine_with_min_lr",
+    "polynomial",
+    "inverse_sqrt",
+    "warmup_stable_decay",
+]
 
 # What moves the weights by a comparable amount differs by a factor of thirty between the methods: an OSFT core is a
 # rotated, restricted copy of a weight, a LoRA factor starts at zero, and plain fine-tuning has no restraint at all.
@@ -59,6 +69,10 @@ class TrainConfig(BaseModel):
     )
     optimizer: Literal["adamw", "muon"] = Field("adamw", description="muon takes the matrices and leaves the rest to AdamW")
     lr_scheduler: Scheduler = Field("cosine", description="shape of the step size after warm-up")
+    lr_scheduler_kwargs: dict[str, float] = Field(
+        default_factory=dict,
+        description="further settings of the scheduler, by transformers' names (num_cycles, min_lr_rate, num_decay_steps)",
+    )
     warmup_steps: int = Field(5, ge=0, description="optimiser steps of linear warm-up")
     weight_decay: float = Field(0.0, ge=0.0, description="decoupled; for osft it pulls towards the champion, not towards zero")
     beta1: float = Field(0.9, ge=0.0, lt=1.0, description="AdamW, decay of the first moment (Muon's momentum is its own default)")

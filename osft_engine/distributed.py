@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -102,11 +102,33 @@ def set_whole(target: Tensor, value: Tensor) -> None:
     target.copy_(value)
 
 
-def sharded_like(value: Tensor, parameter: nn.Parameter) -> Tensor:
-    """A full value (an optimiser's state) laid out as its parameter is; values of another shape, such as step counters, stay whole."""
-    if not hasattr(parameter, "full_tensor") or value.shape != parameter.shape:
-        return value.to(parameter.device)
+Part = TypeVar("Part", bound=Tensor)
+
+
+def own_part(tensor: Part) -> Part:
+    """This process's part of a sharded tensor, in the same memory; any other tensor itself."""
+    to_local = getattr(tensor, "to_local", None)
+    if to_local is None:
+        return tensor
+    local = to_local()
+    return nn.Parameter(local) if isinstance(tensor, nn.Parameter) else local  # type: ignore[return-value]
+
+
+def gathered_like(part: Tensor, parameter: nn.Parameter) -> Tensor:
+    """The whole of something kept per part of a sharded parameter; values of another shape, such as step counters, as they are."""
+    if not hasattr(parameter, "to_local") or part.shape != parameter.to_local().shape:
+        return part
+    from torch.distributed.tensor import DTensor
+
+    mesh, placements = parameter.device_mesh, parameter.placements  # type: ignore[attr-defined]
+    return DTensor.from_local(part, mesh, placements, shape=parameter.shape, stride=parameter.stride()).full_tensor()
+
+
+def own_share_like(value: Tensor, parameter: nn.Parameter) -> Tensor:
+    """The inverse of `gathered_like`, on the parameter's device."""
+    value = value.to(parameter.device)
+    if not hasattr(parameter, "to_local") or value.shape != parameter.shape:
+        return value
     from torch.distributed.tensor import distribute_tensor
 
-    result: Tensor = distribute_tensor(value.to(parameter.device), parameter.device_mesh, parameter.placements)  # type: ignore[attr-defined]
-    return result
+    return distribute_tensor(value, parameter.device_mesh, parameter.placements).to_local()  # type: ignore[attr-defined]

@@ -142,11 +142,16 @@ def _example(ids: Sequence[int], learn: Sequence[bool], origin: str) -> Example:
 
 
 def encode_row(tokenizer: Any, row: Mapping[str, Any], origin: str, *, unmask: bool, max_tokens: int) -> list[Example]:
-    """One row, a conversation or a document. Raises DropError for any other shape."""
+    """One row: a conversation, a document, or token ids with labels (-100 where nothing is learned).
+
+    Raises DropError for any other shape.
+    """
     if isinstance(row.get("messages"), list):
         return [encode_chat(tokenizer, row["messages"], origin, unmask=unmask)]
     if isinstance(row.get("text"), str):
         return encode_document(tokenizer, row["text"], origin, max_tokens)
+    if isinstance(row.get("input_ids"), list) and len(row["input_ids"]) == len(row.get("labels", ())):
+        return [_example(row["input_ids"], [label != -100 for label in row["labels"]], origin)]
     raise DropError(origin, "has neither 'messages' nor 'text'", "validate the drop first")
 
 

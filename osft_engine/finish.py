@@ -51,18 +51,18 @@ def write_outcome(run: TrainRun, attachment: Attachment, ledger: Ledger | None, 
             save_update(factors, run.out_dir / ROLES["update"])
     if ledger is not None and world.leads:
         save_ledger(ledger, run.out_dir / ROLES["ledger"])
-    save_dense(attachment, run.base, run.out_dir / "model", world)
+    save_dense(attachment, run, run.out_dir / "model", world)
     return Outcome(_capacities(attachment, leaks, ledger), trained)
 
 
-def save_dense(attachment: Attachment, base: Path, folder: Path, world: World) -> None:
+def save_dense(attachment: Attachment, run: TrainRun, folder: Path, world: World) -> None:
     """Write the dense model. Sharded, every process takes part in gathering it and the first one writes."""
     if world.size == 1:
-        write_model(attachment.merge(), base, folder)
+        write_model(attachment.merge(), run.base, folder, chat_template=run.config.chat_template)
         return
     state = attachment.dense_state()
     if world.leads:
-        write_model(attachment.model, base, folder, state)
+        write_model(attachment.model, run.base, folder, state, chat_template=run.config.chat_template)
     world.barrier()
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from tqdm import tqdm  # type: ignore[import-untyped]
+from tqdm import tqdm  # type: ignore[import-untyped, unused-ignore]
 
 from data_contracts.errors import TrainingError
 from osft_engine.attach import Attachment
@@ -93,7 +93,7 @@ class Trainer:
         total = self.world.sum(total)
         self._require_finite(total, "loss", tuple(example.origin for example in examples))
         limit = self.config.max_grad_norm or math.inf
-        norm = float(whole(torch.nn.utils.clip_grad_norm_(self.parameters.values(), limit)))
+        norm = self.optimizer.clip(limit, self.world)
         self._require_finite(norm, "gradient norm", tuple(example.origin for example in examples))
         self.optimizer.step(self.step_size(self.progress.step))
         self.attachment.after_step()

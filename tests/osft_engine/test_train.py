@@ -34,6 +34,7 @@ METHODS = [
     {"method": "osft", "protect": "weights", "compact": True},
     {"method": "osft", "protect": "weights_block"},
     {"method": "osft", "protect": "activations"},
+    {"method": "osft", "protect": "activations", "optimizer": "muon"},
 ]
 
 
@@ -74,8 +75,12 @@ def test_two_rounds_carry_ledger_and_buffer(make_run: MakeRun, make_drop: Callab
         {"messages": [{"role": "user", "content": f"say {word}"}, {"role": "assistant", "content": word}]}
         for word in ("a", "bc", "def", "gh")
     ]
-    second = make_run(out="second", drop=make_drop(chat, "drop2"), base=first.out_dir / "model", parent=first.out_dir, buffer_size=10)
+    second = make_run(
+        out="second", drop=make_drop(chat, "drop2"), base=first.out_dir / "model", parent=first.out_dir, buffer_size=10, replay_share=0.5
+    )
     manifest = train_candidate(second)
+    assert manifest.summary is not None
+    assert manifest.summary.examples == 8  # four of the drop, four of the buffer
     assert {"update", "ledger", "buffer", "metrics"} <= manifest.files.keys()
     rows = [json.loads(line) for line in (second.out_dir / "buffer.jsonl").read_text().splitlines()]
     assert len(rows) == 10
