@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from data_contracts.digests import model_digest, model_files
 from data_contracts.errors import CheckpointError, LineageError, ManifestError
 from data_contracts.manifests import (
     CheckpointManifest,
@@ -53,7 +54,7 @@ def _drop(folder: Path, word: str) -> Path:
 
 @pytest.fixture(scope="module")
 def trained_state(tmp_path_factory, empty_state, copy_of) -> Path:
-    """Base, three promoted rounds of OSFT (each with another protection) and one blocked round of full fine-tuning."""
+    """Base, three promoted rounds of OSFT (thin updates, then a dense one) and one blocked round of full fine-tuning."""
     from osft_engine.checkpoint import describe_base
     from osft_engine.config import TrainConfig
     from osft_engine.run import TrainRun
@@ -66,7 +67,7 @@ def trained_state(tmp_path_factory, empty_state, copy_of) -> Path:
     run = lineage.open_round(0, None)
     champion = lineage.register_candidate(run, state / "rounds" / "0" / "checkpoint", base)
     lineage.promote(champion.version, expected_champion=None, reason="start", actor="test", verdict=None)
-    methods = [{"protect": "activations"}, {"protect": "weights"}, {"protect": "weights_block"}, {"method": "full"}]
+    methods = [{"protect": "activations"}, {"protect": "activations"}, {"protect": "weights_block"}, {"method": "full"}]
     for number, method in enumerate(methods, start=1):
         folder = state / "rounds" / str(number)
         word = ("one", "two", "three", "four")[number - 1]
@@ -199,13 +200,12 @@ def test_weights_that_come_back_equal_to_rounding_are_kept_unless_that_was_allow
     name = next(name for name in tensors if name.endswith("q_proj.weight"))
     tensors[name][0, 0] *= 1 + torch_eps()
     save_file(tensors, _weights(trained, 2), metadata={"format": "pt"})
-    files = {
-        role: file_ref(checkpoint, checkpoint / ref.path)
-        for role, ref in read_manifest(checkpoint, CheckpointManifest, verify=False).files.items()
-    }
-    manifest = read_manifest(checkpoint, CheckpointManifest, verify=False).model_copy(update={"files": files})
+    before = read_manifest(checkpoint, CheckpointManifest, verify=False)
+    files = {role: file_ref(checkpoint, checkpoint / ref.path) for role, ref in before.files.items()}
+    manifest = before.model_copy(update={"files": files, "model_sha256": model_digest(model_files(checkpoint / "model"))})
     write_manifest(checkpoint, manifest)
-    trained._store.client.set_model_version_tag("tiny", "2", "skillstack.manifest_sha256", manifest_digest(manifest))
+    for tag, value in (("manifest_sha256", manifest_digest(manifest)), ("model_sha256", manifest.model_sha256)):
+        trained._store.client.set_model_version_tag("tiny", "2", f"skillstack.{tag}", value)
 
     [item] = [item for item in trained.collect_garbage(SHORT, actor="ann") if item.versions == (2,)]
     assert item.action == "keep"
@@ -217,7 +217,7 @@ def test_weights_that_come_back_equal_to_rounding_are_kept_unless_that_was_allow
     with pytest.raises(LineageError, match="equal to rounding only"):
         trained.rebuild(2, actor="ann")
     rebuilt = trained.rebuild(2, out=tmp_path / "again", actor="ann")
-    assert rebuilt.model_sha256 != manifest.model_sha256
+    assert rebuilt.model_sha256 == before.model_sha256  # what the CPU computed in the first place
     again = load_file(tmp_path / "again" / "model" / "model.safetensors")
     assert all((again[key] - value).abs().max() <= 1e-6 for key, value in tensors.items())
 
