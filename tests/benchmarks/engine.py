@@ -1,0 +1,241 @@
+"""Step time, memory and attach time of every method, in one run on the same batches:
+
+    python tests/benchmarks/engine.py --model .skillstack/models/smollm2 --tokens 256 4096 --out docs/results/engine
+
+Writes engine.json and engine.md. Every method runs in a process of its own, so that peak memory is its own. Two times are taken: the
+best wall-clock step, and CPU seconds a step, which barely move when other work shares the machine; ratios are taken on CPU seconds with
+one thread, on wall-clock otherwise. On a GPU both are the synchronised wall-clock time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from osft_engine.attach import OsftAttachment, find_targets
+from osft_engine.bases import cached_bases
+from osft_engine.batches import MicroBatch, micro_batches
+from osft_engine.checkpoint import load_model
+from osft_engine.config import TrainConfig
+from osft_engine.examples import Example
+from osft_engine.forward import summed_loss
+from osft_engine.ledger import Ledger
+from osft_engine.moments import measure_moments
+from osft_engine.optim import NamedOptimizer
+from osft_engine.prepare import Scene, directions
+from osft_engine.run import TrainRun
+
+RATIO = 0.25
+LENGTH, ANSWER = 128, 16  # tokens of an example, and of its answer: what chat data looks like
+OURS: dict[str, dict[str, Any]] = {
+    "ours compact": {"protect": "weights", "compact": True},
+    "ours weights": {"protect": "weights"},
+    "ours activations": {"protect": "activations"},
+    "ours weights_block": {"protect": "weights_block"},
+}
+METHODS = ["full", "lora r=16", "lora r=64", "peft osf", *OURS]
+
+
+def make_batches(tokens: int, vocabulary: int, *, packed: bool) -> list[MicroBatch]:
+    """One step of `tokens` tokens in examples of LENGTH, at most 1024 tokens a pass (16384 on a GPU). The same for every method."""
+    generator = torch.Generator().manual_seed(0)
+    rows = torch.randint(5, vocabulary, (max(1, tokens // LENGTH), min(LENGTH, tokens)), generator=generator).tolist()
+    learn = tuple(index >= len(rows[0]) - ANSWER for index in range(len(rows[0])))
+    return micro_batches([Example(tuple(row), learn, "row") for row in rows], max_tokens=16384 if packed else 1024, packed=packed)
+
+
+def random_model(shape: str, device: torch.device) -> Any:
+    """A model of known shapes with random weights, for machines without its files."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    if shape != "llama-3.1-8b":
+        raise SystemExit(f"unknown shape {shape}: expected llama-3.1-8b or a model folder")
+    config = LlamaConfig(
+        vocab_size=128256, hidden_size=4096, intermediate_size=14336, num_hidden_layers=32, num_attention_heads=32, num_key_value_heads=8
+    )
+    with device:
+        torch.set_default_dtype(torch.bfloat16)
+        model = LlamaForCausalLM(config)
+        torch.set_default_dtype(torch.float32)
+    return model
+
+
+def attach(
+    method: str, model: Any, batches: list[MicroBatch], cache: Path
+) -> tuple[Any, dict[str, nn.Parameter], Callable[[], None], float]:
+    """(model, trainable, after_step, seconds of attaching)."""
+    from peft import LoraConfig, OSFConfig, get_peft_model
+
+    targets = find_targets(model)
+    started = time.perf_counter()
+    if method == "full":
+        model.requires_grad_(True)
+        return model, dict(model.named_parameters()), _nothing, time.perf_counter() - started
+    if method.startswith("lora"):
+        rank = int(method.partition("=")[2])
+        adapted: Any = get_peft_model(model, LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=list(targets), task_type="CAUSAL_LM"))
+    elif method == "peft osf":
+        adapted = get_peft_model(model, OSFConfig(effective_rank=1.0 - RATIO, target_modules=list(targets)))
+    else:
+        return _attach_ours(method, model, targets, batches, cache)
+    trainable = {name: value for name, value in adapted.named_parameters() if value.requires_grad}
+    return adapted, trainable, _nothing, time.perf_counter() - started
+
+
+def _attach_ours(
+    method: str, model: Any, targets: dict[str, nn.Module], batches: list[MicroBatch], cache: Path
+) -> tuple[Any, dict[str, nn.Parameter], Callable[[], None], float]:
+    config = TrainConfig(unfreeze_rank_ratio=RATIO, **OURS[method])
+    run = TrainRun(base=cache, drop=cache, skill="benchmark", out_dir=cache, config=config)
+    ledger = None
+    if config.protect == "activations":  # measured before the clock starts: a round has its ledger already
+        ledger = Ledger().add("base", measure_moments(model, targets, batches), config.ledger_rank)
+    scene = Scene(run, model, None, "", None, (), float(sum(batch.tokens for batch in batches)))
+    started = time.perf_counter()
+    allowed = cached_bases(cache, {"method": method}, lambda: directions(scene, targets, ledger))
+    attachment = OsftAttachment(model, targets, allowed, tokens_per_step=scene.tokens_per_step)
+    return model, attachment.trainable(), attachment.after_step, time.perf_counter() - started
+
+
+def _nothing() -> None:
+    return None
+
+
+def _resident() -> int:
+    """Bytes this process holds now: device memory on a GPU, resident memory on a CPU."""
+    if torch.cuda.is_available():
+        return torch.cuda.memory_allocated()
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+
+def _peak() -> int:
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def _now() -> tuple[float, float]:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+        return (time.perf_counter(),) * 2
+    return time.perf_counter(), time.process_time()
+
+
+def measure(method: str, model_path: str, tokens: int, steps: int, cache: Path) -> dict[str, Any]:
+    """One method in this process: attach, one step to warm up, then `steps` timed ones."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model = load_model(Path(model_path), TrainConfig()) if Path(model_path).is_dir() else random_model(model_path, device)
+    model.train()
+    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False}) if device.type == "cuda" else None
+    batches = [batch.to(device) for batch in make_batches(tokens, model.config.vocab_size, packed=device.type == "cuda")]
+    bare = _resident()
+    model, trainable, after_step, attach_seconds = attach(method, model, batches, cache)
+    optimizer = NamedOptimizer(trainable, TrainConfig())
+    count = sum(len(batch.targets) for batch in batches)
+    torch.cuda.reset_peak_memory_stats() if torch.cuda.is_available() else None
+    wall: list[float] = []
+    cpu: list[float] = []
+    for _ in range(steps + 1):
+        began = _now()
+        for batch in batches:
+            (summed_loss(model, batch) / count).backward()  # type: ignore[no-untyped-call]
+        optimizer.step(1e-4)
+        after_step()
+        ended = _now()
+        wall.append(ended[0] - began[0])
+        cpu.append(ended[1] - began[1])
+    return {
+        "method": method,
+        "tokens": tokens,
+        "wall_seconds": min(wall[1:]),
+        "cpu_seconds": min(cpu[1:]),
+        "attach_seconds": attach_seconds,
+        "memory_over_bare_bytes": _peak() - bare,
+        "peak_bytes": _peak(),
+        "trainable": sum(value.numel() for value in trainable.values()),
+        "threads": torch.get_num_threads(),
+    }
+
+
+def measure_apart(method: str, arguments: argparse.Namespace, tokens: int) -> dict[str, Any] | None:
+    """`measure` in a process of its own; None where it fails, for instance out of memory (said on stderr)."""
+    command = [
+        sys.executable,
+        __file__,
+        "--model",
+        arguments.model,
+        "--tokens",
+        str(tokens),
+        "--steps",
+        str(arguments.steps),
+        "--one",
+        method,
+    ]
+    done = subprocess.run([*command, "--cache", str(arguments.cache)], stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode != 0:
+        print(f"{method} at {tokens} tokens ended with exit code {done.returncode}", file=sys.stderr)
+        return None
+    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    print(f"{method:20s} {tokens:6d} tokens  {result['wall_seconds']:8.2f} s wall  {result['cpu_seconds']:8.2f} s cpu", file=sys.stderr)
+    return result
+
+
+def table(results: list[dict[str, Any]]) -> str:
+    """Markdown; ratios against the baselines at the same number of tokens."""
+    head = "| tokens | method | wall s/step | CPU s/step | x lora r=64 | x full | x peft osf | GB over bare | x full's | attach s |\n"
+    lines = [head, "|---|---|---|---|---|---|---|---|---|---|\n"]
+    for row in results:
+        same = {other["method"]: other for other in results if other["tokens"] == row["tokens"]}
+        clock = "cpu_seconds" if row["threads"] == 1 else "wall_seconds"
+
+        def against(name: str, key: str, row: dict[str, Any] = row, same: dict[str, dict[str, Any]] = same) -> str:
+            return f"{row[key] / same[name][key]:.2f}" if name in same and same[name][key] > 0 else ""
+
+        ratios = " | ".join(against(name, clock) for name in ("lora r=64", "full", "peft osf"))
+        memory = f"{row['memory_over_bare_bytes'] / 1e9:.2f} | {against('full', 'memory_over_bare_bytes')}"
+        times = f"{row['wall_seconds']:.2f} | {row['cpu_seconds']:.2f}"
+        lines.append(f"| {row['tokens']} | {row['method']} | {times} | {ratios} | {memory} | {row['attach_seconds']:.1f} |\n")
+    return "".join(lines)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", required=True, help="model folder, or llama-3.1-8b for its shapes with random weights")
+    parser.add_argument("--tokens", type=int, nargs="+", default=[256, 4096], help="tokens in one optimiser step")
+    parser.add_argument("--steps", type=int, default=3, help="timed steps; the best counts")
+    parser.add_argument("--methods", nargs="+", default=METHODS, choices=METHODS)
+    parser.add_argument(
+        "--cache", type=Path, default=Path(".skillstack/benchmark-cache"), help="decompositions; remove it to time them cold"
+    )
+    parser.add_argument("--out", type=Path, default=Path("docs/results/engine"), help="path of the results without its ending")
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.one:
+        print(json.dumps(measure(arguments.one, arguments.model, arguments.tokens[0], arguments.steps, arguments.cache)))
+        return 0
+    found = [measure_apart(method, arguments, tokens) for tokens in arguments.tokens for method in arguments.methods]
+    results = [each for each in found if each is not None]
+    machine = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{platform.processor() or platform.machine()}, CPU"
+    facts = {"model": arguments.model, "machine": machine, "torch": torch.__version__, "ratio": RATIO, "steps": arguments.steps}
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    arguments.out.with_suffix(".json").write_text(json.dumps({"facts": facts, "results": results}, indent=2) + "\n")
+    command = f"python tests/benchmarks/engine.py --model {arguments.model} --tokens {' '.join(map(str, arguments.tokens))}"
+    text = f"# Engine: step time and memory\n\n`{command}`; {json.dumps(facts)}\n\n{table(results)}"
+    arguments.out.with_suffix(".md").write_text(text)
+    print(text)
+    return 0 if len(results) == len(found) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
