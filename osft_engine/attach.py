@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from data_contracts.errors import ConfigError
 from osft_engine.config import TrainConfig
-from osft_engine.distributed import whole
+from osft_engine.distributed import whole, whole_state
 from osft_engine.linear import SharedProjection, UpdatedLinear, choose_execution
 from osft_engine.protection import AllowedUpdate
 
@@ -140,8 +140,7 @@ class OsftAttachment:
 
     @torch.no_grad()
     def dense_state(self) -> dict[str, Tensor]:
-        inside = tuple(f"{name}." for name in self.layers)
-        state = {key: whole(value) for key, value in self.model.state_dict().items() if not key.startswith(inside) or key.endswith(".bias")}
+        state = whole_state(self.model, without=[f"{name}." for name in self.layers])
         for name, layer in self.layers.items():
             weight = layer.dense()
             state[f"{name}.weight"] = weight if isinstance(self._originals[name], nn.Linear) else weight.T.contiguous()
@@ -179,7 +178,7 @@ class FullAttachment:
         """Nothing to do: the parameters are the model."""
 
     def dense_state(self) -> dict[str, Tensor]:
-        return {name: whole(value) for name, value in self.model.state_dict().items()}
+        return whole_state(self.model)
 
     def merge(self) -> Any:
         return self.model

@@ -92,6 +92,22 @@ def whole(tensor: Tensor) -> Tensor:
     return result
 
 
+def whole_state(model: nn.Module, *, without: Sequence[str] = ()) -> dict[str, Tensor]:
+    """The state of a model that may be sharded, whole, less the keys that start with one of `without` (biases stay).
+
+    Tied parameters are gathered once and stay one tensor, so that they are written once.
+    """
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+    gathered: dict[int, Tensor] = {}
+    found: dict[str, Tensor] = {}
+    for key, value in model.state_dict().items():
+        if key.startswith(tuple(without)) and not key.endswith(".bias"):
+            continue
+        owner = id(parameters.get(key, value))
+        found[key] = gathered[owner] = gathered[owner] if owner in gathered else whole(value)
+    return found
+
+
 @torch.no_grad()
 def set_whole(target: Tensor, value: Tensor) -> None:
     """Write a full value into a tensor that may be sharded."""
