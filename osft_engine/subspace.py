@@ -123,7 +123,7 @@ def orthonormalise(Q: Tensor) -> Tensor:
 
 def directions_holding(M: Tensor, share: float) -> int:
     """How many leading directions of M hold `share` of its energy (its trace)."""
-    energy = torch.linalg.eigvalsh(M.to(torch.float64)).flip(-1).clamp_min(0)
+    energy = torch.linalg.eigvalsh(M.to(torch.float32)).flip(-1).clamp_min(0).to(torch.float64)  # a share needs no more digits
     total = energy.sum()
     if not float(total) > 0.0:
         return 0
