@@ -25,8 +25,8 @@ def test_subspaces_rebuild_the_matrix(shape: tuple[int, int]) -> None:
     spaces = singular_subspaces(W)
     torch.testing.assert_close((spaces.U * spaces.values) @ spaces.V.T, W, rtol=1e-8, atol=1e-8)
     torch.testing.assert_close(spaces.values, torch.linalg.svdvals(W), rtol=1e-8, atol=1e-8)
-    assert _identity_error(spaces.U) < 1e-10
-    assert _identity_error(spaces.V) < 1e-10
+    assert _identity_error(spaces.U) < 1e-9
+    assert _identity_error(spaces.V) < 1e-9
 
 
 def test_a_rank_deficient_matrix_still_gives_orthonormal_bases() -> None:
