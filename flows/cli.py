@@ -33,9 +33,9 @@ Reason = Annotated[str, typer.Option(help="Why; kept in the ledger.")]
 
 def read_config(path: Path | None, as_json: bool) -> SkillstackConfig:
     """Load the config and set the environment that Prefect and MLflow read when they are imported."""
+    console.choose(as_json)  # first, so that a wrong config is told in the form that was asked for
     config = load_config(path)
     prepare_environment(config.state_dir)
-    console.choose(as_json)
     return config
 
 
@@ -203,6 +203,17 @@ def main() -> None:
     except SkillstackError as error:
         console.show_error(error)
         sys.exit(1)
+    except Exception as error:
+        if not is_from_prefect(error):
+            raise
+        what = " ".join(str(error).split())[:200]
+        console.show_error(SkillstackError("Prefect", what, "run `skillstack doctor`: is its server well, and is there space on the disk?"))
+        sys.exit(1)
+
+
+def is_from_prefect(error: Exception) -> bool:
+    """Whether Prefect itself failed, rather than the code it ran: its own exceptions, and its embedded server that does not start."""
+    return type(error).__module__.startswith("prefect") or "Prefect API server" in str(error)
 
 
 if __name__ == "__main__":

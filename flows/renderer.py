@@ -22,10 +22,13 @@ class TokenizerRenderer:
                 str(model), f"its tokenizer cannot be loaded: {str(error).splitlines()[0]}", "check the model folder"
             ) from error
         self.max_tokens = max_tokens
+        self._last: tuple[Sequence[Mapping[str, Any]], str] = ((), "")
 
     def render(self, messages: Sequence[Mapping[str, Any]]) -> str:
-        """The exact text of a conversation. Raises what the template raises."""
-        return str(self._tokenizer.apply_chat_template(list(messages), tokenize=False))
+        """The exact text of a conversation. Raises what the template raises. Asked twice in a row, it is rendered once."""
+        if self._last[0] is not messages:
+            self._last = (messages, str(self._tokenizer.apply_chat_template(list(messages), tokenize=False)))
+        return self._last[1]
 
     def token_count(self, messages: Sequence[Mapping[str, Any]]) -> int:
         """Tokens of the rendered conversation; the template has already placed the special ones."""

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-DEADLINE_SECONDS = 240.0
+DEADLINE_SECONDS = 600.0
 POLL_SECONDS = 0.05
 
 
