@@ -42,14 +42,15 @@ class Inspection:
         self.exact = ExactDuplicates(earlier)
         self.near = NearDuplicates(boilerplate, earlier, work, number["near_duplicate"]["similarity"])
         runs = number["contamination"]
+        template = Template(renderer) if renderer is not None else None
         self.checks: tuple[Check, ...] = (
             Turns(),
-            *((Template(renderer),) if renderer is not None else ()),
+            *((template,) if template is not None else ()),
             ControlTokens(),
             Secrets(),
             PersonalData(),
             Refusals(),
-            Length(renderer),
+            Length(template),
             Shapes(),
             Languages(number["language"]["main_share"]),
             LabelBalance(number["label_balance"]["dominant"], number["label_balance"]["rare"]),

