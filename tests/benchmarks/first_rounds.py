@@ -1,6 +1,6 @@
 """Two real rounds on a real model: agnews, then dbpedia, by osft, full fine-tuning and LoRA, each at the better of two learning rates.
 
-    python tests/benchmarks/first_rounds.py --data ../shared/data --model FOLDER_OR_ID --work /tmp/first-rounds
+    python -P tests/benchmarks/first_rounds.py --data ../shared/data --model FOLDER_OR_ID --work /tmp/first-rounds
 
 Every (method, rate) runs round one on a lineage of its own; the rate with the better score on the new skill goes on to round two. A round
 that the gate holds or blocks is promoted by override, on record, so that every method gets its second round. Started again, it
