@@ -11,13 +11,15 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from data_contracts.manifests import Decision, Record
+import yaml
+
+from data_contracts.manifests import Decision, Record, write_atomically
 from flows.audit import audit_lineage
 from flows.continual_round import continual_round
 from flows.demo.story import Chapter, Story, write_story
 from flows.outcome import RoundOutcome
 from flows.progress import say
-from flows.settings import SkillstackConfig, parse_config
+from flows.settings import CONFIG_NAME, SkillstackConfig, parse_config
 
 
 class DemoRow(Record):
@@ -44,6 +46,7 @@ class DemoResult(Record):
 def run_demo(model: str, folder: Path) -> DemoResult:
     """Run the story of a model in an absolute folder. Started again there it continues, or shows what it had shown."""
     story = write_story(model, folder)
+    write_atomically(folder / CONFIG_NAME, yaml.safe_dump(story.config, sort_keys=False))  # for the other commands
     outcomes = [_run_chapter(story, chapter, folder) for chapter in story.chapters]
     audit = audit_lineage(_config(story, story.chapters[-1], folder), folder / "lineage.html")
     state, programs = folder / "state", Path(sys.executable).parent
@@ -52,6 +55,7 @@ def run_demo(model: str, folder: Path) -> DemoResult:
         suites=_protected(outcomes),
         report=audit.report,
         commands={
+            "History": f"{programs / 'skillstack'} history --config {folder / CONFIG_NAME}",
             "MLflow": f"{programs / 'mlflow'} ui --backend-store-uri sqlite:///{state / 'mlflow.db'}",
             "Prefect": f"PREFECT_HOME={state / 'prefect'} {programs / 'prefect'} server start",
         },
