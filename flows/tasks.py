@@ -75,7 +75,8 @@ def validate(house: House, run: RoundRun, chain: Sequence[VersionRef], drop: Pat
 
     started = time.perf_counter()
     stage = run_stage(house.stages, "validate", inputs, DropManifest, build, packages=("data_contracts",))
-    house.lineage.log_stage(run, "validate", stage.manifest, stage.folder, seconds=time.perf_counter() - started)
+    page = stage.folder / "report.html"
+    house.lineage.log_stage(run, "validate", stage.manifest, stage.folder, artifacts=[page], seconds=time.perf_counter() - started)
     return stage
 
 

@@ -173,18 +173,17 @@ def test_command_line_ends_with_one_line_on_stderr(make_run: MakeRun, tmp_path: 
 
 def test_full_disk_is_one_clear_error(make_run: MakeRun, tmp_path: Path) -> None:
     """A file size limit stands in for a full disk: the write fails half way through in the same place."""
-    run, said = make_run(method="full"), tmp_path / "said.txt"
-
-    def train_on_a_full_disk() -> None:
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
-        try:
-            train_candidate(run)
-        except TrainingError as error:
-            said.write_text(str(error))
-
-    assert _in_a_fork(train_on_a_full_disk).exitcode == 0
-    assert "the disk is full" in said.read_text()
+    run, run_file = make_run(method="full"), tmp_path / "run.json"
+    run_file.write_text(run.model_dump_json())
+    ended = subprocess.run(
+        [sys.executable, "-m", "osft_engine", str(run_file)],
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000)),
+    )
+    assert ended.returncode == 1
+    assert "the disk is full" in ended.stderr.splitlines()[-1]
     assert not (run.out_dir / "manifest.json").exists()
 
 
