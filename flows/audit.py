@@ -8,12 +8,11 @@ from pathlib import Path
 from data_contracts.digests import model_digest, model_files
 from data_contracts.errors import LineageError
 from data_contracts.manifests import CheckpointManifest, Decision, EvalReport, Record, read_manifest
-from evals.audit import ForgettingAudit, RoundEvaluation, WeightDrift, audit_forgetting
+from evals.audit import ForgettingAudit, RoundEvaluation, audit_forgetting
 from evals.config import SuiteConfig
 from evals.items import load_evaluation
 from evals.report import render_lineage
 from evals.suites import resolve_suites
-from evals.weights import measure_weight_drift
 from flows.base_model import resolve_base_model
 from flows.house import House, evaluate_model, open_house
 from flows.lineage import RoundRecord, VersionRef
@@ -40,14 +39,6 @@ def round_of(version: VersionRef) -> RoundEvaluation | None:
         approved=True,  # it is an ancestor of the champion, however it was promoted
         layers=read_manifest(version.checkpoint, CheckpointManifest, verify=False).layers,
     )
-
-
-def weight_drift(champion: VersionRef, candidate: Stage[CheckpointManifest]) -> tuple[WeightDrift, ...]:
-    """How far each matrix of the candidate moved from the champion, and how the protected directions turned where both keep a ledger."""
-    ledgers = [folder / "ledger.safetensors" for folder in (champion.checkpoint, candidate.folder)]
-    before, after = ledgers if all(path.is_file() for path in ledgers) else (None, None)
-    directions = {name: layer.protected for name, layer in candidate.manifest.layers.items()}
-    return measure_weight_drift(champion.checkpoint / "model", candidate.folder / "model", before, after, directions)
 
 
 def lineage_rounds(chain: Sequence[VersionRef], base: Stage[EvalReport] | None = None) -> list[RoundEvaluation]:

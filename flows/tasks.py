@@ -18,7 +18,8 @@ from evals.gate import decide as decide_gate
 from evals.gate import items_wanted
 from evals.items import load_evaluation
 from evals.report import render_round
-from flows.audit import lineage_rounds, weight_drift
+from evals.weights import measure_round_drift
+from flows.audit import lineage_rounds
 from flows.evidence import Evaluated, evaluate_round, gate_evidence
 from flows.house import House
 from flows.lineage import RoundRun, VersionRef
@@ -145,7 +146,7 @@ def audit(
         evaluation=load_evaluation(reports.candidate.folder),
         attempts=run.attempt,
         layers=candidate.manifest.layers,
-        weights=weight_drift(chain[-1], candidate),
+        weights=measure_round_drift(chain[-1].checkpoint, candidate.folder),
     )
     return audit_forgetting([*lineage_rounds(chain, reports.base), newest])
 
