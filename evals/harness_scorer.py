@@ -16,6 +16,7 @@ import torch
 
 Request = tuple[list[int], list[int]]  # (tokens of the context, tokens of the continuation)
 CPU_TOKENS, DEVICE_TOKENS = 2048, 32768  # in one pass; more on a CPU only leaves its cache
+ROW_TOKENS = 2048  # widest row that is packed: its mask grows with the square
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,11 @@ class PackedRow:
         leads = [tokens[:-1] for tokens in self.continuations]
         return all(_begins(continuation[:-1], lead) or _begins(lead, continuation[:-1]) for lead in leads)
 
+    def has_room(self, continuation: tuple[int, ...]) -> bool:
+        """Whether a branch more is cheaper here than in a row of its own: there is a context to share, and the row stays narrow."""
+        width = len(self.context) + sum(len(tokens) - 1 for tokens in self.continuations) + len(continuation)
+        return len(self.context) >= len(continuation) and width <= max(2 * len(self.context), ROW_TOKENS)
+
 
 class ContinuationScorer:
     """Scores continuations with a loaded model. Branches share their context where the model can be shown to honour the mask."""
@@ -92,7 +98,8 @@ class ContinuationScorer:
                 )
             kept, continuation = context[-(self.max_length + 1 - len(tokens)) :], tuple(tokens)
             rows = groups[tuple(kept)]
-            if not rows or not (self.packs or rows[-1].in_one_line(continuation)):
+            shared = rows and ((self.packs and rows[-1].has_room(continuation)) or rows[-1].in_one_line(continuation))
+            if not shared:
                 rows.append(PackedRow(kept))
             rows[-1].continuations.setdefault(continuation, []).append(number)
         return [row for rows in groups.values() for row in rows]

@@ -59,6 +59,17 @@ def test_log_probabilities_are_those_of_hflm(session: Any, plain_lm: Any, reques
     assert [greedy for _, greedy in ours] == [greedy for _, greedy in theirs]
 
 
+def test_rows_share_a_context_and_nothing_else(session: Any) -> None:
+    """Whole texts have one token of context in common: side by side they would be one row, and its mask the square of all of them."""
+    rows = session._lm.scorer._rows([([1], [n] * 60) for n in range(5, 55)])
+    assert [len(row.tokens) for row in rows] == [60] * 50
+    question = list(range(5, 105))
+    (row,) = session._lm.scorer._rows([(question, [n, 7, 8]) for n in range(20)])
+    assert len(row.tokens) == 100 + 20 * 2
+    wide = session._lm.scorer._rows([(question, [*question[:90], n, n]) for n in range(40)])
+    assert max(len(row.tokens) for row in wide) <= 2048
+
+
 def test_rolling_log_probabilities_are_those_of_hflm(session: Any, plain_lm: Any) -> None:
     from lm_eval.api.instance import Instance
 
