@@ -15,8 +15,9 @@ from torch import Tensor
 
 from data_contracts.errors import CheckpointError, ConfigError
 from data_contracts.manifests import CheckpointManifest, read_manifest, write_atomically
-from osft_engine.export import LayerUpdate, load_update
+from osft_engine.export import load_update
 from osft_engine.files import save_tensors
+from osft_engine.protection import LayerUpdate
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Puts a training method onto a model and takes it off again: which layers are trained, as what, and how they become dense.
 
-An attachment owns the trainable parameters. Its life: attach -> (train step, after_step)* -> merge. After `merge` the model is an
-ordinary transformers model again, with the effective weights bit for bit.
+An attachment owns the trainable parameters. Its life: attach -> (backward, before_step, optimiser step, after_step)* -> merge.
+After `merge` the model is an ordinary transformers model again, with the effective weights bit for bit.
 """
 
 from __future__ import annotations
@@ -31,6 +31,10 @@ class Attachment(Protocol):
 
     def trainable(self) -> dict[str, nn.Parameter]:
         """What the optimiser moves, by name, in a fixed order."""
+        ...
+
+    def before_step(self) -> None:
+        """Make the gathered gradients those of the update, before they are clipped and used."""
         ...
 
     def after_step(self) -> None:
@@ -130,6 +134,10 @@ class OsftAttachment:
     def trainable(self) -> dict[str, nn.Parameter]:
         return {f"{name}.core": layer.core for name, layer in self.layers.items()} | self._others
 
+    def before_step(self) -> None:
+        for layer in self.layers.values():
+            layer.restrict_gradient()
+
     def after_step(self) -> None:
         for layer in self.layers.values():
             layer.rebuild()
@@ -174,6 +182,9 @@ class FullAttachment:
     def trainable(self) -> dict[str, nn.Parameter]:
         return dict(self.model.named_parameters())
 
+    def before_step(self) -> None:
+        """Nothing to do: every gradient counts."""
+
     def after_step(self) -> None:
         """Nothing to do: the parameters are the model."""
 
@@ -205,6 +216,9 @@ class LoraAttachment:
 
     def trainable(self) -> dict[str, nn.Parameter]:
         return {name: parameter for name, parameter in self.model.named_parameters() if parameter.requires_grad}
+
+    def before_step(self) -> None:
+        """Nothing to do: every gradient counts."""
 
     def after_step(self) -> None:
         """Nothing to do: PEFT runs the factors beside the weight."""

@@ -24,13 +24,10 @@ def save_bases(allowed: Mapping[str, AllowedUpdate], path: Path) -> None:
     facts: dict[str, Any] = {}
     seen: dict[int, str] = {}
     for name, update in allowed.items():
-        block = update.block or (None, None)
-        parts = {"left": update.left, "right": update.right, "block_out": block[0], "block_in": block[1]}
         where: dict[str, str] = {}
-        for part, basis in parts.items():
-            if basis is not None:
-                where[part] = seen.setdefault(id(basis), f"{name}.{part}")
-                tensors[where[part]] = basis
+        for part, basis in update.parts.items():
+            where[part] = seen.setdefault(id(basis), f"{name}.{part}")
+            tensors[where[part]] = basis
         facts[name] = {"shape": update.shape, "protected": update.protected, "trainable": update.trainable, "parts": where}
     save_tensors(tensors, path, {"layers": json.dumps(facts)})
 
@@ -41,9 +38,8 @@ def load_bases(path: Path) -> dict[str, AllowedUpdate]:
     found: dict[str, AllowedUpdate] = {}
     for name, fact in json.loads(facts["layers"]).items():
         part = {key: tensors[where] for key, where in fact["parts"].items()}
-        block = (part["block_out"], part["block_in"]) if "block_out" in part else None
         shape = (int(fact["shape"][0]), int(fact["shape"][1]))
-        found[name] = AllowedUpdate(shape, part.get("left"), part.get("right"), block, fact["protected"], fact["trainable"])
+        found[name] = AllowedUpdate.of_parts(shape, part, fact["protected"], fact["trainable"])
     return found
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -13,30 +12,19 @@ from torch import Tensor
 from osft_engine.distributed import whole
 from osft_engine.files import read_tensors, save_tensors
 from osft_engine.linear import UpdatedLinear
-
-
-@dataclass(frozen=True)
-class LayerUpdate:
-    """dW (m x n) of one layer: left (m x r) times right^T (n x r), or `left` alone where the update has no thin factors."""
-
-    left: Tensor
-    right: Tensor | None
-
-    def dense(self) -> Tensor:
-        return self.left if self.right is None else self.left @ self.right.T
+from osft_engine.protection import LayerUpdate
 
 
 @torch.no_grad()
 def update_factors(layers: Mapping[str, UpdatedLinear]) -> dict[str, LayerUpdate]:
-    """The exact update of every layer, float32 on the CPU. Layers that share their input directions share `right`."""
+    """The exact update of every layer, float32; layers that share their input directions share `right`.
+
+    The merged weight is W plus the product of these very factors, so that stored they rebuild it to the byte.
+    """
     found: dict[str, LayerUpdate] = {}
     for name, layer in layers.items():
-        allowed, core = layer.allowed, whole(layer.core.detach()).cpu()
-        if allowed.right is None:
-            found[name] = LayerUpdate(allowed.expand(core.to(allowed.device)).cpu(), None)
-            continue
-        left = core if allowed.left is None else allowed.left.cpu() @ core
-        found[name] = LayerUpdate(left, allowed.right)
+        update = layer.allowed.factors(whole(layer.core.detach()).to(layer.allowed.device))
+        found[name] = LayerUpdate(update.left.cpu(), update.right)
     return found
 
 

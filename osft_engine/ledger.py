@@ -18,7 +18,7 @@ from torch import Tensor
 from data_contracts.errors import CheckpointError
 from osft_engine.files import read_tensors, save_tensors
 from osft_engine.moments import LayerMoments
-from osft_engine.subspace import EigenSketch, sketch_moment, written_directions
+from osft_engine.subspace import EigenSketch, joined_directions, sketch_moment, written_directions
 
 _VERSION = "1"
 
@@ -56,15 +56,12 @@ class Ledger:
         for layer, (left, right) in updates.items():
             new = written_directions(left, right, share)
             old = written.get(layer, (new[0][:, :0], new[1][:, :0]))
-            written[layer] = (_joined(old[0], new[0])[:, :rank], _joined(old[1], new[1])[:, :rank])
+            written[layer] = (_joined(old[0], new[0], rank), _joined(old[1], new[1], rank))
         return Ledger(self.rounds, self.sketches, self.leaders, written)
 
 
-def _joined(old: Tensor, new: Tensor) -> Tensor:
-    """Orthonormal basis of both spans; the old one's columns come first and stay as they are."""
-    rest = new.to(torch.float64) - old.to(torch.float64) @ (old.to(torch.float64).T @ new.to(torch.float64))
-    U, values, _ = torch.linalg.svd(rest, full_matrices=False)
-    return torch.cat([old, U[:, values > 1e-6].to(torch.float32)], dim=1)
+def _joined(old: Tensor, new: Tensor, rank: int) -> Tensor:
+    return joined_directions(old, new)[:, :rank].to(torch.float32)
 
 
 def save_ledger(ledger: Ledger, path: Path) -> None:

@@ -28,14 +28,20 @@ def extra_operations(allowed: AllowedUpdate, tokens_per_step: float) -> dict[Exe
     (m, n), (a, r), T = allowed.shape, allowed.core_shape, tokens_per_step
     project_in = 0.0 if allowed.right is None else float(n * r)
     project_out = 0.0 if allowed.left is None else float(m * a)
+    implicit_in = 0.0 if allowed.right_without is None else 2.0 * n * allowed.right_without.shape[1]
+    implicit_out = 0.0 if allowed.left_without is None else 2.0 * m * allowed.left_without.shape[1]
     core = float(a * r)
-    rebuild = min(m * a * r * (allowed.left is not None) + m * r * n, a * r * n + m * a * n * (allowed.left is not None))
-    return {"dense": T * (project_in + project_out + core) + rebuild, "side": T * (2 * project_in + 2 * project_out + 3 * core)}
+    restrict = a * implicit_in + r * implicit_out  # of the gradient, and again of the update
+    rebuild = m * n * (r if allowed.right is not None else a) + (m * a * r if allowed.left is not None and allowed.right is not None else 0)
+    return {
+        "dense": T * (project_in + project_out + core) + rebuild + 2 * restrict,
+        "side": T * (2 * (project_in + project_out + implicit_in + implicit_out) + 3 * core),
+    }
 
 
 def choose_execution(allowed: AllowedUpdate, tokens_per_step: float) -> Execution:
     """The cheaper one. An update without thin factors is always dense: beside the weight it would cost a second layer."""
-    if allowed.block is not None or allowed.right is None:
+    if allowed.block is not None or (allowed.left is None and allowed.right is None):
         return "dense"
     cost = extra_operations(allowed, tokens_per_step)
     return "side" if cost["side"] < cost["dense"] else "dense"
@@ -80,19 +86,6 @@ class _RestrictedLinear(torch.autograd.Function):
         return grad_x, grad_core, None, None, None, None
 
 
-class _ProjectGradient(torch.autograd.Function):
-    """The identity, whose gradient is projected: a projection is its own transpose."""
-
-    @staticmethod
-    def forward(ctx: Any, core: Tensor, allowed: AllowedUpdate) -> Tensor:
-        ctx.allowed = allowed
-        return core.view_as(core)
-
-    @staticmethod
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None]:
-        return ctx.allowed.expand(grad_outputs[0]), None
-
-
 class UpdatedLinear(nn.Module):
     """Stands in for a linear layer while it is trained inside its allowed directions.
 
@@ -115,6 +108,9 @@ class UpdatedLinear(nn.Module):
         self.weight = _frozen(weight, weight)
         self.left = None if allowed.left is None else _frozen(allowed.left, weight)
         self.right = right if right is not None or allowed.right is None else _frozen(allowed.right, weight)
+        beside = execution == "side"  # run dense, the directions left out are needed once a step only, and stay in `allowed`
+        self.left_without = _frozen(allowed.left_without, weight) if beside and allowed.left_without is not None else None
+        self.right_without = _frozen(allowed.right_without, weight) if beside and allowed.right_without is not None else None
         self.projection = shared if shared is not None else SharedProjection()
         self.core = nn.Parameter(torch.zeros(allowed.core_shape, dtype=torch.float32, device=weight.device))
         self.effective = weight.detach().clone() if execution == "dense" else None
@@ -124,18 +120,16 @@ class UpdatedLinear(nn.Module):
             return self._beside(x)
         if not torch.is_grad_enabled():
             return linear(x, self.effective, self.bias)  # type: ignore[arg-type]
-        core: Tensor = self.core
-        if self.allowed.block is not None:
-            core = _ProjectGradient.apply(core, self.allowed)  # type: ignore[no-untyped-call]
         with torch.no_grad():
             reduced = x.detach() if self.right is None else self.projection.project(x, self.right)
-        result: Tensor = _RestrictedLinear.apply(x, core, self.effective, self.bias, self.left, reduced)  # type: ignore[no-untyped-call]
+        result: Tensor = _RestrictedLinear.apply(x, self.core, self.effective, self.bias, self.left, reduced)  # type: ignore[no-untyped-call]
         return result
 
     def _beside(self, x: Tensor) -> Tensor:
-        reduced = x if self.right is None else self.projection.project(x, self.right)
+        reduced = _without(x, self.right_without) if self.right is None else self.projection.project(x, self.right)
         update = linear(reduced, self.core.to(x.dtype))
-        return linear(x, self.weight, self.bias) + (update if self.left is None else linear(update, self.left))
+        update = _without(update, self.left_without) if self.left is None else linear(update, self.left)
+        return linear(x, self.weight, self.bias) + update
 
     def dense(self) -> Tensor:
         """The weight that the layer computes with now (out x in)."""
@@ -148,6 +142,12 @@ class UpdatedLinear(nn.Module):
         return (weight.to(torch.float32) + self.allowed.expand(core)).to(weight.dtype)
 
     @torch.no_grad()
+    def restrict_gradient(self) -> None:
+        """Make the core's gradient that of the update. Call before each optimiser step; beside, autograd has done it."""
+        if self.effective is not None and self.allowed.projects and self.core.grad is not None:
+            self.core.grad.copy_(self.allowed.project(self.core.grad))
+
+    @torch.no_grad()
     def rebuild(self) -> None:
         """Make the effective weight that of the current core. Call after each optimiser step; nothing to do beside."""
         if self.effective is not None:
@@ -156,6 +156,11 @@ class UpdatedLinear(nn.Module):
     def extra_repr(self) -> str:
         size = f"in={self.in_features}, out={self.out_features}, core={tuple(self.core.shape)}"
         return f"{size}, protected={self.allowed.protected}, {self.execution}"
+
+
+def _without(x: Tensor, Q: Tensor | None) -> Tensor:
+    """x (... x n) less its part along the orthonormal columns of Q (n x k)."""
+    return x if Q is None else x - linear(x @ Q, Q)
 
 
 def _frozen(value: Tensor, like: Tensor) -> nn.Parameter:

@@ -4,24 +4,40 @@ weights         U_k^T dW = 0 and dW V_k = 0     the method as published, enforce
 weights_block   U_k^T dW V_k = 0                the projection written in the paper: G - U_k (U_k^T G V_k) V_k^T
 activations     dW R_k = 0                      R_k leads the second moment of the layer's inputs on everything learned so far
 
-An allowed update is dW = L C R^T with orthonormal L (m x a) and R (n x r); None stands for the identity. `weights_block` has no
-such product form: its update is a dense D less its protected block.
+An allowed update is dW = L C R^T with orthonormal L (m x a) and R (n x r); None stands for the identity. Where one side of `weights` has
+more free directions than protected ones, its basis is kept implicitly as I - Q Q^T with Q the protected directions: a tall basis would
+cost every token, the projection costs once a step. `weights_block` has no product form: its update is a dense D less its protected block.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from data_contracts.errors import TrainingError
-from osft_engine.subspace import orthogonal_complement, outside_share, quietest_directions, singular_subspaces, without_directions
+from osft_engine.subspace import joined_directions, outside_share, quietest_directions, singular_subspaces, without_directions
+
+
+@dataclass(frozen=True)
+class LayerUpdate:
+    """dW (m x n) of one layer: left (m x r) times right^T (n x r), or `left` alone where the update has no thin factors."""
+
+    left: Tensor
+    right: Tensor | None
+
+    def dense(self) -> Tensor:
+        return self.left if self.right is None else self.left @ self.right.T
 
 
 @dataclass(frozen=True)
 class AllowedUpdate:
-    """The directions of one weight (m x n) that training may move. Bases are float32."""
+    """The directions of one weight (m x n) that training may move. Bases are float32.
+
+    left_without (m x k), right_without (n x k): orthonormal directions that a side without a basis of its own leaves out.
+    """
 
     shape: tuple[int, int]
     left: Tensor | None
@@ -29,6 +45,8 @@ class AllowedUpdate:
     block: tuple[Tensor, Tensor] | None = None
     protected: int = 0
     trainable: int = 0
+    left_without: Tensor | None = None
+    right_without: Tensor | None = None
 
     @property
     def core_shape(self) -> tuple[int, int]:
@@ -37,38 +55,75 @@ class AllowedUpdate:
         return (m if self.left is None else self.left.shape[1], n if self.right is None else self.right.shape[1])
 
     @property
+    def parts(self) -> dict[str, Tensor]:
+        """Every tensor that it holds, by name."""
+        block = self.block or (None, None)
+        named = {"left": self.left, "right": self.right, "block_out": block[0], "block_in": block[1]}
+        named |= {"left_without": self.left_without, "right_without": self.right_without}
+        return {name: tensor for name, tensor in named.items() if tensor is not None}
+
+    @classmethod
+    def of_parts(cls, shape: tuple[int, int], parts: Mapping[str, Tensor], protected: int, trainable: int) -> AllowedUpdate:
+        """The inverse of `parts`."""
+        block = (parts["block_out"], parts["block_in"]) if "block_out" in parts else None
+        without = (parts.get("left_without"), parts.get("right_without"))
+        return cls(shape, parts.get("left"), parts.get("right"), block, protected, trainable, *without)
+
+    @property
     def device(self) -> torch.device:
         """Where the bases lie; the CPU where there are none."""
-        basis = next((each for each in (self.left, self.right, *(self.block or ())) if each is not None), None)
-        return torch.device("cpu") if basis is None else basis.device
+        return next((tensor.device for tensor in self.parts.values()), torch.device("cpu"))
+
+    @property
+    def projects(self) -> bool:
+        """Whether a core may leave the allowed directions, so that its gradient and its update are projected."""
+        return any(part is not None for part in (self.block, self.left_without, self.right_without))
 
     def to(self, device: torch.device) -> AllowedUpdate:
         """The same directions on another device."""
-        left = None if self.left is None else self.left.to(device)
-        right = None if self.right is None else self.right.to(device)
-        block = None if self.block is None else (self.block[0].to(device), self.block[1].to(device))
-        return AllowedUpdate(self.shape, left, right, block, self.protected, self.trainable)
+        parts = {name: tensor.to(device) for name, tensor in self.parts.items()}
+        return AllowedUpdate.of_parts(self.shape, parts, self.protected, self.trainable)
 
-    def expand(self, core: Tensor) -> Tensor:
-        """dW (m x n) of a core C, in the core's dtype."""
+    def project(self, core: Tensor) -> Tensor:
+        """The part of a core, or of its gradient, that counts. Its own transpose, like any orthogonal projection."""
         if self.block is not None:
             U, V = (basis.to(core) for basis in self.block)
             return core - U @ ((U.T @ core @ V) @ V.T)
+        if self.left_without is not None:
+            U = self.left_without.to(core)
+            core = core - U @ (U.T @ core)
+        if self.right_without is not None:
+            V = self.right_without.to(core)
+            core = core - (core @ V) @ V.T
+        return core
+
+    def factors(self, core: Tensor) -> LayerUpdate:
+        """The exact update of a core C, in the core's dtype, with an inner dimension as small as a thin side allows."""
+        core = self.project(core)
         left = None if self.left is None else self.left.to(core)
-        right = None if self.right is None else self.right.to(core)
-        (m, n), (a, r) = self.shape, self.core_shape
-        if left is not None and right is not None and a * r * n + m * a * n < m * a * r + m * r * n:
-            return left @ (core @ right.T)
-        update = core if left is None else left @ core
-        return update if right is None else update @ right.T
+        if self.right is not None:
+            return LayerUpdate(core if left is None else left @ core, self.right.to(core))
+        return LayerUpdate(core, None) if left is None else LayerUpdate(left, core.T.contiguous())
+
+    def expand(self, core: Tensor) -> Tensor:
+        """dW (m x n) of a core C, in the core's dtype."""
+        return self.factors(core).dense()
 
     def leak(self, dW: Tensor) -> float:
         """Part of an update that lies where it must not, relative to its size."""
-        if self.block is None:
-            return outside_share(dW, self.left, self.right)
-        size = float(dW.to(torch.float64).norm())
-        U, V = (basis.to(torch.float64) for basis in self.block)
-        return float((U.T @ dW.to(torch.float64) @ V).norm()) / size if size > 0.0 else 0.0
+        dW = dW.to(torch.float64)
+        size = float(dW.norm())
+        if size == 0.0:
+            return 0.0
+        leaks = [outside_share(dW, self.left, self.right)]
+        if self.block is not None:
+            U, V = (basis.to(torch.float64) for basis in self.block)
+            leaks.append(float((U.T @ dW @ V).norm()) / size)
+        if self.left_without is not None:
+            leaks.append(float((self.left_without.to(torch.float64).T @ dW).norm()) / size)
+        if self.right_without is not None:
+            leaks.append(float((dW @ self.right_without.to(torch.float64)).norm()) / size)
+        return max(leaks)
 
 
 def trainable_count(directions: int, ratio: float) -> int:
@@ -89,14 +144,29 @@ def protect_weights(W: Tensor, ratio: float, *, compact: bool = False, written: 
     if k == 0 and not compact and written is None:
         return AllowedUpdate((m, n), None, None, None, 0, trainable)
     spaces = singular_subspaces(W)
-    left = spaces.U[:, k:] if compact or m == q else orthogonal_complement(spaces.U[:, :k])
-    right = spaces.V[:, k:] if compact or n == q else orthogonal_complement(spaces.V[:, :k])
+    left, left_without = _free_side(spaces.U, k, thin=compact or m == q, used=written[0] if written else None)
+    right, right_without = _free_side(spaces.V, k, thin=compact or n == q, used=written[1] if written else None)
     if written is not None:
-        left, right = without_directions(left, written[0]), without_directions(right, written[1])
-        trainable = min(left.shape[1], right.shape[1], trainable)
+        trainable = min(trainable, _width(m, left, left_without), _width(n, right, right_without))
         if trainable == 0:
             raise TrainingError(f"a {m} x {n} weight", "has no free directions left after the earlier rounds", "raise unfreeze_rank_ratio")
-    return AllowedUpdate((m, n), _basis(left), _basis(right), None, q - trainable, trainable)
+    return AllowedUpdate((m, n), left, right, None, q - trainable, trainable, left_without, right_without)
+
+
+def _free_side(vectors: Tensor, k: int, *, thin: bool, used: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+    """(basis, None) of the trailing directions, or (None, the directions to leave out) where everything beyond the leading k is free."""
+    if thin:
+        trailing = vectors[:, k:]
+        return _basis(trailing if used is None else without_directions(trailing, used)), None
+    leading = vectors[:, :k]
+    return None, _basis(leading if used is None else joined_directions(leading, used))
+
+
+def _width(dimension: int, basis: Tensor | None, without: Tensor | None) -> int:
+    """How many directions of a side are free."""
+    if basis is not None:
+        return basis.shape[1]
+    return dimension if without is None else dimension - without.shape[1]
 
 
 def protect_weights_block(W: Tensor, ratio: float) -> AllowedUpdate:

@@ -17,8 +17,9 @@ from data_contracts.manifests import CheckpointManifest, read_manifest, write_ma
 from osft_engine.attach import weight_of
 from osft_engine.checkpoint import load_model, model_file_refs, other_file_refs, write_model
 from osft_engine.config import TrainConfig
-from osft_engine.export import LayerUpdate, load_update, save_update
+from osft_engine.export import load_update, save_update
 from osft_engine.files import full_disk_explained
+from osft_engine.protection import LayerUpdate
 
 _COPIED = {"ledger": "ledger.safetensors", "buffer": "buffer.jsonl", "metrics": "metrics.jsonl"}
 

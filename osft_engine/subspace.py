@@ -45,16 +45,6 @@ def singular_subspaces(W: Tensor) -> SingularSubspaces:
     return SingularSubspaces(U=U, V=V, values=values)
 
 
-def orthogonal_complement(Q: Tensor) -> Tensor:
-    """Orthonormal basis (n x (n - k)) of everything orthogonal to the orthonormal columns of Q (n x k)."""
-    n, k = Q.shape
-    if k == 0:
-        return torch.eye(n, dtype=Q.dtype, device=Q.device)
-    full, _ = torch.linalg.qr(Q, mode="complete")
-    rest: Tensor = full[:, k:].contiguous()
-    return rest
-
-
 def without_directions(Q: Tensor, used: Tensor) -> Tensor:
     """Orthonormal basis of what is left of the orthonormal Q (n x a) without the directions `used` (n x w)."""
     inside = Q.T @ used.to(Q)
@@ -62,6 +52,14 @@ def without_directions(Q: Tensor, used: Tensor) -> Tensor:
     taken = int((values > 1e-6).sum())
     rest: Tensor = Q @ U[:, taken:]
     return rest
+
+
+def joined_directions(old: Tensor, new: Tensor) -> Tensor:
+    """Orthonormal basis of both spans (n x a and n x b), float64; the old one's columns come first and stay as they are."""
+    first = old.to(torch.float64)
+    rest = new.to(torch.float64) - first @ (first.T @ new.to(torch.float64))
+    U, values, _ = torch.linalg.svd(rest, full_matrices=False)
+    return torch.cat([first, U[:, values > 1e-6]], dim=1)
 
 
 def written_directions(left: Tensor, right: Tensor, share: float) -> tuple[Tensor, Tensor]:

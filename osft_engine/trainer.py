@@ -92,6 +92,7 @@ class Trainer:
                 self._require_finite(total, "loss", batch.origins)
         total = self.world.sum(total)
         self._require_finite(total, "loss", tuple(example.origin for example in examples))
+        self.attachment.before_step()
         limit = self.config.max_grad_norm or math.inf
         norm = self.optimizer.clip(limit, self.world)
         self._require_finite(norm, "gradient norm", tuple(example.origin for example in examples))

@@ -10,13 +10,14 @@ one thread, on wall-clock otherwise. On a GPU both are the synchronised wall-clo
 from __future__ import annotations
 
 import argparse
+import ctypes
+import gc
 import json
 import platform
 import resource
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -73,15 +74,15 @@ def random_model(shape: str, device: torch.device) -> Any:
 
 def attach(
     method: str, model: Any, batches: list[MicroBatch], cache: Path
-) -> tuple[Any, dict[str, nn.Parameter], Callable[[], None], float]:
-    """(model, trainable, after_step, seconds of attaching)."""
+) -> tuple[Any, dict[str, nn.Parameter], OsftAttachment | None, float]:
+    """(model, trainable, what to call around a step, seconds of attaching)."""
     from peft import LoraConfig, OSFConfig, get_peft_model
 
     targets = find_targets(model)
     started = time.perf_counter()
     if method == "full":
         model.requires_grad_(True)
-        return model, dict(model.named_parameters()), _nothing, time.perf_counter() - started
+        return model, dict(model.named_parameters()), None, time.perf_counter() - started
     if method.startswith("lora"):
         rank = int(method.partition("=")[2])
         adapted: Any = get_peft_model(model, LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=list(targets), task_type="CAUSAL_LM"))
@@ -90,12 +91,12 @@ def attach(
     else:
         return _attach_ours(method, model, targets, batches, cache)
     trainable = {name: value for name, value in adapted.named_parameters() if value.requires_grad}
-    return adapted, trainable, _nothing, time.perf_counter() - started
+    return adapted, trainable, None, time.perf_counter() - started
 
 
 def _attach_ours(
     method: str, model: Any, targets: dict[str, nn.Module], batches: list[MicroBatch], cache: Path
-) -> tuple[Any, dict[str, nn.Parameter], Callable[[], None], float]:
+) -> tuple[Any, dict[str, nn.Parameter], OsftAttachment | None, float]:
     config = TrainConfig(unfreeze_rank_ratio=RATIO, **OURS[method])
     run = TrainRun(base=cache, drop=cache, skill="benchmark", out_dir=cache, config=config)
     ledger = None
@@ -105,11 +106,7 @@ def _attach_ours(
     started = time.perf_counter()
     allowed = cached_bases(cache, {"method": method}, lambda: directions(scene, targets, ledger))
     attachment = OsftAttachment(model, targets, allowed, tokens_per_step=scene.tokens_per_step)
-    return model, attachment.trainable(), attachment.after_step, time.perf_counter() - started
-
-
-def _nothing() -> None:
-    return None
+    return model, attachment.trainable(), attachment, time.perf_counter() - started
 
 
 def _resident() -> int:
@@ -119,10 +116,21 @@ def _resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
+def _reset_peak() -> None:
+    """From here on `_peak` counts: what loading and decomposing took is not a step's memory."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+        return
+    ctypes.CDLL(None).malloc_trim(0)  # give freed pages back, or they count as held
+    Path("/proc/self/clear_refs").write_text("5")  # Linux: sets VmHWM to what is resident now
+
+
 def _peak() -> int:
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    status = Path("/proc/self/status").read_text()
+    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM")) * 1024
 
 
 def _now() -> tuple[float, float]:
@@ -140,18 +148,21 @@ def measure(method: str, model_path: str, tokens: int, steps: int, cache: Path) 
     model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False}) if device.type == "cuda" else None
     batches = [batch.to(device) for batch in make_batches(tokens, model.config.vocab_size, packed=device.type == "cuda")]
     bare = _resident()
-    model, trainable, after_step, attach_seconds = attach(method, model, batches, cache)
+    model, trainable, attachment, attach_seconds = attach(method, model, batches, cache)
     optimizer = NamedOptimizer(trainable, TrainConfig())
     count = sum(len(batch.targets) for batch in batches)
-    torch.cuda.reset_peak_memory_stats() if torch.cuda.is_available() else None
+    _reset_peak()
     wall: list[float] = []
     cpu: list[float] = []
     for _ in range(steps + 1):
         began = _now()
         for batch in batches:
             (summed_loss(model, batch) / count).backward()  # type: ignore[no-untyped-call]
+        if attachment is not None:
+            attachment.before_step()
         optimizer.step(1e-4)
-        after_step()
+        if attachment is not None:
+            attachment.after_step()
         ended = _now()
         wall.append(ended[0] - began[0])
         cpu.append(ended[1] - began[1])

@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM
 from data_contracts.errors import CheckpointError, ConfigError
 from data_contracts.manifests import CheckpointManifest, read_manifest
 from osft_engine.adapter import export_adapter, truncate_update
-from osft_engine.export import LayerUpdate
+from osft_engine.protection import LayerUpdate
 from osft_engine.rescale import scale_candidate
 from osft_engine.run import TrainRun
 from osft_engine.train import train_candidate

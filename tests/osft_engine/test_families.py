@@ -108,6 +108,7 @@ def test_attach_train_save_reload(family: str, protect: str, tmp_path: Path) -> 
     for _ in range(8):
         loss = _loss(model, batches)
         loss.backward()
+        attachment.before_step()
         optimizer.step()
         optimizer.zero_grad()
         attachment.after_step()

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from osft_engine.attach import OsftAttachment
+from osft_engine.export import update_factors
 from osft_engine.linear import Execution, SharedProjection, UpdatedLinear, choose_execution, extra_operations
 from osft_engine.protection import AllowedUpdate, protect_activations, protect_weights, protect_weights_block
 
@@ -41,6 +42,7 @@ def test_forward_and_gradients_are_those_of_the_written_out_update(shape: tuple[
     x = _random(2, 5, shape[1], seed=3).requires_grad_(True)
     y = layer(x)
     y.backward(_random(2, 5, shape[0], seed=4))
+    layer.restrict_gradient()
 
     plain_core, plain_x = layer.core.detach().clone().requires_grad_(True), x.detach().clone().requires_grad_(True)
     plain = nn.functional.linear(plain_x, W + allowed.expand(plain_core), bias)
@@ -62,6 +64,7 @@ def test_five_hundred_adamw_steps_leave_the_protected_directions_alone(kind: str
     for _ in range(500):
         loss = (holder(x) - target).square().mean()
         loss.backward()
+        attachment.before_step()
         nn.utils.clip_grad_norm_(attachment.trainable().values(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
@@ -79,6 +82,21 @@ def test_five_hundred_adamw_steps_leave_the_protected_directions_alone(kind: str
         assert float((dW @ Vt[:k].T).norm() / dW.norm()) <= 1e-5
     if kind == "weights_block":
         assert float((U[:, :k].T @ dW @ Vt[:k].T).norm() / dW.norm()) <= 1e-5
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_stored_factors_rebuild_the_trained_weight_to_the_byte(shape: tuple[int, int], kind: str) -> None:
+    W = _random(*shape)
+    layer = UpdatedLinear(W, None, _allowed(kind, W, 0.25), "dense")
+    with torch.no_grad():
+        layer.core.copy_(0.1 * _random(*layer.core.shape, seed=2))
+    layer.rebuild()
+    update = update_factors({"layer": layer})["layer"]
+    assert torch.equal(W + update.dense(), layer.dense())
+    if kind != "weights_block":
+        assert update.right is not None
+        assert update.left.shape[1] < min(shape)
 
 
 def test_bf16_leak_is_what_rounding_the_weights_explains() -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from osft_engine.protection import protect_activations, protect_weights, protect_weights_block
-from osft_engine.subspace import directions_holding, orthogonal_complement, quietest_directions, singular_subspaces, sketch_moment
+from osft_engine.subspace import directions_holding, joined_directions, quietest_directions, singular_subspaces, sketch_moment
 
 SHAPES = [(24, 24), (16, 40), (40, 16)]
 
@@ -38,12 +38,14 @@ def test_a_rank_deficient_matrix_still_gives_orthonormal_bases() -> None:
     torch.testing.assert_close(spaces.U[:, :k] @ (spaces.U[:, :k].T @ W), W, rtol=1e-6, atol=1e-6)
 
 
-def test_complement_is_everything_else() -> None:
-    Q = torch.linalg.qr(_matrix(30, 11))[0]
-    rest = orthogonal_complement(Q)
-    assert rest.shape == (30, 19)
-    assert float((Q.T @ rest).abs().max()) < 1e-12
-    assert _identity_error(rest) < 1e-12
+def test_joined_directions_span_both_and_keep_the_first() -> None:
+    old = torch.linalg.qr(_matrix(30, 5))[0]
+    new = torch.cat([old[:, :2], torch.linalg.qr(_matrix(30, 4, seed=1))[0]], dim=1)
+    both = joined_directions(old, new)
+    assert both.shape == (30, 9)
+    assert torch.equal(both[:, :5], old)
+    assert _identity_error(both) < 1e-10
+    torch.testing.assert_close(both @ (both.T @ new), new)
 
 
 def test_quietest_directions_have_the_least_energy() -> None:
@@ -81,9 +83,12 @@ def test_weights_leaves_leading_directions_of_both_sides_alone(shape: tuple[int,
     U, _, Vt = torch.linalg.svd(W)
     assert float((U[:, :k].T @ dW).norm() / dW.norm()) < 1e-6
     assert float((dW @ Vt[:k].T).norm() / dW.norm()) < 1e-6
-    expected = (q - k, q - k) if compact else (shape[0] - k, shape[1] - k)
-    assert allowed.core_shape == expected
-    assert torch.linalg.matrix_rank(dW, rtol=1e-5) == min(allowed.core_shape)
+    assert torch.linalg.matrix_rank(dW, rtol=1e-5) == min(allowed.core_shape) == q - k
+    X = _matrix(*shape, seed=2)
+    anything = X - U[:, :k] @ (U[:, :k].T @ X)  # whatever keeps both conditions
+    anything = anything - (anything @ Vt[:k].T) @ Vt[:k]
+    reachable = allowed.leak(anything) < 1e-6
+    assert reachable != (compact and shape[0] != shape[1])  # compact gives up what a non-square weight does not use
 
 
 @pytest.mark.parametrize("shape", SHAPES)
