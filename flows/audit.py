@@ -61,12 +61,14 @@ def audit_lineage(config: SkillstackConfig, out: Path | None = None) -> AuditRes
 
 
 def _row_of(record: RoundRecord, alive: set[int]) -> RoundEvaluation | None:
-    if record.version is None or record.evaluation is None or record.checkpoint is None:
+    reports = [load_evaluation(folder) for folder in (record.evaluation, record.reevaluation) if folder is not None]
+    if record.version is None or not reports or record.checkpoint is None:
         return None
     return RoundEvaluation(
         number=record.round,
         skill=record.skill,
-        evaluation=load_evaluation(record.evaluation),
+        evaluation=reports[0],
+        also=reports[1:],
         decision=Decision(record.decision) if record.decision else None,
         approved=record.version in alive,
         rolled_back=record.decision == Decision.PASS.value and record.version not in alive,

@@ -17,6 +17,7 @@ from data_contracts.errors import ConfigError, SkillstackError
 from flows import console
 from flows.environment import prepare_environment
 from flows.lineage_commands import add_lineage_commands
+from flows.operation_commands import add_operation_commands
 from flows.settings import SkillstackConfig, load_config
 
 app = typer.Typer(name="skillstack", help="Add one skill to a language model each month without losing the ones before, and prove it.",
@@ -81,17 +82,20 @@ def validate(
 
 @app.command("round")
 def run_round(
-    drop: Annotated[Path, typer.Argument(help="JSONL file of new training data.")],
+    drop: Annotated[str, typer.Argument(help="JSONL file of new training data, or a URL under one of inbox.allowed_roots.")],
     skill: Annotated[str, typer.Option(help="Name of the skill the drop teaches.")],
-    heldout: Annotated[Path | None, typer.Option(help="Supplied held-out items instead of rows carved from the drop.")] = None,
+    heldout: Annotated[str | None, typer.Option(help="Supplied held-out items instead of rows carved from the drop.")] = None,
+    scale: Annotated[float, typer.Option(help="Offer the trained update times this number; trains nothing.", min=0.01, max=1.0)] = 1.0,
     config: ConfigFile = None,
     as_json: AsJson = False,
 ) -> None:
     """Run one round: validate, train, evaluate, audit, decide, register. Run again after a crash, it continues."""
     settings = read_config(config, as_json)
     from flows.continual_round import continual_round
+    from flows.intake import typed_address
+    from flows.parameters import check_skill
 
-    outcome = continual_round(drop, skill, settings, heldout)
+    outcome = continual_round(typed_address(drop), check_skill(skill), settings, heldout and typed_address(heldout), scale)
     console.show_outcome(outcome)
     raise typer.Exit(outcome.exit_code)
 
@@ -140,7 +144,7 @@ def rollback(
     settings = read_config(config, as_json)
     from flows.rollback import rollback as roll_back
 
-    console.show_ledger_entry(roll_back(settings, to, reason, actor or getpass.getuser()))
+    console.show_ledger_entry(roll_back(settings, reason, actor or getpass.getuser(), to))
 
 
 @gate_app.command("replay")
@@ -189,6 +193,7 @@ def demo(
 
 
 add_lineage_commands(app)
+add_operation_commands(app)
 
 
 def main() -> None:

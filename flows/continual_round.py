@@ -21,28 +21,40 @@ from flows import tasks
 from flows.disk import naming_disk_errors
 from flows.evidence import Evaluated
 from flows.house import House, open_house
+from flows.intake import local_drop
 from flows.lineage import RoundRun, VersionRef
 from flows.outcome import RoundOutcome, past_outcome
-from flows.settings import SkillstackConfig
+from flows.parameters import ConfigParameter, DropAddress, Heldout, Scale, SkillName, named
 from flows.stages import Stage
 
 
-@flow(name="continual-round", flow_run_name="{skill}", validate_parameters=False, persist_result=False)
-def continual_round(drop: Path, skill: str, config: SkillstackConfig, heldout: Path | None = None) -> RoundOutcome:
+def _name_of_round() -> str:
+    return named("round")
+
+
+@flow(name="continual-round", flow_run_name=_name_of_round, persist_result=False)
+def continual_round(
+    drop: DropAddress, skill: SkillName, config: ConfigParameter, heldout: Heldout = None, scale: Scale = 1.0
+) -> RoundOutcome:
     """One round. Raises SkillstackError where it cannot be finished: the round is then recorded as failed and the champion stays.
 
     A round that was killed continues after its last finished stage when it is started again with the same drop and config; one that
-    has ended returns its recorded outcome.
+    has ended returns its recorded outcome. `scale` below 1 offers the trained update times that number: another attempt at the round,
+    which trains nothing.
     """
+    local = local_drop(config, drop)
+    items = local_drop(config, heldout) if heldout is not None else None
     house = open_house(config)
     champion = tasks.find_champion(house)
-    run = begin_round(house, champion, drop, skill, heldout)
+    run = begin_round(house, champion, local, skill, items, scale)
     if run.finished:
         return past_outcome(house, run)
     with failure_recorded(house, run):
         chain = house.lineage.ancestry(champion.version)
-        clean = tasks.validate(house, run, chain, drop, skill, heldout)
+        clean = tasks.validate(house, run, chain, local, skill, items)
         candidate = tasks.train(house, run, champion, clean, skill)
+        if scale < 1.0:
+            candidate = tasks.rescale(house, run, champion, candidate, skill, scale)
         reports, forgetting, verdict = judge(house, run, chain, clean, candidate, skill)
         return tasks.register(house, run, champion, clean, candidate, reports, forgetting, verdict)
 
@@ -62,21 +74,21 @@ def judge(
     return reports, forgetting, verdict
 
 
-def begin_round(house: House, champion: VersionRef, drop: Path, skill: str, heldout: Path | None) -> RoundRun:
+def begin_round(house: House, champion: VersionRef, drop: Path, skill: str, heldout: Path | None, scale: float = 1.0) -> RoundRun:
     """Open the round's parent run, or find the one that an earlier start of the same round left."""
     config = house.config
     sections = {name: getattr(config, name).model_dump(mode="json") for name in ("contract", "train", "evaluation", "gate")}
-    key = value_digest(
-        {
-            "champion": champion.model_sha256,
-            "skill": skill,
-            "drop": _identity(drop),
-            "heldout": heldout and _identity(heldout),
-            "config": sections,
-        }
-    )
+    identity = {
+        "champion": champion.model_sha256,
+        "skill": skill,
+        "drop": _identity(drop),
+        "heldout": heldout and _identity(heldout),
+        "config": sections,
+    }
+    key = value_digest(identity | ({"scale": scale} if scale < 1.0 else {}))
+    tags = {"skillstack.drop_name": drop.name, "skillstack.method": config.train.method}
     return house.lineage.open_round(
-        champion.round + 1, skill, key=key, tags={"skillstack.drop": drop.name, "skillstack.method": config.train.method}
+        champion.round + 1, skill, key=key, tags=tags | ({"skillstack.scale": str(scale)} if scale < 1.0 else {})
     )
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import getpass
 import sys
 from collections.abc import Callable, Iterable
-from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -139,7 +138,7 @@ def approve(
     settings = _configured(config, as_json)
     from flows.promote import promote
 
-    _print_entry(as_json, promote(settings, version, reviewer, reason, override, timedelta(days=days), not wait))
+    _print_entry(as_json, promote(settings, version, reviewer, reason, override, days, not wait))
 
 
 def reject(version: Version, reviewer: Reviewer, reason: Reason, config: ConfigFile = None, as_json: AsJson = False) -> None:

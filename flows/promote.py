@@ -3,22 +3,38 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Annotated
 
 from prefect import flow
+from pydantic import Field
 
 from flows.house import open_house
 from flows.lineage import LedgerEntry
-from flows.settings import SkillstackConfig
+from flows.parameters import ConfigParameter, Person, Reason, Version, named
+
+Days = Annotated[float, Field(gt=0.0, description="how long the approval holds, in days")]
 
 
-@flow(name="promote", flow_run_name="approve version {version}", validate_parameters=False, persist_result=False)
+def _name_of_approval() -> str:
+    return named("approve")
+
+
+def _name_of_promotion() -> str:
+    return named("promote")
+
+
+def _name_of_rejection() -> str:
+    return named("reject")
+
+
+@flow(name="promote", flow_run_name=_name_of_approval, persist_result=False)
 def promote(
-    config: SkillstackConfig,
-    version: int,
-    reviewer: str,
-    reason: str,
+    config: ConfigParameter,
+    version: Version,
+    reviewer: Person,
+    reason: Reason,
     override: bool = False,
-    valid_for: timedelta = timedelta(days=7),
+    days: Days = 7.0,
     at_once: bool = True,
 ) -> LedgerEntry:
     """Record the approval and, unless told to wait, make the version champion. Raises LineageError where it may not become champion.
@@ -26,17 +42,17 @@ def promote(
     With `at_once=False` the approval is only recorded; `promote_approved` uses it before it expires.
     """
     lineage = open_house(config).lineage
-    approval = lineage.approve(version, reviewer=reviewer, reason=reason, override=override, valid_for=valid_for)
+    approval = lineage.approve(version, reviewer=reviewer, reason=reason, override=override, valid_for=timedelta(days=days))
     return lineage.promote_approved(version) if at_once else approval
 
 
-@flow(name="promote-approved", flow_run_name="promote version {version}", validate_parameters=False, persist_result=False)
-def promote_approved(config: SkillstackConfig, version: int) -> LedgerEntry:
+@flow(name="promote-approved", flow_run_name=_name_of_promotion, persist_result=False)
+def promote_approved(config: ConfigParameter, version: Version) -> LedgerEntry:
     """Make a version champion on an approval that was recorded before and has not expired."""
     return open_house(config).lineage.promote_approved(version)
 
 
-@flow(name="reject", flow_run_name="reject version {version}", validate_parameters=False, persist_result=False)
-def reject(config: SkillstackConfig, version: int, reviewer: str, reason: str) -> LedgerEntry:
+@flow(name="reject", flow_run_name=_name_of_rejection, persist_result=False)
+def reject(config: ConfigParameter, version: Version, reviewer: Person, reason: Reason) -> LedgerEntry:
     """Record that a held version is refused. The champion stays."""
     return open_house(config).lineage.reject(version, reviewer=reviewer, reason=reason)

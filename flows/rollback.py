@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from prefect import flow
+from pydantic import Field
 
 from flows.house import open_house
 from flows.lineage import LedgerEntry
-from flows.settings import SkillstackConfig
+from flows.parameters import ConfigParameter, Person, Reason, named
+
+Target = Annotated[int | None, Field(description="version to go back to; null: the champion before this one")]
 
 
-@flow(name="rollback", flow_run_name="rollback", validate_parameters=False, persist_result=False)
-def rollback(config: SkillstackConfig, to: int | None, reason: str, actor: str) -> LedgerEntry:
+def _name_of_rollback() -> str:
+    return named("rollback")
+
+
+@flow(name="rollback", flow_run_name=_name_of_rollback, persist_result=False)
+def rollback(config: ConfigParameter, reason: Reason, actor: Person, to: Target = None) -> LedgerEntry:
     """Move the alias `champion` back. Raises LineageError where there is nothing to go back to, ManifestError where its files changed."""
     return open_house(config).lineage.rollback(to, reason=reason, actor=actor)

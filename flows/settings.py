@@ -19,6 +19,8 @@ from data_contracts.errors import ConfigError
 from evals.config import EvaluationConfig
 from evals.policy import GatePolicy
 from evals.suites import resolve_suites
+from flows.launchers import LaunchConfig
+from flows.service import ServiceConfig
 from osft_engine.config import TrainConfig
 
 CONFIG_NAME = "skillstack.yaml"
@@ -31,6 +33,35 @@ class TrackingConfig(BaseModel):
 
     model_name: str = Field("skillstack", description="registered model whose aliases say which version is champion")
     experiment: str = Field("skillstack", description="MLflow experiment that holds one parent run a round")
+    live_seconds: float = Field(5.0, gt=0.0, description="how often a running training's numbers go to MLflow (seconds)")
+
+
+class InboxConfig(BaseModel):
+    """Where new drops arrive, and what may be taken."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    folder: str = Field("inbox", description="folder or fsspec URL (s3://bucket/drops) that `skillstack watch` looks into")
+    pattern: str = Field("*.jsonl", description="glob of the file names that are drops")
+    allowed_roots: tuple[str, ...] = Field(
+        (), description="folders and URLs that a drop may come from, besides the inbox; without any, every local file and no URL"
+    )
+    settle_seconds: float = Field(10.0, ge=0.0, description="a file is whole when size and time stayed the same for so long (seconds)")
+    done_marker: bool = Field(False, description="take a file only when FILE.done lies beside it")
+    deployment: str = Field(
+        "", description="deployment of the flow continual-round that a new drop starts (FLOW/NAME); empty: the round runs in the watcher"
+    )
+
+
+class TrainerConfig(BaseModel):
+    """How the trainer's process is started and watched. What is trained is the section `train`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    silent_seconds: float = Field(
+        3600.0, gt=0.0, description="a trainer that writes nothing for so long is taken for hung and ended; its state resumes (seconds)"
+    )
+    grace_seconds: float = Field(30.0, ge=0.0, description="between asking the trainer's processes to end and ending them (seconds)")
 
 
 class SkillstackConfig(BaseModel):
@@ -49,6 +80,10 @@ class SkillstackConfig(BaseModel):
     evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig)
     gate: GatePolicy = Field(default_factory=GatePolicy)
     tracking: TrackingConfig = Field(default_factory=TrackingConfig)
+    inbox: InboxConfig = Field(default_factory=InboxConfig)
+    trainer: TrainerConfig = Field(default_factory=TrainerConfig)
+    launch: LaunchConfig = Field(default_factory=LaunchConfig)
+    service: ServiceConfig = Field(default_factory=ServiceConfig)
 
 
 def load_config(path: Path | None) -> SkillstackConfig:
@@ -131,7 +166,12 @@ def _absolute(config: SkillstackConfig, folder: Path) -> SkillstackConfig:
     def anchored(path: Path | None) -> Path | None:
         return None if path is None else (folder / path).absolute()
 
+    def anchored_address(address: str) -> str:
+        return address if "://" in address else str((folder / address).absolute())
+
     contract = config.contract.model_copy(update={"path": anchored(config.contract.path)})
+    roots = tuple(anchored_address(root) for root in config.inbox.allowed_roots)
+    inbox = config.inbox.model_copy(update={"folder": anchored_address(config.inbox.folder), "allowed_roots": roots})
     suites = tuple(resolve_suites(config.evaluation.suites, folder.absolute()))
     return config.model_copy(
         update={
@@ -139,6 +179,7 @@ def _absolute(config: SkillstackConfig, folder: Path) -> SkillstackConfig:
             "calibration": anchored(config.calibration),
             "base_model": str(anchored(Path(config.base_model))) if (folder / config.base_model).is_dir() else config.base_model,
             "contract": contract,
+            "inbox": inbox,
             "evaluation": config.evaluation.model_copy(update={"suites": suites}),
         }
     )

@@ -27,13 +27,20 @@ from flows.outcome import RoundOutcome, outcome_of
 from flows.pages import publish_verdict
 from flows.progress import bar
 from flows.renderer import TokenizerRenderer
+from flows.retrying import retry_if_it_may_pass
 from flows.round_zero import ensure_champion
 from flows.stages import Stage, discard_partial, run_stage
 from flows.trainer_process import run_trainer
 from osft_engine.run import TrainRun
 
 # Results are found by content (stages.py) and verified, which Prefect's cache of pickled results could not do.
-ours: dict[str, Any] = {"cache_policy": NO_CACHE, "persist_result": False}
+ours: dict[str, Any] = {
+    "cache_policy": NO_CACHE,
+    "persist_result": False,
+    "retries": 2,
+    "retry_delay_seconds": [5, 60],
+    "retry_condition_fn": retry_if_it_may_pass,
+}
 
 
 @task(name="find champion", **ours)
@@ -81,7 +88,7 @@ def validate(house: House, run: RoundRun, chain: Sequence[VersionRef], drop: Pat
     return stage
 
 
-@task(name="train", task_run_name="train {skill}", **ours)
+@task(name="train", task_run_name="train {skill}", tags=["gpu"], **ours)
 def train(house: House, run: RoundRun, champion: VersionRef, drop: Stage[DropManifest], skill: str) -> Stage[CheckpointManifest]:
     """champion + clean rows -> candidate, in a process of its own that resumes by itself."""
     config = house.config
@@ -116,6 +123,28 @@ def train(house: House, run: RoundRun, champion: VersionRef, drop: Stage[DropMan
     stage = run_stage(house.stages, "train", inputs, CheckpointManifest, build, packages=("osft_engine",))
     house.lineage.log_stage(run, "train", stage.manifest, stage.folder, seconds=time.perf_counter() - started)
     return stage
+
+
+@task(name="rescale", task_run_name="rescale {skill} by {scale}", **ours)
+def rescale(
+    house: House, run: RoundRun, champion: VersionRef, candidate: Stage[CheckpointManifest], skill: str, scale: float
+) -> Stage[CheckpointManifest]:
+    """A finished update times `scale`: the update is linear, so this trains nothing."""
+    stage = scale_stage(house, champion, candidate, scale)
+    house.lineage.log_stage(run, "train", stage.manifest, stage.folder)
+    return stage
+
+
+def scale_stage(house: House, champion: VersionRef, candidate: Stage[CheckpointManifest], scale: float) -> Stage[CheckpointManifest]:
+    """The scaled checkpoint, made once."""
+    from osft_engine.rescale import scale_candidate  # loads torch
+
+    def build(folder: Path) -> None:
+        discard_partial(folder)
+        scale_candidate(candidate.folder, champion.checkpoint / "model", folder, scale)
+
+    inputs = {"candidate": candidate.digest, "scale": scale}
+    return run_stage(house.stages, "rescale", inputs, CheckpointManifest, build, packages=("osft_engine",))
 
 
 @task(name="evaluate", task_run_name="evaluate {skill}", **ours)
@@ -210,7 +239,15 @@ def register(
             version.version, expected_champion=champion.version, reason=verdict.manifest.reasons[0], actor="gate", verdict=verdict.manifest
         )
     house.lineage.finish_round(run)
-    publish_verdict(verdict.manifest, forgetting, verdict.folder / "report.html")
+    publish_verdict(
+        verdict.manifest,
+        forgetting,
+        verdict.folder / "report.html",
+        reports.candidate.manifest,
+        reports.champion.manifest,
+        version.version,
+        version.skill or "",
+    )
     return outcome_of(house, run, version, verdict.manifest, verdict.folder, reports.champion.manifest)
 
 

@@ -19,6 +19,7 @@ _DIGESTS = {
     "model": "model_sha256",
     "checkpoint": "manifest_sha256",
     "evaluation": "evaluation_sha256",
+    "reevaluation": "reevaluation_sha256",
     "verdict": "verdict_sha256",
 }
 Status = Literal["running", "failed", "finished", "deleted", "missing"]
@@ -59,7 +60,7 @@ def _record(store: Store, run: Any, raw: Any, entries: Sequence[LedgerEntry], ch
     number = int(raw.version) if raw is not None else None
     own = [entry for entry in entries if entry.version == number]
     judged = [entry for entry in own if entry.action in ("approve", "reject")]
-    folders = {role: real_path(store, tags.get(role)) for role in ("checkpoint", "evaluation", "verdict", "drop")}
+    folders = {role: real_path(store, tags.get(role)) for role in ("checkpoint", "evaluation", "reevaluation", "verdict", "drop")}
     return RoundRecord(
         round=int(tags["round"]),
         skill=tags.get("skill") or None,

@@ -93,6 +93,12 @@ def chart_scores(store: Store, target: VersionRef) -> None:
     store.client.log_batch(ledger_run(store), metrics=[Metric(name, value, now, target.round) for name, value in scores.items()])
 
 
+def keep_report(store: Store, pages: Sequence[Path]) -> None:
+    """Keep the month's pages among the ledger's artifacts, under `reports/`; the same month again replaces them."""
+    for page in pages:
+        store.client.log_artifact(ledger_run(store), str(page), "reports")
+
+
 def ledger_run(store: Store) -> str:
     """The run that holds the ledger's copy and the scores of every promoted round as one chart."""
     for run in find_runs(store, "ledger"):

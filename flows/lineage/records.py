@@ -96,6 +96,7 @@ class RoundRecord(Record):
     digests: dict[str, str] = Field(default_factory=dict, description="sha256 by role: drop, model, checkpoint, evaluation, verdict")
     checkpoint: Path | None = None
     evaluation: Path | None = None
+    reevaluation: Path | None = Field(None, description="a later report on more suites; the verdict never read it")
     verdict: Path | None = None
     drop: Path | None = None
     parent_version: int | None = None

@@ -190,6 +190,26 @@ def _log_model_scores(store: Store, parent: RoundRun, model_id: str, report: Eva
     store.client.log_batch(parent.run_id, metrics=metrics)
 
 
+def record_reevaluation(store: Store, version: int, report: EvalReport, folder: Path) -> None:
+    """Tag a version with a later report on more suites, and chart the scores that its run did not have."""
+    from mlflow.entities import Metric
+
+    reference = version_reference(store, version)
+    if report.model_sha256 != reference.model_sha256:
+        raise LineageError(f"version {version}", "the report is about another model", "evaluate this version")
+    tags = {"reevaluation": stored_path(store, folder), "reevaluation_sha256": manifest_digest(report)}
+    for name, value in tags.items():
+        store.client.set_model_version_tag(store.model_name, str(version), PREFIX + name, value)
+    run = store.client.get_run(reference.run_id)
+    if run.info.lifecycle_stage != "active":
+        return  # `verify` says that it was deleted
+    there, now = run.data.metrics, int(time.time() * 1000)
+    names = {f"score/{legal_name(suite.name)}": suite.score for suite in report.suites}
+    fresh = [Metric(name, score, now, reference.round) for name, score in names.items() if name not in there]
+    if fresh:
+        store.client.log_batch(reference.run_id, metrics=fresh)
+
+
 def _description(parent: RoundRun, manifest: CheckpointManifest, verdict: Verdict | None) -> str:
     title = f"Round {parent.round}: " + (f"adds {parent.skill} by {manifest.method}." if parent.skill else "the base model.")
     if verdict is None:

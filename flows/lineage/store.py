@@ -95,6 +95,11 @@ class Lineage:
                 drop=drop,
             )
 
+    def record_reevaluation(self, version: int, report: EvalReport, folder: Path) -> None:
+        """Keep a later report on more suites with a version. Verdict and first report stay as they are."""
+        with speaking_plainly(self.where):
+            registry.record_reevaluation(self._store, version, report, folder)
+
     def version(self, number: int, *, verify: bool = False) -> VersionRef:
         with speaking_plainly(self.where):
             reference = registry.version_reference(self._store, number)
@@ -160,6 +165,11 @@ class Lineage:
         with speaking_plainly(self.where):
             return ledger.read_ledger(self._store)
 
+    def keep_report(self, *pages: Path) -> None:
+        """Keep pages of a monthly report among the ledger's artifacts."""
+        with speaking_plainly(self.where):
+            ledger.keep_report(self._store, pages)
+
     def tree(self) -> LineageTree:
         """Every version under the one it was built on: `.lines()` for people, `.dot()` for Graphviz, `.model_dump()` for machines."""
         with speaking_plainly(self.where):
@@ -173,9 +183,13 @@ class Lineage:
 
     # ------------------------------------------------------------------------------------------------ weights
 
-    def pull(self, target: Path, *, alias: str = registry.CHAMPION) -> VersionRef:
-        """Copy the model that an alias names to `target/model`, verified before and after. For `champion` the ledger is asked too."""
-        if alias == registry.CHAMPION:
+    def pull(self, target: Path, *, alias: str = registry.CHAMPION, version: int | None = None) -> VersionRef:
+        """Copy the model that an alias (or a version number) names to `target/model`, verified before and after.
+
+        For `champion` the ledger is asked too."""
+        if version is not None:
+            reference: VersionRef | None = self.version(version)
+        elif alias == registry.CHAMPION:
             reference = self.champion(verify=False)
         else:
             with speaking_plainly(self.where):

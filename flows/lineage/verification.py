@@ -35,6 +35,7 @@ from flows.lineage.registry import CHAMPION, aliases
 _KINDS: tuple[tuple[str, type[Manifest]], ...] = (
     ("checkpoint", CheckpointManifest),
     ("evaluation", EvalReport),
+    ("reevaluation", EvalReport),
     ("verdict", Verdict),
     ("drop", DropManifest),
 )

@@ -1,0 +1,132 @@
+"""The commands of daily operation: watch, sweep, reevaluate, report, export. cli.py adds them."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from data_contracts.digests import canonical_json
+from data_contracts.errors import ConfigError
+from flows.settings import SkillstackConfig
+
+if TYPE_CHECKING:
+    from flows.watch import Watched
+
+ConfigFile = Annotated[
+    Path | None, typer.Option("--config", "-c", help="Config file; default: skillstack.yaml here, else the built-in defaults.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
+
+
+def _configured(path: Path | None, as_json: bool) -> SkillstackConfig:
+    from flows.cli import read_config  # cli.py imports this module
+
+    return read_config(path, as_json)
+
+
+def _print(as_json: bool, value: dict[str, Any], lines: Iterable[str | Table]) -> None:
+    if as_json:
+        sys.stdout.write(canonical_json(value) + "\n")
+        return
+    for line in lines:
+        Console().print(line, soft_wrap=True, highlight=False, markup=False)
+
+
+def watch(
+    once: Annotated[bool, typer.Option("--once", help="Look twice, start what is whole, and stop.")] = False,
+    every: Annotated[float, typer.Option(help="Seconds between two looks.", min=1.0)] = 60.0,
+    config: ConfigFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Start a round for every new file in the inbox. A file that is still being written is not taken."""
+    settings = _configured(config, as_json)
+    from flows.watch import watch as watch_inbox
+
+    while True:
+        result = watch_inbox(settings, None if once else 0.0)
+        if once or result.started or result.refused:
+            _print(as_json, result.model_dump(mode="json"), _watched_lines(result))
+        if once:
+            raise typer.Exit(1 if result.refused or any(entry.outcome == "failed" for entry in result.started) else 0)
+        time.sleep(every)
+
+
+def _watched_lines(result: Watched) -> Iterable[str]:
+    yield from (f"{entry.name}: {entry.skill}: {entry.outcome}: {entry.detail}" for entry in result.started)
+    yield from (f"{name}: waits until it is whole" for name in result.waiting)
+    yield from (f"{refused.name}: refused: {refused.error}" for refused in result.refused)
+    if not (result.started or result.waiting or result.refused):
+        yield "nothing new"
+
+
+def reevaluate(
+    suites: Annotated[
+        list[str] | None, typer.Option("--suites", help="Suite file, set or lm-eval task besides the config's; repeat it.")
+    ] = None,
+    versions: Annotated[list[int] | None, typer.Option("--versions", help="Only these versions; repeat it.")] = None,
+    config: ConfigFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run suites over old versions, so that the matrix of the audit has no hole."""
+    settings = _configured(config, as_json)
+    from flows.reevaluate import reevaluate as run
+
+    result = run(settings, tuple(suites or ()), tuple(versions or ()))
+    table = Table("version", "round", *result.suites, "note", title="scores in % (drift: bits a byte)")
+    for each in result.versions:
+        cells = ["-" if name not in each.scores else f"{100 * each.scores[name]:.1f}" for name in result.suites]
+        table.add_row(
+            str(each.version), f"{each.round} {each.skill or 'base'}", *cells, each.note or ("known" if each.reused else "measured")
+        )
+    _print(as_json, result.model_dump(mode="json"), [table])
+
+
+def report(
+    month: Annotated[str, typer.Option(help="As 2026-11; default: this month.")] = "", config: ConfigFile = None, as_json: AsJson = False
+) -> None:
+    """The month's report: what each round cost, what was decided and by whom, and whether every file is still there."""
+    settings = _configured(config, as_json)
+    from flows.monthly_audit import monthly_audit
+    from flows.parameters import check_month
+
+    result = monthly_audit(settings, check_month(month))
+    lines = [result.summary.read_text(encoding="utf-8"), f"page: {result.page}"]
+    _print(as_json, result.model_dump(mode="json"), lines)
+    raise typer.Exit(0 if result.verification.ok else 1)
+
+
+def export(
+    version: Annotated[int, typer.Argument(help="Version in the registry.")],
+    folder: Annotated[Path, typer.Argument(help="New folder.")],
+    form: Annotated[str, typer.Option("--as", help="dense (a model folder) or lora (the update as an adapter on its parent).")] = "dense",
+    energy: Annotated[float, typer.Option(help="lora: share of each layer's squared update to keep.", min=0.01, max=1.0)] = 1.0,
+    config: ConfigFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write a version for another runtime, verified first."""
+    if form not in ("dense", "lora"):
+        raise ConfigError("--as", f"is {form!r}", "dense or lora")
+    settings = _configured(config, as_json)
+    from flows.export import export_version
+
+    result = export_version(settings, version, "lora" if form == "lora" else "dense", folder, energy)
+    line = f"version {version} is in {result.folder}"
+    if result.base is not None:
+        low, high = min(result.ranks.values()), max(result.ranks.values())
+        line += f", an adapter for {result.base} (ranks {low} to {high}; left out: {result.relative_error:.2g})"
+    _print(as_json, result.model_dump(mode="json"), [line])
+
+
+COMMANDS: tuple[Callable[..., None], ...] = (watch, reevaluate, report, export)
+
+
+def add_operation_commands(app: typer.Typer) -> None:
+    for command in COMMANDS:
+        app.command()(command)

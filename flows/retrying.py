@@ -1,0 +1,39 @@
+"""Which failures may pass by themselves: a server that is away, a network that drops, a trainer that hung. Nothing else is tried again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from data_contracts.errors import TrainingError
+
+
+class TrainerHungError(TrainingError):
+    """The trainer wrote nothing for too long and was ended. What it had saved is kept, so another try goes on from there."""
+
+
+def may_pass(error: BaseException) -> bool:
+    """Whether the same call may succeed a little later: by its own kind, or by the error that it was made from."""
+    from requests import ConnectionError as NoConnection
+    from requests import Timeout
+    from sqlalchemy.exc import InterfaceError, OperationalError
+
+    passing = (TrainerHungError, NoConnection, Timeout, ConnectionError, TimeoutError, InterfaceError, OperationalError)
+    return any(isinstance(each, passing) for each in causes(error))
+
+
+def causes(error: BaseException) -> Iterator[BaseException]:
+    """An error and what it was raised from, outermost first."""
+    at: BaseException | None = error
+    while at is not None:
+        yield at
+        at = at.__cause__
+
+
+def retry_if_it_may_pass(_task: Any, _run: Any, state: Any) -> bool:
+    """Prefect's retry condition for the tasks of a round."""
+    try:
+        state.result()
+    except Exception as error:
+        return may_pass(error)
+    return False
