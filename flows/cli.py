@@ -15,6 +15,7 @@ import typer
 
 from data_contracts.errors import ConfigError, SkillstackError
 from flows import console
+from flows.deploy_commands import add_deploy_commands
 from flows.environment import prepare_environment
 from flows.lineage_commands import add_lineage_commands
 from flows.operation_commands import add_operation_commands
@@ -194,6 +195,7 @@ def demo(
 
 add_lineage_commands(app)
 add_operation_commands(app)
+add_deploy_commands(app)
 
 
 def main() -> None:

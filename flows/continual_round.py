@@ -25,6 +25,7 @@ from flows.intake import local_drop
 from flows.lineage import RoundRun, VersionRef
 from flows.outcome import RoundOutcome, past_outcome
 from flows.parameters import ConfigParameter, DropAddress, Heldout, Scale, SkillName, named
+from flows.service import announce_outcome, gpu_slot
 from flows.stages import Stage
 
 
@@ -52,11 +53,14 @@ def continual_round(
     with failure_recorded(house, run):
         chain = house.lineage.ancestry(champion.version)
         clean = tasks.validate(house, run, chain, local, skill, items)
-        candidate = tasks.train(house, run, champion, clean, skill)
-        if scale < 1.0:
-            candidate = tasks.rescale(house, run, champion, candidate, skill, scale)
-        reports, forgetting, verdict = judge(house, run, chain, clean, candidate, skill)
-        return tasks.register(house, run, champion, clean, candidate, reports, forgetting, verdict)
+        with gpu_slot(config.service):
+            candidate = tasks.train(house, run, champion, clean, skill)
+            if scale < 1.0:
+                candidate = tasks.rescale(house, run, champion, candidate, skill, scale)
+            reports, forgetting, verdict = judge(house, run, chain, clean, candidate, skill)
+        outcome = tasks.register(house, run, champion, clean, candidate, reports, forgetting, verdict)
+    announce_outcome(outcome)
+    return outcome
 
 
 def judge(

@@ -1,0 +1,92 @@
+"""What the Prefect server does unasked: it marks a dead round as crashed, and tells people of a round that died, failed or is held."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from flows.service import ROUND_ENDED, ROUND_UNMEASURED, ServiceConfig
+
+if TYPE_CHECKING:
+    from prefect.automations import AutomationCore
+    from prefect.client.orchestration import PrefectClient
+
+WEBHOOK_BLOCK = "skillstack-notify"
+HEARTBEAT = "prefect.flow-run.heartbeat"
+ENDED = frozenset(f"prefect.flow-run.{state}" for state in ("Completed", "Failed", "Cancelled", "Crashed", "Cancelling"))
+RESUME = "Run it again to continue after its last finished stage: prefect flow-run retry {{ flow_run.id }}"
+
+
+def zombie_automation(service: ServiceConfig) -> AutomationCore:
+    """A flow run that was heard of and then is not (its process is gone) is marked crashed, which frees its place in the pool."""
+    from prefect.automations import AutomationCore, ChangeFlowRunState, EventTrigger, Posture, ResourceSpecification
+    from prefect.client.schemas.objects import StateType
+
+    return AutomationCore(
+        name="skillstack-zombie",
+        description="Marks a flow run as crashed when its process is gone.",
+        trigger=EventTrigger(
+            after={HEARTBEAT},
+            expect={HEARTBEAT, *ENDED},
+            match=ResourceSpecification.model_validate({"prefect.resource.id": "prefect.flow-run.*"}),
+            for_each={"prefect.resource.id"},
+            posture=Posture.Proactive,
+            threshold=1,
+            within=timedelta(seconds=service.heartbeat_seconds),
+        ),
+        actions=[ChangeFlowRunState(state=StateType.CRASHED, message="its process was not heard of; it can be run again and continues")],
+    )
+
+
+def notifications(block: UUID) -> tuple[AutomationCore, ...]:
+    """Messages to the webhook: one when a flow run fails or crashes, one when a round ends with anything but a promotion."""
+    from prefect.automations import AutomationCore, EventTrigger, Posture, ResourceSpecification, SendNotification
+
+    def told(name: str, expect: set[str], resource: str, subject: str, body: str) -> AutomationCore:
+        match = ResourceSpecification.model_validate({"prefect.resource.id": resource})
+        trigger = EventTrigger(expect=expect, match=match, posture=Posture.Reactive, threshold=1, within=timedelta(0))
+        return AutomationCore(name=name, trigger=trigger, actions=[SendNotification(block_document_id=block, subject=subject, body=body)])
+
+    unsettled = {event for event in ROUND_ENDED.values() if event != ROUND_ENDED["PASS"]} | {ROUND_UNMEASURED}
+    state = "{{ flow_run.name }} is {{ flow_run.state.name }}: {{ flow_run.state.message }}"
+    held = "version {{ event.payload.version }}: {{ event.payload.reason }}\nLook: skillstack history; decide: skillstack approve"
+    return (
+        told(
+            "skillstack-failed",
+            {"prefect.flow-run.Failed", "prefect.flow-run.Crashed"},
+            "prefect.flow-run.*",
+            "skillstack: {{ flow_run.name }} failed",
+            f"{state}\n{RESUME}",
+        ),
+        told(
+            "skillstack-held",
+            unsettled,
+            "skillstack.version.*",
+            "skillstack: {{ event.resource.name }} is {{ event.payload.decision }}",
+            f"{held} or reject {{{{ event.payload.version }}}}",
+        ),
+    )
+
+
+async def put_webhook(client: PrefectClient, url: str) -> UUID:
+    """Save the notification block. The address is a secret of the block: the server encrypts it, and no file holds it."""
+    from prefect.blocks.notifications import CustomWebhookNotificationBlock
+    from prefect.types import SecretDict
+
+    block = CustomWebhookNotificationBlock(
+        name="skillstack",
+        url="{{address}}",
+        json_data={"text": "{{subject}}\n{{body}}", "subject": "{{subject}}", "body": "{{body}}"},
+        secrets=SecretDict({"address": url}),
+    )
+    return await block.asave(WEBHOOK_BLOCK, overwrite=True, client=client)
+
+
+async def put_automations(client: PrefectClient, automations: Sequence[AutomationCore]) -> None:
+    """Make each one, in the place of the one of the same name."""
+    for automation in automations:
+        for found in await client.read_automations_by_name(automation.name):
+            await client.delete_automation(found.id)
+        await client.create_automation(automation)

@@ -1,0 +1,85 @@
+"""The commands of the operated service: deploy, announce. cli.py adds them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from data_contracts.digests import canonical_json
+from flows.settings import SkillstackConfig
+
+ConfigFile = Annotated[
+    Path | None, typer.Option("--config", "-c", help="Config file; default: skillstack.yaml here, else the built-in defaults.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
+
+
+def _configured(path: Path | None, as_json: bool) -> SkillstackConfig:
+    from flows.cli import read_config  # cli.py imports this module
+
+    return read_config(path, as_json)
+
+
+def _print(as_json: bool, value: dict[str, Any], lines: Iterable[str]) -> None:
+    if as_json:
+        sys.stdout.write(canonical_json(value) + "\n")
+        return
+    for line in lines:
+        Console().print(line, soft_wrap=True, highlight=False, markup=False)
+
+
+def deploy(
+    file: Annotated[Path | None, typer.Option("--file", help="Deployments; default: infra/prefect.yaml of this checkout.")] = None,
+    config: ConfigFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Put pools, limits, deployments, schedules and automations on the Prefect server that PREFECT_API_URL names."""
+    settings = _configured(config, as_json)
+    from flows.deployments import WEBHOOK, deploy
+
+    done = deploy(settings, config, file)
+    lines = [
+        f"on {done.server}:",
+        f"  pools {', '.join(done.pools)}; limit {done.limit or 'none'}",
+        f"  deployments {', '.join(done.deployments)}",
+    ]
+    lines.append(f"  automations {', '.join(done.automations)}" + ("" if done.webhook else f" (set {WEBHOOK} for messages to people)"))
+    if not settings.inbox.deployment:
+        lines.append("  set inbox.deployment: continual-round/round, or the watcher runs the rounds itself, without the GPU's slot")
+    lines += [f"next, where the GPU is: prefect worker start --type process --pool {name}" for name in done.pools]
+    _print(as_json, done.model_dump(mode="json"), lines)
+
+
+def announce(
+    drop: Annotated[Path, typer.Argument(help="JSONL file of new training data, at a path that the workers can read.")],
+    skill: Annotated[str, typer.Option(help="Name of the skill the drop teaches.")],
+    config: ConfigFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Validate a drop and, where it keeps its contract, tell the server, which starts its round. Exit 1 where it is refused."""
+    settings = _configured(config, as_json)
+    from data_contracts.digests import file_digest
+    from flows.deployments import server_address
+    from flows.service import announce_drop
+    from flows.validation import check_drop
+
+    server_address()
+    result = check_drop(settings, drop, skill, None, None)
+    if result.accepted:
+        announce_drop(drop.absolute(), skill, file_digest(drop))
+    line = f"announced {drop}" if result.accepted else f"refused: {result.error}"
+    _print(as_json, {"announced": result.accepted, "error": result.error, "drop": str(drop.absolute()), "skill": skill}, [line])
+    raise typer.Exit(0 if result.accepted else 1)
+
+
+COMMANDS: tuple[Callable[..., None], ...] = (deploy, announce)
+
+
+def add_deploy_commands(app: typer.Typer) -> None:
+    for command in COMMANDS:
+        app.command()(command)
