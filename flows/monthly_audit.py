@@ -20,7 +20,7 @@ from evals.audit import ForgettingAudit
 from flows.audit import audit_lineage
 from flows.house import open_house
 from flows.lineage import LedgerEntry, RoundRecord, Verification
-from flows.pages import publish_audit
+from flows.pages import not_vital, publish_audit
 from flows.parameters import ConfigParameter, check_month, named, this_month
 
 
@@ -75,7 +75,8 @@ def monthly_audit(config: ConfigParameter, month: Month = "") -> MonthlyReport:
     text = "\n".join(summary_lines(report, result.audit)) + "\n"
     write_atomically(report.summary, text)
     house.lineage.keep_report(report.page, report.summary)
-    publish_audit(text, result.audit, month)
+    with not_vital(f"the report of {month}"):
+        publish_audit(text, month)
     return report
 
 

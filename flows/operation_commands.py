@@ -14,6 +14,7 @@ from rich.table import Table
 
 from data_contracts.digests import canonical_json
 from data_contracts.errors import ConfigError
+from flows import console
 from flows.settings import SkillstackConfig
 
 if TYPE_CHECKING:
@@ -64,6 +65,53 @@ def _watched_lines(result: Watched) -> Iterable[str]:
     yield from (f"{refused.name}: refused: {refused.error}" for refused in result.refused)
     if not (result.started or result.waiting or result.refused):
         yield "nothing new"
+
+
+def sweep(
+    drop: Annotated[str, typer.Argument(help="JSONL file of new training data, or a URL under one of inbox.allowed_roots.")],
+    skill: Annotated[str, typer.Option(help="Name of the skill the drop teaches.")],
+    ratios: Annotated[
+        str, typer.Option(help="START:LAST:STEP, a list, or `none`: scales of the round's own update.")
+    ] = "0.10:0.40:0.05",
+    scales: Annotated[str, typer.Option(help="START:STOP:STEP or a list: shares of each update; cost evaluation only.")] = "1",
+    heldout: Annotated[str | None, typer.Option(help="Supplied held-out items instead of rows carved from the drop.")] = None,
+    judge: Annotated[bool, typer.Option(help="Have the gate judge the chosen point, as a round.")] = True,
+    config: ConfigFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Try several ratios and scales on one decomposition, choose on a tuning split, and let the gate judge the choice once."""
+    settings = _configured(config, as_json)
+    from flows.intake import typed_address
+    from flows.parameters import check_skill
+    from flows.sweep import sweep as run
+    from flows.sweep import sweep_lines
+
+    tried = () if ratios == "none" else parse_range("--ratios", ratios)
+    items = typed_address(heldout) if heldout else None
+    result = run(typed_address(drop), check_skill(skill), settings, tried, parse_range("--scales", scales), items, judge)
+    _print(as_json, result.model_dump(mode="json"), sweep_lines(result.skill, result.points, result.choice, result.notes))
+    if result.outcome is not None:
+        if not as_json:
+            console.show_outcome(result.outcome)
+        raise typer.Exit(result.outcome.exit_code)
+
+
+def parse_range(option: str, text: str) -> tuple[float, ...]:
+    """`0.1:0.4:0.05` (both ends included) or `0.1,0.2`. Raises ConfigError for anything else, and for values outside (0, 1]."""
+    way_out = "write 0.10:0.40:0.05 (start, last, step) or 0.1,0.2"
+    try:
+        if ":" in text:
+            start, last, step = (float(part) for part in text.split(":"))
+            if not step > 0.0 or not last >= start or (last - start) / step > 1000:
+                raise ConfigError(option, f"{text} is no rising range", way_out)
+            values = [round(start + index * step, 6) for index in range(int((last - start) / step + 1e-6) + 1)]
+        else:
+            values = [float(part) for part in text.split(",")]
+    except ValueError as error:
+        raise ConfigError(option, f"{text!r} holds something that is no number", way_out) from error
+    if not all(0.0 < value <= 1.0 for value in values):
+        raise ConfigError(option, f"{text} has values outside (0, 1]", way_out)
+    return tuple(dict.fromkeys(values))
 
 
 def reevaluate(
@@ -124,7 +172,7 @@ def export(
     _print(as_json, result.model_dump(mode="json"), [line])
 
 
-COMMANDS: tuple[Callable[..., None], ...] = (watch, reevaluate, report, export)
+COMMANDS: tuple[Callable[..., None], ...] = (watch, sweep, reevaluate, report, export)
 
 
 def add_operation_commands(app: typer.Typer) -> None:

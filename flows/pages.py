@@ -2,30 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import logging
+import re
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
+from uuid import UUID
 
-from prefect.artifacts import create_markdown_artifact, create_table_artifact
+import httpx
+from prefect.artifacts import create_markdown_artifact, create_progress_artifact, create_table_artifact, update_progress_artifact
+from prefect.context import FlowRunContext, TaskRunContext
+from prefect.exceptions import PrefectException
 
 from data_contracts.manifests import EvalReport, Verdict
 from evals.audit import ForgettingAudit
 from evals.report import verdict_markdown
+from flows.lineage import VersionRef
+
+PROGRESS_SECONDS = 3.0
+logger = logging.getLogger(__name__)
 
 OUTCOMES = {"pass": "ok", "block": "LOST", "inconclusive": "not shown", "error": "ERROR", "n/a": "does not apply"}
 
 
 def publish_verdict(
-    verdict: Verdict, forgetting: ForgettingAudit, report: Path, candidate: EvalReport, champion: EvalReport, version: int, skill: str
+    verdict: Verdict, forgetting: ForgettingAudit, report: Path, candidate: EvalReport, champion: EvalReport, version: VersionRef
 ) -> None:
     """Attach the verdict to the running flow. Artifact keys are fixed, so that the page of a key shows every round."""
     reason = verdict.reasons[0] if verdict.reasons else ""
-    markdown = (
-        verdict_markdown(verdict, forgetting) + f"\n\n{_next_step(verdict, version)}\n\nFull report: [{report.name}]({report.as_uri()})\n"
-    )
-    create_markdown_artifact(markdown, key="verdict", description=f"{skill}, version {version}: {verdict.decision.value}. {reason}")
-    title = f"{skill}, version {version}: every suite on the champion and on the candidate"
-    create_table_artifact(list(suite_rows(candidate, champion, verdict.lost)), key="suites", description=title)
+    link = f"Full report: [{report.name}]({report.as_uri()})"
+    markdown = "\n\n".join((verdict_markdown(verdict, forgetting), _next_step(verdict, version.version), link)) + "\n"
+    about = f"{version.skill}, version {version.version}"
+    create_markdown_artifact(markdown, key="verdict", description=f"{about}: {verdict.decision.value}. {reason}")
+    rows = list(suite_rows(candidate, champion, verdict.lost))
+    create_table_artifact(rows, key="suites", description=f"{about}: every suite on the champion and on the candidate")
     checks = [
         {
             "question": check.check.replace("_", " "),
@@ -35,7 +47,7 @@ def publish_verdict(
         }
         for check in verdict.checks
     ]
-    create_table_artifact(checks, key="gate-checks", description=f"{skill}, version {version}: every question that the gate asked")
+    create_table_artifact(checks, key="gate-checks", description=f"{about}: every question that the gate asked")
 
 
 def suite_rows(candidate: EvalReport, champion: EvalReport, lost: Sequence[str]) -> Iterable[dict[str, Any]]:
@@ -68,7 +80,38 @@ def _next_step(verdict: Verdict, version: int) -> str:
     return "**Next:** " + steps[verdict.decision.value]
 
 
-def publish_audit(markdown: str, audit: ForgettingAudit, month: str) -> None:
+@contextmanager
+def shown_progress(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A progress artifact of the running flow, told at most every few seconds; none outside a flow run."""
+    if FlowRunContext.get() is None and TaskRunContext.get() is None:
+        yield lambda _done, _total: None
+        return
+    key = re.sub(r"[^a-z0-9]+", "-", what.lower()).strip("-")
+    artifact: UUID | None = None
+    with not_vital(what):
+        artifact = cast("UUID", create_progress_artifact(0.0, key=key, description=what))
+    told = time.monotonic()
+
+    def show(done: int, total: int) -> None:
+        nonlocal told
+        if artifact is not None and (done == total or time.monotonic() - told > PROGRESS_SECONDS):
+            told = time.monotonic()
+            with not_vital(what):
+                update_progress_artifact(artifact, 100.0 * done / max(total, 1))
+
+    yield show
+
+
+@contextmanager
+def not_vital(what: str) -> Iterator[None]:
+    """A page that the Prefect server does not take is said in the log; a round is not lost for it, and MLflow has the report."""
+    try:
+        yield
+    except (httpx.HTTPError, PrefectException) as error:
+        logger.warning("Prefect shows no page for %s: %s", what, " ".join(str(error).split())[:200])
+
+
+def publish_audit(markdown: str, month: str) -> None:
     """The month's report as an artifact; one key, so that its page shows every month."""
     create_markdown_artifact(markdown, key="monthly-audit", description=f"what every round cost the earlier skills, as of {month}")
 

@@ -53,6 +53,15 @@ class InboxConfig(BaseModel):
     )
 
 
+class SweepConfig(BaseModel):
+    """How a sweep compares candidates. Its rows are its own: the gate's items judge the chosen one, once."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    tuning_share: float = Field(0.15, gt=0.0, lt=0.5, description="share of the drop's clean rows that a sweep keeps from training")
+    tuning_items: int = Field(200, ge=20, description="largest number of rows a tuning suite (items)")
+
+
 class TrainerConfig(BaseModel):
     """How the trainer's process is started and watched. What is trained is the section `train`."""
 
@@ -81,6 +90,7 @@ class SkillstackConfig(BaseModel):
     gate: GatePolicy = Field(default_factory=GatePolicy)
     tracking: TrackingConfig = Field(default_factory=TrackingConfig)
     inbox: InboxConfig = Field(default_factory=InboxConfig)
+    sweep: SweepConfig = Field(default_factory=SweepConfig)
     trainer: TrainerConfig = Field(default_factory=TrainerConfig)
     launch: LaunchConfig = Field(default_factory=LaunchConfig)
     service: ServiceConfig = Field(default_factory=ServiceConfig)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +25,14 @@ from flows.evidence import Evaluated, evaluate_round, gate_evidence
 from flows.house import House
 from flows.lineage import RoundRun, VersionRef
 from flows.outcome import RoundOutcome, outcome_of
-from flows.pages import publish_verdict
+from flows.pages import not_vital, publish_verdict, shown_progress
 from flows.progress import bar
 from flows.renderer import TokenizerRenderer
 from flows.retrying import retry_if_it_may_pass
 from flows.round_zero import ensure_champion
 from flows.stages import Stage, discard_partial, run_stage
 from flows.trainer_process import run_trainer
+from osft_engine.config import TrainConfig
 from osft_engine.run import TrainRun
 
 # Results are found by content (stages.py) and verified, which Prefect's cache of pickled results could not do.
@@ -51,6 +53,15 @@ def find_champion(house: House) -> VersionRef:
 @task(name="validate", task_run_name="validate {skill}", **ours)
 def validate(house: House, run: RoundRun, chain: Sequence[VersionRef], drop: Path, skill: str, heldout: Path | None) -> Stage[DropManifest]:
     """drop -> clean, held-out, sealed and quarantined rows."""
+    started = time.perf_counter()
+    stage = validate_stage(house, chain, drop, skill, heldout)
+    page = stage.folder / "report.html"
+    house.lineage.log_stage(run, "validate", stage.manifest, stage.folder, artifacts=[page], seconds=time.perf_counter() - started)
+    return stage
+
+
+def validate_stage(house: House, chain: Sequence[VersionRef], drop: Path, skill: str, heldout: Path | None) -> Stage[DropManifest]:
+    """The validated drop, made once."""
     config, model = house.config, chain[-1].checkpoint / "model"
     earlier = [version.drop for version in chain if version.drop is not None]
     suites = [Path(suite.source) for suite in config.evaluation.suites if suite.is_file]
@@ -81,27 +92,33 @@ def validate(house: House, run: RoundRun, chain: Sequence[VersionRef], drop: Pat
                 progress=lambda done, total: advance(done, total, "bytes"),
             )
 
-    started = time.perf_counter()
-    stage = run_stage(house.stages, "validate", inputs, DropManifest, build, packages=("data_contracts",))
-    page = stage.folder / "report.html"
-    house.lineage.log_stage(run, "validate", stage.manifest, stage.folder, artifacts=[page], seconds=time.perf_counter() - started)
-    return stage
+    return run_stage(house.stages, "validate", inputs, DropManifest, build, packages=("data_contracts",))
 
 
 @task(name="train", task_run_name="train {skill}", tags=["gpu"], **ours)
 def train(house: House, run: RoundRun, champion: VersionRef, drop: Stage[DropManifest], skill: str) -> Stage[CheckpointManifest]:
-    """champion + clean rows -> candidate, in a process of its own that resumes by itself."""
+    """champion + clean rows -> candidate, in a process of its own that resumes by itself; its curve is in MLflow while it runs."""
+    started = time.perf_counter()
+    stage = train_stage(house, champion, drop, skill, house.config.train, run)
+    house.lineage.log_stage(run, "train", stage.manifest, stage.folder, seconds=time.perf_counter() - started)
+    return stage
+
+
+def train_stage(
+    house: House, champion: VersionRef, drop: Stage[DropManifest], skill: str, training: TrainConfig, run: RoundRun | None = None
+) -> Stage[CheckpointManifest]:
+    """The trained checkpoint, made once. `run` is the round whose page shows the training while it runs."""
     config = house.config
     inputs = {
         "champion": champion.manifest_sha256,
         "drop": drop.manifest.files["clean"].sha256,
         "skill": skill,
         "calibration": _digest_or_none(config.calibration),
-        "config": config.train.model_dump(mode="json"),
+        "config": training.model_dump(mode="json"),
     }
 
     def build(folder: Path) -> None:
-        training = TrainRun(
+        order = TrainRun(
             base=champion.checkpoint / "model",
             parent=champion.checkpoint,
             drop=drop.folder,
@@ -109,20 +126,25 @@ def train(house: House, run: RoundRun, champion: VersionRef, drop: Stage[DropMan
             skill=skill,
             out_dir=folder,
             cache_dir=config.state_dir / "decompositions",
-            config=config.train,
+            config=training,
         )
-        with bar(f"train {skill}") as advance:
+        with ExitStack() as shown:
+            advance = shown.enter_context(bar(f"train {skill}"))
+            show = shown.enter_context(shown_progress(f"train {skill}"))
+            live = house.lineage.live_stage(run, "train", every=config.tracking.live_seconds) if run is not None else None
+            if live is not None:
+                shown.enter_context(live)
 
             def on_event(event: dict[str, Any]) -> None:
                 if event.get("event") == "step":
                     advance(event["step"], event["steps"], f"loss {event['loss']:.3f}  {event['tokens_per_second']:.0f} tokens/s")
+                    show(event["step"], event["steps"])
+                    if live is not None:
+                        live.add(event["step"], event)
 
-            run_trainer(training, on_event)
+            run_trainer(order, on_event, config.launch, config.trainer)
 
-    started = time.perf_counter()
-    stage = run_stage(house.stages, "train", inputs, CheckpointManifest, build, packages=("osft_engine",))
-    house.lineage.log_stage(run, "train", stage.manifest, stage.folder, seconds=time.perf_counter() - started)
-    return stage
+    return run_stage(house.stages, "train", inputs, CheckpointManifest, build, packages=("osft_engine",))
 
 
 @task(name="rescale", task_run_name="rescale {skill} by {scale}", **ours)
@@ -239,15 +261,9 @@ def register(
             version.version, expected_champion=champion.version, reason=verdict.manifest.reasons[0], actor="gate", verdict=verdict.manifest
         )
     house.lineage.finish_round(run)
-    publish_verdict(
-        verdict.manifest,
-        forgetting,
-        verdict.folder / "report.html",
-        reports.candidate.manifest,
-        reports.champion.manifest,
-        version.version,
-        version.skill or "",
-    )
+    page = verdict.folder / "report.html"
+    with not_vital(f"version {version.version}"):
+        publish_verdict(verdict.manifest, forgetting, page, reports.candidate.manifest, reports.champion.manifest, version)
     return outcome_of(house, run, version, verdict.manifest, verdict.folder, reports.champion.manifest)
 
 

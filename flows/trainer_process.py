@@ -1,20 +1,24 @@
-"""The engine as a process of its own: `python -m osft_engine run.json`, its events relayed while it runs.
+"""The engine as processes of its own, followed while it trains: its events relayed, its silence noticed, and nothing left behind.
 
-A process keeps the trainer's memory and its failures apart from the flow, and is what `torchrun` or a Kubernetes job starts elsewhere.
+A process keeps the trainer's memory and failures apart from the flow; launchers.py says whether it is one, torchrun, or a job elsewhere.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
-import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from data_contracts.errors import TrainingError
 from data_contracts.manifests import write_atomically
+from flows.launchers import LaunchConfig, trainer_command
+from flows.retrying import TrainerHungError
+from flows.settings import TrainerConfig
 from osft_engine.run import TrainRun
 
 POLL_SECONDS = 0.25
@@ -23,31 +27,75 @@ LOG_NAME = "train.log"
 Event = dict[str, Any]
 
 
-def run_trainer(run: TrainRun, on_event: Callable[[Event], None]) -> None:
-    """Run one training to its end. Raises TrainingError with the engine's own last line where it fails.
+def run_trainer(run: TrainRun, on_event: Callable[[Event], None], launch: LaunchConfig, watch: TrainerConfig) -> None:
+    """Run one training to its end. Raises TrainingError with the engine's last line where it fails, TrainerHungError where it is silent.
 
-    The child stays in this process group, so a cancel that signals the group ends it, and it watches this process, so that it
-    does not go on training for a flow that was killed.
+    The trainer leads a process group of its own, which is ended whole (a launcher's workers too) whatever ends this call: an error, a
+    cancelled flow run, the keyboard. Where this process is killed outright, the trainer notices by itself (`--parent`).
     """
     run.out_dir.mkdir(parents=True, exist_ok=True)
     run_file = run.out_dir / "run.json"
     write_atomically(run_file, run.model_dump_json(indent=2) + "\n")
-    command = [sys.executable, "-m", "osft_engine", str(run_file), "--parent", str(os.getpid())]
+    command = trainer_command(launch, run_file, parent=os.getpid())
     log = run.out_dir / LOG_NAME
     with log.open("ab") as stream:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream)
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream, start_new_session=True)
+    heartbeat = Heartbeat(run.out_dir, watch.silent_seconds)
     try:
-        for event in _follow(run.out_dir / "metrics.jsonl", process):
+        for event in _follow(run.out_dir / "metrics.jsonl", process, heartbeat, run.skill):
             on_event(event)
     finally:
-        if process.poll() is None:
-            process.terminate()
-            process.wait()
+        end_group(process, watch.grace_seconds)
     if process.returncode != 0:
         raise TrainingError(f"training of {run.skill!r}", _last_line(log, process.returncode), f"the whole log is {log}")
 
 
-def _follow(path: Path, process: subprocess.Popen[bytes]) -> Iterator[Event]:
+class Heartbeat:
+    """Whether a folder's files still change. The time is this machine's own and only ever goes forward, whatever the clocks say."""
+
+    def __init__(self, folder: Path, limit: float) -> None:
+        self._folder, self._limit = folder, limit
+        self._last, self._since = self._state(), time.monotonic()
+
+    def silent_for(self) -> float:
+        """Seconds since anything in the folder last changed, as seen from here."""
+        state = self._state()
+        if state != self._last:
+            self._last, self._since = state, time.monotonic()
+        return time.monotonic() - self._since
+
+    @property
+    def hung(self) -> bool:
+        return self.silent_for() > self._limit
+
+    def _state(self) -> frozenset[tuple[str, int, int]]:
+        found = []
+        for folder, _, names in os.walk(self._folder):
+            for name in names:
+                path = os.path.join(folder, name)
+                try:
+                    status = os.stat(path)
+                except FileNotFoundError:
+                    continue  # a temporary file that has got its name by now
+                found.append((path, status.st_size, status.st_mtime_ns))
+        return frozenset(found)
+
+
+def end_group(process: subprocess.Popen[bytes], grace: float) -> None:
+    """End every process of the trainer's group: asked first, and after `grace` seconds made to."""
+    for sign, patience in ((signal.SIGTERM, grace), (signal.SIGKILL, None)):
+        try:
+            os.killpg(process.pid, sign)
+        except ProcessLookupError:
+            break  # the last of them is gone
+        try:
+            process.wait(timeout=patience)
+        except subprocess.TimeoutExpired:
+            continue
+    process.wait()
+
+
+def _follow(path: Path, process: subprocess.Popen[bytes], heartbeat: Heartbeat, skill: str) -> Iterator[Event]:
     """Yield the events that are appended to `path` until the process ends; a half-written last line waits for its rest."""
     position = path.stat().st_size if path.exists() else 0  # a resumed run appends to what an earlier one told already
     ended = False
@@ -56,7 +104,10 @@ def _follow(path: Path, process: subprocess.Popen[bytes]) -> Iterator[Event]:
             process.wait(timeout=POLL_SECONDS)
             ended = True
         except subprocess.TimeoutExpired:
-            pass
+            if heartbeat.hung:
+                what = f"has written nothing for {heartbeat.silent_for():.0f} s and was ended"
+                way_out = f"look at {path.with_name(LOG_NAME)}; run again, it goes on from what was saved (trainer.silent_seconds)"
+                raise TrainerHungError(f"training of {skill!r}", what, way_out) from None
         if not path.exists():
             continue
         with path.open("rb") as stream:

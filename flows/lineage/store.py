@@ -12,8 +12,9 @@ from pathlib import Path
 
 from data_contracts.errors import LineageError
 from data_contracts.manifests import CheckpointManifest, EvalReport, Manifest, Verdict
-from flows.lineage import approval, history, ledger, promotion, rebuild, registry, retention, tracking, verification
+from flows.lineage import approval, history, ledger, promotion, rebuild, registry, retention, sweeps, tracking, verification
 from flows.lineage.connection import connect, hide_password, speaking_plainly
+from flows.lineage.live import LiveStage
 from flows.lineage.pull import pull_model
 from flows.lineage.records import LedgerEntry, RoundRecord, RoundRun, Stage, VersionRef
 from flows.lineage.retention import CollectionItem, RetentionPolicy
@@ -56,6 +57,16 @@ class Lineage:
         """Record a finished stage as a nested run, once; gives its run id. Numbers, params, datasets and curve come from the manifest."""
         with speaking_plainly(self.where):
             return tracking.log_stage(self._store, parent, stage, manifest, folder, metrics=metrics, artifacts=artifacts, seconds=seconds)
+
+    def live_stage(self, parent: RoundRun, stage: Stage, *, every: float) -> LiveStage:
+        """Show a stage while it is worked on: a context manager that takes its steps and sends them every so many seconds."""
+        with speaking_plainly(self.where):
+            return LiveStage(self._store, parent, stage, every)
+
+    def log_sweep(self, skill: str, note: str, points: Sequence[tuple[float, float, float, float]], table: Path) -> str:
+        """Record a finished sweep, outside the rounds: (ratio, scale, learned, margin used up) a point. Gives its run id."""
+        with speaking_plainly(self.where):
+            return sweeps.log_sweep(self._store, skill, note, points, table)
 
     def finish_round(self, parent: RoundRun) -> None:
         """The round ended with a verdict (whatever it was)."""

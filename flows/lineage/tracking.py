@@ -81,7 +81,7 @@ def open_round(store: Store, round_number: int, skill: str | None, key: str | No
 def _create_round(store: Store, number: int, skill: str | None, key: str, attempt: int, tags: Mapping[str, str]) -> str:
     name = f"round {number}" + (f" · {skill}" if skill else " · base") + f" · {datetime.now(UTC):%Y-%m}"
     own = {"kind": "round", "round": str(number), "round_key": key, "attempt": str(attempt), "skill": skill or ""}
-    named = {PREFIX + k: v for k, v in own.items()} | {"mlflow.user": _user(), "mlflow.source.name": "skillstack", **tags}
+    named = {PREFIX + k: v for k, v in own.items()} | {"mlflow.user": user_name(), "mlflow.source.name": "skillstack", **tags}
     run = store.client.create_run(store.experiment_id, tags=named, run_name=name if attempt == 1 else f"{name} · attempt {attempt}")
     return str(run.info.run_id)
 
@@ -108,12 +108,13 @@ def log_stage(
     own = {"kind": "stage", "stage": stage, "stage_key": key, "manifest_sha256": digest, "folder": stored_path(store, folder)}
     named = {PREFIX + k: v for k, v in own.items()} | {
         "mlflow.parentRunId": parent.run_id,
-        "mlflow.user": _user(),
+        "mlflow.user": user_name(),
         "mlflow.source.name": "skillstack",
     }
     start = now - int(1000 * (seconds or 0.0))
-    run_id = str(store.client.create_run(store.experiment_id, start_time=start, tags=named, run_name=stage).info.run_id)
-    _log_manifest(store, run_id, parent.round, manifest, folder, metrics or {})
+    run_id, told = _live_run(store, parent, stage, named)
+    run_id = run_id or str(store.client.create_run(store.experiment_id, start_time=start, tags=named, run_name=stage).info.run_id)
+    _log_manifest(store, run_id, parent.round, manifest, folder, metrics or {}, told)
     if isinstance(manifest, Verdict):
         for name, value in (
             ("decision", manifest.decision.value),
@@ -129,15 +130,27 @@ def log_stage(
     return run_id
 
 
-def _log_manifest(store: Store, run_id: str, step: int, manifest: Manifest, folder: Path, extra: Mapping[str, float]) -> None:
+def _live_run(store: Store, parent: RoundRun, stage: Stage, tags: Mapping[str, str]) -> tuple[str | None, int]:
+    """The run that showed this stage while it was worked on, with the last step that it was told; it becomes the stage's run."""
+    from flows.lineage.live import find_live_runs, last_step  # which opens its runs with this module
+
+    for run in find_live_runs(store, parent.run_id, stage) if stage == "train" else []:
+        for name, value in tags.items():
+            store.client.set_tag(run.info.run_id, name, value)
+        return str(run.info.run_id), last_step(store, run.info.run_id)
+    return None, -1
+
+
+def _log_manifest(
+    store: Store, run_id: str, step: int, manifest: Manifest, folder: Path, extra: Mapping[str, float], told: int = -1
+) -> None:
     from mlflow.entities import Metric, Param
 
     now = int(time.time() * 1000)
     values = {legal_name(name): value for name, value in {**manifest_metrics(manifest), **extra}.items()}
     metrics = [Metric(name, float(value), now, step) for name, value in values.items()]
-    metrics += [
-        Metric(f"train/{name}", value, now, at) for name, at, value in training_curve(folder) if isinstance(manifest, CheckpointManifest)
-    ]
+    curve = training_curve(folder) if isinstance(manifest, CheckpointManifest) else []
+    metrics += [Metric(f"train/{name}", value, now, at) for name, at, value in curve if at > told]
     params = [Param(legal_name(name), str(value)[:500]) for name, value in manifest_params(manifest).items()]
     for start in range(0, max(len(metrics), 1), 900):  # one request holds 1000 values at most
         store.client.log_batch(run_id, metrics=metrics[start : start + 900], params=params[:90] if start == 0 else [])
@@ -169,7 +182,10 @@ def finish_round(store: Store, parent: RoundRun) -> None:
 def record_failure(store: Store, parent: RoundRun, error: BaseException | str) -> None:
     """Mark the round failed with one line that says why. The same round can be started again and continues this run."""
     line = str(error).strip() or type(error).__name__
+    from flows.lineage.live import end_live_runs
+
     store.client.set_tag(parent.run_id, PREFIX + "error", line.splitlines()[0][:MAX_TEXT])
+    end_live_runs(store, parent.run_id)
     store.client.set_terminated(parent.run_id, status="FAILED")
 
 
@@ -183,7 +199,7 @@ def real_path(store: Store, stored: str | None) -> Path | None:
     return store.state_dir / stored if stored else None
 
 
-def _user() -> str:
+def user_name() -> str:
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # a container's user id without a name
