@@ -132,7 +132,7 @@ class SuiteResult(Record):
     n: int
     available: int | None = Field(None, description="items the suite has; where it is more than n, more can be evaluated")
     margin: float | None = Field(
-        None, description="loss the suite's owner would accept, in the metric's unit; a note: the gate reads its policy"
+        None, description="the suite's own margin (0.02 = 2 points; drift: 0.01 = 1 %): the gate asks it by itself; None: the policy's"
     )
     score: float = Field(description="mean of the per-item scores (accuracy in [0, 1]; bits per byte for drift)")
     mean_gold_logprob: float | None = Field(None, description="nats, mean over items")
@@ -170,7 +170,9 @@ class Decision(str, Enum):
 class CheckOutcome(Record):
     """One question the gate asked, with its numbers (differences are candidate minus reference, positive is better)."""
 
-    check: str = Field(description="validity, gain, non_inferiority, regression, floor, anchor, drift, anchor_drift, early_warning")
+    check: str = Field(
+        description="validity, gain, non_inferiority, margin, regression, floor, anchor, drift, anchor_drift, drift_warning, early_warning"
+    )
     subject: str = Field(description="suite or category")
     outcome: Literal["pass", "block", "inconclusive", "error", "n/a"]
     sentence: str

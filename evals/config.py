@@ -47,7 +47,10 @@ class SuiteConfig(BaseModel):
         None, ge=1, description="largest number of items to evaluate; null: all. A larger number keeps the items of a smaller one"
     )
     margin: float | None = Field(
-        None, gt=0, description="largest loss the gate tolerates on this suite, in the metric's unit; null: the policy's"
+        None,
+        gt=0,
+        lt=1,
+        description="loss on this suite that must be ruled out, by itself (0.02 = 2 points; drift: 0.01 = 1 %); null: the policy's",
     )
     sealed: bool = Field(False, description="true: shown in the audit, never given to the gate")
     where: str = Field("", description="Jinja expression over a row; rows for which it is false are not in the suite; empty: every row")
@@ -118,7 +121,7 @@ class SkillPolicy(BaseModel):
     max_classes: int = Field(20, ge=2, description="largest closed set of answers that becomes multiple choice")
     items: int | None = Field(None, ge=1, description="largest number of held-out items to evaluate; null: all")
     margin: float | None = Field(
-        None, gt=0, description="largest loss the gate tolerates on the skill, in the metric's unit; null: the policy's"
+        None, gt=0, lt=1, description="loss on the skill that later rounds must rule out, by itself (0.02 = 2 points); null: the policy's"
     )
     answer_pattern: str = Field("", description="regular expression that finds the answer in gold and output; empty: the whole text")
     ignore_case: bool = Field(False, description="exact match compares without case")

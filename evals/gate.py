@@ -15,13 +15,16 @@ from typing import get_args
 
 from data_contracts.errors import EvaluationError
 from data_contracts.manifests import Category, CheckOutcome, Decision, Verdict, manifest_digest, read_manifest
-from evals import gate_checks
+from evals import gate_checks, gate_drift
+from evals.gate_words import CATEGORY_WORDS, outcome, size
 from evals.items import Evaluation, load_evaluation
 from evals.pairing import Pair, pair_suite
 from evals.policy import GatePolicy
 from evals.validity import find_faults, gate_suites
 
 __all__ = ["GateEvidence", "GatePolicy", "decide", "items_wanted", "replay"]
+
+RULED_OUT = ("non_inferiority", "margin")  # the checks against the champion that rule a loss out
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,7 @@ def decide(evidence: GateEvidence, policy: GatePolicy) -> Verdict:
     """Judge a candidate. Never raises for bad evidence: that is the decision ERROR, with the faults as reasons."""
     faults = find_faults(evidence.candidate, evidence.champion, evidence.anchors, evidence.new_skill, policy.required_suites)
     faults += _lineage_faults(evidence)
-    checks = [gate_checks.outcome("validity", suite, "error", f"{_sentence(fault)}.") for suite, fault in faults]
+    checks = [outcome("validity", suite, "error", f"{_sentence(fault)}.") for suite, fault in faults]
     if not checks:
         checks = ask_everything(evidence, policy)
     decision = decide_from(checks)
@@ -53,7 +56,7 @@ def decide(evidence: GateEvidence, policy: GatePolicy) -> Verdict:
     lost = tuple(sorted(losses & set(evidence.candidate.suites)))
     return Verdict(
         decision=decision,
-        reasons=tuple(state_reasons(decision, checks, lost, evidence)),
+        reasons=tuple(state_reasons(decision, checks, lost, evidence, policy.alpha)),
         checks=tuple(checks),
         lost=lost,
         policy=policy.model_dump(mode="json"),
@@ -89,20 +92,35 @@ def ask_everything(evidence: GateEvidence, policy: GatePolicy) -> list[CheckOutc
     since = [pair for pair in anchored if pair.name != evidence.new_skill]
     checks = [gate_checks.gain(pair, promote_alpha, policy) for pair in pairs if pair.name == evidence.new_skill]
     for category in get_args(Category)[:3]:
-        mine = [pair for pair in kept if pair.category == category]
-        checks.append(gate_checks.non_inferiority(category, mine, policy.margin(category), promote_alpha, policy, "champion"))
-        moved = [pair for pair in since if pair.category == category]
-        if any(pair.reference_sha256 != evidence.champion.model_sha256 for pair in moved):
-            checks.append(gate_checks.non_inferiority(category, moved, policy.anchor_budget, promote_alpha, policy, "anchor"))
+        mine, moved = ([pair for pair in each if pair.category == category] for each in (kept, since))
+        checks += ask_category(category, mine, moved, evidence.champion.model_sha256, promote_alpha, policy)
     checks += gate_checks.regressions([pair for pair in kept if pair.category != "drift"], policy, "champion")
     # Where the anchor is the champion itself the stricter question has just been asked.
     older = [pair for pair in since if pair.reference_sha256 != evidence.champion.model_sha256]
     checks += gate_checks.regressions([pair for pair in older if pair.category != "drift"], policy, "anchor")
-    checks += [gate_checks.drift(pair, policy.drift_limit, promote_alpha, policy, "champion") for pair in kept if pair.category == "drift"]
-    checks += [gate_checks.drift(pair, policy.drift_budget, promote_alpha, policy, "anchor") for pair in older if pair.category == "drift"]
-    watched = [pair for pair in kept if pair.category != "drift"]
-    warnings = [gate_checks.early_warning(pair, policy.alpha / len(watched)) for pair in watched]
-    return checks + [warning for warning in warnings if warning]
+    for pairs, against, which in ((kept, "champion", 0), (older, "anchor", 1)):
+        texts = [pair for pair in pairs if pair.category == "drift"]
+        checks += [gate_drift.drift(pair, policy.drift_limits(pair.margin)[which], promote_alpha, policy, against) for pair in texts]
+    return checks + gate_drift.early_warnings(kept, policy)
+
+
+def ask_category(
+    category: Category, kept: list[Pair], since: list[Pair], champion_sha256: str, alpha: float, policy: GatePolicy
+) -> list[CheckOutcome]:
+    """Non-inferiority of one category: its suites together, and each suite that has a margin of its own by itself.
+
+    `kept` pairs with the champion, `since` with the anchors.
+    """
+    together, own = [pair for pair in kept if pair.margin is None], [pair for pair in kept if pair.margin is not None]
+    checks: list[CheckOutcome] = []
+    if together or not own:
+        checks.append(gate_checks.non_inferiority(category, together, policy.margin(category), alpha, policy, "champion"))
+    checks += [gate_checks.own_margin(pair, alpha, policy, "champion") for pair in own]
+    moved = [pair for pair in since if pair.margin is None]
+    if any(pair.reference_sha256 != champion_sha256 for pair in moved):
+        checks.append(gate_checks.non_inferiority(category, moved, policy.anchor_budget, alpha, policy, "anchor"))
+    older = [pair for pair in since if pair.margin is not None and pair.reference_sha256 != champion_sha256]
+    return checks + [gate_checks.own_margin(pair, alpha, policy, "anchor") for pair in older]
 
 
 def _pairs(candidate: Evaluation, references: Mapping[str, Evaluation]) -> list[Pair]:
@@ -123,30 +141,39 @@ def decide_from(checks: list[CheckOutcome]) -> Decision:
     return Decision.PASS if outcomes <= {"pass", "n/a"} else Decision.INCONCLUSIVE
 
 
-def state_reasons(decision: Decision, checks: list[CheckOutcome], lost: tuple[str, ...], evidence: GateEvidence) -> list[str]:
+def state_reasons(decision: Decision, checks: list[CheckOutcome], lost: tuple[str, ...], evidence: GateEvidence, alpha: float) -> list[str]:
     """A headline, then the sentences that carry the decision: one a lost suite, not one a test."""
     if decision is Decision.PASS:
         kept = len({check.subject for check in checks if check.check == "regression"})
         learned = f" and {evidence.new_skill} was learned" if evidence.new_skill else ""
-        shown = [check.sentence for check in checks if check.check in ("gain", "non_inferiority", "drift") and check.outcome == "pass"]
-        return [f"Pass: nothing was lost on {kept} suite{'' if kept == 1 else 's'}{learned}.", *shown, *_sensitivity(checks)]
+        shown = [check.sentence for check in checks if check.check in ("gain", *RULED_OUT, "drift") and check.outcome == "pass"]
+        asked = [check for check in checks if check.check == "regression" and check.outcome == "pass"]
+        spent = [check.subject for check in asked if check.p_value is not None and check.p_value <= alpha]
+        nothing = f"{', '.join(spent)} lost something within its own margin; nothing else was" if spent else "nothing was"
+        headline = f"Pass: {nothing} lost on {kept} suite{'' if kept == 1 else 's'}{learned}."
+        return [headline, *shown, *_sensitivity(checks), *gate_drift.flag(checks)]
     wanted = {Decision.ERROR: "error", Decision.BLOCK: "block", Decision.INCONCLUSIVE: "inconclusive"}[decision]
     carrying = [check for check in checks if check.outcome == wanted]
     if decision is Decision.BLOCK:
         # One sentence a subject, and what was lost before the means that moved with it.
         first = {check.subject: check for check in reversed(carrying)}.values()
-        wholes = set(gate_checks.CATEGORY_WORDS.values())
+        wholes = set(CATEGORY_WORDS.values())
         carrying = sorted(first, key=lambda check: (check.subject in wholes, check.check == "gain", check.subject))
-    return [_headline(decision, lost, checks, evidence), *(check.sentence for check in carrying), *_sensitivity(checks)]
+    told = [_headline(decision, lost, checks, evidence), *(check.sentence for check in carrying)]
+    return [*told, *_sensitivity(checks), *gate_drift.flag(checks)]
 
 
 def _sensitivity(checks: list[CheckOutcome]) -> list[str]:
     """What these items could have shown: without it, "nothing was lost" means little."""
-    seen = [check for check in checks if check.check == "non_inferiority" and check.minimum_detectable_effect is not None]
+    seen = [check for check in checks if check.check in RULED_OUT and check.minimum_detectable_effect is not None]
     if not seen:
         return []
-    parts = [f"{gate_checks.size(check.minimum_detectable_effect or 0.0)} of the {check.subject}" for check in seen]
+    parts = [f"{size(check.minimum_detectable_effect or 0.0)} of {_the(check.subject)}" for check in seen]
     return [f"Minimum detectable effect: with these items a mean loss of {' or '.join(parts)} would probably have been seen."]
+
+
+def _the(subject: str) -> str:
+    return f"the {subject}" if subject in CATEGORY_WORDS.values() else subject
 
 
 def _headline(decision: Decision, lost: tuple[str, ...], checks: list[CheckOutcome], evidence: GateEvidence) -> str:
@@ -155,7 +182,7 @@ def _headline(decision: Decision, lost: tuple[str, ...], checks: list[CheckOutco
     if decision is Decision.INCONCLUSIVE:
         return "Inconclusive: no loss is proven, but neither is that all was kept and learned. Evaluate more items, or let a person decide."
     blocked = {check.subject for check in checks if check.outcome == "block"}
-    pooled = [words for words in gate_checks.CATEGORY_WORDS.values() if words in blocked]
+    pooled = [words for words in CATEGORY_WORDS.values() if words in blocked]
     causes = [f"lost {', '.join(lost)}"] if lost else []
     causes += [f"{' and '.join(pooled)} lost as a whole"] if pooled else []
     causes += [f"{evidence.new_skill} was not learned"] if evidence.new_skill in blocked else []
@@ -172,7 +199,7 @@ def items_wanted(verdict: Verdict, candidate: Evaluation) -> dict[str, int]:
         if check.outcome != "inconclusive" or check.items_needed is None:
             continue
         for name, items in gate_suites(candidate).items():
-            of_its_category = check.subject == gate_checks.CATEGORY_WORDS[items.category] and name != verdict.new_skill
+            of_its_category = check.subject == CATEGORY_WORDS[items.category] and name != verdict.new_skill
             if check.subject != name and not of_its_category:
                 continue
             wanted[name] = max(wanted.get(name, 0), check.items_needed)

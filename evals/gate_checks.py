@@ -1,103 +1,24 @@
-"""Points 2 to 6 of the gate: each function asks one question of paired items and answers with a CheckOutcome and a sentence."""
+"""Points 2, 3, 4 and 6 of the gate: each function asks one question of paired items and answers with a CheckOutcome and a sentence."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal
-
-import numpy as np
 
 from data_contracts.manifests import Category, CheckOutcome
-from evals.items import SuiteItems
-from evals.pairing import Pair, reference_order, why_uninformative
+from evals.gate_words import CATEGORY_WORDS, Against, Outcome, interval_words, outcome, p_words, points, size
+from evals.pairing import Pair, why_uninformative
 from evals.policy import GatePolicy
 from evals.statistics import (
     Difference,
     holm,
-    interval,
     items_needed,
     minimum_detectable_effect,
     not_below_null_variance,
     p_above,
     p_below,
-    paired_difference,
     pool,
 )
-
-Against = Literal["champion", "anchor"]
-Outcome = Literal["pass", "block", "inconclusive", "error", "n/a"]
-CATEGORY_WORDS: dict[Category, str] = {
-    "skill": "earlier skills",
-    "general": "general suites",
-    "safety": "safety suites",
-    "drift": "drift suites",
-}
-"""Also the subject of a category's check: the space keeps it apart from any suite's name."""
-
-
-def points(effect: float) -> str:
-    """0.012 -> '+1.2 points', with a real minus sign."""
-    return f"{signed(effect)} point{'' if f'{abs(100 * effect):.1f}' == '1.0' else 's'}"
-
-
-def size(effect: float) -> str:
-    """-0.05 -> '5.0 points'."""
-    return points(abs(effect)).lstrip("+")
-
-
-def signed(effect: float) -> str:
-    text = f"{100 * effect:+.1f}"
-    return ("0.0" if float(text) == 0 else text).replace("-", "−")
-
-
-def p_words(p: float) -> str:
-    return "p < 0.0001" if p < 0.0001 else f"p = {p:.2g}" if p < 0.1 else f"p = {p:.2f}"
-
-
-def tidy(value: float | None) -> float | None:
-    """Ten significant digits: far more than matters, fewer than machines disagree about. Not a finite number: None."""
-    return float(f"{value:.10g}") if value is not None and math.isfinite(value) else None
-
-
-def outcome(
-    check: str,
-    subject: str,
-    result: Outcome,
-    sentence: str,
-    *,
-    difference: Difference | None = None,
-    alpha: float = 0.05,
-    detect_alpha: float | None = None,
-    power: float = 0.8,
-    p: float | None = None,
-    margin: float | None = None,
-    needed: int | None = None,
-) -> CheckOutcome:
-    """One answer with its numbers; the interval is the one whose ends are the one-sided bounds at `alpha`."""
-    low, high = interval(difference, alpha) if difference else (None, None)
-    detectable = minimum_detectable_effect(difference, detect_alpha or alpha, power) if difference else None
-    return CheckOutcome(
-        check=check,
-        subject=subject,
-        outcome=result,
-        sentence=sentence,
-        n=difference.n if difference else None,
-        effect=tidy(difference.mean if difference else None),
-        low=tidy(low),
-        high=tidy(high),
-        p_value=tidy(p),
-        margin=tidy(margin),
-        minimum_detectable_effect=tidy(detectable),
-        items_needed=needed,
-    )
-
-
-def interval_words(difference: Difference, alpha: float) -> str:
-    low, high = interval(difference, alpha)
-    if not math.isfinite(low):
-        return "no interval"
-    return f"{100 * (1 - 2 * alpha):.3g} % interval {signed(low)} to {signed(high)}"
 
 
 def non_inferiority(
@@ -117,8 +38,37 @@ def non_inferiority(
     difference = pool([pair.difference for pair in used])
     if all(pair.binary for pair in used):
         difference = not_below_null_variance(difference, [pair.n for pair in used], margin)
+    opening = f"{words.capitalize()}{what}: mean change {points(difference.mean)} over {_suites(len(used))}"
+    return _rule_out(check, words, opening, difference, margin, alpha, policy, suites=len(used), aside=aside)
+
+
+def own_margin(pair: Pair, alpha: float, policy: GatePolicy, against: Against) -> CheckOutcome:
+    """Is a suite's own margin kept? Its owner set it (SuiteConfig.margin), so it answers alone and lends its leniency to no other."""
+    check, margin = ("margin", pair.margin or 0.0) if against == "champion" else ("anchor", policy.budget_of(pair.margin))
+    what = "" if against == "champion" else ", counted from its anchor"
+    if why := left_out_because(pair, policy):
+        sentence = f"{pair.name}, which has a margin of its own, cannot show that nothing was lost{what}: {why}."
+        return outcome(check, pair.name, "inconclusive", sentence, margin=margin)
+    difference = not_below_null_variance(pair.difference, [pair.n], margin) if pair.binary else pair.difference
+    opening = f"{pair.name}, by its own margin{what}: change {points(difference.mean)}"
+    return _rule_out(check, pair.name, opening, difference, margin, alpha, policy)
+
+
+def _rule_out(
+    check: str,
+    subject: str,
+    opening: str,
+    difference: Difference,
+    margin: float,
+    alpha: float,
+    policy: GatePolicy,
+    *,
+    suites: int = 1,
+    aside: str = "",
+) -> CheckOutcome:
+    """Is a loss of the margin ruled out (pass), proven and beyond it (block), or neither?"""
     shown, lost = p_above(difference, -margin), p_below(difference, 0.0)
-    facts = f"mean change {points(difference.mean)} over {_suites(len(used))} ({difference.n:,} items, {interval_words(difference, alpha)})"
+    facts = f"{opening} ({difference.n:,} items, {interval_words(difference, alpha)})"
     result: Outcome
     needed: int | None = None
     if shown <= alpha:
@@ -128,11 +78,11 @@ def non_inferiority(
     else:
         result = "inconclusive"
         needed = items_needed(difference, -margin, alpha, policy.power)
-        needed = math.ceil(needed / len(used)) if needed else None
+        needed = math.ceil(needed / suites) if needed else None
         more = f"about {needed:,} items a suite would decide it" if needed else "more items are not expected to change that"
         tail = f"a loss of {size(margin)} is not ruled out, {p_words(shown)}; {more}"
     return outcome(
-        check, words, result, f"{words.capitalize()}{what}: {facts}; {tail}.{aside}",
+        check, subject, result, f"{facts}; {tail}.{aside}",
         difference=difference, alpha=alpha, power=policy.power, p=shown, margin=margin, needed=needed,
     )  # fmt: skip
 
@@ -151,7 +101,8 @@ def _suites(count: int) -> str:
 def regressions(pairs: Sequence[Pair], policy: GatePolicy, against: Against) -> list[CheckOutcome]:
     """For each suite: is a loss proven (Holm over the suites), or so large that it blocks whatever its p-value?
 
-    Against the anchor a proven loss blocks only beyond the cumulative budget: small honest losses are what the budget is for.
+    Against the anchor a proven loss blocks only beyond the cumulative budget: small honest losses are what the budget is for. A suite with
+    a margin of its own may lose that much, so there a proven loss blocks only beyond it.
     """
     judged = [pair for pair in pairs if pair.n >= policy.min_items]
     adjusted = dict(zip((pair.name for pair in judged), holm([pair.p_loss() for pair in judged]), strict=True))
@@ -164,7 +115,7 @@ def regressions(pairs: Sequence[Pair], policy: GatePolicy, against: Against) -> 
             found.append(outcome(check, pair.name, "n/a", sentence, difference=pair.difference, alpha=policy.alpha, power=policy.power))
             continue
         found.append(_regression(pair, adjusted[pair.name], len(judged), policy, against))
-        if pair.difference.mean <= -policy.floor_of(pair.name) + 1e-12:
+        if pair.difference.mean <= -policy.floor_of(pair.name, pair.margin) + 1e-12:
             found.append(_floor(pair, policy, against))
     return found
 
@@ -172,76 +123,33 @@ def regressions(pairs: Sequence[Pair], policy: GatePolicy, against: Against) -> 
 def _regression(pair: Pair, p: float, family: int, policy: GatePolicy, against: Against) -> CheckOutcome:
     since = "the champion" if against == "champion" else "its anchor"
     proven, mean = p <= policy.alpha, pair.difference.mean
-    beyond = against == "champion" or mean < -policy.anchor_budget
+    limit, whose = (pair.margin or 0.0, "its own margin") if against == "champion" else (policy.budget_of(pair.margin), "the budget")
+    beyond = limit == 0.0 or mean < -limit
     moved = f"{pair.lost} of {pair.n} items became worse and {pair.won} better"
     facts = f"{moved}, {interval_words(pair.difference, policy.alpha)}, {p_words(p)} after Holm over {_suites(family)}"
     detectable = minimum_detectable_effect(pair.difference, policy.alpha / family, policy.power)
     if proven and beyond:
-        budget = "" if against == "champion" else f", beyond the budget of {size(policy.anchor_budget)}"
-        sentence = f"{pair.name} lost {size(mean)} against {since}{budget}: {facts}. This is a real loss, not noise."
+        past = f", beyond {whose} of {size(limit)}" if limit else ""
+        sentence = f"{pair.name} lost {size(mean)} against {since}{past}: {facts}. This is a real loss, not noise."
     elif proven:
-        sentence = f"{pair.name} lost {size(mean)} against {since}, within the budget of {size(policy.anchor_budget)}: {facts}."
+        sentence = f"{pair.name} lost {size(mean)} against {since}, within {whose} of {size(limit)}: {facts}."
     else:
         seen = f"No loss is proven; one of {size(detectable)} would have been seen"
         sentence = f"{pair.name}: {points(mean)} against {since}: {facts}. {seen}."
     return outcome(
         "regression" if against == "champion" else "anchor", pair.name, "block" if proven and beyond else "pass", sentence,
-        difference=pair.difference, alpha=policy.alpha, detect_alpha=policy.alpha / family, power=policy.power, p=p,
-        margin=0.0 if against == "champion" else policy.anchor_budget,
+        difference=pair.difference, alpha=policy.alpha, detect_alpha=policy.alpha / family, power=policy.power, p=p, margin=limit,
     )  # fmt: skip
 
 
 def _floor(pair: Pair, policy: GatePolicy, against: Against) -> CheckOutcome:
-    floor, since = policy.floor_of(pair.name), "the champion" if against == "champion" else "its anchor"
+    floor, since = policy.floor_of(pair.name, pair.margin), "the champion" if against == "champion" else "its anchor"
     sentence = (
         f"{pair.name} dropped {size(pair.difference.mean)} against {since}, through the floor of {size(floor)}: "
         f"{pair.lost} of {pair.n} items became worse and {pair.won} better. A drop of this size blocks whatever its p-value."
     )
     check = "floor" if against == "champion" else "anchor"
     return outcome(check, pair.name, "block", sentence, difference=pair.difference, alpha=policy.alpha, power=policy.power, margin=floor)
-
-
-def relative_drift(candidate: SuiteItems, reference: SuiteItems) -> Difference:
-    """Relative change of bits per byte, positive is better: -(sum w (c - r)) / (sum w r), with the ratio's paired variance."""
-    before = reference.score[reference_order(candidate, reference)]
-    weight = candidate.weight
-    base = float((weight * before).sum())
-    change = float((weight * (candidate.score - before)).sum()) / base
-    n = len(before)
-    # Linearised ratio: the per-item influence has mean zero, so its spread is that of the estimate.
-    influence = -(weight * (candidate.score - before) - change * weight * before) * n / base
-    spread = paired_difference(influence, candidate.cluster, prior=False)
-    return Difference(-change, spread.variance, spread.degrees, n)
-
-
-def drift(pair: Pair, limit: float, alpha: float, policy: GatePolicy, against: Against) -> CheckOutcome:
-    """Has text become dearer to the model? Passes where a rise of `limit` is ruled out, blocks where a rise is proven and beyond it."""
-    difference, since = relative_drift(pair.candidate, pair.reference), "the champion" if against == "champion" else "its anchor"
-    shown, worse = p_above(difference, -limit), p_below(difference, 0.0)
-    rise, (low, high) = -difference.mean, interval(difference, alpha)
-    reach = f"{100 * (1 - 2 * alpha):.3g} % interval {signed(-high)} to {signed(-low)} %" if math.isfinite(low) else "no interval"
-    facts = f"bits per byte on {pair.name} changed by {signed(rise)} % against {since} ({pair.n} texts, {reach})"
-    result: Outcome
-    needed: int | None = None
-    if pair.n < policy.min_items:
-        result, tail = (
-            "inconclusive",
-            f"that is too few texts to rule out a rise of {100 * limit:.3g} % (the policy asks for {policy.min_items})",
-        )
-    elif shown <= alpha:
-        result, tail = "pass", f"a rise of {100 * limit:.3g} % or more is ruled out, {p_words(shown)}"
-        if worse <= alpha:
-            tail += f"; a smaller rise is real ({p_words(worse)})"
-    elif worse <= alpha and rise >= limit:
-        result, tail = "block", f"a rise is proven ({p_words(worse)}) and it is beyond {100 * limit:.3g} %"
-    else:
-        needed = items_needed(difference, -limit, alpha, policy.power)
-        more = f"about {needed:,} texts would decide it" if needed else "more texts are not expected to change that"
-        result, tail = "inconclusive", f"a rise of {100 * limit:.3g} % is not ruled out, {p_words(shown)}; {more}"
-    return outcome(
-        "drift" if against == "champion" else "anchor_drift", pair.name, result, f"General text: {facts}; {tail}.",
-        difference=difference, alpha=alpha, power=policy.power, p=shown, margin=limit, needed=needed,
-    )  # fmt: skip
 
 
 def gain(pair: Pair, alpha: float, policy: GatePolicy) -> CheckOutcome:
@@ -268,21 +176,3 @@ def gain(pair: Pair, alpha: float, policy: GatePolicy) -> CheckOutcome:
         "gain", pair.name, result, f"New skill: {facts}{tail}",
         difference=difference, alpha=alpha, power=policy.power, p=p, margin=policy.min_gain, needed=needed,
     )  # fmt: skip
-
-
-def early_warning(pair: Pair, alpha: float) -> CheckOutcome | None:
-    """Gold answers became less likely although the score may not show it yet. It decides nothing; it says where to look."""
-    before = pair.reference.gold_logprob[reference_order(pair.candidate, pair.reference)]
-    d = pair.candidate.gold_logprob - before
-    d = d[np.isfinite(d)]
-    if len(d) < 2 or not (d != 0).any():
-        return None
-    difference = paired_difference(d, prior=False)
-    p = p_below(difference, 0.0)
-    if not p <= alpha:
-        return None
-    low, high = interval(difference, alpha)
-    reach = f"{100 * (1 - 2 * alpha):.3g} % interval {-high:.3g} to {-low:.3g}"
-    facts = f"right answers became less likely by {-difference.mean:.3g} nats an item ({len(d)} items, {reach}, {p_words(p)})"
-    sentence = f"{pair.name}: {facts}. The score decides; this is an early warning."
-    return outcome("early_warning", pair.name, "n/a", sentence, difference=difference, alpha=alpha, p=p)

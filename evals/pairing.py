@@ -33,6 +33,11 @@ class Pair:
         return self.candidate.category
 
     @property
+    def margin(self) -> float | None:
+        """The margin that the suite's owner set for it, as today's report has it; None: the policy's."""
+        return self.candidate.result.margin
+
+    @property
     def n(self) -> int:
         return len(self.d)
 

@@ -14,8 +14,8 @@ class GatePolicy(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    rules: Literal[1] = Field(
-        1, description="version of the gate's rules and sentences; a verdict is replayed by the release that has its version"
+    rules: Literal[2] = Field(
+        2, description="version of the gate's rules and sentences; a verdict is replayed by the release that has its version"
     )
     alpha: float = Field(
         0.05,
@@ -46,5 +46,15 @@ class GatePolicy(BaseModel):
             category
         ]
 
-    def floor_of(self, suite: str) -> float:
-        return self.floors.get(suite, self.floor)
+    def floor_of(self, suite: str, own_margin: float | None = None) -> float:
+        """The observed loss that blocks a suite: the one named for it, else the policy's or the suite's own margin, whichever is larger."""
+        return self.floors.get(suite, max(self.floor, own_margin or 0.0))
+
+    def budget_of(self, own_margin: float | None) -> float:
+        """What a suite may lose over all rounds: a suite that may lose more than the budget in one round may lose that much in all."""
+        return max(self.anchor_budget, own_margin or 0.0)
+
+    def drift_limits(self, own_margin: float | None) -> tuple[float, float]:
+        """Relative rise of bits per byte that is tolerated in a round, and over all rounds."""
+        limit = self.drift_limit if own_margin is None else own_margin
+        return limit, max(self.drift_budget, limit)

@@ -16,7 +16,7 @@ from data_contracts.manifests import Verdict, write_atomically
 from evals import report_figures, report_view
 from evals.audit import ForgettingAudit
 from evals.gate import GateEvidence
-from evals.gate_checks import signed
+from evals.gate_words import signed
 
 __all__ = ["render_lineage", "render_round", "verdict_markdown"]
 
@@ -53,14 +53,18 @@ def render_round(verdict: Verdict, audit: ForgettingAudit, evidence: GateEvidenc
 
     `evidence` adds each suite's score before and after; without it the page has the differences only.
     """
-    suites, whole, anchored = report_view.group_checks(verdict)
+    groups = report_view.group_checks(verdict)
+    reasons, flagged = report_view.split_reasons(verdict)
     page = _environment().get_template("round.html.j2")
     text = page.render(
         verdict=verdict,
         badge=report_view.BADGES[verdict.decision],
-        suites=report_view.check_rows(suites),
-        whole=report_view.check_rows(whole),
-        anchored=report_view.check_rows(anchored),
+        reasons=reasons,
+        flagged=flagged,
+        suites=report_view.check_rows(groups.suites),
+        whole=report_view.check_rows(groups.whole),
+        anchored=report_view.check_rows(groups.anchored),
+        warnings=report_view.check_rows(groups.warnings),
         scores=_scores(evidence),
         facts=report_view.facts(verdict),
         **_audit_view(audit),
@@ -102,7 +106,7 @@ def verdict_markdown(verdict: Verdict, audit: ForgettingAudit | None = None) -> 
     """The verdict for a Prefect artifact and a model version's description: reasons, the suites, the lineage in a few numbers."""
     _, sign, words = report_view.BADGES[verdict.decision]
     lines = [f"## {sign} {words}", "", *(f"- {_markdown(reason)}" for reason in verdict.reasons), ""]
-    rows = [check for check in report_view.group_checks(verdict)[0] if check.effect is not None]
+    rows = [check for check in report_view.group_checks(verdict).suites if check.effect is not None]
     if rows:
         lines += ["| suite | question | answer | change (90 % interval) | items | p |", "|---|---|---|---|---|---|"]
         for row in report_view.check_rows(rows):

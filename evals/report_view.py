@@ -9,7 +9,8 @@ from markupsafe import Markup
 
 from data_contracts.manifests import CheckOutcome, Decision, Verdict
 from evals.audit import AuditRound, AuditSuite, Estimate, ForgettingAudit
-from evals.gate_checks import signed
+from evals.gate_drift import FLAGGED
+from evals.gate_words import signed
 from evals.report_figures import Point, curve, interval_bar
 
 BADGES = {
@@ -25,6 +26,7 @@ OUTCOMES = {
     "error": ("error", "!", "error"),
     "n/a": ("none", "–", "no say"),
 }
+WARNINGS = ("drift_warning", "early_warning")
 QUESTIONS = {
     "gain": "New skill learned?",
     "non_inferiority": "Kept as a whole?",
@@ -34,9 +36,11 @@ QUESTIONS = {
     "drift": "General text kept?",
     "anchor_drift": "Kept over all rounds?",
     "validity": "Comparable?",
-    "early_warning": "Early warning",
+    "margin": "Within its own margin?",
+    "drift_warning": "Text dearer?",
+    "early_warning": "Right answers less likely?",
 }
-SUITE_CHECKS = ("regression", "floor", "drift", "gain")
+SUITE_CHECKS = ("regression", "floor", "margin", "drift", "gain")
 LARGE_LOSS = 0.03
 """Losses against the learned score from here on are marked in the matrix (3 points, the cumulative budget's default)."""
 
@@ -60,18 +64,32 @@ class Cell:
     words: str
 
 
-def group_checks(verdict: Verdict) -> tuple[list[CheckOutcome], list[CheckOutcome], list[CheckOutcome]]:
-    """(one suite against the champion, whole categories, one suite against its anchor and early warnings).
+@dataclass(frozen=True)
+class CheckGroups:
+    """A verdict's checks as a reader looks for them."""
 
-    A suite whose loss is proven needs no second row that says it fell through the floor.
-    """
+    suites: list[CheckOutcome]
+    """One suite against the champion. Where a loss is proven, a second row that says it fell through the floor is left out."""
+    whole: list[CheckOutcome]
+    anchored: list[CheckOutcome]
+    """One suite against its anchor."""
+    warnings: list[CheckOutcome]
+
+
+def group_checks(verdict: Verdict) -> CheckGroups:
     subjects = {check.subject for check in verdict.checks if check.check == "regression"}
     proven = {check.subject for check in verdict.checks if check.check == "regression" and check.outcome == "block"}
-    by_suite = [
-        check for check in verdict.checks if check.check in SUITE_CHECKS and not (check.check == "floor" and check.subject in proven)
-    ]
-    whole = [check for check in verdict.checks if check.check not in SUITE_CHECKS and check.subject not in subjects]
-    return by_suite, whole, [check for check in verdict.checks if check.check not in SUITE_CHECKS and check.subject in subjects]
+    warnings = [check for check in verdict.checks if check.check in WARNINGS]
+    suites = [check for check in verdict.checks if check.check in SUITE_CHECKS and not (check.check == "floor" and check.subject in proven)]
+    rest = [check for check in verdict.checks if check.check not in (*SUITE_CHECKS, *WARNINGS)]
+    whole, anchored = [each for each in rest if each.subject not in subjects], [each for each in rest if each.subject in subjects]
+    return CheckGroups(suites, whole, anchored, warnings)
+
+
+def split_reasons(verdict: Verdict) -> tuple[list[str], list[str]]:
+    """(the reasons of the decision, what is flagged besides)."""
+    flagged = [reason for reason in verdict.reasons if reason.startswith(FLAGGED)]
+    return [reason for reason in verdict.reasons if reason not in flagged], [reason.removeprefix(FLAGGED) for reason in flagged]
 
 
 def check_rows(checks: Sequence[CheckOutcome]) -> list[CheckRow]:
@@ -85,7 +103,8 @@ def _check_row(check: CheckOutcome, reach: float) -> CheckRow:
     figure = None
     if check.effect is not None and check.check != "early_warning":
         figure = interval_bar(check.effect, check.low, check.high, check.margin, reach, f"{check.subject}: {effect_words(check)}")
-    return CheckRow(check, QUESTIONS.get(check.check, check.check), OUTCOMES[check.outcome], figure)
+    badge = ("hold", "⚑", "flagged") if check.check in WARNINGS else OUTCOMES[check.outcome]
+    return CheckRow(check, QUESTIONS.get(check.check, check.check), badge, figure)
 
 
 def effect_words(check: CheckOutcome) -> str:
@@ -94,7 +113,7 @@ def effect_words(check: CheckOutcome) -> str:
         return ""
     if check.check == "early_warning":
         return f"{check.effect:.3g} nats"
-    unit = " %" if check.check in ("drift", "anchor_drift") else ""
+    unit = " %" if check.check in ("drift", "anchor_drift", "drift_warning") else ""
     reach = f" ({signed(check.low)} to {signed(check.high)})" if check.low is not None and check.high is not None else ""
     return f"{signed(check.effect)}{unit}{reach}"
 

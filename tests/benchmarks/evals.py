@@ -1,6 +1,6 @@
 """What an evaluation costs: items per second against lm-eval run by hand, and a round's cost as skills accumulate.
 
-    python tests/benchmarks/evals.py [--model flows/demo/nano] [--items 200] [--rounds 15] [--out docs/results/evaluation-cost.md]
+    python -P tests/benchmarks/evals.py [--model flows/demo/nano] [--items 200] [--rounds 15] [--out docs/results/evaluation-cost.md]
 
 Times are CPU seconds of one thread (a busy machine does not change them much); both sides use the same loaded weights, the same items and
 float32. lm-eval by hand is `simple_evaluate` over a JSON dataset with HFLM at its best of two batch sizes.
@@ -20,7 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-sys.path.remove(str(Path(__file__).resolve().parent))  # this file has the name of the package that it measures
+HERE = str(Path(__file__).resolve().parent)
+sys.path[:] = [folder for folder in sys.path if folder != HERE]  # this file has the name of the package that it measures
 
 import torch
 from lm_eval.evaluator import simple_evaluate

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,14 @@ import pytest
 
 from data_contracts.digests import text_digest, value_digest
 from data_contracts.manifests import Category, EvalReport, SuiteResult, file_ref, write_manifest
+from evals.gate import GateEvidence
 from evals.items import Evaluation, SuiteItems, write_items
 
+RIGHT = np.r_[np.ones(300), np.zeros(100)]
+"""A suite that the champion answers at 75 %."""
+UNLEARNED = np.r_[np.ones(100), np.zeros(300)]
+
+BuildEvidence = Callable[..., GateEvidence]
 MakeSuite = Callable[..., SuiteItems]
 MakeEvaluation = Callable[..., Evaluation]
 StoreEvaluation = Callable[[Evaluation, Path], Path]
@@ -31,6 +38,7 @@ def _suite(
     prediction: Sequence[str] | None = None,
     weight: Sequence[float] | None = None,
     suite_sha256: str | None = None,
+    margin: float | None = None,
 ) -> SuiteItems:
     scores = np.asarray(score, dtype=np.float64)
     n = len(scores)
@@ -44,6 +52,7 @@ def _suite(
         higher_is_better=(category != "drift") if higher is None else higher,
         sealed=sealed,
         n=n,
+        margin=margin,
         score=float(scores.mean()) if n and np.isfinite(scores).all() else 0.0,
         mean_gold_logprob=float(likely.mean()) if n and np.isfinite(likely).all() else None,
         suite_sha256=suite_sha256 or text_digest(name),
@@ -112,3 +121,56 @@ def flip() -> Callable[..., np.ndarray]:
         return changed
 
     return change
+
+
+@pytest.fixture
+def evidence(make_suite, make_evaluation, flip) -> BuildEvidence:
+    """Evidence for a round that adds `new`; each pair is (items lost, items won) of a suite against the champion.
+
+    `drift` scales bits per byte, `since` says how many items an anchor knew that the champion has lost, `margins` are suites' own.
+    """
+
+    def build(
+        old: tuple[int, int] = (2, 2),
+        older: tuple[int, int] = (2, 2),
+        piqa: tuple[int, int] = (2, 2),
+        gain: int = 200,
+        drift: float = 1.0,
+        since: dict[str, int] | None = None,
+        margins: dict[str, float] | None = None,
+        **fields: object,
+    ) -> GateEvidence:
+        texts = np.linspace(0.8, 1.2, 60)
+        wobble = np.linspace(-1, 1, 60) * 1e-3
+        champion = make_evaluation(
+            "champion",
+            make_suite("old", RIGHT),
+            make_suite("older", RIGHT),
+            make_suite("new", UNLEARNED),
+            make_suite("piqa", RIGHT, category="general"),
+            make_suite("text", texts, category="drift"),
+        )
+        own = margins or {}
+        candidate = make_evaluation(
+            "candidate",
+            make_suite("old", flip(RIGHT, *old), margin=own.get("old")),
+            make_suite("older", flip(RIGHT, *older), margin=own.get("older")),
+            make_suite("new", flip(UNLEARNED, won=gain)),
+            make_suite("piqa", flip(RIGHT, *piqa), category="general", margin=own.get("piqa")),
+            make_suite("text", texts * drift + wobble, category="drift", margin=own.get("text")),
+        )
+        anchor = make_evaluation(
+            "anchor",
+            *(make_suite(name, _better(RIGHT, (since or {}).get(name, 0))) for name in ("old", "older")),
+            make_suite("piqa", _better(RIGHT, (since or {}).get("piqa", 0)), category="general"),
+        )
+        return replace(GateEvidence(candidate, champion, dict.fromkeys(("old", "older", "piqa"), anchor), "new"), **fields)
+
+    return build
+
+
+def _better(score: np.ndarray, more: int) -> np.ndarray:
+    """The score of an anchor that knew `more` items that the champion has lost since."""
+    better = score.copy()
+    better[np.flatnonzero(score == 0)[:more]] = 1
+    return better

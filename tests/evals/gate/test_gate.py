@@ -16,56 +16,6 @@ RIGHT = np.r_[np.ones(300), np.zeros(100)]
 """A suite that the champion answers at 75 %."""
 UNLEARNED = np.r_[np.ones(100), np.zeros(300)]
 
-BuildEvidence = Callable[..., GateEvidence]
-
-
-@pytest.fixture
-def evidence(make_suite, make_evaluation, flip) -> BuildEvidence:
-    """Evidence for a round that adds `new`; each pair is (items lost, items won) of a suite against the champion."""
-
-    def build(
-        old: tuple[int, int] = (2, 2),
-        older: tuple[int, int] = (2, 2),
-        piqa: tuple[int, int] = (2, 2),
-        gain: int = 200,
-        drift: float = 1.0,
-        since: dict[str, int] | None = None,
-        **fields: object,
-    ) -> GateEvidence:
-        texts = np.linspace(0.8, 1.2, 60)
-        wobble = np.linspace(-1, 1, 60) * 1e-3
-        champion = make_evaluation(
-            "champion",
-            make_suite("old", RIGHT),
-            make_suite("older", RIGHT),
-            make_suite("new", UNLEARNED),
-            make_suite("piqa", RIGHT, category="general"),
-            make_suite("text", texts, category="drift"),
-        )
-        candidate = make_evaluation(
-            "candidate",
-            make_suite("old", flip(RIGHT, *old)),
-            make_suite("older", flip(RIGHT, *older)),
-            make_suite("new", flip(UNLEARNED, won=gain)),
-            make_suite("piqa", flip(RIGHT, *piqa), category="general"),
-            make_suite("text", texts * drift + wobble, category="drift"),
-        )
-        anchor = make_evaluation(
-            "anchor",
-            *(make_suite(name, _better(RIGHT, (since or {}).get(name, 0))) for name in ("old", "older")),
-            make_suite("piqa", _better(RIGHT, (since or {}).get("piqa", 0)), category="general"),
-        )
-        return replace(GateEvidence(candidate, champion, dict.fromkeys(("old", "older", "piqa"), anchor), "new"), **fields)
-
-    return build
-
-
-def _better(score: np.ndarray, more: int) -> np.ndarray:
-    """The score of an anchor that knew `more` items that the champion has lost since."""
-    better = score.copy()
-    better[np.flatnonzero(score == 0)[:more]] = 1
-    return better
-
 
 def _with(evaluation: Evaluation, name: str, **changes: object) -> Evaluation:
     suites = dict(evaluation.suites)

@@ -114,6 +114,18 @@ def test_the_verdict_comes_first_and_names_what_was_lost(tmp_path: Path, round_p
         assert words in page.text
 
 
+def test_what_is_flagged_is_said_with_the_verdict_and_shown_with_its_numbers(tmp_path, round_page) -> None:
+    verdict, audit, evidence = round_page()
+    warned = {check.subject for check in verdict.checks if check.check in ("drift_warning", "early_warning")}
+    assert warned
+    text = Page(render_round(verdict, audit, evidence, out=tmp_path / "report.html").read_text(encoding="utf-8")).text
+    assert text.index("⚑ Flagged: text became dearer") < text.index("What was lost, and is it noise?")
+    for check in verdict.checks:
+        if check.check in ("drift_warning", "early_warning"):
+            assert " ".join(check.sentence.split()) in text
+    assert "Flagged: text became dearer" in verdict_markdown(verdict)
+
+
 def test_every_question_of_the_gate_is_on_the_page(tmp_path: Path, round_page) -> None:
     verdict, audit, evidence = round_page()
     page = Page(render_round(verdict, audit, evidence, out=tmp_path / "report.html").read_text(encoding="utf-8"))
