@@ -56,9 +56,13 @@ def is_linear(module: nn.Module) -> bool:
 
 
 def weight_of(module: nn.Module) -> Tensor:
-    """The weight as out x in, whatever way the layer stores it."""
+    """The weight as out x in, whatever way the layer stores it; a 4-bit one is dequantised."""
     stored: Tensor = module.weight  # type: ignore[assignment]
     weight = stored.detach()
+    if hasattr(stored, "quant_state"):
+        from bitsandbytes.functional import dequantize_4bit
+
+        return dequantize_4bit(weight, stored.quant_state)  # type: ignore[no-any-return, unused-ignore]
     return weight if isinstance(module, nn.Linear) else weight.T.contiguous()
 
 
@@ -127,7 +131,7 @@ class OsftAttachment:
             if layer.right is not None:
                 shared[id(allowed[name].right)] = (layer.projection, layer.right)
             self.layers[name] = layer
-            _replace(model, name, layer)
+            self.replace(name, layer)
         for parameter in self._others.values():
             parameter.requires_grad_(True)
 
@@ -160,8 +164,13 @@ class OsftAttachment:
             weight: Tensor = module.weight  # type: ignore[assignment]
             effective = self.layers[name].dense()
             weight.copy_(effective if isinstance(module, nn.Linear) else effective.T)
-            _replace(self.model, name, module)
+            self.replace(name, module)
         return self.model
+
+    def replace(self, name: str, module: nn.Module) -> None:
+        """Put a module in the place of the one that the model has under a name."""
+        owner, _, leaf = name.rpartition(".")
+        setattr(self.model.get_submodule(owner), leaf, module)
 
 
 def _moved_once(basis: Tensor | None, device: torch.device, moved: dict[int, Tensor]) -> Tensor | None:
@@ -247,8 +256,3 @@ def _named_parameters(model: nn.Module, patterns: Sequence[str], exclude: set[st
                 "train_other", f"{pattern!r} matches no parameter outside the targets", f"names look like {', '.join(list(candidates)[:3])}"
             )
     return {name: value for name, value in candidates.items() if any(re.search(pattern, name) for pattern in patterns)}
-
-
-def _replace(model: nn.Module, name: str, module: nn.Module) -> None:
-    owner, _, leaf = name.rpartition(".")
-    setattr(model.get_submodule(owner), leaf, module)

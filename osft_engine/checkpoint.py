@@ -39,12 +39,18 @@ def load_model(folder: Path, config: TrainConfig) -> Any:
     from transformers import AutoModelForCausalLM
     from transformers.utils.logging import disable_progress_bar
 
+    from osft_engine.quantized import quantization_settings
+
     device = pick_device(config)
+    dtype = pick_dtype(config, device)
+    quantization = quantization_settings(config, dtype)
     disable_progress_bar()  # the training bar is the only one
     try:
         model = AutoModelForCausalLM.from_pretrained(
             folder,
-            dtype=pick_dtype(config, device),
+            dtype=dtype,
+            quantization_config=quantization,
+            device_map=None if quantization is None else {"": device},
             local_files_only=True,
             use_safetensors=True,
             trust_remote_code=config.trust_remote_code,
@@ -53,7 +59,7 @@ def load_model(folder: Path, config: TrainConfig) -> Any:
         raise CheckpointError(
             str(folder), f"cannot be loaded: {str(error).splitlines()[0]}", "give a causal language model folder"
         ) from error
-    return model.to(device)
+    return model if quantization is not None else model.to(device)
 
 
 def load_tokenizer(folder: Path, config: TrainConfig) -> Any:

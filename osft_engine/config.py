@@ -104,6 +104,9 @@ class TrainConfig(BaseModel):
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="of the frozen weights and activations; auto is float32 on a CPU, bfloat16 on a GPU"
     )
+    quantize: Literal["none", "nf4"] = Field(
+        "none", description="hold the frozen base in 4 bits while training (extra `quantize`); protect: activations, one process"
+    )
     device: str = Field("auto", description="torch device; auto is cuda where there is one, else cpu")
     num_threads: int = Field(0, ge=0, description="CPU threads of torch; 0 leaves the environment's choice")
     save_every_seconds: float = Field(60.0, ge=0.0, description="longest time a killed run can lose; 0 saves after every step")
@@ -137,6 +140,8 @@ class TrainConfig(BaseModel):
             raise ValueError("compact and protect_written belong to protect: weights")
         if (self.keep_best or self.early_stop_patience) and not self.validation_share:
             raise ValueError("keep_best and early_stop_patience need a validation_share above 0")
+        if self.quantize != "none" and (self.method != "osft" or self.protect != "activations" or self.train_other):
+            raise ValueError("quantize runs the update beside a frozen base: method osft, protect activations, no train_other")
         if self.checkpoint_at_epoch and self.method == "lora":
             raise ValueError("checkpoint_at_epoch works for osft and full; a LoRA adapter is merged once, at the end")
         return self

@@ -158,6 +158,11 @@ class UpdatedLinear(nn.Module):
         return f"{size}, protected={self.allowed.protected}, {self.execution}"
 
 
+def run_beside(x: Tensor, core: Tensor, shared: SharedProjection, right: Tensor) -> Tensor:
+    """C R^T x, for layers whose every output may move."""
+    return linear(shared.project(x, right), core.to(x.dtype))
+
+
 def _without(x: Tensor, Q: Tensor | None) -> Tensor:
     """x (... x n) less its part along the orthonormal columns of Q (n x k)."""
     return x if Q is None else x - linear(x @ Q, Q)

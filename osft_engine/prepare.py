@@ -22,6 +22,7 @@ from osft_engine.examples import Example
 from osft_engine.ledger import Ledger, load_ledger
 from osft_engine.moments import LayerMoments, measure_moments, sample_for_moments
 from osft_engine.protection import AllowedUpdate, protect_activations, protect_weights, protect_weights_block
+from osft_engine.quantized import QuantizedAttachment
 from osft_engine.ranks import layer_ratios, measure_importance
 from osft_engine.resume import ResumeFolder
 from osft_engine.run import TrainRun
@@ -64,6 +65,10 @@ def attach_method(scene: Scene, resume: ResumeFolder) -> tuple[Attachment, Ledge
     scene.world.barrier()  # the others train in the very directions that the first process wrote down
     allowed = resume.load_bases()
     assert allowed is not None, "the first process wrote the directions before the barrier"
+    if config.quantize != "none":
+        if scene.world.size > 1:
+            raise ConfigError("train.quantize", "runs in one process", "run it without torchrun, or set quantize: none")
+        return QuantizedAttachment(scene.model, targets, allowed, scene.run.base, config), ledger
     execution = config.execution if scene.world.size == 1 else "side"  # a weight that is rebuilt could not stay sharded
     attachment = OsftAttachment(
         scene.model, targets, allowed, config.train_other, execution=execution, tokens_per_step=scene.tokens_per_step
@@ -140,7 +145,17 @@ def _sample(model: Any, examples: Sequence[Example], config: TrainConfig) -> lis
 
 def _calibration_key(scene: Scene) -> dict[str, Any]:
     """Everything that decides what the base model's layers are measured to read."""
-    names = {"seed", "moment_tokens", "ledger_rank", "target_patterns", "chat_template", "max_seq_len", "max_tokens_per_batch", "dtype"}
+    names = {
+        "seed",
+        "moment_tokens",
+        "ledger_rank",
+        "target_patterns",
+        "chat_template",
+        "max_seq_len",
+        "max_tokens_per_batch",
+        "dtype",
+        "quantize",
+    }
     text = file_digest(scene.run.calibration) if scene.run.calibration else None
     return {"base": scene.base_sha256, "text": text, "config": scene.config.model_dump(mode="json", include=names)}
 

@@ -7,19 +7,16 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Any
-
-import torch
 
 from data_contracts.digests import model_digest, model_files
 from data_contracts.errors import CheckpointError, ConfigError
 from data_contracts.manifests import CheckpointManifest, read_manifest, write_manifest
-from osft_engine.attach import weight_of
 from osft_engine.checkpoint import load_model, model_file_refs, other_file_refs, write_model
 from osft_engine.config import TrainConfig
 from osft_engine.export import load_update, save_update
 from osft_engine.files import full_disk_explained
 from osft_engine.protection import LayerUpdate
+from osft_engine.quantized import add_update
 
 _COPIED = {"ledger": "ledger.safetensors", "buffer": "buffer.jsonl", "metrics": "metrics.jsonl"}
 
@@ -44,7 +41,7 @@ def scale_candidate(checkpoint: Path, base: Path, out_dir: Path, scale: float) -
         out_dir.mkdir(parents=True, exist_ok=True)
         trained = {name: value for name, value in manifest.config.items() if name in TrainConfig.model_fields}
         model = load_model(base, TrainConfig.model_validate(trained))
-        _add_update(model, update)
+        add_update(model, update)
         write_model(model, base, out_dir / "model")
         save_update(update, out_dir / "update.safetensors")
         for role, name in _COPIED.items():
@@ -56,11 +53,3 @@ def scale_candidate(checkpoint: Path, base: Path, out_dir: Path, scale: float) -
         scaled = manifest.model_copy(update={"files": files, "model_sha256": digest, "config": config})
         write_manifest(out_dir, scaled)
     return scaled
-
-
-@torch.no_grad()
-def _add_update(model: Any, update: dict[str, LayerUpdate]) -> None:
-    for name, layer in update.items():
-        module = model.get_submodule(name)
-        changed = weight_of(module).to(torch.float32) + layer.dense().to(module.weight.device)
-        module.weight.copy_((changed if isinstance(module, torch.nn.Linear) else changed.T).to(module.weight.dtype))

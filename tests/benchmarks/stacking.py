@@ -12,13 +12,16 @@ deep. Each finished sequence is one line of WORK/results.jsonl; started again, i
 from __future__ import annotations
 
 import argparse
+import datetime
 import json
 import os
+import platform
 import random
 import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -265,6 +268,19 @@ def plan(world: World, names: list[str]) -> Iterator[tuple[str, float, int]]:
                 yield name, world.rates[VARIANTS[name].rates][place], seed
 
 
+def write_facts(options: argparse.Namespace) -> None:
+    """What the page says about the run beside its numbers."""
+    chosen = [f"--world {options.world}"] + [f"--{name} {value}" for name in ("rows", "items") if (value := getattr(options, name))]
+    facts = {
+        "world": options.world,
+        "command": f"python -P tests/benchmarks/stacking.py {' '.join(chosen)}",
+        "date": datetime.date.today().isoformat(),
+        "machine": f"{platform.machine()}, CPU, one thread" if not torch.cuda.is_available() else torch.cuda.get_device_name(),
+        "versions": f"torch {torch.__version__}, transformers {version('transformers')}, peft {version('peft')}",
+    }
+    (options.work / "facts.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--world", choices=sorted(WORLDS), required=True)
@@ -280,6 +296,7 @@ def main() -> None:
     os.environ |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
     torch.set_num_threads(1)
     world = WORLDS[options.world](options)
+    write_facts(options)
     results = options.work / "results.jsonl"
     done = [json.loads(line) for line in results.read_text(encoding="utf-8").splitlines()] if results.exists() else []
     finished = {(each["variant"], each["learning_rate"], each["seed"]) for each in done}
