@@ -1,5 +1,6 @@
 # make demo   install into .venv and run the main job on the embedded model
 # make test   install if needed, then lint, types, imports and the default tests
+# make test-services   the round as a service: PostgreSQL, S3-type store, MLflow, Prefect and workers on loopback, and faults
 #
 # PYTHON chooses the interpreter; TORCH the build of torch (a CPU build saves gigabytes where your index has one).
 PYTHON ?= python3.11
@@ -11,7 +12,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # One thread a worker: two pytest workers on two cores would otherwise fight over them.
 TEST_ENV := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 
-.PHONY: install install-dev demo smollm2 test lint types imports unit test-slow clean
+.PHONY: install install-dev demo smollm2 test lint types imports unit test-slow test-services clean
 
 install: $(VENV)/.installed
 install-dev: $(VENV)/.installed-dev
@@ -54,6 +55,14 @@ unit:
 
 test-slow: install-dev
 	$(TEST_ENV) $(BIN)/python -m pytest -m slow
+
+# Servers and their clients; the tests of browser pages carry the same marker.
+$(VENV)/.installed-services: $(VENV)/.installed-dev
+	$(PIP) -c $(CONSTRAINTS) -e ".[dev,services]"
+	@touch $@
+
+test-services: $(VENV)/.installed-services
+	$(TEST_ENV) $(BIN)/python -m pytest -m services --durations=10
 
 clean:
 	rm -rf build *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .coverage .coverage.*
