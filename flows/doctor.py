@@ -12,6 +12,7 @@ from pathlib import Path
 from data_contracts.digests import model_files
 from data_contracts.errors import SkillstackError
 from data_contracts.manifests import Record
+from flows import doctor_services as services
 from flows.base_model import resolve_base_model
 from flows.house import open_house
 from flows.settings import SkillstackConfig
@@ -35,9 +36,19 @@ def diagnose(config: SkillstackConfig) -> tuple[Diagnosis, ...]:
         ("state directory", _state_directory),
         ("base model", _base_model),
         ("suites", _suites),
+        ("inbox", _inbox),
+        ("launcher", services.launcher),
         ("MLflow", _mlflow),
-        ("Prefect", _prefect),
+        ("artifact store", services.artifact_store),
+        ("Prefect", services.prefect_server),
     )
+    if os.environ.get("PREFECT_API_URL"):
+        checks += (
+            ("clocks", services.clocks),
+            ("work pools", services.pools_and_workers),
+            ("GPU slots", services.gpu_limit),
+            ("deployments", services.deployments),
+        )
     return tuple(_run(name, check, config) for name, check in checks)
 
 
@@ -91,6 +102,15 @@ def _suites(config: SkillstackConfig) -> str:
     return f"{len(suites)} named, every file there"
 
 
+def _inbox(config: SkillstackConfig) -> str:
+    folder = config.inbox.folder
+    if "://" in folder or Path(folder).is_dir():
+        return f"{folder}: {config.inbox.pattern}"
+    if config.inbox.deployment:
+        raise SkillstackError(f"inbox.folder {folder}", "does not exist", "make it, or correct inbox.folder")
+    return f"{folder} is not there; only `skillstack watch` needs it"
+
+
 def _mlflow(config: SkillstackConfig) -> str:
     lineage = open_house(config).lineage
     champion = lineage.champion()
@@ -98,18 +118,3 @@ def _mlflow(config: SkillstackConfig) -> str:
         way_out = "the first round registers the base model" if config.bootstrap else "set bootstrap: true for a first round"
         return f"{lineage.where}: no champion yet; {way_out}"
     return f"{lineage.where}: champion is version {champion.version} (round {champion.round}), its files verified"
-
-
-def _prefect(_: SkillstackConfig) -> str:
-    url = os.environ.get("PREFECT_API_URL")
-    if not url:
-        return "no server named (PREFECT_API_URL): flows run with an embedded one; schedules need a server"
-    import httpx
-
-    try:
-        answer = httpx.get(url.rstrip("/") + "/health", timeout=10)
-    except httpx.HTTPError as error:
-        raise SkillstackError(url, f"Prefect does not answer: {error}", "start it, or correct PREFECT_API_URL") from error
-    if answer.status_code != 200:
-        raise SkillstackError(url, f"Prefect answers {answer.status_code}", "look at the server's log")
-    return f"{url}: healthy"

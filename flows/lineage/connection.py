@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 PREFIX = "skillstack."
+
+_CONNECT_SECONDS = 5
 
 _QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -61,6 +64,8 @@ def connect(tracking_uri: str, model_name: str, experiment: str, state_dir: Path
     with speaking_plainly(hide_password(tracking_uri)):
         if tracking_uri.startswith(("http://", "https://")):
             _require_server(tracking_uri)
+        elif not tracking_uri.startswith("sqlite:"):
+            _require_database(tracking_uri)
         client = MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)
         experiment_id = _experiment(client, experiment, tracking_uri, state_dir)
         _registered_model(client, model_name)
@@ -122,9 +127,13 @@ def _require_server(uri: str) -> None:
     try:
         with Session() as session:
             session.mount(uri, HTTPAdapter(max_retries=Retry(total=3, backoff_factor=1.0)))
+            _authenticate(session)
             answer = session.get(uri.rstrip("/") + "/version", timeout=10)
     except RequestException as error:
         raise LineageError(hide_password(uri), "no MLflow server answers", "start it, or correct MLFLOW_TRACKING_URI") from error
+    if answer.status_code in (401, 403):
+        way_out = "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, then ask `skillstack doctor`"
+        raise LineageError(hide_password(uri), f"MLflow refuses these credentials ({answer.status_code})", way_out)
     found = answer.text.strip()
     if answer.status_code != 200 or not re.fullmatch(r"\d+\.\d+\S*", found):
         raise LineageError(
@@ -133,6 +142,36 @@ def _require_server(uri: str) -> None:
     if found.split(".")[0] != mlflow.__version__.split(".")[0]:
         way_out = "use the version that infra/constraints.txt names on both sides"
         raise LineageError(hide_password(uri), f"the server runs MLflow {found}, this client is {mlflow.__version__}", way_out)
+
+
+def _require_database(uri: str) -> None:
+    """Connect once first: MLflow itself tries a database that refuses for a minute and a half, a wrong password too."""
+    import sqlalchemy
+    from sqlalchemy.exc import ArgumentError, NoSuchModuleError, OperationalError
+
+    shown, way_out = hide_password(uri), "start the database, or correct address, user and password in MLFLOW_TRACKING_URI"
+    try:
+        engine = sqlalchemy.create_engine(uri, poolclass=sqlalchemy.NullPool, connect_args={"connect_timeout": _CONNECT_SECONDS})
+    except (ArgumentError, NoSuchModuleError, ModuleNotFoundError) as error:
+        raise LineageError(shown, f"is no address of a database that can be opened here: {error}", "correct MLFLOW_TRACKING_URI") from error
+    for patience in (1.0, 2.0, None):  # a database that is being restarted comes back within seconds
+        try:
+            engine.connect().close()
+            return
+        except OperationalError as error:
+            what = " ".join(str(error.orig or error).split())[:300]
+            if patience is None or "password" in what or "authentication" in what or "does not exist" in what:
+                raise LineageError(shown, f"the database does not let us in: {what}", way_out) from error
+            time.sleep(patience)
+
+
+def _authenticate(session: Any) -> None:
+    """The credentials that MLflow's own client would send: a server with authentication does not even tell its version without."""
+    user, password, token = (os.environ.get(f"MLFLOW_TRACKING_{name}") for name in ("USERNAME", "PASSWORD", "TOKEN"))
+    if user and password:
+        session.auth = (user, password)
+    elif token:
+        session.headers["Authorization"] = f"Bearer {token}"
 
 
 def _experiment(client: Any, name: str, tracking_uri: str, state_dir: Path) -> str:

@@ -1,0 +1,170 @@
+"""`skillstack doctor` for the operated service: each server, pool, worker and schedule, and what to do where one is not as it should be."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import Any
+
+from data_contracts.errors import SkillstackError
+from flows.deployments import check_server
+from flows.house import open_house
+from flows.settings import SkillstackConfig
+
+TIMEOUT_SECONDS = 10
+MAX_SKEW_SECONDS = 60.0
+DISK_WAY_OUT = "see docs/runbook.md"
+
+
+def prefect_server(_: SkillstackConfig) -> str:
+    url = os.environ.get("PREFECT_API_URL")
+    if not url:
+        return "no server named (PREFECT_API_URL): flows run with an embedded one; schedules need a server"
+    return f"{url}: version {check_server(url)}, healthy"
+
+
+def clocks(_: SkillstackConfig) -> str:
+    """Approvals expire and schedules start by the clock: the servers' and this machine's must agree."""
+    import httpx
+
+    names = [name for name in ("PREFECT_API_URL", "MLFLOW_TRACKING_URI") if os.environ.get(name, "").startswith("http")]
+    skews = {}
+    for name in names:
+        url = os.environ[name].removesuffix("/api").rstrip("/") + ("/api/health" if name == "PREFECT_API_URL" else "/health")
+        try:
+            date = httpx.get(url, timeout=TIMEOUT_SECONDS).headers.get("date")
+        except httpx.HTTPError as error:
+            raise SkillstackError(name, f"does not answer: {error}", "start it, or correct the address") from error
+        if date is not None:
+            skews[name] = abs((datetime.now(UTC) - parsedate_to_datetime(date)).total_seconds())
+    worst = max(skews.values(), default=0.0)
+    if not worst <= MAX_SKEW_SECONDS:
+        name = max(skews, key=lambda each: skews[each])
+        raise SkillstackError(name, f"its clock is {worst:.0f} s away from this machine's", "let both machines follow a time server")
+    return f"{len(skews)} servers within {worst:.0f} s of this machine" if skews else "no servers named"
+
+
+def artifact_store(config: SkillstackConfig) -> str:
+    """Write, read and delete a probe by the way that reports and manifests go."""
+    lineage = open_house(config).lineage
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+    from requests import RequestException
+
+    uri = os.environ.get("MLFLOW_TRACKING_URI", "")
+    experiment = MlflowClient(tracking_uri=uri or None).get_experiment_by_name(config.tracking.experiment)
+    if experiment is None:
+        raise SkillstackError(lineage.where, f"has no experiment {config.tracking.experiment!r}", "run the first round")
+    repository = get_artifact_repository(f"{experiment.artifact_location.rstrip('/')}/doctor", tracking_uri=uri or None)
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            probe = Path(folder) / "probe.txt"
+            probe.write_text("written by skillstack doctor", encoding="utf-8")
+            repository.log_artifact(str(probe))
+            repository.download_artifacts("probe.txt", dst_path=str(Path(folder) / "back"))
+            repository.delete_artifacts("probe.txt")
+    except (MlflowException, RequestException, OSError) as error:
+        what = " ".join(str(error).split())[:200]
+        way_out = "start the S3-type store, check the bucket and MLflow's keys for it"
+        raise SkillstackError(experiment.artifact_location, f"a probe cannot be written and read: {what}", way_out) from error
+    return f"{experiment.artifact_location}: a probe was written, read and deleted"
+
+
+def pools_and_workers(config: SkillstackConfig) -> str:
+    """Each pool is there, not paused, and has a worker that is online."""
+    found = []
+    for name in (config.service.gpu_pool, config.service.cpu_pool):
+        pool = _prefect("GET", f"/work_pools/{name}")
+        if pool is None:
+            raise SkillstackError(f"work pool {name}", "is not on the Prefect server", "skillstack deploy")
+        if pool["is_paused"]:
+            raise SkillstackError(f"work pool {name}", "is paused: its runs wait", f"prefect work-pool resume {name}")
+        online = [each["name"] for each in _prefect("POST", f"/work_pools/{name}/workers/filter") or [] if each["status"] == "ONLINE"]
+        if not online:
+            raise SkillstackError(
+                f"work pool {name}", "has no worker that is online", f"prefect worker start --type {pool['type']} --pool {name}"
+            )
+        limit = pool["concurrency_limit"]
+        found.append(f"{name}: {', '.join(online)}" + (f" (limit {limit})" if limit is not None else ""))
+    return "; ".join(found)
+
+
+def gpu_limit(config: SkillstackConfig) -> str:
+    """The limit that rounds hold while they use the GPU, and how many hold it now."""
+    name = config.service.gpu_limit
+    if not name:
+        return "none asked for (service.gpu_limit is empty)"
+    limit = _prefect("GET", f"/v2/concurrency_limits/{name}")
+    if limit is None or not limit["active"]:
+        raise SkillstackError(f"limit {name}", "is not on the Prefect server, or not active: no round would start", "skillstack deploy")
+    return f"{name}: {limit['active_slots']} of {limit['limit']} slots held"
+
+
+def deployments(config: SkillstackConfig) -> str:
+    """The deployments that a month needs, with their schedules active and no run late."""
+    there = {f"{each['name']}": each for each in _prefect("POST", "/deployments/filter") or [] if "skillstack" in each["tags"]}
+    missing = [name for name in ("round", "monthly", "audit", "approve", "reject", "rollback") if name not in there]
+    if missing:
+        raise SkillstackError("deployments", f"not on the server: {', '.join(missing)}", "skillstack deploy")
+    paused = [name for name in ("monthly", "audit") if not any(each["active"] for each in there[name]["schedules"])]
+    if paused:
+        raise SkillstackError(f"schedule of {', '.join(paused)}", "is not active: no month starts by itself", "skillstack deploy")
+    late = _prefect("POST", "/flow_runs/count", {"flow_runs": {"state": {"name": {"any_": ["Late"]}}}}) or 0
+    if late:
+        raise SkillstackError(
+            f"{late} flow runs", "are late: nothing takes them", "start the workers; see `prefect flow-run ls --state Late`"
+        )
+    if not config.inbox.deployment:
+        return f"{len(there)} there; inbox.deployment is empty, so the watcher runs rounds itself, without the pool's limit"
+    return f"{len(there)} there, none late"
+
+
+def launcher(config: SkillstackConfig) -> str:
+    """Can a training be started as `launch.kind` says?"""
+    launch = config.launch
+    if launch.kind == "local":
+        return "a process of this machine"
+    if launch.kind == "torchrun":
+        import torch
+
+        devices = torch.cuda.device_count()
+        if devices and devices < launch.processes:
+            way_out = f"set launch.processes to {devices} at most"
+            raise SkillstackError("launch.processes", f"is {launch.processes}, this machine has {devices} GPUs", way_out)
+        return f"{launch.processes} processes under torchrun, {devices} GPUs here"
+    if shutil.which("kubectl") is None:
+        raise SkillstackError("launch.kind", "is kubernetes, and there is no kubectl here", "put it into the worker's image")
+    namespace = launch.kubernetes.namespace
+    asked = subprocess.run(
+        ["kubectl", "--namespace", namespace, "--request-timeout=10s", "auth", "can-i", "create", "jobs"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if asked.stdout.strip() != "yes":
+        what = " ".join((asked.stderr or asked.stdout).split())[:200] or "kubectl does not say why"
+        raise SkillstackError(
+            f"Kubernetes namespace {namespace}", f"jobs may not be created: {what}", "apply infra/kubernetes, check the context"
+        )
+    return f"jobs may be created in {namespace}"
+
+
+def _prefect(method: str, path: str, body: dict[str, Any] | None = None) -> Any:
+    """One answer of Prefect's API; None for 404. Raises SkillstackError where the server does not answer."""
+    import httpx
+
+    url = os.environ["PREFECT_API_URL"].rstrip("/")
+    try:
+        answer = httpx.request(method, url + path, json=(body or {}) if method == "POST" else None, timeout=TIMEOUT_SECONDS)
+        if answer.status_code == 404:
+            return None
+        answer.raise_for_status()
+    except httpx.HTTPError as error:
+        raise SkillstackError(url, f"Prefect does not answer: {error}", "start it, or correct PREFECT_API_URL") from error
+    return answer.json()
