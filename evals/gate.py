@@ -19,7 +19,7 @@ from evals import gate_checks, gate_drift
 from evals.gate_words import CATEGORY_WORDS, outcome, size
 from evals.items import Evaluation, load_evaluation
 from evals.pairing import Pair, pair_suite
-from evals.policy import GatePolicy
+from evals.policy import GatePolicy, Level
 from evals.validity import find_faults, gate_suites
 
 __all__ = ["GateEvidence", "GatePolicy", "decide", "items_wanted", "replay"]
@@ -85,27 +85,27 @@ def _lineage_faults(evidence: GateEvidence) -> list[tuple[str, str]]:
 
 def ask_everything(evidence: GateEvidence, policy: GatePolicy) -> list[CheckOutcome]:
     """Points 2 to 6, in the order in which a reader wants the answers."""
-    promote_alpha = policy.alpha / evidence.attempts
+    level = policy.level(evidence.attempts)
     pairs = _pairs(evidence.candidate, dict.fromkeys(evidence.candidate.suites, evidence.champion))
     anchored = _pairs(evidence.candidate, evidence.anchors)
     kept = [pair for pair in pairs if pair.name != evidence.new_skill]
     since = [pair for pair in anchored if pair.name != evidence.new_skill]
-    checks = [gate_checks.gain(pair, promote_alpha, policy) for pair in pairs if pair.name == evidence.new_skill]
+    checks = [gate_checks.gain(pair, level, policy) for pair in pairs if pair.name == evidence.new_skill]
     for category in get_args(Category)[:3]:
         mine, moved = ([pair for pair in each if pair.category == category] for each in (kept, since))
-        checks += ask_category(category, mine, moved, evidence.champion.model_sha256, promote_alpha, policy)
+        checks += ask_category(category, mine, moved, evidence.champion.model_sha256, level, policy)
     checks += gate_checks.regressions([pair for pair in kept if pair.category != "drift"], policy, "champion")
     # Where the anchor is the champion itself the stricter question has just been asked.
     older = [pair for pair in since if pair.reference_sha256 != evidence.champion.model_sha256]
     checks += gate_checks.regressions([pair for pair in older if pair.category != "drift"], policy, "anchor")
-    for pairs, against, which in ((kept, "champion", 0), (older, "anchor", 1)):
-        texts = [pair for pair in pairs if pair.category == "drift"]
-        checks += [gate_drift.drift(pair, policy.drift_limits(pair.margin)[which], promote_alpha, policy, against) for pair in texts]
+    texts, texts_since = ([pair for pair in each if pair.category == "drift"] for each in (kept, older))
+    checks += [gate_drift.drift(pair, policy.drift_limits(pair.margin)[0], level, policy, "champion") for pair in texts]
+    checks += [gate_drift.drift(pair, policy.drift_limits(pair.margin)[1], level, policy, "anchor") for pair in texts_since]
     return checks + gate_drift.early_warnings(kept, policy)
 
 
 def ask_category(
-    category: Category, kept: list[Pair], since: list[Pair], champion_sha256: str, alpha: float, policy: GatePolicy
+    category: Category, kept: list[Pair], since: list[Pair], champion_sha256: str, level: Level, policy: GatePolicy
 ) -> list[CheckOutcome]:
     """Non-inferiority of one category: its suites together, and each suite that has a margin of its own by itself.
 
@@ -114,13 +114,13 @@ def ask_category(
     together, own = [pair for pair in kept if pair.margin is None], [pair for pair in kept if pair.margin is not None]
     checks: list[CheckOutcome] = []
     if together or not own:
-        checks.append(gate_checks.non_inferiority(category, together, policy.margin(category), alpha, policy, "champion"))
-    checks += [gate_checks.own_margin(pair, alpha, policy, "champion") for pair in own]
+        checks.append(gate_checks.non_inferiority(category, together, policy.margin(category), level, policy, "champion"))
+    checks += [gate_checks.own_margin(pair, level, policy, "champion") for pair in own]
     moved = [pair for pair in since if pair.margin is None]
     if any(pair.reference_sha256 != champion_sha256 for pair in moved):
-        checks.append(gate_checks.non_inferiority(category, moved, policy.anchor_budget, alpha, policy, "anchor"))
+        checks.append(gate_checks.non_inferiority(category, moved, policy.anchor_budget, level, policy, "anchor"))
     older = [pair for pair in since if pair.margin is not None and pair.reference_sha256 != champion_sha256]
-    return checks + [gate_checks.own_margin(pair, alpha, policy, "anchor") for pair in older]
+    return checks + [gate_checks.own_margin(pair, level, policy, "anchor") for pair in older]
 
 
 def _pairs(candidate: Evaluation, references: Mapping[str, Evaluation]) -> list[Pair]:

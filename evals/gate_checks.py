@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from data_contracts.manifests import Category, CheckOutcome
 from evals.gate_words import CATEGORY_WORDS, Against, Outcome, interval_words, outcome, p_words, points, size
 from evals.pairing import Pair, why_uninformative
-from evals.policy import GatePolicy
+from evals.policy import GatePolicy, Level
 from evals.statistics import (
     Difference,
     holm,
@@ -22,7 +22,7 @@ from evals.statistics import (
 
 
 def non_inferiority(
-    category: Category, pairs: Sequence[Pair], margin: float, alpha: float, policy: GatePolicy, against: Against
+    category: Category, pairs: Sequence[Pair], margin: float, level: Level, policy: GatePolicy, against: Against
 ) -> CheckOutcome:
     """Is the mean loss over a category's suites shown to be smaller than the margin? H0: mean_j D_j <= -margin."""
     check, words = ("non_inferiority" if against == "champion" else "anchor"), CATEGORY_WORDS[category]
@@ -39,10 +39,10 @@ def non_inferiority(
     if all(pair.binary for pair in used):
         difference = not_below_null_variance(difference, [pair.n for pair in used], margin)
     opening = f"{words.capitalize()}{what}: mean change {points(difference.mean)} over {_suites(len(used))}"
-    return _rule_out(check, words, opening, difference, margin, alpha, policy, suites=len(used), aside=aside)
+    return _rule_out(check, words, opening, difference, margin, level, policy, suites=len(used), aside=aside)
 
 
-def own_margin(pair: Pair, alpha: float, policy: GatePolicy, against: Against) -> CheckOutcome:
+def own_margin(pair: Pair, level: Level, policy: GatePolicy, against: Against) -> CheckOutcome:
     """Is a suite's own margin kept? Its owner set it (SuiteConfig.margin), so it answers alone and lends its leniency to no other."""
     check, margin = ("margin", pair.margin or 0.0) if against == "champion" else ("anchor", policy.budget_of(pair.margin))
     what = "" if against == "champion" else ", counted from its anchor"
@@ -51,7 +51,7 @@ def own_margin(pair: Pair, alpha: float, policy: GatePolicy, against: Against) -
         return outcome(check, pair.name, "inconclusive", sentence, margin=margin)
     difference = not_below_null_variance(pair.difference, [pair.n], margin) if pair.binary else pair.difference
     opening = f"{pair.name}, by its own margin{what}: change {points(difference.mean)}"
-    return _rule_out(check, pair.name, opening, difference, margin, alpha, policy)
+    return _rule_out(check, pair.name, opening, difference, margin, level, policy)
 
 
 def _rule_out(
@@ -60,7 +60,7 @@ def _rule_out(
     opening: str,
     difference: Difference,
     margin: float,
-    alpha: float,
+    level: Level,
     policy: GatePolicy,
     *,
     suites: int = 1,
@@ -68,22 +68,22 @@ def _rule_out(
 ) -> CheckOutcome:
     """Is a loss of the margin ruled out (pass), proven and beyond it (block), or neither?"""
     shown, lost = p_above(difference, -margin), p_below(difference, 0.0)
-    facts = f"{opening} ({difference.n:,} items, {interval_words(difference, alpha)})"
+    facts = f"{opening} ({difference.n:,} items, {interval_words(difference, level.alpha)})"
     result: Outcome
     needed: int | None = None
-    if shown <= alpha:
+    if shown <= level.alpha:
         result, tail = "pass", f"a loss of {size(margin)} or more is ruled out, {p_words(shown)}"
-    elif lost <= alpha and difference.mean <= -margin:
+    elif lost <= policy.alpha and difference.mean <= -margin:
         result, tail = "block", f"a loss is proven ({p_words(lost)}) and it is beyond the margin of {size(margin)}"
     else:
         result = "inconclusive"
-        needed = items_needed(difference, -margin, alpha, policy.power)
+        needed = items_needed(difference, -margin, level.again, policy.power)
         needed = math.ceil(needed / suites) if needed else None
         more = f"about {needed:,} items a suite would decide it" if needed else "more items are not expected to change that"
         tail = f"a loss of {size(margin)} is not ruled out, {p_words(shown)}; {more}"
     return outcome(
         check, subject, result, f"{facts}; {tail}.{aside}",
-        difference=difference, alpha=alpha, power=policy.power, p=shown, margin=margin, needed=needed,
+        difference=difference, alpha=level.alpha, power=policy.power, p=shown, margin=margin, needed=needed,
     )  # fmt: skip
 
 
@@ -152,12 +152,12 @@ def _floor(pair: Pair, policy: GatePolicy, against: Against) -> CheckOutcome:
     return outcome(check, pair.name, "block", sentence, difference=pair.difference, alpha=policy.alpha, power=policy.power, margin=floor)
 
 
-def gain(pair: Pair, alpha: float, policy: GatePolicy) -> CheckOutcome:
+def gain(pair: Pair, level: Level, policy: GatePolicy) -> CheckOutcome:
     """Did the candidate learn what the round was for, on that skill's own held-out items?"""
     difference = pair.difference
     p = pair.p_gain() if policy.min_gain == 0.0 else p_above(difference, policy.min_gain)
     before, after = float(pair.reference.score.mean()), float(pair.candidate.score.mean())
-    moved = f"{points(difference.mean)}, {pair.n} items, {interval_words(difference, alpha)}"
+    moved = f"{points(difference.mean)}, {pair.n} items, {interval_words(difference, level.alpha)}"
     facts = f"{pair.name} went from {100 * before:.1f} to {100 * after:.1f} ({moved}"
     result: Outcome
     needed: int | None = None
@@ -166,13 +166,13 @@ def gain(pair: Pair, alpha: float, policy: GatePolicy) -> CheckOutcome:
         result, tail = "block", f"): {asked}."
     elif pair.n < policy.min_items:
         result, tail = "inconclusive", f"): too few items to prove a gain (the policy asks for {policy.min_items})."
-    elif p <= alpha:
+    elif p <= level.alpha:
         result, tail = "pass", f", {p_words(p)}): the new skill was learned."
     else:
-        needed = items_needed(difference, policy.min_gain, alpha, policy.power, optimistic=True)
+        needed = items_needed(difference, policy.min_gain, level.again, policy.power, optimistic=True)
         more = f"; about {needed:,} items would prove it" if needed else ""
         result, tail = "inconclusive", f", {p_words(p)}): the gain is not proven{more}."
     return outcome(
         "gain", pair.name, result, f"New skill: {facts}{tail}",
-        difference=difference, alpha=alpha, power=policy.power, p=p, margin=policy.min_gain, needed=needed,
+        difference=difference, alpha=level.alpha, power=policy.power, p=p, margin=policy.min_gain, needed=needed,
     )  # fmt: skip

@@ -11,7 +11,7 @@ from data_contracts.manifests import CheckOutcome
 from evals.gate_words import Against, Outcome, outcome, p_words, possible, signed
 from evals.items import SuiteItems
 from evals.pairing import Pair, reference_order
-from evals.policy import GatePolicy
+from evals.policy import GatePolicy, Level
 from evals.statistics import Difference, interval, items_needed, p_above, p_below, paired_difference
 
 FLAGGED = "Flagged: "
@@ -30,12 +30,12 @@ def relative_drift(candidate: SuiteItems, reference: SuiteItems) -> Difference:
     return Difference(-change, spread.variance, spread.degrees, n)
 
 
-def drift(pair: Pair, limit: float, alpha: float, policy: GatePolicy, against: Against) -> CheckOutcome:
+def drift(pair: Pair, limit: float, level: Level, policy: GatePolicy, against: Against) -> CheckOutcome:
     """Has text become dearer to the model? Passes where a rise of `limit` is ruled out, blocks where a rise is proven and beyond it."""
     difference, since = relative_drift(pair.candidate, pair.reference), "the champion" if against == "champion" else "its anchor"
     shown, worse = p_above(difference, -limit), p_below(difference, 0.0)
-    rise, (low, high) = -difference.mean, possible(interval(difference, alpha), worst=-math.inf)
-    reach = f"{100 * (1 - 2 * alpha):.3g} % interval {signed(-high)} to {signed(-low)} %" if math.isfinite(low) else "no interval"
+    rise, (low, high) = -difference.mean, possible(interval(difference, level.alpha), worst=-math.inf)
+    reach = f"{100 * (1 - 2 * level.alpha):.3g} % interval {signed(-high)} to {signed(-low)} %" if math.isfinite(low) else "no interval"
     facts = f"bits per byte on {pair.name} changed by {signed(rise)} % against {since} ({pair.n} texts, {reach})"
     result: Outcome
     needed: int | None = None
@@ -44,17 +44,17 @@ def drift(pair: Pair, limit: float, alpha: float, policy: GatePolicy, against: A
             "inconclusive",
             f"that is too few texts to rule out a rise of {100 * limit:.3g} % (the policy asks for {policy.min_items})",
         )
-    elif shown <= alpha:
+    elif shown <= level.alpha:
         result, tail = "pass", f"a rise of {100 * limit:.3g} % or more is ruled out, {p_words(shown)}"
-    elif worse <= alpha and rise >= limit:
+    elif worse <= policy.alpha and rise >= limit:
         result, tail = "block", f"a rise is proven ({p_words(worse)}) and it is beyond {100 * limit:.3g} %"
     else:
-        needed = items_needed(difference, -limit, alpha, policy.power)
+        needed = items_needed(difference, -limit, level.again, policy.power)
         more = f"about {needed:,} texts would decide it" if needed else "more texts are not expected to change that"
         result, tail = "inconclusive", f"a rise of {100 * limit:.3g} % is not ruled out, {p_words(shown)}; {more}"
     return outcome(
         "drift" if against == "champion" else "anchor_drift", pair.name, result, f"General text: {facts}; {tail}.",
-        difference=difference, alpha=alpha, power=policy.power, p=shown, margin=limit, needed=needed, ends=(low, high),
+        difference=difference, alpha=level.alpha, power=policy.power, p=shown, margin=limit, needed=needed, ends=(low, high),
     )  # fmt: skip
 
 

@@ -67,7 +67,7 @@ def plan_round(
     if attempts < 1 or not counts or min(counts.values()) < 2:
         raise ConfigError("plan", f"cannot plan {counts or 'no suites'} in attempt {attempts}", "give at least one suite of two items")
     family = sum(suites[category] for category in counts)
-    alpha = policy.alpha / attempts
+    alpha = policy.level(attempts).alpha
     plans = tuple(_plan_category(policy, category, suites[category], n, churn, alpha, family) for category, n in counts.items())
     chance = math.prod(plan.chance_shown * (1.0 - plan.chance_of_floor) for plan in plans)
     return RoundPlan(churn=churn, alpha=alpha, power=policy.power, categories=plans, chance_all_shown=chance)

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from data_contracts.manifests import Category
+
+
+class Level(NamedTuple):
+    """Chance of a wrong claim, one-sided: of this attempt, and of another look at more items, which would be the next attempt."""
+
+    alpha: float
+    again: float
 
 
 class GatePolicy(BaseModel):
@@ -21,7 +28,7 @@ class GatePolicy(BaseModel):
         0.05,
         gt=0,
         lt=0.5,
-        description="chance of a wrong claim, one-sided, a question; divided by the attempts where it promotes",
+        description="chance of a wrong claim, one-sided, a question; divided by the square of the attempt where it promotes",
     )
     margin_skill: float = Field(
         0.02, gt=0, lt=1, description="mean loss over earlier skills that must be ruled out (score units: 0.02 = 2 points)"
@@ -39,6 +46,10 @@ class GatePolicy(BaseModel):
     min_items: int = Field(30, ge=2, description="a suite with fewer items is reported and decides nothing (items)")
     required_suites: tuple[str, ...] = Field((), description="names of suites without which there is no decision")
     power: float = Field(0.8, gt=0.5, lt=1, description="chance of seeing what is there, for minimum detectable effects and items needed")
+
+    def level(self, attempt: int) -> Level:
+        """Alpha of an attempt: alpha / attempt**2, so that all attempts there may ever be add up to less than 1.65 alpha."""
+        return Level(self.alpha / attempt**2, self.alpha / (attempt + 1) ** 2)
 
     def margin(self, category: Category) -> float:
         """The margin of a category's pooled non-inferiority. Drift has its own limit."""

@@ -14,39 +14,27 @@ other questions.
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # before this folder, whose evals.py has the name of a package
+
 import numpy as np
-from gate_tables import CHURNS, SIZES, plot_ratchet, plot_rates, ratchet_table, rates_table, sizes_table, targets_table
-from numpy.typing import NDArray
-from scipy import stats
+from gate_looks import look_twice, size_of_two_looks
+from gate_ratchet import LOSS, ROUNDS, ratchet
+from gate_rules import BLOCK, HOLD, PASS, Floats, Ints, Scenario, draw, judge, moments, pooled_outcome
+from gate_tables import CHURNS, SIZES, looks_table, plot_ratchet, plot_rates, ratchet_table, rates_table, sizes_table, targets_table
 
 from data_contracts.digests import text_digest
 from data_contracts.manifests import Category, Decision, EvalReport, SuiteResult
 from evals.gate import GateEvidence, GatePolicy, decide
 from evals.items import Evaluation, SuiteItems
-from evals.statistics import mcnemar_p
 
-Ints = NDArray[np.int64]
-Floats = NDArray[np.float64]
-
-LOSS, ROUNDS = 0.009, 15
-RIGHT = 0.75
 SKILLS_AND_GENERAL: tuple[Category, ...] = ("skill",) * 5 + ("general",) * 3
 WITH_SAFETY: tuple[Category, ...] = (*SKILLS_AND_GENERAL, "safety")
-PASS, BLOCK, HOLD = 0, 1, 2
 BEGIN, END = "<!-- numbers: begin -->", "<!-- numbers: end -->"
 DECISIONS = {Decision.PASS: PASS, Decision.BLOCK: BLOCK, Decision.INCONCLUSIVE: HOLD}
-
-
-@dataclass(frozen=True)
-class Scenario:
-    """`losses` is the true loss of each suite, in score units."""
-
-    name: str
-    losses: tuple[float, ...]
 
 
 def scenarios(categories: Sequence[Category]) -> list[Scenario]:
@@ -57,68 +45,6 @@ def scenarios(categories: Sequence[Category]) -> list[Scenario]:
         Scenario("one skill −5 points", (0.05, *none[1:])),
         Scenario("one skill −10 points", (0.10, *none[1:])),
     ]
-
-
-# ------------------------------------------------------------------------------------------------ the gate's rules, over many draws at once
-
-
-def moments(lost: Ints, won: Ints, n: int) -> tuple[Floats, Floats]:
-    """(mean, variance of the mean) of paired differences, as statistics.paired_difference has them."""
-    mean = (won - lost) / n
-    per_item = ((won + lost) - n * mean**2) / (n - 1)
-    return mean, (n * per_item + 1.0) / (n + 2.0) / n
-
-
-def pooled_outcome(mean: Floats, variance: Floats, n: int, margin: float, alpha: float) -> Ints:
-    """PASS, BLOCK or HOLD for one category; arrays are draws x suites."""
-    suites = mean.shape[1]
-    centre, spread = mean.mean(1), variance.sum(1) / suites**2
-    spread = np.maximum(spread, (margin - margin**2) / (n * suites))
-    degrees = variance.sum(1) ** 2 / (variance**2 / (n - 1)).sum(1)
-    shown = stats.t.sf((centre + margin) / np.sqrt(spread), degrees) <= alpha
-    worse = (stats.t.sf(-centre / np.sqrt(spread), degrees) <= alpha) & (centre <= -margin)
-    return np.where(shown, PASS, np.where(worse, BLOCK, HOLD))
-
-
-def holm_rejects(p: Floats, alpha: float) -> NDArray[np.bool_]:
-    """Which p-values (draws x suites) Holm rejects."""
-    order = np.argsort(p, axis=1)
-    ranked = np.take_along_axis(p, order, axis=1)
-    factors = p.shape[1] - np.arange(p.shape[1])
-    adjusted = np.minimum(1.0, np.maximum.accumulate(ranked * factors, axis=1))
-    rejected = np.empty_like(p, dtype=bool)
-    np.put_along_axis(rejected, order, adjusted <= alpha, axis=1)
-    return rejected
-
-
-def judge(
-    lost: Ints, won: Ints, n: int, categories: Sequence[Category], policy: GatePolicy, since: tuple[Ints, Ints] | None = None
-) -> Ints:
-    """The decision for every draw; `since` is (lost, won) against the anchors."""
-    blocked = np.zeros(len(lost), dtype=bool)
-    held = np.zeros(len(lost), dtype=bool)
-    for (losses, gains), anchored in [((lost, won), False)] + ([(since, True)] if since else []):
-        mean, variance = moments(losses, gains, n)
-        for category in dict.fromkeys(categories):
-            columns = [index for index, each in enumerate(categories) if each == category]
-            margin = policy.anchor_budget if anchored else policy.margin(category)
-            outcome = pooled_outcome(mean[:, columns], variance[:, columns], n, margin, policy.alpha)
-            blocked |= outcome == BLOCK
-            held |= outcome == HOLD
-        proven = holm_rejects(mcnemar_p(losses, gains), policy.alpha)
-        if anchored:
-            proven &= mean < -policy.anchor_budget
-        blocked |= (proven | (mean <= -policy.floor + 1e-12)).any(1)
-    return np.where(blocked, BLOCK, np.where(held, HOLD, PASS))
-
-
-def draw(scenario: Scenario, n: int, churn: float, simulations: int, generator: np.random.Generator) -> tuple[Ints, Ints]:
-    """(lost, won) item counts, draws x suites."""
-    columns = []
-    for loss in scenario.losses:
-        columns.append(generator.multinomial(n, [churn / 2 + loss, churn / 2, 1 - churn - loss], size=simulations))
-    counts = np.stack(columns, axis=1)
-    return counts[..., 0], counts[..., 1]
 
 
 # ------------------------------------------------------------------------------------------------ the real gate on some of the same draws
@@ -190,50 +116,6 @@ def check_against_gate(policy: GatePolicy, draws: int = 60) -> int:
     return compared
 
 
-# ------------------------------------------------------------------------------------------------ the ratchet
-
-
-def ratchet(mode: str, n: int, churn: float, loss: float, rounds: int, simulations: int, policy: GatePolicy) -> Floats:
-    """True loss in the lineage after each round (simulations x rounds), where every candidate truly loses `loss` on every suite.
-
-    A round that does not pass leaves the champion as it is, and the next one tries again. `champion`: compared with the champion only;
-    `anchors`: also with where the lineage started, on the same items every round; `fresh`: the same, on items drawn anew every round.
-    """
-    generator = np.random.default_rng(11)
-    shape = (simulations, len(SKILLS_AND_GENERAL), n)
-    anchor = generator.random(shape, dtype=np.float32) < RIGHT
-    champion = anchor.copy()
-    promoted = np.zeros(simulations, dtype=np.int64)
-    history = np.empty((simulations, rounds))
-    for round_number in range(rounds):
-        if mode == "fresh":
-            anchor = generator.random(shape, dtype=np.float32) < RIGHT
-            champion = anchor.copy()
-            for step in range(int(promoted.max(initial=0))):
-                active = promoted > step
-                champion[active] = _one_round(champion[active], np.full(int(active.sum()), step), churn, loss, generator)
-        candidate = _one_round(champion, promoted, churn, loss, generator)
-        since = None if mode == "champion" else _counts(candidate, anchor)
-        passed = judge(*_counts(candidate, champion), n, SKILLS_AND_GENERAL, policy, since) == PASS
-        champion[passed] = candidate[passed]
-        promoted += passed
-        history[:, round_number] = promoted * loss
-    return history
-
-
-def _one_round(
-    state: NDArray[np.bool_], rounds_before: Ints, churn: float, loss: float, generator: np.random.Generator
-) -> NDArray[np.bool_]:
-    """Flip items so that `loss` of them are lost on balance and churn / 2 flip each way besides."""
-    accuracy = (RIGHT - loss * rounds_before)[:, None, None]
-    flip = np.where(state, (churn / 2 + loss) / accuracy, (churn / 2) / (1 - accuracy)).astype(np.float32)
-    return state ^ (generator.random(state.shape, dtype=np.float32) < flip)
-
-
-def _counts(candidate: NDArray[np.bool_], reference: NDArray[np.bool_]) -> tuple[Ints, Ints]:
-    return (reference & ~candidate).sum(2), (candidate & ~reference).sum(2)
-
-
 # ------------------------------------------------------------------------------------------------ shares
 
 
@@ -274,10 +156,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
     compared = check_against_gate(policy)
     rates = error_rates(SKILLS_AND_GENERAL, options.simulations, policy)
     with_safety = error_rates(WITH_SAFETY, options.simulations, policy)
+    generator = np.random.default_rng(9)
+    looks = {
+        (scenario.name, churn): look_twice(scenario, 400, 1000, churn, SKILLS_AND_GENERAL, options.simulations, policy, generator)
+        for scenario in scenarios(SKILLS_AND_GENERAL)
+        for churn in CHURNS
+    }
+    two_looks = {
+        (suites, churn): size_of_two_looks(suites, 400, 1000, churn, options.simulations, policy, generator)
+        for suites in (1, 3, 5)
+        for churn in CHURNS
+    }
     histories = {
-        (mode, n): ratchet(mode, n, 0.05, LOSS, ROUNDS, options.ratchets, policy)
+        (mode, n): ratchet(mode, n, 0.05, options.ratchets, policy)
         for n in (400, 1000)
-        for mode in ("champion", "anchors", "fresh")
+        for mode in ("champion", "anchors", "fresh", "joining")
     }
     checked = f"{compared} draws were also judged by `evals.gate.decide`, with equal decisions"
     text = [
@@ -286,6 +179,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         *("", "### Five skills, three general suites", "", *rates_table(rates), "", "![P(promote)](gate-rates.svg)"),
         *("", "### The same with one safety suite (margin 1 point)", "", *rates_table(with_safety)),
         *("", "### Size of one category's question", "", *sizes_table(pooled_sizes(options.simulations, policy))),
+        *("", "### A second look", "", *looks_table(looks, two_looks, 400, 1000)),
         *("", "### The ratchet", "", *ratchet_table(histories, LOSS, ROUNDS), "", "![The ratchet](gate-ratchet.svg)"),
     ]
     plot_rates(rates, options.out / "gate-rates.svg")

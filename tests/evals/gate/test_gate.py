@@ -214,6 +214,13 @@ def test_retries_tighten_what_promotes_and_nothing_else(evidence) -> None:
     assert once.decision is Decision.PASS
     assert often.decision is Decision.INCONCLUSIVE
     assert _checks(once, "regression", "old") == _checks(often, "regression", "old")
+    levels = [GatePolicy().level(attempt) for attempt in range(1, 200)]
+    assert sum(level.alpha for level in levels) < 1.65 * 0.05, "however often a round is tried"
+    assert [level.again for level in levels[:-1]] == [level.alpha for level in levels[1:]], (
+        "items are asked for at the level of the next look"
+    )
+    blocked = [decide(evidence(old=(30, 2), drift=1.02, attempts=attempts), GatePolicy()) for attempts in (1, 9)]
+    assert [set(verdict.lost) for verdict in blocked] == [{"old", "text"}] * 2, "a loss is as easy to prove the ninth time"
 
 
 def test_sealed_splits_are_not_read(evidence, make_suite) -> None:
