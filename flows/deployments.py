@@ -80,21 +80,15 @@ def check_timezone(service: ServiceConfig) -> None:
 
 def check_server(url: str) -> str:
     """The server's version. Raises SkillstackError where none answers, or it is not the one that was tested with this client."""
-    import httpx
     import prefect
 
     from flows.lineage.connection import hide_password
+    from flows.service import prefect_api
 
-    where = hide_password(url)
-    try:
-        answer = httpx.get(url.rstrip("/") + "/admin/version", timeout=10)
-        answer.raise_for_status()
-        found = str(answer.json())
-    except (httpx.HTTPError, ValueError) as error:
-        raise SkillstackError(where, f"no Prefect server answers: {error}", "start it, or correct PREFECT_API_URL") from error
+    found = str(prefect_api("GET", "/admin/version"))
     if found.split(".")[:2] != prefect.__version__.split(".")[:2]:
         way_out = "use the version that infra/constraints.txt names on both sides"
-        raise SkillstackError(where, f"the server runs Prefect {found}, this client is {prefect.__version__}", way_out)
+        raise SkillstackError(hide_password(url), f"the server runs Prefect {found}, this client is {prefect.__version__}", way_out)
     return found
 
 

@@ -9,16 +9,15 @@ import tempfile
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import Any
 
 from data_contracts.errors import SkillstackError
 from flows.deployments import check_server
 from flows.house import open_house
+from flows.service import prefect_api
 from flows.settings import SkillstackConfig
 
 TIMEOUT_SECONDS = 10
 MAX_SKEW_SECONDS = 60.0
-DISK_WAY_OUT = "see docs/runbook.md"
 
 
 def prefect_server(_: SkillstackConfig) -> str:
@@ -80,12 +79,12 @@ def pools_and_workers(config: SkillstackConfig) -> str:
     """Each pool is there, not paused, and has a worker that is online."""
     found = []
     for name in (config.service.gpu_pool, config.service.cpu_pool):
-        pool = _prefect("GET", f"/work_pools/{name}")
+        pool = prefect_api("GET", f"/work_pools/{name}")
         if pool is None:
             raise SkillstackError(f"work pool {name}", "is not on the Prefect server", "skillstack deploy")
         if pool["is_paused"]:
             raise SkillstackError(f"work pool {name}", "is paused: its runs wait", f"prefect work-pool resume {name}")
-        online = [each["name"] for each in _prefect("POST", f"/work_pools/{name}/workers/filter") or [] if each["status"] == "ONLINE"]
+        online = [each["name"] for each in prefect_api("POST", f"/work_pools/{name}/workers/filter") or [] if each["status"] == "ONLINE"]
         if not online:
             raise SkillstackError(
                 f"work pool {name}", "has no worker that is online", f"prefect worker start --type {pool['type']} --pool {name}"
@@ -100,7 +99,7 @@ def gpu_limit(config: SkillstackConfig) -> str:
     name = config.service.gpu_limit
     if not name:
         return "none asked for (service.gpu_limit is empty)"
-    limit = _prefect("GET", f"/v2/concurrency_limits/{name}")
+    limit = prefect_api("GET", f"/v2/concurrency_limits/{name}")
     if limit is None or not limit["active"]:
         raise SkillstackError(f"limit {name}", "is not on the Prefect server, or not active: no round would start", "skillstack deploy")
     return f"{name}: {limit['active_slots']} of {limit['limit']} slots held"
@@ -108,14 +107,14 @@ def gpu_limit(config: SkillstackConfig) -> str:
 
 def deployments(config: SkillstackConfig) -> str:
     """The deployments that a month needs, with their schedules active and no run late."""
-    there = {f"{each['name']}": each for each in _prefect("POST", "/deployments/filter") or [] if "skillstack" in each["tags"]}
+    there = {f"{each['name']}": each for each in prefect_api("POST", "/deployments/filter") or [] if "skillstack" in each["tags"]}
     missing = [name for name in ("round", "monthly", "audit", "approve", "reject", "rollback") if name not in there]
     if missing:
         raise SkillstackError("deployments", f"not on the server: {', '.join(missing)}", "skillstack deploy")
     paused = [name for name in ("monthly", "audit") if not any(each["active"] for each in there[name]["schedules"])]
     if paused:
         raise SkillstackError(f"schedule of {', '.join(paused)}", "is not active: no month starts by itself", "skillstack deploy")
-    late = _prefect("POST", "/flow_runs/count", {"flow_runs": {"state": {"name": {"any_": ["Late"]}}}}) or 0
+    late = prefect_api("POST", "/flow_runs/count", {"flow_runs": {"state": {"name": {"any_": ["Late"]}}}}) or 0
     if late:
         raise SkillstackError(
             f"{late} flow runs", "are late: nothing takes them", "start the workers; see `prefect flow-run ls --state Late`"
@@ -153,18 +152,3 @@ def launcher(config: SkillstackConfig) -> str:
             f"Kubernetes namespace {namespace}", f"jobs may not be created: {what}", "apply infra/kubernetes, check the context"
         )
     return f"jobs may be created in {namespace}"
-
-
-def _prefect(method: str, path: str, body: dict[str, Any] | None = None) -> Any:
-    """One answer of Prefect's API; None for 404. Raises SkillstackError where the server does not answer."""
-    import httpx
-
-    url = os.environ["PREFECT_API_URL"].rstrip("/")
-    try:
-        answer = httpx.request(method, url + path, json=(body or {}) if method == "POST" else None, timeout=TIMEOUT_SECONDS)
-        if answer.status_code == 404:
-            return None
-        answer.raise_for_status()
-    except httpx.HTTPError as error:
-        raise SkillstackError(url, f"Prefect does not answer: {error}", "start it, or correct PREFECT_API_URL") from error
-    return answer.json()

@@ -9,9 +9,11 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from data_contracts.errors import SkillstackError
 
 if TYPE_CHECKING:
     from flows.outcome import RoundOutcome
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 DROP_VALIDATED = "skillstack.drop.validated"
 ROUND_ENDED = {"PASS": "skillstack.round.promoted", "INCONCLUSIVE": "skillstack.round.held", "BLOCK": "skillstack.round.blocked"}
 ROUND_UNMEASURED = "skillstack.round.unmeasured"
+TIMEOUT_SECONDS = 10
 
 
 class ServiceConfig(BaseModel):
@@ -58,9 +61,38 @@ def gpu_slot(config: ServiceConfig) -> Iterator[None]:
         yield
 
 
-def announce_drop(drop: Path, skill: str, sha256: str, heldout: Path | None = None) -> None:
+def prefect_api(method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
+    """One answer of the Prefect server's API; None where it has no such thing. Raises SkillstackError where it refuses or is away."""
+    import httpx
+
+    from flows.lineage.connection import hide_password
+
+    url = os.environ["PREFECT_API_URL"].rstrip("/")
+    user, _, password = os.environ.get("PREFECT_API_AUTH_STRING", "").partition(":")
+    key = os.environ.get("PREFECT_API_KEY")
+    where = hide_password(url)
+    try:
+        answer = httpx.request(
+            method,
+            url + path,
+            json=body or {} if method == "POST" else None,
+            auth=(user, password) if user else None,
+            headers={"Authorization": f"Bearer {key}"} if key else None,
+            timeout=TIMEOUT_SECONDS,
+        )
+        if answer.status_code in (401, 403):
+            raise SkillstackError(where, f"Prefect refuses these credentials ({answer.status_code})", "set PREFECT_API_AUTH_STRING")
+        if answer.status_code == 404:
+            return None
+        answer.raise_for_status()
+        return answer.json()
+    except (httpx.HTTPError, ValueError) as error:
+        raise SkillstackError(where, f"no Prefect server answers: {error}", "start it, or correct PREFECT_API_URL") from error
+
+
+def announce_drop(drop: Path, skill: str, sha256: str) -> None:
     """Tell the server that a drop keeps its contract; the trigger of the deployment `round` starts its round."""
-    payload = {"drop": str(drop), "skill": skill, "sha256": sha256, "heldout": None if heldout is None else str(heldout)}
+    payload = {"drop": str(drop), "skill": skill, "sha256": sha256}
     _emit(DROP_VALIDATED, f"skillstack.drop.{sha256}", f"{skill}: {drop.name}", payload)
 
 

@@ -254,7 +254,7 @@ def mlflow_server(folder: Path, postgres: Postgres, s3_url: str, password: str) 
     return server, url
 
 
-def prefect_server(folder: Path, postgres: Postgres | None) -> tuple[Server, str]:
+def prefect_server(folder: Path, postgres: Postgres | None, password: str) -> tuple[Server, str]:
     """On PostgreSQL, or on SQLite without one. Leases lie on disk, so that a slot is freed when its holder dies, across restarts too."""
     port = free_port()
     url = f"http://127.0.0.1:{port}/api"
@@ -264,6 +264,7 @@ def prefect_server(folder: Path, postgres: Postgres | None) -> tuple[Server, str
     environment = {
         "PREFECT_HOME": str(home),
         "PREFECT_API_DATABASE_CONNECTION_URL": database,
+        "PREFECT_SERVER_API_AUTH_STRING": f"admin:{password}",
         **({"PGPASSWORD": postgres.password} if postgres else {}),
         "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
         "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "5",
@@ -280,11 +281,11 @@ def worker(folder: Path, pool: str, name: str, environment: Mapping[str, str]) -
     """A process worker, not started yet. It is ready when the server says that it is online."""
     home = folder / f"worker-{name}"
     home.mkdir(parents=True, exist_ok=True)
-    api = environment["PREFECT_API_URL"]
+    api, (user, _, password) = environment["PREFECT_API_URL"], environment["PREFECT_API_AUTH_STRING"].partition(":")
 
     def online() -> bool:
         try:
-            found = httpx.post(f"{api}/work_pools/{pool}/workers/filter", json={}, timeout=5).json()
+            found = httpx.post(f"{api}/work_pools/{pool}/workers/filter", json={}, auth=(user, password), timeout=5).json()
         except (httpx.HTTPError, ValueError):
             return False
         return isinstance(found, list) and any(each["name"] == name and each["status"] == "ONLINE" for each in found)
@@ -316,10 +317,11 @@ def running(folder: Path, *, s3_front: Callable[[str], str] = lambda url: url) -
         password = secrets.token_urlsafe(18)
         mlflow, mlflow_url = mlflow_server(folder, postgres, s3_front(s3_url), password)
         ended.callback(mlflow.stop)
-        prefect, prefect_url = prefect_server(folder, postgres)
+        prefect, prefect_url = prefect_server(folder, postgres, password)
         ended.callback(prefect.stop)
         client = {
             "PREFECT_API_URL": prefect_url,
+            "PREFECT_API_AUTH_STRING": f"admin:{password}",
             "MLFLOW_TRACKING_URI": mlflow_url,
             "MLFLOW_TRACKING_USERNAME": "admin",
             "MLFLOW_TRACKING_PASSWORD": password,

@@ -103,7 +103,9 @@ class Project:
     """A user's folder on the service: skillstack.yaml, an inbox, suites; commands run as processes of their own."""
 
     def __init__(self, folder: Path, services: Any, name: str, **changes: Any) -> None:
-        self.folder, self.environment, self.api = folder, services.environment, services.environment["PREFECT_API_URL"]
+        self.folder, self.environment = folder, services.environment
+        user, _, password = self.environment["PREFECT_API_AUTH_STRING"].partition(":")
+        self._prefect = httpx.Client(base_url=self.environment["PREFECT_API_URL"], auth=(user, password), timeout=30)
         (folder / "inbox").mkdir(parents=True)
         base = write_base_suites(folder / "suites")
         chosen = dict(list(base.suites.items())[:2])
@@ -163,19 +165,20 @@ class Project:
 
     # ------------------------------------------------------------------------------------------------ Prefect's API
 
+    def get(self, path: str) -> Any:
+        return self._prefect.get(path).raise_for_status().json()
+
     def post(self, path: str, **body: Any) -> Any:
-        answer = httpx.post(f"{self.api}{path}", json=body, timeout=30)
-        answer.raise_for_status()
-        return answer.json()
+        return self._prefect.post(path, json=body).raise_for_status().json()
 
     def submit(self, deployment: str, config: Path | None = None, **parameters: Any) -> str:
         """Ask for a run of a deployment; gives its id."""
-        found = httpx.get(f"{self.api}/deployments/name/{deployment}", timeout=30).raise_for_status().json()
+        found = self.get(f"/deployments/name/{deployment}")
         values = {"config": str(config or self.config), **parameters}
         return str(self.post(f"/deployments/{found['id']}/create_flow_run", parameters=values)["id"])
 
     def flow_run(self, run: str) -> dict[str, Any]:
-        found: dict[str, Any] = httpx.get(f"{self.api}/flow_runs/{run}", timeout=30).raise_for_status().json()
+        found: dict[str, Any] = self.get(f"/flow_runs/{run}")
         return found
 
     def wait_for(self, condition: Callable[[], Any], what: str, seconds: float = DEADLINE_SECONDS) -> Any:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
-import httpx
 import pytest
 import yaml
 
@@ -15,7 +14,7 @@ pytestmark = pytest.mark.services
 
 
 def deployment(project: Any, name: str) -> dict[str, Any]:
-    found: dict[str, Any] = httpx.get(f"{project.api}/deployments/name/{name}", timeout=30).raise_for_status().json()
+    found: dict[str, Any] = project.get(f"/deployments/name/{name}")
     return found
 
 
@@ -47,8 +46,8 @@ def test_the_monthly_cron_has_scheduled_runs_on_the_first_at_six_in_its_time_zon
 
 
 def test_the_gpu_pool_and_its_limit_have_one_slot(deployed: Any) -> None:
-    pool = httpx.get(f"{deployed.api}/work_pools/gpu", timeout=30).raise_for_status().json()
-    limit = httpx.get(f"{deployed.api}/v2/concurrency_limits/skillstack-gpu", timeout=30).raise_for_status().json()
+    pool = deployed.get("/work_pools/gpu")
+    limit = deployed.get("/v2/concurrency_limits/skillstack-gpu")
     assert (pool["concurrency_limit"], limit["limit"], limit["active"]) == (1, 1, True)
 
 
@@ -75,6 +74,7 @@ def test_deploying_again_changes_nothing(deployed: Any, messages: Any) -> None:
         ({"service": {"timezone": "Mars/Olympus"}}, {}, ["Mars/Olympus", "time zone"]),
         ({"service": {"cron": "every month"}}, {}, ["cron"]),
         ({}, {"PREFECT_API_URL": "http://127.0.0.1:9/api"}, ["127.0.0.1:9", "no Prefect server answers"]),
+        ({}, {"PREFECT_API_AUTH_STRING": "admin:guessed"}, ["refuses these credentials", "PREFECT_API_AUTH_STRING"]),
     ],
 )
 def test_what_cannot_be_deployed_is_one_line(deployed: Any, changes: Any, variables: dict[str, str], words: list[str]) -> None:
@@ -88,13 +88,13 @@ def test_what_cannot_be_deployed_is_one_line(deployed: Any, changes: Any, variab
 def test_wrong_credentials_for_mlflow_are_one_line(deployed: Any) -> None:
     done = deployed.command("history", "--json", MLFLOW_TRACKING_PASSWORD="not the password")
     assert done.returncode == 1
-    assert "skillstack doctor" in done.stdout
+    assert "refuses these credentials" in done.stdout, done.stdout
 
 
 def test_it_deploys_on_a_server_with_sqlite_too(deployed: Any, parts: Any, tmp_path: Path) -> None:
-    server, url = parts.prefect_server(tmp_path, None)
+    server, url = parts.prefect_server(tmp_path, None, "another-password")
     try:
-        done = deployed.answer("deploy", PREFECT_API_URL=url)
+        done = deployed.answer("deploy", PREFECT_API_URL=url, PREFECT_API_AUTH_STRING="admin:another-password")
     finally:
         server.stop()
     assert not done["webhook"]
