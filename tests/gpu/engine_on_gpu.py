@@ -49,18 +49,24 @@ def check_correctness(device: torch.device) -> dict[str, float]:
     return {"dense_side_difference": apart, "bf16_leak": leak, "bf16_rounding": rounding}
 
 
-def time_decomposition(device: torch.device) -> float:
-    """Seconds for the 224 matrices of an 8B model, from one of each shape (seven a layer, 32 layers)."""
+def time_decomposition(device: torch.device, smaller: int = 1) -> float:
+    """Seconds for the 224 matrices of an 8B model, from one of each shape (seven a layer, 32 layers), each side `smaller` times smaller."""
     shapes = {(4096, 4096): 2, (1024, 4096): 2, (14336, 4096): 2, (4096, 14336): 1}
     total = 0.0
     for (m, n), count in shapes.items():
-        W = torch.randn(m, n, device=device, dtype=torch.bfloat16)
-        torch.cuda.synchronize()
+        W = torch.randn(m // smaller, n // smaller, device=device, dtype=torch.bfloat16)
+        wait_for(device)
         began = time.perf_counter()
         protect_weights(W, 0.25, compact=True)
-        torch.cuda.synchronize()
+        wait_for(device)
         total += 32 * count * (time.perf_counter() - began)
     return total
+
+
+def wait_for(device: torch.device) -> None:
+    """Until everything given to the device is done."""
+    if device.type == "cuda":
+        torch.cuda.synchronize()
 
 
 def run_table(arguments: argparse.Namespace, deadline: float) -> tuple[list[dict[str, Any]], list[str]]:
@@ -105,15 +111,17 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=7.5, help="time for everything")
     parser.add_argument("--cache", type=Path, default=Path(".skillstack/gpu-cache"), help="decompositions")
     parser.add_argument("--out", type=Path, default=Path("docs/results/gpu"), help="path of the results without its ending")
+    parser.add_argument("--rehearse", action="store_true", help="go through all of it on a CPU, with matrices 32 times smaller")
     arguments = parser.parse_args()
-    if not torch.cuda.is_available():
+    if not torch.cuda.is_available() and not arguments.rehearse:
         print("no CUDA device here: nothing was measured", file=sys.stderr)
         return 1
     deadline = time.monotonic() + 60.0 * arguments.minutes
-    device = torch.device("cuda")
-    facts: dict[str, Any] = {"device": torch.cuda.get_device_name(), "torch": torch.__version__, "model": arguments.model}
+    device = torch.device("cpu" if arguments.rehearse else "cuda")
+    name = "CPU, a rehearsal" if arguments.rehearse else torch.cuda.get_device_name()
+    facts: dict[str, Any] = {"device": name, "torch": torch.__version__, "model": arguments.model}
     facts |= {"tokens": arguments.tokens} | check_correctness(device)
-    facts["decomposition_seconds_224_matrices"] = round(time_decomposition(device), 1)
+    facts["decomposition_seconds_224_matrices"] = round(time_decomposition(device, 32 if arguments.rehearse else 1), 1)
     rows, left_out = run_table(arguments, deadline)
     write_page(arguments.out, facts, rows, left_out)
     print(arguments.out.with_suffix(".md").read_text())

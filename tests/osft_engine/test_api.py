@@ -125,3 +125,13 @@ def test_every_argument_of_training_hub_is_there_and_described() -> None:
 def test_importing_the_package_does_not_load_torch() -> None:
     program = "import sys, osft_engine; sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+@pytest.mark.slow
+def test_two_processes_are_launched_with_torchrun(tmp_path: Path, base_folder: Path) -> None:
+    common = {"model_path": str(base_folder), "data_path": str(_write(tmp_path / "data.jsonl")), "max_seq_len": 128, "seed": 1}
+    together = osft(ckpt_output_dir=str(tmp_path / "together"), nproc_per_node=2, **common)
+    alone = osft(ckpt_output_dir=str(tmp_path / "alone"), **common)
+    assert together.summary is not None
+    assert alone.summary is not None
+    assert together.summary.final_loss == pytest.approx(alone.summary.final_loss, rel=1e-4)

@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import socket
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -58,9 +59,9 @@ def _losses(run: TrainRun) -> list[float]:
     return [event["loss"] for event in map(json.loads, lines) if event["event"] == "step"]
 
 
-@pytest.mark.parametrize("protect", ["weights", "activations"])
-def test_two_processes_train_what_one_trains(make_run: MakeRun, protect: str) -> None:
-    settings = {"protect": protect, "learning_rate": 1e-2, "warmup_steps": 0}
+@pytest.mark.parametrize("method", [{"protect": "weights"}, {"protect": "activations"}, {"method": "full", "learning_rate": 1e-3}])
+def test_two_processes_train_what_one_trains(make_run: MakeRun, method: dict[str, Any]) -> None:
+    settings = {"learning_rate": 1e-2, "warmup_steps": 0} | method
     alone, together = make_run(out="alone", **settings), make_run(out="together", **settings)
     assert _two_processes(together) == [0, 0]
     train_candidate(alone)
