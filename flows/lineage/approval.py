@@ -12,7 +12,7 @@ from data_contracts.errors import LineageError
 from data_contracts.manifests import Decision, Verdict, manifest_digest, read_manifest
 from flows.lineage.connection import Store
 from flows.lineage.ledger import read_ledger
-from flows.lineage.promotion import confirmed_champion, promote, promotion_lock, record_note
+from flows.lineage.promotion import CLOCK_TOLERANCE, confirmed_champion, promote, promotion_lock, record_note
 from flows.lineage.records import LedgerEntry, VersionRef
 from flows.lineage.registry import version_reference
 
@@ -77,6 +77,9 @@ def _living_approval(entries: tuple[LedgerEntry, ...], version: int, now: dateti
         raise LineageError(where, "nobody has approved it", "skillstack approve VERSION --reviewer NAME --reason ...")
     if words[-1].action == "reject":
         raise LineageError(where, f"was rejected by {words[-1].actor}: {words[-1].reason}", "approve it again if that has changed")
+    if words[-1].time > now + CLOCK_TOLERANCE:
+        what = f"the approval by {words[-1].actor} is dated {words[-1].time:%Y-%m-%d %H:%M} UTC, which is still to come: a clock is wrong"
+        raise LineageError(where, what, "set the clocks, then approve it again")
     expires = words[-1].expires
     if expires is None or not now < expires:
         raise LineageError(where, f"the approval by {words[-1].actor} has expired ({expires:%Y-%m-%d %H:%M} UTC)", "approve it again")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from data_contracts.errors import LineageError
 from data_contracts.manifests import Decision, Verdict, manifest_digest
@@ -19,6 +19,7 @@ from flows.lineage.registry import CHAMPION, PREVIOUS, aliases, verify_reference
 
 PENDING_TAG = PREFIX + "pending"
 _LOCK_SECONDS = 120.0
+CLOCK_TOLERANCE = timedelta(minutes=2)
 _MAX_REASON = 1000  # a tag of a registered model holds 5000 characters on PostgreSQL
 
 
@@ -161,7 +162,7 @@ def _entry(
         champion=after,
         actor=actor.strip()[:200],
         reason=reason.strip()[:_MAX_REASON],
-        time=datetime.now(UTC),
+        time=_time_after(entries, action),
         decision=verdict.decision.value if verdict is not None else target.decision,
         verdict_sha256=manifest_digest(verdict) if verdict is not None else None,
         model_sha256=target.model_sha256,
@@ -169,6 +170,24 @@ def _entry(
         expires=expires,
         prior=entries[-1].digest if entries else FIRST_PRIOR,
     )
+
+
+def _time_after(entries: tuple[LedgerEntry, ...], action: Action) -> datetime:
+    """Now, and not before the last entry: a few seconds' difference between machines is no reason to stop, a wrong clock is.
+
+    A person's decision goes through all the same (`verify` names it), so that one entry from a clock in the future cannot block the ledger.
+    """
+    now = datetime.now(UTC)
+    if not entries or now >= entries[-1].time:
+        return now
+    if entries[-1].time - now <= CLOCK_TOLERANCE:
+        return entries[-1].time
+    if action == "promote":
+        what = f"says {now:%Y-%m-%d %H:%M:%S} UTC, before the ledger's last entry ({entries[-1].time:%Y-%m-%d %H:%M:%S} UTC)"
+        raise LineageError(
+            "this machine's clock", what, "set the clocks, then run the round again: its version stays registered"
+        )
+    return now
 
 
 def _carry_out(store: Store, entry: LedgerEntry) -> None:

@@ -92,3 +92,12 @@ def test_a_verdict_that_was_edited_after_the_round_promotes_nothing(grown, held)
     manifest.write_text(manifest.read_text().replace("INCONCLUSIVE", "PASS"))
     with pytest.raises((LineageError, ManifestError), match="not the verdict that was registered"):
         grown.promote_approved(version)
+
+
+def test_an_approval_from_a_clock_in_the_future_promotes_nothing(grown, held):
+    version, _ = held
+    grown.approve(version, reviewer="ann", reason="fine", valid_for=timedelta(days=30))
+    earlier = datetime.now(UTC) - timedelta(days=1)
+    with pytest.raises(LineageError, match="which is still to come: a clock is wrong"):
+        approval.promote_approved(grown._store, version, now=earlier)
+    assert grown.champion().version == 3

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import socket
+import sqlite3
 import threading
+import time
 from collections.abc import Iterator
+from contextlib import closing
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
@@ -81,3 +85,37 @@ def test_a_deleted_experiment_is_named_with_the_way_back(open_lineage, lineage):
 )
 def test_passwords_are_hidden_and_paths_are_not(uri, shown):
     assert hide_password(uri) == shown
+
+
+@pytest.fixture
+def closed_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def test_a_database_that_refuses_is_told_within_seconds_and_without_its_password(tmp_path, closed_port):
+    started = time.monotonic()
+    with pytest.raises(LineageError, match=r"does not let us in: .*[Rr]efused.*start the database") as caught:
+        _open(f"postgresql://me:secret@127.0.0.1:{closed_port}/mlflow", tmp_path)
+    assert time.monotonic() - started < 20, "MLflow alone takes more than a minute"
+    assert "secret" not in str(caught.value)
+
+
+def test_an_address_that_no_driver_opens_is_named(tmp_path):
+    with pytest.raises(LineageError, match="no address of a database"):
+        _open("postgres+nothing://127.0.0.1/mlflow", tmp_path)
+
+
+def test_a_server_that_is_away_is_told_within_seconds(tmp_path, closed_port):
+    started = time.monotonic()
+    with pytest.raises(LineageError, match="no MLflow server answers"):
+        _open(f"http://127.0.0.1:{closed_port}", tmp_path)
+    assert time.monotonic() - started < 30
+
+
+def test_a_database_of_another_mlflow_is_named(state_dir):
+    with closing(sqlite3.connect(state_dir / "mlflow.db")) as database, database:
+        database.execute("UPDATE alembic_version SET version_num = 'ffffffffffff'")
+    with pytest.raises(LineageError, match=r"mlflow\.db: "):
+        _open(f"sqlite:///{state_dir}/mlflow.db", state_dir)

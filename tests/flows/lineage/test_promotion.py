@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -168,3 +169,33 @@ def test_a_promotion_cut_off_anywhere_is_finished_by_the_next_reader(open_lineag
     assert open_lineage().champion().version == version.version
     assert [entry.champion for entry in grown.ledger()] == [1, 2, 3, version.version]
     assert promotion.PENDING_TAG not in grown._store.client.get_registered_model("tiny").tags
+
+
+@pytest.fixture
+def entry_from_tomorrow(grown):
+    """The ledger's last entry was written by a machine whose clock runs a day ahead."""
+    entry = grown.ledger()[-1]
+    ahead = {"sequence": entry.sequence + 1, "action": "reject", "time": datetime.now(UTC) + timedelta(days=1), "prior": entry.digest}
+    promotion._carry_out(grown._store, entry.model_copy(update=ahead))
+
+
+def test_a_clock_that_is_behind_the_ledger_promotes_nothing_until_a_person_has_decided(grown, register, entry_from_tomorrow):
+    champion = grown.champion()
+    _, version, folders = register(grown, "next", 3, parent=champion.model_sha256)
+    arguments = {"expected_champion": champion.version, "reason": "gate", "actor": "gate", "verdict": folders.verdict}
+    with pytest.raises(LineageError, match=r"this machine's clock: says .*before the ledger's last entry .*set the clocks"):
+        grown.promote(version.version, **arguments)
+    assert grown.champion() == champion
+    grown.reject(2, reviewer="ann", reason="the clock of the other machine was wrong")
+    assert grown.promote(version.version, **arguments).champion == version.version
+
+
+def test_a_few_seconds_between_two_clocks_keep_the_order(grown, register):
+    entry = grown.ledger()[-1]
+    soon = {"sequence": entry.sequence + 1, "action": "reject", "time": datetime.now(UTC) + timedelta(seconds=30), "prior": entry.digest}
+    promotion._carry_out(grown._store, entry.model_copy(update=soon))
+    champion = grown.champion()
+    _, version, folders = register(grown, "next", 3, parent=champion.model_sha256)
+    grown.promote(version.version, expected_champion=champion.version, reason="gate", actor="gate", verdict=folders.verdict)
+    times = [entry.time for entry in grown.ledger()]
+    assert times == sorted(times)

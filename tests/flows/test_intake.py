@@ -1,0 +1,100 @@
+"""A drop's address is not trusted: upwards, out through a link, or outside the allowed roots is one clear error before anything is read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import fsspec
+import pytest
+
+from data_contracts.errors import ConfigError, DropError
+from flows.intake import local_drop, require_allowed, typed_address
+from flows.parameters import check_month, check_skill
+from flows.settings import SkillstackConfig, parse_config
+
+
+def config(home: Path, *roots: str) -> SkillstackConfig:
+    return parse_config({"state_dir": "state", "inbox": {"allowed_roots": list(roots)}}, where="test", folder=home)
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["../drop.jsonl", "drops/../../x.jsonl", "s3://bucket/drops/../secret.jsonl", "s3://bucket/drops/%2e%2e/secret.jsonl", "a\\..\\b"],
+)
+def test_nothing_leads_upwards(address: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"leads upwards"):
+        require_allowed(config(tmp_path, "drops", "s3://bucket/drops"), address)
+
+
+@pytest.mark.parametrize("address", ["", "a\0b"])
+def test_what_is_no_address_is_refused(address: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no address of a file"):
+        require_allowed(config(tmp_path), address)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "s3://bucket/other/x.jsonl",
+        "s3://bucket/drops-of-others/x.jsonl",
+        "s3://bucket2/drops/x",
+        "http://bucket/drops/x",
+        "file:///etc/passwd",
+    ],
+)
+def test_urls_need_an_allowed_root(address: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="outside the allowed roots"):
+        require_allowed(config(tmp_path, "s3://bucket/drops"), address)
+    with pytest.raises(ConfigError, match=r"outside the allowed roots \(none\)"):
+        require_allowed(config(tmp_path), address)
+    require_allowed(config(tmp_path, "s3://bucket/drops"), "s3://bucket/drops/month/x.jsonl")
+
+
+def test_local_files_stay_inside_the_roots_where_there_are_any(tmp_path: Path) -> None:
+    inside = tmp_path / "drops"
+    inside.mkdir()
+    outside = tmp_path / "outside.jsonl"
+    outside.write_text("secret")
+    (inside / "link.jsonl").symlink_to(outside)
+    require_allowed(config(tmp_path), str(outside))
+    rooted = config(tmp_path, "drops")
+    require_allowed(rooted, str(inside / "any.jsonl"))
+    for address in (outside, inside / "link.jsonl"):
+        with pytest.raises(ConfigError, match="outside the allowed roots"):
+            require_allowed(rooted, str(address))
+
+
+def test_a_url_is_fetched_by_content_and_a_missing_one_is_named(tmp_path: Path) -> None:
+    memory = fsspec.filesystem("memory")
+    memory.pipe("/roots/route.jsonl", b"rows\n")
+    try:
+        settings = config(tmp_path, "memory://roots")
+        first, second = (local_drop(settings, "memory://roots/route.jsonl") for _ in range(2))
+        assert first == second
+        assert first.read_text() == "rows\n"
+        assert first.is_relative_to(tmp_path / "state" / "drops")
+        with pytest.raises(DropError, match="cannot be read"):
+            local_drop(settings, "memory://roots/gone.jsonl")
+    finally:
+        memory.rm("/roots", recursive=True)
+
+
+def test_a_person_at_the_shell_may_point_upwards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    assert typed_address("../drop.jsonl") == str(tmp_path / "drop.jsonl")
+    assert typed_address("s3://bucket/x") == "s3://bucket/x"
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "../x", "a/b", "a\\b", "a..b", "a\0b", "x" * 65, "skill.sealed", "-rf", "ä", "a\n"])
+def test_skill_names_lead_nowhere(name: str) -> None:
+    with pytest.raises(ConfigError, match="is no name for a skill"):
+        check_skill(name)
+
+
+def test_plain_names_and_months_pass() -> None:
+    assert check_skill("agnews-v2.1_x") == "agnews-v2.1_x"
+    assert check_month("2026-11") == "2026-11"
+    for month in ("2026-13", "november", "2026-1"):
+        with pytest.raises(ConfigError, match="write it as"):
+            check_month(month)
