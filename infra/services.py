@@ -232,7 +232,9 @@ def mlflow_server(folder: Path, postgres: Postgres, s3_url: str, password: str) 
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     settings = folder / "mlflow-auth.ini"  # names only: the password comes from the environment
-    settings.write_text(f"[mlflow]\ndefault_permission = READ\ndatabase_uri = {postgres.url('mlflow_users')}\nadmin_username = admin\n")
+    # Without the cache every request pays for the slow hash of its password.
+    users = f"database_uri = {postgres.url('mlflow_users')}\nadmin_username = admin\nauth_cache_ttl_seconds = 60\n"
+    settings.write_text(f"[mlflow]\ndefault_permission = READ\n{users}")
     environment = {
         "PGPASSWORD": postgres.password,
         "MLFLOW_AUTH_CONFIG_PATH": str(settings),
