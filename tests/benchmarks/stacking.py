@@ -77,6 +77,7 @@ VARIANTS = {
     "activations 0.5": Variant("activations", {"protect": "activations", "unfreeze_rank_ratio": 0.5}),
     "activations importance": Variant("activations", {"protect": "activations", "rank_policy": "importance"}),
     "activations energy": Variant("activations", {"protect": "activations", "rank_policy": "energy"}),
+    "activations, 15 epochs": Variant("activations", {"protect": "activations", "num_epochs": 15}),
 }
 METHODS = tuple(VARIANTS)[:8]
 RATIO = 0.25
@@ -260,10 +261,10 @@ def stack(world: World, name: str, rate: float, seed: int, work: Path) -> dict[s
     return facts | {"cpu_seconds": round(time.process_time() - started, 1)}
 
 
-def plan(world: World, names: list[str]) -> Iterator[tuple[str, float, int]]:
+def plan(world: World, names: list[str], places: list[int]) -> Iterator[tuple[str, float, int]]:
     """Every sequence, the middle rates and first seeds of all variants first: cut off, what is there still compares."""
     for seed in world.seeds:
-        for place in (1, 0, 2):
+        for place in places:
             for name in names:
                 yield name, world.rates[VARIANTS[name].rates][place], seed
 
@@ -288,6 +289,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path, help="folder of SmolLM2 (world smollm2)")
     parser.add_argument("--data", type=Path, help="folder that holds cl15 and piqa (world smollm2)")
     parser.add_argument("--variants", nargs="+", default=list(METHODS), choices=list(VARIANTS))
+    parser.add_argument("--places", nargs="+", type=int, default=[1, 0, 2], help="which of a variant's rates, in what order")
     parser.add_argument("--rows", type=int, help="rows of a drop; by default 800 on nano, 64 on smollm2")
     parser.add_argument("--items", type=int, help="held-out items of a suite; by default 100 on nano, 40 on smollm2")
     options = parser.parse_args()
@@ -300,7 +302,7 @@ def main() -> None:
     results = options.work / "results.jsonl"
     done = [json.loads(line) for line in results.read_text(encoding="utf-8").splitlines()] if results.exists() else []
     finished = {(each["variant"], each["learning_rate"], each["seed"]) for each in done}
-    for name, rate, seed in plan(world, options.variants):
+    for name, rate, seed in plan(world, options.variants, options.places):
         if (name, rate, seed) in finished:
             continue
         found = stack(world, name, rate, seed, options.work)

@@ -147,13 +147,14 @@ def render(work: Path, out: Path) -> list[str]:
     facts = json.loads((work / "facts.json").read_text(encoding="utf-8"))
     groups = grouped(sequences)
     world, title = facts["world"], f"{facts['world']}: {len(sequences[0]['skills'])} skills in a row"
+    minutes = sum(each["cpu_seconds"] for each in sequences) / 60
     plot_frontier(groups, out / f"stacking-{world}-frontier.svg", title)
     plot_rounds(groups, out / f"stacking-{world}-rounds.svg", title)
     return [
         f"## {title}",
         "",
-        f"`{facts['command']}`, {facts['date']}, {facts['machine']}, {facts['versions']}. Skills in order: {', '.join(sequences[0]['skills'])}; "
-        f"scored after every round on {', '.join(sequences[0]['rows'][0])}. {sum(each['cpu_seconds'] for each in sequences) / 60:.0f} CPU minutes.",
+        f"`{facts['command']}`, {facts['date']}, {facts['machine']}, {facts['versions']}; {minutes:.0f} CPU minutes.",
+        f"Skills in order: {', '.join(sequences[0]['skills'])}. Scored after every round: {', '.join(sequences[0]['rows'][0])}.",
         "",
         *frontier_table(groups),
         "",
