@@ -169,7 +169,8 @@ class Project:
         return self._prefect.get(path).raise_for_status().json()
 
     def post(self, path: str, **body: Any) -> Any:
-        return self._prefect.post(path, json=body).raise_for_status().json()
+        answer = self._prefect.post(path, json=body).raise_for_status()
+        return answer.json() if answer.content else None
 
     def submit(self, deployment: str, config: Path | None = None, **parameters: Any) -> str:
         """Ask for a run of a deployment; gives its id."""

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,19 +14,26 @@ import pytest
 pytestmark = pytest.mark.services
 
 
-def newest(project: Any) -> Any:
-    """The newest attempt that is on record, or None."""
-    records = project.lineage.history()
-    return max(records, key=lambda record: (record.round, record.attempt)) if records else None
+def round_ended(project: Any, count: int) -> Any:
+    """Wait until so many runs of the round have ended that nobody but the service started; gives the newest attempt on record."""
+
+    def runs() -> list[dict[str, Any]]:
+        found = project.post("/flow_runs/filter", flows={"name": {"any_": ["continual-round"]}}, sort="EXPECTED_START_TIME_ASC")
+        return [run for run in found if run["parameters"].get("config") == str(project.config)]
+
+    project.wait_for(lambda: len(runs()) >= count, f"round {count} to be started by the service")
+    project.ended(runs()[count - 1]["id"])
+    return max(project.lineage.history(), key=lambda record: (record.round, record.attempt))
 
 
 @pytest.fixture(scope="module")
 def promoted(deployed: Any, workers: Any) -> Any:
     """A drop was put in the inbox; the scheduled watcher, the GPU's worker and the gate did the rest."""
     deployed.drop("route", to="inbox")
-    return deployed.wait_for(
-        lambda: (record := newest(deployed)) and record.round == 1 and record.status in ("finished", "failed") and record, "round 1 to end"
-    )
+    try:
+        return round_ended(deployed, 1)
+    finally:  # a watcher a minute would slow the other tests down
+        deployed.post(f"/deployments/{deployed.get('/deployments/name/watch/inbox')['id']}/pause_deployment")
 
 
 def test_a_drop_in_the_inbox_becomes_a_promoted_version(deployed: Any, promoted: Any) -> None:
@@ -29,8 +41,8 @@ def test_a_drop_in_the_inbox_becomes_a_promoted_version(deployed: Any, promoted:
     assert (promoted.decision, promoted.skill, promoted.champion) == ("PASS", "route", True), promoted.reasons
     assert [entry.actor for entry in deployed.lineage.ledger()] == ["bootstrap", "gate"]
     runs = deployed.post("/flow_runs/filter", flows={"name": {"any_": ["continual-round"]}})
-    assert [run["work_pool_name"] for run in runs] == ["gpu"], "it ran once, on the GPU's pool"
-    assert deployed.ended(runs[0]["id"])["state_type"] == "COMPLETED"
+    mine = [run for run in runs if run["parameters"].get("config") == str(deployed.config)]
+    assert [(run["work_pool_name"], run["state_type"]) for run in mine] == [("gpu", "COMPLETED")], "it ran once, on the GPU's pool"
     artifacts = {each["key"] for each in deployed.post("/artifacts/filter")}
     assert {"verdict", "gate-checks"} <= artifacts
 
@@ -55,10 +67,7 @@ def blocked(deployed: Any, workers: Any, promoted: Any) -> Any:
     try:
         drop = deployed.drop("shift", rows=300)
         assert deployed.answer("announce", str(drop), "--skill", "shift", "--config", str(forgetful))["announced"]
-        return deployed.wait_for(
-            lambda: (record := newest(deployed)) and record.round == 2 and record.status in ("finished", "failed") and record,
-            "round 2, started by the event, to end",
-        )
+        return round_ended(deployed, 2)
     finally:
         deployed.write_config()
 
@@ -100,3 +109,52 @@ def test_rejecting_works_as_a_deployment_too(deployed: Any, blocked: Any) -> Non
     run = deployed.submit("reject/reject", version=blocked.version, reviewer="ben", reason="from the page of the deployment")
     assert deployed.ended(run)["state_type"] == "COMPLETED"
     assert deployed.lineage.ledger()[-1].reason == "from the page of the deployment"
+
+
+def test_the_month_comes_back_from_a_backup_on_empty_servers(
+    deployed: Any, promoted: Any, services: Any, parts: Any, tmp_path: Path
+) -> None:
+    """Saved while the service runs; restored into another database, another store and another folder; every digest holds there."""
+    before = [record.model_dump(exclude={"checkpoint", "evaluation", "verdict", "drop"}) for record in deployed.lineage.history()]
+    backup(services.postgres, f"http://127.0.0.1:{services.store.command[-1]}", deployed.folder / ".skillstack", "save", tmp_path / "saved")
+    with contextlib.ExitStack() as ended:
+        postgres = parts.Postgres(())
+        ended.callback(postgres.close)
+        store, s3_url = parts.object_store(tmp_path)
+        ended.callback(store.stop)
+        state = tmp_path / "project" / ".skillstack"
+        backup(postgres, s3_url, state, "restore", tmp_path / "saved")
+        server, url = parts.mlflow_server(tmp_path, postgres, s3_url, "not used: the users came back too")
+        ended.callback(server.stop)
+        config = deployed.write_config("restored.yaml", state_dir=str(state))
+        assert deployed.answer("verify", "--config", str(config), MLFLOW_TRACKING_URI=url)["ok"]
+        after = deployed.answer("history", "--config", str(config), MLFLOW_TRACKING_URI=url)["rounds"]
+    assert [(each["round"], each["version"], each["decision"], each["run_id"]) for each in after] == [
+        (each["round"], each["version"], each["decision"], each["run_id"]) for each in before
+    ]
+
+
+def backup(postgres: Any, s3_url: str, state: Path, action: str, folder: Path) -> None:
+    """infra/backup.sh as the runbook calls it."""
+    variables = {
+        "PATH": f"{postgres_folder(postgres)}{os.pathsep}{os.environ['PATH']}",
+        "PGHOST": "127.0.0.1",
+        "PGPORT": str(postgres.port),
+        "PGUSER": "skillstack",
+        "PGPASSWORD": postgres.password,
+        "SKILLSTACK_STATE": str(state),
+        "SKILLSTACK_BUCKET": "skillstack",
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_ENDPOINT_URL": s3_url,
+        "PYTHON": sys.executable,
+    }
+    script = Path(__file__).parents[2] / "infra" / "backup.sh"
+    done = subprocess.run([str(script), action, str(folder)], env={**os.environ, **variables}, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def postgres_folder(postgres: Any) -> str:
+    """Where the server's own programs lie: pg_dump must not be older than the server."""
+    return str(Path(postgres.server.command[0]).parent)
