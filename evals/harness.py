@@ -58,7 +58,7 @@ def evaluate_checkpoint(
     if config.backend == "accelerate" and any(plan.missing for plan in plans):
         from evals.harness_workers import fill_with_workers
 
-        seconds = fill_with_workers(model_dir, resolved, config, cache_dir, digest)
+        seconds = fill_with_workers(model_dir, resolved, config, cache_dir, digest, counter.reach)
     else:
         seconds = fill_cache(model_dir, plans, config, counter)
     results = [write_suite(plan, out_dir, seconds.get(plan.suite.name, 0.0)) for plan in plans]
@@ -169,6 +169,11 @@ class Counter:
         self._done += items
         if self._report:
             self._report(min(round(self._done), self._total), self._total, self._suite)
+
+    def reach(self, done: int, suite: str) -> None:
+        """Items done so far, as another process has counted them."""
+        self._suite = suite
+        self.advance(max(0.0, done - self._done))
 
     def finish(self) -> None:
         self.advance(self._total - self._done)
