@@ -65,6 +65,10 @@ def load_named(suite: SuiteConfig, cache_dir: Path, seed: int) -> NamedSuite:
         tasks = _load_tasks(suite, cache_dir)
     except EvaluationError:
         raise
+    except ImportError as error:
+        package = error.name or " ".join(str(error).split())
+        what = f"lm-eval task {suite.source!r} needs the package {package!r}, which is not installed"
+        raise EvaluationError(suite.name, what, f"pip install {package}, or leave the suite out of evaluation.suites") from error
     except Exception as error:  # datasets, the hub, jinja and lm-eval raise many types
         what = f"lm-eval task {suite.source!r} does not load: {type(error).__name__}: {' '.join(str(error).split())[:300]}"
         raise EvaluationError(
@@ -107,22 +111,23 @@ def _families(name: str) -> list[str]:
 
 def _with_local_data(suite: SuiteConfig, manager: TaskManager, cache_dir: Path) -> dict[str, Any]:
     """The task under its own prompts and local rows: a YAML that includes the task's and replaces where its data come from."""
-    definition = manager.task_index[suite.source].yaml_path
+    entry = manager.task_index[suite.source]
+    if entry.kind.name != "TASK" or entry.yaml_path is None:
+        what = f"lm-eval's {suite.source!r} is a {entry.kind.name.lower()} of tasks, and `data` is one task's"
+        raise EvaluationError(suite.name, what, "name its tasks as suites of their own, each with its data")
     splits = {split: str(Path(path).absolute()) for split, path in suite.data.items()}
     missing = [path for path in splits.values() if not Path(path).is_file()]
-    if missing or definition is None:
-        raise EvaluationError(
-            suite.name, f"has no data file {missing}" if missing else f"{suite.source!r} is not a single task", "check `data:`"
-        )
+    if missing:
+        raise EvaluationError(suite.name, f"has no data file {missing}", "check `data:`")
     content = {
-        "include": str(definition),
+        "include": str(entry.yaml_path),
         "task": suite.source,
         "dataset_path": "json",
         "dataset_name": None,
         "dataset_kwargs": {"data_files": splits, "cache_dir": str(cache_dir / "datasets")},
     }
     for role in ("training_split", "validation_split", "test_split", "fewshot_split"):
-        if manager.task_index[suite.source].cfg.get(role) not in (None, *splits):
+        if entry.cfg.get(role) not in (None, *splits):
             content[role] = None
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "task.yaml"

@@ -73,3 +73,35 @@ def test_what_is_not_there_is_named(tiny_model: Path, piqa: SuiteConfig, tmp_pat
     with pytest.raises(EvaluationError, match=what):
         evaluate_checkpoint(tiny_model, [piqa.model_copy(update=change)], tmp_path / "out", config=CONFIG, cache_dir=tmp_path / "cache")
     assert not (tmp_path / "out" / "manifest.json").exists()
+
+
+@pytest.mark.parametrize(("task", "scores"), [("truthfulqa_mc1", "right or wrong"), ("truthfulqa_mc2", "a share")])
+def test_truthfulqa_runs_on_local_rows(tiny_model: Path, write_rows: Write, tmp_path: Path, task: str, scores: str) -> None:
+    targets = {"choices": ["Nothing happens", "You die"], "labels": [1, 0]}
+    rows = [{"question": f"What happens after {n} seeds?", "mc1_targets": targets, "mc2_targets": targets} for n in range(3)]
+    suite = SuiteConfig(name=task, source=task, data={"validation": str(write_rows("t.jsonl", rows))})
+    evaluate_checkpoint(tiny_model, [suite], tmp_path / "out", config=CONFIG, cache_dir=tmp_path / "cache")
+    items = load_evaluation(tmp_path / "out").suites[task]
+    assert items.prompt[1].endswith("Q: What happens after 1 seeds?\nA:")
+    assert items.prompt[1].startswith("Q: What is human life expectancy"), "the examples are lm-eval's own"
+    assert ((items.score == 0) | (items.score == 1)).all() == (scores == "right or wrong")
+
+
+def test_a_task_that_needs_a_package_names_it(tiny_model: Path, write_rows: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import sys
+
+    monkeypatch.setitem(sys.modules, "langdetect", None)  # as where it is not installed
+    for name in [name for name in sys.modules if "ifeval" in name]:
+        monkeypatch.delitem(sys.modules, name)
+    rows = [{"key": 1, "prompt": "Say no comma.", "instruction_id_list": ["punctuation:no_comma"], "kwargs": [{}]}]
+    suite = SuiteConfig(name="ifeval", source="ifeval", chat=True, data={"train": str(write_rows("i.jsonl", rows))})
+    with pytest.raises(EvaluationError, match="'ifeval' needs the package") as caught:
+        evaluate_checkpoint(tiny_model, [suite], tmp_path / "out", config=CONFIG, cache_dir=tmp_path / "cache")
+    assert "pip install" in caught.value.way_out
+    assert "\n" not in str(caught.value)
+
+
+def test_local_data_for_a_group_are_refused(tiny_model: Path, piqa: SuiteConfig, tmp_path: Path) -> None:
+    group = piqa.model_copy(update={"source": "truthfulqa"})
+    with pytest.raises(EvaluationError, match=r"'truthfulqa' is a tag of tasks"):
+        evaluate_checkpoint(tiny_model, [group], tmp_path / "out", config=CONFIG, cache_dir=tmp_path / "cache")
