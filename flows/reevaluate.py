@@ -23,6 +23,7 @@ from evals.suites import resolve_suites
 from flows.house import House, evaluate_model, open_house, suites_of_skill
 from flows.lineage import RoundRecord
 from flows.parameters import ConfigParameter, named
+from flows.service import gpu_slot
 from flows.stages import Stage
 from flows.tasks import ours
 
@@ -59,7 +60,8 @@ def reevaluate(config: ConfigParameter, suites: Suites = (), versions: Versions 
     if not wanted:
         raise LineageError("reevaluate", "there is no suite to run", "name suites with --suites, or in evaluation.suites")
     records = _chosen(house, versions)
-    done = tuple(evaluate_version(house, record, wanted) for record in records)
+    with gpu_slot(config.service):
+        done = tuple(evaluate_version(house, record, wanted) for record in records)
     return Reevaluation(suites=tuple(suite.name for suite in wanted), versions=done)
 
 

@@ -26,6 +26,7 @@ from flows.lineage import VersionRef
 from flows.outcome import RoundOutcome
 from flows.pages import not_vital, publish_points
 from flows.parameters import ConfigParameter, DropAddress, Heldout, SkillName, named, this_month
+from flows.service import gpu_slot
 from flows.settings import SkillstackConfig
 from flows.stages import Stage
 from flows.tuning import Tuning, prepare_tuning
@@ -69,8 +70,9 @@ def sweep(
     champion = tasks.find_champion(house)
     chain = house.lineage.ancestry(champion.version)
     tuning = prepare(house, chain, local, skill, items, hold_out=bool(ratios))
-    before = measure(house, champion.checkpoint / "model", champion.model_sha256, tuning, "champion")
-    points = tuple(_points(house, champion, tuning, before, skill, ratios, scales))
+    with gpu_slot(config.service):  # given back before the chosen point is judged, which takes one of its own
+        before = measure(house, champion.checkpoint / "model", champion.model_sha256, tuning, "champion")
+        points = tuple(_points(house, champion, tuning, before, skill, ratios, scales))
     choice = choose(points)
     table = report(house, skill, points, choice, tuning.notes)
     outcome = continual_round(local, skill, at(config, choice.point.ratio), items, choice.point.scale) if judge else None
