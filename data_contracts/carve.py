@@ -42,12 +42,10 @@ class Cuts:
 
 def carve_keys(row: Row) -> tuple[int, int]:
     """(key of the passage, key of the whole prompt); equal where the prompt has no long line."""
-    prompt = row.prompt_text()
-    whole = text_key(normal_text(prompt), "carve")
-    asked = [str(turn.get("content") or "") for turn in row.messages[:-1] if turn["role"] != "system"]
-    longest = max((line for text in asked for line in text.split("\n")), key=len, default="")
-    words = longest.split()
-    return (text_key(normal_text(longest), "carve") if len(words) >= _PASSAGE_WORDS else whole), whole
+    whole = text_key(normal_text(row.prompt_text()), "carve")
+    asked = "\n".join([str(turn.get("content") or "") for turn in row.messages[:-1] if turn["role"] != "system"])
+    longest = max(asked.split("\n"), key=len)
+    return (text_key(normal_text(longest), "carve") if len(longest.split()) >= _PASSAGE_WORDS else whole), whole
 
 
 def place_keys(passage: Keys, whole: Keys) -> Keys:

@@ -36,6 +36,11 @@ class Batch:
         """The words of every turn or document, computed once for all checks."""
         return word_batch([row.texts() for row in self.rows])
 
+    @cached_property
+    def contents(self) -> list[str]:
+        """Every row as one text, roles included."""
+        return [row.content_text() for row in self.rows]
+
 
 @dataclass(frozen=True)
 class WholeDrop:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,8 @@ _SAMPLE_CHARACTERS = 8_000_000
 _SHOWN_FAULTS = 10
 
 Progress = Callable[[int, int], None]
+#: A line, the row that it is if it is one, and what reading it found.
+Record = tuple[Line, Row | None, list[Finding]]
 
 
 @dataclass
@@ -49,37 +51,36 @@ class DropState:
         self.dropped += severity == "drop"
 
 
-def learn_template(drop: Path, contract: Contract, config: ContractConfig) -> Boilerplate:
-    """What the drop's rows share, from its first rows. Raises DropError where the file cannot be read."""
-    texts: list[list[str]] = []
-    size = 0
+def read_records(drop: Path, contract: Contract, config: ContractConfig) -> Iterator[Record]:
+    """Every line that is not blank, as a row or as the reasons why it is none. Raises DropError where the file cannot be read."""
     for line in read_lines(drop, max_line_bytes=config.max_line_bytes, max_depth=config.max_depth):
-        row, _ = row_of(line, contract)
-        if row is not None:
-            texts.append(row.texts())
-        size += len(line.text)
-        if len(texts) >= SAMPLE or line.number >= 10 * SAMPLE or size > _SAMPLE_CHARACTERS:
+        yield (line, *row_of(line, contract))
+
+
+def learn_template(records: Iterator[Record]) -> tuple[list[Record], Boilerplate]:
+    """(the first rows, which are taken from `records`; what they share)"""
+    sample: list[Record] = []
+    rows = size = 0
+    for record in records:
+        sample.append(record)
+        rows += record[1] is not None
+        size += len(record[0].text)
+        if rows >= SAMPLE or len(sample) >= 10 * SAMPLE or size > _SAMPLE_CHARACTERS:
             break
-    return learn_boilerplate(word_batch(texts))
+    return sample, learn_boilerplate(word_batch([row.texts() for _, row, _ in sample if row is not None]))
 
 
 def read_drop(
-    drop: Path,
-    contract: Contract,
-    config: ContractConfig,
-    checks: Sequence[Check],
-    tally: Tally,
-    staging: Staging,
-    progress: Progress | None,
+    drop: Path, records: Iterable[Record], checks: Sequence[Check], tally: Tally, staging: Staging, progress: Progress | None
 ) -> DropState:
-    """Read every line once. Raises DropError where the file cannot be read or has no rows."""
+    """Check every line once. Raises DropError where the file cannot be read or has no rows."""
     state = DropState()
     total = drop.stat().st_size
-    waiting: list[tuple[Line, Row | None, list[Finding]]] = []
+    waiting: list[Record] = []
     size = 0
-    for line in read_lines(drop, max_line_bytes=config.max_line_bytes, max_depth=config.max_depth):
-        row, findings = row_of(line, contract)
-        waiting.append((line, row, findings))
+    for record in records:
+        line = record[0]
+        waiting.append(record)
         size += len(line.text)
         if len(waiting) == _BATCH or size > _BATCH_CHARACTERS:
             _settle(waiting, checks, tally, staging, state)
@@ -94,9 +95,7 @@ def read_drop(
     return state
 
 
-def _settle(
-    waiting: Sequence[tuple[Line, Row | None, list[Finding]]], checks: Sequence[Check], tally: Tally, staging: Staging, state: DropState
-) -> None:
+def _settle(waiting: Sequence[Record], checks: Sequence[Check], tally: Tally, staging: Staging, state: DropState) -> None:
     """Run the checks on a batch of rows, and stage or refuse each."""
     readable = [(row, findings) for _, row, findings in waiting if row is not None]
     batch = Batch([row for row, _ in readable], first=len(state.alive))

@@ -16,6 +16,8 @@ from typing import Any, Literal
 Shape = Literal["chat", "completion", "document"]
 ROLES = ("system", "user", "assistant", "tool")
 ROW_FIELDS = ("id", "messages", "prompt", "completion", "text", "tools", "unmask")
+#: Made once: `json.dumps` makes an encoder a call.
+_spell = json.JSONEncoder(ensure_ascii=False, separators=(", ", ": ")).encode
 MESSAGE_FIELDS = ("role", "content", "reasoning_content", "tool_calls", "tool_call_id", "name")
 
 
@@ -50,13 +52,13 @@ class Row:
         """Everything before the final assistant turn: what decides on which side of the held-out split a row lies."""
         if self.shape == "document":
             return str(self.value["text"])
-        return "\n".join(f"{turn['role']}: {turn.get('content') or ''}" for turn in self.messages[:-1])
+        return "\n".join([f"{turn['role']}: {turn.get('content') or ''}" for turn in self.messages[:-1]])
 
     def content_text(self) -> str:
         """The whole row as one text, roles included, ids left out."""
         if self.shape == "document":
             return str(self.value["text"])
-        return "\n".join(f"{turn['role']}: {turn.get('content') or ''}" + _extras(turn) for turn in self.messages)
+        return "\n".join([f"{turn['role']}: {turn.get('content') or ''}{_extras(turn)}" for turn in self.messages])
 
 
 def _extras(turn: Mapping[str, Any]) -> str:
@@ -117,4 +119,4 @@ def text_key(text: str, purpose: str = "") -> int:
 
 def row_json(value: Mapping[str, Any]) -> str:
     """The spelling of a row on disk: one per value, field order kept."""
-    return json.dumps(value, ensure_ascii=False, separators=(", ", ": "))
+    return _spell(value)

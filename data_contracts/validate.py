@@ -12,6 +12,7 @@ Alone, from the shell: `python -m data_contracts drop.jsonl --skill NAME --out F
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,7 @@ from data_contracts.errors import DropError
 from data_contracts.inspection import Inspection
 from data_contracts.manifests import MANIFEST_NAME, DropManifest, file_ref, write_manifest
 from data_contracts.outcome import Ending
-from data_contracts.reading import learn_template, read_drop
+from data_contracts.reading import learn_template, read_drop, read_records
 from data_contracts.report import report_page
 from data_contracts.signatures import write_signatures
 from data_contracts.splitting import Carving, carve, conclude, drop_overlaps, heldout_items, overlap_index, write_splits
@@ -79,11 +80,12 @@ def validate_drop(
     supplied = read_supplied(heldout, config) if heldout is not None else None
     with work_folder(out_dir) as work:
         _clear(out_dir, (drop, heldout, config.path, *suites))
-        boilerplate = learn_template(drop, contract, config)
+        records = read_records(drop, contract, config)
+        first, boilerplate = learn_template(records)
         inspection = Inspection(contract, skill, boilerplate, renderer=renderer, earlier=past, items=items, work=work)
         staging = Staging(work)
         try:
-            state = read_drop(drop, contract, config, inspection.checks, tally, staging, progress)
+            state = read_drop(drop, chain(first, records), inspection.checks, tally, staging, progress)
         finally:
             staging.close()
         _compare_contracts(past, contract, tally)

@@ -11,6 +11,7 @@ import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,23 +68,30 @@ class WordBatch:
     def __len__(self) -> int:
         return len(self.rows) - 1
 
+    @cached_property
+    def row_of_word(self) -> Places:
+        """int64[W]"""
+        return np.repeat(np.arange(len(self)), np.diff(self.rows))
+
     def grams(self, n: int) -> tuple[Hashes, Places]:
         """(hash of each run of n words that lies within one row, row of each run). Both have one entry a run, in text order."""
-        count = len(self.hashes) - n + 1
-        if count <= 0:
-            return np.empty(0, np.uint64), np.empty(0, np.int64)
-        value = np.zeros(count, np.uint64)
-        for place in range(n):
-            value = value * _BASE + self.hashes[place : place + count]
-        row = np.repeat(np.arange(len(self)), np.diff(self.rows))[:count]
-        inside = np.arange(n - 1, n - 1 + count) < self.rows[row + 1]
-        return value[inside], row[inside]
+        begins = self.starts(n)
+        return self._run_hashes(n)[begins], self.row_of_word[begins]
 
     def starts(self, n: int) -> Places:
-        """Where each run of `grams(n)` begins in `hashes`."""
-        count = max(len(self.hashes) - n + 1, 0)
-        row = np.repeat(np.arange(len(self)), np.diff(self.rows))[:count]
-        return np.flatnonzero(np.arange(n - 1, n - 1 + count) < self.rows[row + 1])
+        """Where each run of `grams(n)` begins in `hashes`: the words whose row goes on for n words."""
+        return np.flatnonzero(np.arange(len(self.hashes)) + n <= self.rows[self.row_of_word + 1])
+
+    def _run_hashes(self, n: int) -> Hashes:
+        """uint64[W - n + 1]: of the runs of n words wherever they begin, sum h[i + j] * BASE^(n - 1 - j), by doubling."""
+        if len(self.hashes) < n:
+            return np.empty(0, np.uint64)
+        if n == 1:
+            return self.hashes
+        half = self._run_hashes(n // 2)
+        count = len(self.hashes) - 2 * (n // 2) + 1
+        runs = half[:count] * np.uint64(pow(int(_BASE), n // 2, 1 << 64)) + half[n // 2 : n // 2 + count]
+        return runs if n % 2 == 0 else runs[:-1] * _BASE + self.hashes[n - 1 :]
 
     def piece_keys(self) -> Hashes:
         """uint64[P]: one hash of each piece's words in order; 0 for a piece without words."""
@@ -124,6 +132,25 @@ def contains(sorted_values: Hashes, wanted: Hashes) -> NDArray[np.bool_]:
     return hits
 
 
+class HashSet:
+    """Sorted hashes with a table of their first bits: of many values that are not in it, one look a value."""
+
+    def __init__(self, sorted_values: Hashes) -> None:
+        self.values = sorted_values
+        self._shift = np.uint64(64 - max(10, int(16 * len(sorted_values)).bit_length()))
+        self._first_bits = np.zeros(1 << (64 - int(self._shift)), np.bool_)
+        self._first_bits[(sorted_values >> self._shift).astype(np.int64)] = True
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def contains(self, wanted: Hashes) -> NDArray[np.bool_]:
+        """Which of `wanted` are in the set."""
+        found = self._first_bits[(wanted >> self._shift).astype(np.int64)]
+        found[found] = contains(self.values, wanted[found])
+        return found
+
+
 def covered(batch: WordBatch, n: int, sorted_values: Hashes) -> NDArray[np.bool_]:
     """bool[W]: the words that lie in a run of n words whose hash is one of `sorted_values`."""
     marks = np.zeros(len(batch.hashes) + 1, np.int64)
@@ -139,9 +166,8 @@ def frequent(batch: WordBatch, n: int, *, more_than: float) -> Hashes:
     grams, row = batch.grams(n)
     if len(grams) == 0:
         return grams
-    order = np.lexsort((row, grams))
+    order = np.argsort(grams, kind="stable")  # rows ascend in text order, and so within each run's hash
     grams, row = grams[order], row[order]
-    fresh = np.ones(len(grams), np.bool_)
-    fresh[1:] = (grams[1:] != grams[:-1]) | (row[1:] != row[:-1])
-    values, counts = np.unique(grams[fresh], return_counts=True)
-    return values[counts > more_than]
+    other = np.append(True, grams[1:] != grams[:-1])
+    in_rows = np.add.reduceat(other | np.append(True, row[1:] != row[:-1]), np.flatnonzero(other), dtype=np.int64)
+    return grams[other][in_rows > more_than]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from data_contracts.errors import CheckpointError
+from flows.token_counts import TokenCounter
 
 
 class TokenizerRenderer:
@@ -22,14 +23,21 @@ class TokenizerRenderer:
                 str(model), f"its tokenizer cannot be loaded: {str(error).splitlines()[0]}", "check the model folder"
             ) from error
         self.max_tokens = max_tokens
-        self._last: tuple[Sequence[Mapping[str, Any]], str] = ((), "")
+        self._counter = TokenCounter(self._tokenizer)
 
-    def render(self, messages: Sequence[Mapping[str, Any]]) -> str:
-        """The exact text of a conversation. Raises what the template raises. Asked twice in a row, it is rendered once."""
-        if self._last[0] is not messages:
-            self._last = (messages, str(self._tokenizer.apply_chat_template(list(messages), tokenize=False)))
-        return self._last[1]
+    def render(self, conversations: Sequence[Sequence[Mapping[str, Any]]]) -> list[str | Exception]:
+        """The exact text of each conversation, or what the template raised. One call for all of them, unless it refuses one."""
+        try:
+            return list(self._tokenizer.apply_chat_template([list(turns) for turns in conversations], tokenize=False))
+        except Exception:  # a template raises what its author chose: find out for which conversation
+            return [self._render_one(turns) for turns in conversations]
 
-    def token_count(self, messages: Sequence[Mapping[str, Any]]) -> int:
-        """Tokens of the rendered conversation; the template has already placed the special ones."""
-        return len(self._tokenizer(self.render(messages), add_special_tokens=False)["input_ids"])
+    def _render_one(self, turns: Sequence[Mapping[str, Any]]) -> str | Exception:
+        try:
+            return str(self._tokenizer.apply_chat_template(list(turns), tokenize=False))
+        except Exception as error:  # handed on: the row is at fault, not the program
+            return error
+
+    def token_counts(self, texts: Sequence[str]) -> list[int]:
+        """Tokens of each rendered text; the template has already placed the special ones."""
+        return self._counter.counts(texts)

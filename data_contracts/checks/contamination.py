@@ -18,7 +18,7 @@ from data_contracts.boilerplate import PHRASE, Boilerplate, suite_phrases
 from data_contracts.errors import DropError
 from data_contracts.findings import Batch, Finding, WholeDrop
 from data_contracts.jsonl import read_lines
-from data_contracts.words import Hashes, WordBatch, contains, covered, word_batch
+from data_contracts.words import Hashes, HashSet, WordBatch, covered, word_batch
 
 #: Fewer words than this in a question say nothing when they occur again ("Why is that?").
 _LEAST_QUESTION = 4
@@ -87,8 +87,9 @@ class HeldoutIndex:
             runs.append((found[0], found[1] + len(self._items)))
             questions.append(_whole_questions(batch, group, len(self._items)))
             self._items += group
-        self._runs, self._run_item = _sorted_unique(runs)
-        self._questions, self._question_item = _sorted_unique(questions)
+        run_hashes, self._run_item = _sorted_unique(runs)
+        question_hashes, self._question_item = _sorted_unique(questions)
+        self._runs, self._questions = HashSet(run_hashes), HashSet(question_hashes)
 
     def __len__(self) -> int:
         return len(self._items)
@@ -108,15 +109,16 @@ class HeldoutIndex:
         """row of the batch -> an item that it gives away."""
         found: dict[int, HeldoutItem] = {}
         runs, row = batch.grams(self.n)
-        hit = contains(self._runs, runs)
+        hit = self._runs.contains(runs)
         if hit.any():
             hit &= _own_words(batch, self.n, self._template) >= self._own_words
-            for place in np.flatnonzero(hit):
-                found.setdefault(int(row[place]), self._items[self._run_item[np.searchsorted(self._runs, runs[place])]])
+            hit_rows, first = np.unique(row[hit], return_index=True)
+            items = self._run_item[np.searchsorted(self._runs.values, runs[hit][first])]
+            found = {place: self._items[item] for place, item in zip(hit_rows.tolist(), items.tolist(), strict=True)}
         keys = batch.piece_keys()
-        for piece in np.flatnonzero(contains(self._questions, keys)):
+        for piece in np.flatnonzero(self._questions.contains(keys)):
             owner = int(np.searchsorted(batch.rows, batch.pieces[piece], side="right")) - 1
-            found.setdefault(owner, self._items[self._question_item[np.searchsorted(self._questions, keys[piece])]])
+            found.setdefault(owner, self._items[self._question_item[np.searchsorted(self._questions.values, keys[piece])]])
         return found
 
 

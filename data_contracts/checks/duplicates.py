@@ -29,7 +29,7 @@ class ExactDuplicates:
         return np.frombuffer(self._keys, dtype=np.uint64)
 
     def observe(self, batch: Batch) -> Iterator[tuple[int, Finding]]:
-        self._keys.extend(text_key(normal_text(row.content_text()), "row") for row in batch.rows)
+        self._keys.extend(text_key(normal_text(text), "row") for text in batch.contents)
         return iter(())
 
     def conclude(self, drop: WholeDrop) -> Iterator[tuple[int, Finding]]:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from data_contracts.findings import Batch, Finding, WholeDrop
-from data_contracts.words import WordBatch, word_hash
+from data_contracts.words import HashSet, WordBatch, word_hash
 
 _COMMON = {
     "en": "the of and to in is that it was for on are with as at be this from have or by not but what which you he she they we his her",
@@ -31,6 +31,7 @@ _CODES = tuple(_COMMON)
 _PAIRS = sorted((word_hash(word), code) for code, language in enumerate(_CODES) for word in set(_COMMON[language].split()))
 #: Sorted hashes of the common words, and the language of each; a word of two languages occurs twice.
 _HASHES, _LANGUAGE = np.array([pair[0] for pair in _PAIRS], np.uint64), np.array([pair[1] for pair in _PAIRS])
+_COMMON_WORDS = HashSet(_HASHES)
 
 _SCRIPTS = (
     ("ja", re.compile("[\u3040-\u30ff]")),
@@ -59,12 +60,14 @@ def script_of(text: str) -> str | None:
 
 def languages_of(words: WordBatch) -> list[str]:
     """A language code for each row by its common words, or "?" where there is too little to tell (numbers, code, a few words)."""
-    votes = np.zeros((len(words), len(_CODES)), np.int64)
-    row = np.repeat(np.arange(len(words)), np.diff(words.rows))
-    begin, end = np.searchsorted(_HASHES, words.hashes, side="left"), np.searchsorted(_HASHES, words.hashes, side="right")
+    common = np.flatnonzero(_COMMON_WORDS.contains(words.hashes))
+    row, hashes = words.row_of_word[common], words.hashes[common]
+    begin, end = np.searchsorted(_HASHES, hashes, side="left"), np.searchsorted(_HASHES, hashes, side="right")
+    counts = np.zeros(len(words) * len(_CODES), np.int64)
     while (hit := begin < end).any():
-        np.add.at(votes, (row[hit], _LANGUAGE[begin[hit]]), 1)
+        counts += np.bincount(row[hit] * len(_CODES) + _LANGUAGE[begin[hit]], minlength=len(counts))
         begin = begin + 1
+    votes = counts.reshape(len(words), len(_CODES))
     ranked = np.sort(votes, axis=1)
     clear = (ranked[:, -1] >= _LEAST_VOTES) & (ranked[:, -1] > ranked[:, -2])
     return [_CODES[best] if sure else UNKNOWN for best, sure in zip(votes.argmax(axis=1), clear, strict=True)]
@@ -79,8 +82,8 @@ class Languages:
         self._first: dict[str, int] = {}
 
     def observe(self, batch: Batch) -> Iterator[tuple[int, Finding]]:
-        for row, by_words in zip(batch.rows, languages_of(batch.words), strict=True):
-            language = script_of(row.content_text()) or by_words
+        for row, text, by_words in zip(batch.rows, batch.contents, languages_of(batch.words), strict=True):
+            language = script_of(text) or by_words
             self._rows[language] += 1
             self._first.setdefault(language, row.line)
         return iter(())

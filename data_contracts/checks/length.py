@@ -7,12 +7,13 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from data_contracts.checks.template import Template
 from data_contracts.findings import Batch, Finding, WholeDrop
 
-#: Lengths are counted in bins of this ratio: 8 bins double the length, so the histogram stays small for any drop.
-_RATIO = 2.0 ** (1 / 8)
+#: Where the bins of the histogram begin: 8 bins double the length, so it stays small for any drop (the last begins at 2**32).
+_EDGES = 2.0 ** (np.arange(8 * 32 + 1) / 8)
 
 
 class Length:
@@ -24,24 +25,30 @@ class Length:
         self._longest = self._total = self._rows = self._cut = 0
 
     def observe(self, batch: Batch) -> Iterator[tuple[int, Finding]]:
-        words = np.diff(batch.words.rows)
-        for place, row in enumerate(batch.rows):
-            length = int(words[place]) if self._template is None else self._template.taken_tokens(row)
-            if length is None:
-                continue
-            if self._template is not None and length > self._template.max_tokens:
+        lengths = np.diff(batch.words.rows) if self._template is None else self._token_lengths(self._template, batch)
+        if self._template is not None:
+            for place in np.flatnonzero(lengths > self._template.max_tokens).tolist():
                 self._cut += 1
-                yield place, Finding("too_long", row.line, f"has {length} tokens: training takes {self._template.max_tokens}")
-            self._bins[int(np.log(max(length, 1)) / np.log(_RATIO))] += 1
-            self._longest, self._total, self._rows = max(self._longest, length), self._total + length, self._rows + 1
+                reason = f"has {lengths[place]} tokens: training takes {self._template.max_tokens}"
+                yield place, Finding("too_long", batch.rows[place].line, reason)
+        known = lengths[lengths >= 0]
+        if len(known):
+            self._bins.update((np.searchsorted(_EDGES, np.maximum(known, 1), side="right") - 1).tolist())
+            self._longest, self._total = max(self._longest, int(known.max())), self._total + int(known.sum())
+            self._rows += len(known)
+
+    @staticmethod
+    def _token_lengths(template: Template, batch: Batch) -> NDArray[np.int64]:
+        """int64[rows]; -1 where the template refused the row."""
+        counts = (template.tokens(row) for row in batch.rows)
+        return np.array([-1 if count is None else count for count in counts], np.int64)
 
     def conclude(self, drop: WholeDrop) -> Iterator[tuple[int, Finding]]:
         return iter(())
 
     def summary(self) -> Mapping[str, Any]:
-        bins = [
-            {"from": round(_RATIO**place, 1), "to": round(_RATIO ** (place + 1), 1), "rows": n} for place, n in sorted(self._bins.items())
-        ]
+        edges = [round(float(edge), 1) for edge in _EDGES]
+        bins = [{"from": edges[place], "to": edges[place + 1], "rows": n} for place, n in sorted(self._bins.items())]
         unit = "tokens" if self._template is not None else "words"
         mean = round(self._total / self._rows, 1) if self._rows else 0.0
         limit = self._template.max_tokens if self._template is not None else None

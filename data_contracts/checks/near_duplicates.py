@@ -29,6 +29,8 @@ _SLACK = 0.15
 #: Each row is paired with this many rows before it that fall into the same bucket, and with the bucket's first.
 _NEIGHBOURS = 4
 _LABEL_WORDS = 6
+#: Rows whose text is at hand while pairs are compared: copies lie near one another in most drops.
+_REMEMBERED = 64
 
 Minhash = NDArray[np.uint16] | MinhashFile
 
@@ -132,9 +134,9 @@ class _Likeness:
 
     def __init__(self, drop: WholeDrop, past: _Past, boilerplate: Boilerplate) -> None:
         self._drop, self._past, self._template = drop, past, boilerplate.shingles
-        self._lines = lru_cache(maxsize=512)(self._lines_of)
+        self._lines, self._value = lru_cache(_REMEMBERED)(self._lines_of), lru_cache(_REMEMBERED)(self._read)
 
-    def _value(self, number: int) -> Mapping[str, Any]:
+    def _read(self, number: int) -> Mapping[str, Any]:
         return self._past.value(number) if number < len(self._past) else self._drop.value(number - len(self._past))
 
     def contradict(self, first: int, second: int) -> bool:

@@ -60,15 +60,17 @@ _FORMS: tuple[tuple[str, tuple[str, ...], str], ...] = (
     ),
 )
 _COMPILED = tuple((kind, re.compile(form, re.DOTALL)) for kind, _, form in _FORMS)
-#: (fixed part in lower case, place of its form)
+#: (fixed part in lower case, place of its form), by a mark that every one of the group holds and most texts do not; "" where there is none
 _PARTS = tuple((part.lower(), place) for place, (_, parts, _) in enumerate(_FORMS) for part in parts)
+_MARKS = ("_", "-", "=", "://", "")
+_BY_MARK = tuple((mark, tuple(pair for pair in _PARTS if next(m for m in _MARKS if m in pair[0]) == mark)) for mark in _MARKS)
 KINDS = tuple(kind for kind, _ in _COMPILED)
 
 
 def find_secrets(text: str) -> Iterator[Span]:
     """Every secret in a text, form by form."""
     lower = text.lower()
-    for place in dict.fromkeys([place for part, place in _PARTS if part in lower]):
+    for place in sorted({place for mark, parts in _BY_MARK if mark in lower for part, place in parts if part in lower}):
         kind, form = _COMPILED[place]
         for match in form.finditer(text):
             start, end = match.span("value") if "value" in form.groupindex else match.span()

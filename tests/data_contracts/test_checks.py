@@ -28,16 +28,19 @@ class Template:
 
     max_tokens = 60
 
-    def render(self, messages: Sequence[Mapping[str, Any]]) -> str:
+    def render(self, conversations: Sequence[Sequence[Mapping[str, Any]]]) -> list[str | Exception]:
+        return [self._render_one(messages) for messages in conversations]
+
+    def _render_one(self, messages: Sequence[Mapping[str, Any]]) -> str | Exception:
         if any(turn["role"] == "tool" for turn in messages):
-            raise ValueError("Only user and assistant roles are supported!")
+            return ValueError("Only user and assistant roles are supported!")
         parts = [f"<|im_start|>{turn['role']}\n{turn['content'].strip()}<|im_end|>\n" for turn in messages if turn["role"] != "system"]
         if "swallow" in messages[-1]["content"]:
             parts = parts[:-1]
         return "".join(parts)
 
-    def token_count(self, messages: Sequence[Mapping[str, Any]]) -> int:
-        return len(self.render(messages).split())
+    def token_counts(self, texts: Sequence[str]) -> list[int]:
+        return [len(text.split()) for text in texts]
 
 
 def counts(manifest: DropManifest) -> dict[str, int]:

@@ -1,0 +1,80 @@
+"""How many tokens a text has, several times as fast as tokenising it: by its words, where a tokenizer allows that.
+
+Most tokenizers cut a text into pieces before any token is formed, and never form one across two pieces. Where they always cut before a
+space between two visible characters, the tokens of a text are those of its words, each with the space before it; and words repeat.
+The cutting alone takes nine tenths of a tokenizer's time on short chats.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Sequence
+from itertools import chain, product
+from typing import Any
+
+#: A space with a visible character on either side. Longer runs of white space are cut elsewhere, and otherwise before a special token.
+_cut = re.compile(r" (?=\S)(?<=\S )").split
+_REMEMBERED = 200_000
+#: The first texts are counted both ways; one difference, and every text is tokenised from then on.
+_CONFIRMED = 32
+_STARTS = ["a", "Z", "é", "Ж", "中", "9", "2024", "_", "-", ".", ",", "...", "'s", "'t", '"', ")", "(", "$", "#", "//", "🙂", "\u200b"]
+_ENDS = [*_STARTS, "e\u0301", "\n\n#", "  x", "x\u200b"]
+
+
+class TokenCounter:
+    """Counts tokens with the tokenizer of a `transformers` model. It turns that tokenizer's truncation and padding off: give it one of
+    its own."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
+        self._backend: Any = getattr(tokenizer, "backend_tokenizer", None)
+        if self._backend is not None:
+            self._backend.no_truncation()
+            self._backend.no_padding()
+        self.by_words = self._backend is not None and cuts_before_words(self._backend, tokenizer.added_tokens_decoder.values())
+        self._to_confirm = _CONFIRMED
+        self._first: dict[str, int] = {}
+        self._later: dict[str, int] = {}
+
+    def counts(self, texts: Sequence[str]) -> list[int]:
+        """Tokens of each text; special ones only where the text spells them."""
+        if not self.by_words:
+            return self.tokenised(texts)
+        cut = [_cut(text) for text in texts]
+        self._learn(self._first, {words[0] for words in cut}, "")
+        self._learn(self._later, set(chain.from_iterable(words[1:] for words in cut)), " ")
+        later = self._later.__getitem__
+        found = [self._first[words[0]] + sum(map(later, words[1:])) for words in cut]
+        confirmed, self._to_confirm = texts[: self._to_confirm], max(0, self._to_confirm - len(texts))
+        self.by_words = self.tokenised(confirmed) == found[: len(confirmed)]
+        return found if self.by_words else self.tokenised(texts)
+
+    def _learn(self, known: dict[str, int], words: Collection[str], before: str) -> None:
+        """Count the words that were not met before; a bounded number is remembered."""
+        if len(known) + len(words) > _REMEMBERED:
+            known.clear()
+        fresh = sorted(words - known.keys())
+        known |= zip(fresh, self.tokenised([before + word for word in fresh]), strict=True)
+
+    def tokenised(self, texts: Sequence[str]) -> list[int]:
+        """The same by tokenising each text."""
+        if not texts:
+            return []
+        if self._backend is None:
+            return [len(ids) for ids in self._tokenizer(list(texts), add_special_tokens=False)["input_ids"]]
+        return [len(encoded.ids) for encoded in self._backend.encode_batch_fast(list(texts), add_special_tokens=False)]
+
+
+def cuts_before_words(backend: Any, added_tokens: Iterable[Any]) -> bool:
+    """Whether a text is always cut before a space between two visible characters: nothing rewrites the text first, no token that was
+    added by hand reaches over a space, and every pair of samples is cut there."""
+    if backend.normalizer is not None or backend.pre_tokenizer is None:
+        return False
+    if any(token.lstrip or token.rstrip or " " in token.content for token in added_tokens):
+        return False
+    pieces = {text: _pieces(backend, text) for text in (*_ENDS, *(f" {start}" for start in _STARTS))}
+    return all(_pieces(backend, f"{end} {start}") == pieces[end] + pieces[f" {start}"] for end, start in product(_ENDS, _STARTS))
+
+
+def _pieces(backend: Any, text: str) -> list[str]:
+    return [piece for piece, _ in backend.pre_tokenizer.pre_tokenize_str(text)]
