@@ -27,6 +27,7 @@ class CategoryPlan(Record):
     """One category's question, asked of so many items."""
 
     category: Category
+    subject: str = Field(description="the category, or the suite that has a margin of its own")
     suites: int
     items: int = Field(description="items a suite")
     margin: float
@@ -43,6 +44,7 @@ class RoundPlan(Record):
     """What to expect of the gate if the coming round loses nothing."""
 
     churn: float
+    churn_from: str = Field("", description="the rounds that churn was measured on; empty: it was given")
     alpha: float
     power: float
     categories: tuple[CategoryPlan, ...]
@@ -52,36 +54,61 @@ class RoundPlan(Record):
 
     def sentence(self) -> str:
         """The plan in one sentence, for the command line."""
-        short = [f"{each.category}: {each.items_needed:,} items a suite" for each in self.categories if each.items < each.items_needed]
-        have = f"a round that loses nothing passes with a chance of {self.chance_all_shown:.0%} (if the skill is learned)"
-        return f"{have}; for a chance of {self.power:.0%} a category needs: {'; '.join(short)}" if short else f"{have}; the items suffice"
+        short = [f"{each.subject}: {each.items_needed:,} items a suite" for each in self.categories if each.items < each.items_needed]
+        noise = f"where {self.churn:.1%} of the items flip by chance{f' (measured on {self.churn_from})' if self.churn_from else ''}"
+        have = f"{noise}, a round that loses nothing passes with a chance of {self.chance_all_shown:.0%} (if the skill is learned)"
+        return f"{have}; for a chance of {self.power:.0%} there must be: {'; '.join(short)}" if short else f"{have}; the items suffice"
 
 
 def plan_round(
-    policy: GatePolicy, suites: Mapping[Category, int], items: int | Mapping[Category, int], churn: float, attempts: int = 1
+    policy: GatePolicy,
+    suites: Mapping[Category, int],
+    items: int | Mapping[Category, int],
+    churn: float,
+    attempts: int = 1,
+    *,
+    own_margins: Mapping[str, tuple[Category, float]] | None = None,
+    churn_from: str = "",
 ) -> RoundPlan:
-    """Plan a round with so many suites a category and items a suite. Raises ConfigError for numbers that cannot be."""
+    """Plan a round with so many suites a category and items a suite. Raises ConfigError for numbers that cannot be.
+
+    `own_margins` gives the suites (not counted in `suites`) that have a margin of their own: each is asked by itself.
+    """
+    own = {name: (category, margin) for name, (category, margin) in (own_margins or {}).items() if category in PAIRED}
     counts = {category: items if isinstance(items, int) else items.get(category, 0) for category in PAIRED if suites.get(category, 0) > 0}
     if not 0.0 <= churn <= 1.0:
         raise ConfigError("plan", f"churn is {churn}", "give the share of items that flip, between 0 and 1")
-    if attempts < 1 or not counts or min(counts.values()) < 2:
+    each_own = {name: items if isinstance(items, int) else items.get(category, 0) for name, (category, _) in own.items()}
+    every = [*counts.values(), *each_own.values()]
+    if attempts < 1 or not every or min(every) < 2:
         raise ConfigError("plan", f"cannot plan {counts or 'no suites'} in attempt {attempts}", "give at least one suite of two items")
-    family = sum(suites[category] for category in counts)
+    family = sum(suites[category] for category in counts) + len(own)
     alpha = policy.level(attempts).alpha
-    plans = tuple(_plan_category(policy, category, suites[category], n, churn, alpha, family) for category, n in counts.items())
+    together = [
+        _plan_question(policy, category, category, policy.margin(category), suites[category], n, churn, alpha, family)
+        for category, n in counts.items()
+    ]
+    alone = [
+        _plan_question(policy, category, name, margin, 1, each_own[name], churn, alpha, family) for name, (category, margin) in own.items()
+    ]
+    plans = (*together, *alone)
     chance = math.prod(plan.chance_shown * (1.0 - plan.chance_of_floor) for plan in plans)
-    return RoundPlan(churn=churn, alpha=alpha, power=policy.power, categories=plans, chance_all_shown=chance)
+    return RoundPlan(churn=churn, churn_from=churn_from, alpha=alpha, power=policy.power, categories=plans, chance_all_shown=chance)
 
 
-def _plan_category(policy: GatePolicy, category: Category, suites: int, n: int, churn: float, alpha: float, family: int) -> CategoryPlan:
-    margin = policy.margin(category)
+def _plan_question(
+    policy: GatePolicy, category: Category, subject: str, margin: float, suites: int, n: int, churn: float, alpha: float, family: int
+) -> CategoryPlan:
+    """`margin` is asked of the mean of `suites` suites; one suite whose subject is not its category has it for its own."""
     reach = float(stats.norm.isf(alpha)) + float(stats.norm.ppf(policy.power))
     error = math.sqrt(_item_variance(churn, n, margin) / (n * suites))
     alone = math.sqrt(_item_variance(churn, n, 0.0) / n)
     suite_reach = float(stats.norm.isf(policy.alpha / family)) + float(stats.norm.ppf(policy.power))
-    through_floor = float(stats.norm.cdf((-policy.floor + 0.5 / n) / alone)) if churn > 0 else 0.0
+    floor = policy.floor_of(subject, margin if subject != category else None)
+    through_floor = float(stats.norm.cdf((-floor + 0.5 / n) / alone)) if churn > 0 else 0.0
     return CategoryPlan(
         category=category,
+        subject=subject,
         suites=suites,
         items=n,
         margin=margin,

@@ -17,6 +17,7 @@ from data_contracts.errors import ConfigError, SkillstackError
 from flows import console
 from flows.deploy_commands import add_deploy_commands
 from flows.environment import prepare_environment
+from flows.explore.command import add_explore_command
 from flows.lineage_commands import add_lineage_commands
 from flows.operation_commands import add_operation_commands
 from flows.settings import SkillstackConfig, load_config
@@ -163,7 +164,7 @@ def gate_replay(number: Annotated[int, typer.Argument(metavar="ROUND")], config:
 @gate_app.command("plan")
 def gate_plan(
     items: Annotated[int, typer.Option(help="Held-out items a suite.")] = 400,
-    churn: Annotated[float, typer.Option(help="Share of items that flip between two equally good checkpoints.")] = 0.1,
+    churn: Annotated[float | None, typer.Option(help="Share of items that flip by chance; default: measured, else 0.05.")] = None,
     config: ConfigFile = None,
     as_json: AsJson = False,
 ) -> None:
@@ -196,6 +197,7 @@ def demo(
 add_lineage_commands(app)
 add_operation_commands(app)
 add_deploy_commands(app)
+add_explore_command(app)
 
 
 def main() -> None:

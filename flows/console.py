@@ -17,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from data_contracts.errors import SkillstackError
+from data_contracts.report import report_table
 from flows.progress import show_progress
 
 if TYPE_CHECKING:
@@ -82,18 +83,12 @@ def show_diagnoses(diagnoses: Sequence[Diagnosis]) -> None:
 def show_validation(result: Validation) -> None:
     if _answer(result):
         return
-    if result.error is not None:
+    if result.report:
+        _out.print(report_table(result.report))
+    elif result.error is not None:  # a file that could not be read at all
         _out.print(Text("refused  ", style="bold red") + Text(result.error), soft_wrap=True)
-    if result.manifest is not None:
-        rows = result.manifest
-        kept = (
-            f"{rows.rows_clean} to train on, {rows.rows_heldout} held out, {rows.rows_sealed} sealed, {rows.rows_quarantined} quarantined"
-        )
-        _out.print(Text("accepted ", style="bold green") + Text(f"{rows.source}: {rows.rows_read} rows; {kept}"), soft_wrap=True)
-        for finding in rows.findings:
-            _out.print(f"  {finding.severity:<8} {finding.check:<24} {finding.rows} rows")
-    if result.folder is not None:
-        _out.print(f"kept in {result.folder}")
+    kept = f"kept in {result.folder}" if result.folder is not None else "add --out FOLDER to keep report.html and every refused row"
+    _out.print(kept, soft_wrap=True)
 
 
 def show_outcome(outcome: RoundOutcome) -> None:
@@ -171,11 +166,11 @@ def show_plan(plan: RoundPlan) -> None:
     if _answer(plan):
         return
     table = Table(
-        "category", "suites", "items", "margin", "detectable loss", "chance shown", "items needed", title="in points; items are a suite"
+        "asked of", "suites", "items", "margin", "detectable loss", "chance shown", "items needed", title="in points; items are a suite"
     )
     for each in plan.categories:
         numbers = (points(each.margin), points(each.minimum_detectable_effect), f"{each.chance_shown:.0%}", f"{each.items_needed:,}")
-        table.add_row(each.category, str(each.suites), str(each.items), *numbers)
+        table.add_row(each.subject, str(each.suites), str(each.items), *numbers)
     _out.print(table)
     _out.print(plan.sentence(), soft_wrap=True)
 

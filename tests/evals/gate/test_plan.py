@@ -44,6 +44,16 @@ def test_sentence_names_what_is_short() -> None:
     assert 0 < plan.chance_all_shown < 1
 
 
+def test_a_suite_with_a_margin_of_its_own_is_planned_by_itself() -> None:
+    plan = plan_round(GatePolicy(), {"skill": 4}, 400, 0.05, own_margins={"gsm8k": ("general", 0.1), "text": ("drift", 0.02)})
+    skills, gsm8k = plan.categories
+    assert (gsm8k.subject, gsm8k.suites, gsm8k.margin) == ("gsm8k", 1, 0.1)
+    assert gsm8k.items_needed < plan_round(GatePolicy(), {"general": 1}, 400, 0.05).categories[0].items_needed
+    assert gsm8k.chance_of_floor < skills.chance_of_floor / 4, "its floor is its margin"
+    alone = plan_round(GatePolicy(), {}, 400, 0.05, own_margins={"gsm8k": ("general", 0.1)})
+    assert alone.categories[0].items_needed == gsm8k.items_needed
+
+
 def test_churn_is_read_off_two_evaluations(make_suite, make_evaluation, flip) -> None:
     score = np.tile([1.0, 0.0], 100)
     before = make_evaluation("a", make_suite("x", score), make_suite("text", [1.0] * 30, category="drift"))
