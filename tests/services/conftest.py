@@ -192,6 +192,11 @@ class Project:
             assert time.monotonic() < end, f"waited {seconds:.0f} s for {what}"
             pause.wait(POLL_SECONDS)
 
+    def watch(self, on: bool) -> None:
+        """Let the deployment that looks into the inbox rest, or work."""
+        inbox = self.get("/deployments/name/watch/inbox")["id"]
+        self.post(f"/deployments/{inbox}/{'resume' if on else 'pause'}_deployment")
+
     def ended(self, run: str) -> dict[str, Any]:
         """Wait for a flow run's end."""
 
@@ -273,7 +278,8 @@ def new_project(services: Any, tmp_path_factory: pytest.TempPathFactory) -> Call
 def deployed(new_project: Callable[..., Project], messages: tuple[str, list[dict[str, Any]]]) -> Project:
     """The project that the deployments name; the others give their own config to each run."""
     project = new_project("month")
-    project.deployed = project.answer("deploy", SKILLSTACK_WEBHOOK_URL=messages[0])  # type: ignore[attr-defined]
+    project.answer("deploy", SKILLSTACK_WEBHOOK_URL=messages[0])
+    project.watch(False)  # a watcher a minute would slow the tests that need none
     return project
 
 

@@ -64,6 +64,7 @@ def test_deploying_again_changes_nothing(deployed: Any, messages: Any) -> None:
 
     before = everything()
     deployed.answer("deploy", SKILLSTACK_WEBHOOK_URL=messages[0])
+    deployed.watch(False)
     assert everything() == before
     assert before[0] == ["skillstack-failed", "skillstack-held", "skillstack-validated-drop", "skillstack-zombie"]
 

@@ -29,11 +29,12 @@ def round_ended(project: Any, count: int) -> Any:
 @pytest.fixture(scope="module")
 def promoted(deployed: Any, workers: Any) -> Any:
     """A drop was put in the inbox; the scheduled watcher, the GPU's worker and the gate did the rest."""
+    deployed.watch(True)
     deployed.drop("route", to="inbox")
     try:
         return round_ended(deployed, 1)
-    finally:  # a watcher a minute would slow the other tests down
-        deployed.post(f"/deployments/{deployed.get('/deployments/name/watch/inbox')['id']}/pause_deployment")
+    finally:
+        deployed.watch(False)
 
 
 def test_a_drop_in_the_inbox_becomes_a_promoted_version(deployed: Any, promoted: Any) -> None:
