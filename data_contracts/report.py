@@ -1,10 +1,12 @@
-"""The report of a validation for people: one HTML page with plots, and a table for the terminal. Both are made of report.json alone.
+"""The report of a validation for people: an HTML page with plots, a table for the terminal, and Markdown, all made of report.json alone.
 
 The page holds everything it needs (no scripts, no fonts, no network), reads in light and dark, and is a few dozen kilobytes.
 """
 
 from __future__ import annotations
 
+import html
+import re
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -22,7 +24,7 @@ _STYLE = {"error": "bold red", "drop": "yellow", "warning": "cyan"}
 
 def report_page(report: Mapping[str, Any]) -> str:
     """The page as HTML text. The same report gives the same bytes."""
-    return _page_template().render(report=report, plots=_plots(report), meaning=_MEANING, rules=RULES)
+    return _page_template().render(report=report, plots=_plots(report), meaning=_meaning, rules=RULES)
 
 
 @lru_cache(maxsize=1)
@@ -35,12 +37,18 @@ def _page_template() -> Template:
     return environment.get_template("report.html.j2")
 
 
+def _meaning(found: Mapping[str, Any]) -> str:
+    """What a finding means for its rows; a warning about the drop as a whole (line 0) is about no row."""
+    about_a_row = found["severity"] != "warning" or found["examples"][0]["line"]
+    return _MEANING[found["severity"]] if about_a_row else "noted"
+
+
 def _plots(report: Mapping[str, Any]) -> list[tuple[str, str]]:
     """(title, SVG) of every plot that there is data for."""
     details, rows = report["details"], report["rows"]
     plots = [("Where the rows went", bar_chart([Bar(name, rows[key]) for name, key in _SIDES if rows[key]], "rows"))]
     if report["findings"]:
-        bars = [Bar(f"{found['check']} ({_MEANING[found['severity']]})", found["rows"], found["severity"]) for found in report["findings"]]
+        bars = [Bar(f"{found['check']} ({_meaning(found)})", found["rows"], found["severity"]) for found in report["findings"]]
         plots.append(("Findings", bar_chart(sorted(bars, key=lambda bar: -bar.value), "rows")))
     if details.get("length", {}).get("bins"):
         length = details["length"]
@@ -77,6 +85,38 @@ def _duplicates(details: Mapping[str, Any]) -> list[Bar]:
     ]
 
 
+def report_markdown(report: Mapping[str, Any]) -> str:
+    """The outcome, the rows by side and every finding with its first example, for a place that shows Markdown."""
+    rows, contract = report["rows"], report["contract"]
+    lines = [
+        f"# {_plain(report['source'])} for skill {_plain(report['skill'])}: {report['outcome']}",
+        f"Contract {_plain(contract['id'])} {contract['version']}, sha256 of the drop `{report['source_sha256']}`",
+    ]
+    if report["outcome"] != "passed":
+        lines.append(f"**{_plain(report['where'])}**: {_plain(report['reason'])} ({_plain(report['way_out'])})")
+    sides = ", ".join(f"{rows[key]:,} {name}" for name, key in _SIDES)
+    lines.append(f"{rows['read']:,} rows read: {sides}.")
+    if report["findings"]:
+        table = ["| check | rows | the row is | first example |", "|---|---:|---|---|"]
+        for found in report["findings"]:
+            cells = (found["check"], f"{found['rows']:,}", _meaning(found), _plain(_first_example(found)))
+            table.append(f"| {' | '.join(cells)} |")
+        lines.append("\n".join(table))
+    else:
+        lines.append("No findings.")
+    return "\n\n".join(lines) + "\n"
+
+
+def _plain(text: str) -> str:
+    """Text from a drop, so that Markdown and HTML leave it as it is."""
+    return html.escape(re.sub(r"([\\`*_\[\]|#~])", r"\\\1", text), quote=False)
+
+
+def _first_example(found: Mapping[str, Any]) -> str:
+    first = found["examples"][0]
+    return (f"line {first['line']}: " if first["line"] else "") + str(first["reason"])
+
+
 def report_table(report: Mapping[str, Any]) -> Group:
     """The report for a terminal: a line with the outcome, the rows by side, and a table of findings with their first example."""
     from rich.console import Group
@@ -98,12 +138,8 @@ def report_table(report: Mapping[str, Any]) -> Group:
     for column in ("check", "rows", "means", "first example"):
         findings.add_column(column, justify="right" if column == "rows" else "left")
     for found in report["findings"]:
-        first = found["examples"][0]
-        place = f"line {first['line']}: " if first["line"] else ""
         style = _STYLE[found["severity"]]
-        findings.add_row(
-            found["check"], f"{found['rows']:,}", f"[{style}]{_MEANING[found['severity']]}[/]", escape(f"{place}{first['reason']}"[:160])
-        )
+        findings.add_row(found["check"], f"{found['rows']:,}", f"[{style}]{_meaning(found)}[/]", escape(_first_example(found)[:160]))
     parts: list[RenderableType] = [head, sides, findings if report["findings"] else Text("No findings.")]
     if report["outcome"] != "passed":
         parts.append(Text(f"{report['where']}: {report['reason']} ({report['way_out']})", style="red"))

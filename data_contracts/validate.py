@@ -36,7 +36,7 @@ from data_contracts.staging import Staging, publish, work_folder
 from data_contracts.supplied import read_supplied, supplied_as_items, write_supplied
 from data_contracts.tally import Tally
 
-__all__ = ["ChatRenderer", "validate_drop"]
+__all__ = ["LEFT_BY_REFUSED", "ChatRenderer", "validate_drop"]
 
 #: What a validation leaves for the next stage, by role in the manifest; the last three are there for a refused drop too.
 FILES = {
@@ -50,6 +50,8 @@ FILES = {
     "page": "report.html",
 }
 _ALWAYS = ("quarantine", "report", "page")
+#: The files that a refused drop leaves.
+LEFT_BY_REFUSED = tuple(FILES[role] for role in _ALWAYS)
 
 
 def validate_drop(

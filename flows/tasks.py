@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from data_contracts.digests import file_digest
+from data_contracts.errors import DropError
 from data_contracts.manifests import CheckpointManifest, Decision, DropManifest, Verdict, write_manifest
 from data_contracts.validate import validate_drop
 from evals.audit import ForgettingAudit, RoundEvaluation, audit_forgetting
@@ -21,6 +22,7 @@ from evals.items import load_evaluation
 from evals.report import render_round
 from evals.weights import measure_round_drift
 from flows.audit import lineage_rounds
+from flows.drop_page import publish_drop_report
 from flows.evidence import Evaluated, evaluate_round, gate_evidence
 from flows.house import House
 from flows.lineage import RoundRun, VersionRef
@@ -54,14 +56,27 @@ def find_champion(house: House) -> VersionRef:
 def validate(house: House, run: RoundRun, chain: Sequence[VersionRef], drop: Path, skill: str, heldout: Path | None) -> Stage[DropManifest]:
     """drop -> clean, held-out, sealed and quarantined rows."""
     started = time.perf_counter()
-    stage = validate_stage(house, chain, drop, skill, heldout)
+
+    def on_refusal(folder: Path, error: DropError) -> None:
+        publish_drop_report(folder, error)
+        house.lineage.attach(run, folder / "report.html")
+
+    stage = validate_stage(house, chain, drop, skill, heldout, on_refusal)
+    publish_drop_report(stage.folder)
     page = stage.folder / "report.html"
     house.lineage.log_stage(run, "validate", stage.manifest, stage.folder, artifacts=[page], seconds=time.perf_counter() - started)
     return stage
 
 
-def validate_stage(house: House, chain: Sequence[VersionRef], drop: Path, skill: str, heldout: Path | None) -> Stage[DropManifest]:
-    """The validated drop, made once."""
+def validate_stage(
+    house: House,
+    chain: Sequence[VersionRef],
+    drop: Path,
+    skill: str,
+    heldout: Path | None,
+    on_refusal: Callable[[Path, DropError], None] = lambda _folder, _error: None,
+) -> Stage[DropManifest]:
+    """The validated drop, made once. A drop that is refused is never a stage: `on_refusal` is shown the folder that says why."""
     config, model = house.config, chain[-1].checkpoint / "model"
     earlier = [version.drop for version in chain if version.drop is not None]
     suites = [Path(suite.source) for suite in config.evaluation.suites if suite.is_file]
@@ -79,18 +94,22 @@ def validate_stage(house: House, chain: Sequence[VersionRef], drop: Path, skill:
 
     def build(folder: Path) -> None:
         discard_partial(folder)
-        with bar(f"validate {skill}") as advance:
-            validate_drop(
-                drop,
-                folder,
-                skill=skill,
-                config=config.contract,
-                renderer=TokenizerRenderer(model, config.train.max_seq_len, trust_remote_code=config.train.trust_remote_code),
-                heldout=heldout,
-                earlier=earlier,
-                suites=suites,
-                progress=lambda done, total: advance(done, total, "bytes"),
-            )
+        try:
+            with bar(f"validate {skill}") as advance:
+                validate_drop(
+                    drop,
+                    folder,
+                    skill=skill,
+                    config=config.contract,
+                    renderer=TokenizerRenderer(model, config.train.max_seq_len, trust_remote_code=config.train.trust_remote_code),
+                    heldout=heldout,
+                    earlier=earlier,
+                    suites=suites,
+                    progress=lambda done, total: advance(done, total, "bytes"),
+                )
+        except DropError as error:
+            on_refusal(folder, error)
+            raise
 
     return run_stage(house.stages, "validate", inputs, DropManifest, build, packages=("data_contracts",))
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from data_contracts.errors import ConfigError, DropError
 from data_contracts.manifests import DropManifest, Record
-from data_contracts.validate import validate_drop
+from data_contracts.validate import LEFT_BY_REFUSED, validate_drop
 from flows.base_model import resolve_base_model
 from flows.house import House, open_house
 from flows.progress import bar
@@ -30,8 +30,8 @@ class Validation(Record):
 def check_drop(config: SkillstackConfig, drop: Path, skill: str, heldout: Path | None, out: Path | None) -> Validation:
     """Validate a drop as the next round would. Nothing is kept unless `out` names a new folder."""
     if out is not None:
-        if out.exists() and any(out.iterdir()):
-            raise ConfigError(str(out), "is not empty", "name a new folder")
+        if out.exists() and any(path.name not in LEFT_BY_REFUSED for path in out.iterdir()):
+            raise ConfigError(str(out), "is not empty", "name a new folder, or the one that a refused drop left")
         out.mkdir(parents=True, exist_ok=True)
         return _validate(config, drop, skill, heldout, out, kept=True)
     with tempfile.TemporaryDirectory(prefix="skillstack-") as folder:

@@ -68,6 +68,13 @@ class Lineage:
         with speaking_plainly(self.where):
             return sweeps.log_sweep(self._store, skill, note, points, table)
 
+    def attach(self, parent: RoundRun, *files: Path) -> None:
+        """Keep files among the artifacts of the round itself, for what belongs to no finished stage; absent ones are left out."""
+        with speaking_plainly(self.where):
+            for path in files:
+                if path.is_file():
+                    self._store.client.log_artifact(parent.run_id, str(path))
+
     def finish_round(self, parent: RoundRun) -> None:
         """The round ended with a verdict (whatever it was)."""
         with speaking_plainly(self.where):

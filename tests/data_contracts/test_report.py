@@ -13,7 +13,7 @@ from rich.console import Console
 
 from data_contracts.__main__ import main
 from data_contracts.charts import Bar, bar_chart, histogram
-from data_contracts.report import report_page, report_table
+from data_contracts.report import report_markdown, report_page, report_table
 
 
 @pytest.fixture
@@ -86,3 +86,17 @@ def test_plots_escape_what_they_are_given_and_take_any_numbers() -> None:
     assert "<b>" not in bar_chart([Bar("<b>", 0), Bar("x" * 99, 10**9)], "rows")
     assert "limit 512" in histogram([(1.0, 1.1, 5), (800.0, 900.0, 1)], "tokens", 512)
     assert histogram([(1.0, 1.1, 1)], "words", None).startswith("<svg")
+
+
+def test_markdown_names_every_finding_and_leaves_no_mark_of_the_drop_in_force(drop: Path, tmp_path: Path) -> None:
+    assert main([str(drop), "--skill", "notes", "--out", str(tmp_path / "out")]) == 1
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    report["findings"][0]["examples"][0]["reason"] = "a | cell, <b>bold</b>, [a](http://x) and `code`"
+    text = report_markdown(report)
+    assert text.startswith("# drop.jsonl for skill notes: failed")
+    assert report["source_sha256"] in text
+    table = [line for line in text.splitlines() if line.startswith("| ")]
+    assert [line.split(" | ")[0][2:] for line in table[1:]] == [found["check"] for found in report["findings"]]
+    assert all(len(re.findall(r"(?<!\\)\|", line)) == 5 for line in table)
+    assert "<b>" not in text
+    assert r"\[a\](http" in text
