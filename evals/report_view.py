@@ -112,7 +112,9 @@ def effect_words(check: CheckOutcome) -> str:
     if check.effect is None:
         return ""
     if check.check == "early_warning":
-        return f"{check.effect:.3g} nats"
+        return f"{check.effect:.3g} nats".replace("-", "−")
+    if check.check == "drift_warning":  # often far below the tenth of a percent that other rows are told in
+        return f"{100 * check.effect:.2g} % ({100 * (check.low or 0.0):.2g} to {100 * (check.high or 0.0):.2g})".replace("-", "−")
     unit = " %" if check.check in ("drift", "anchor_drift", "drift_warning") else ""
     reach = f" ({signed(check.low)} to {signed(check.high)})" if check.low is not None and check.high is not None else ""
     return f"{signed(check.effect)}{unit}{reach}"
