@@ -1,0 +1,33 @@
+"""An answer that may be missing: what a view shows instead of a number, so that one thing that is gone does not take the page with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from data_contracts.errors import SkillstackError
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Missing:
+    """Why there is nothing to show, in the words of the error, and the way out."""
+
+    where: str
+    what: str
+    way_out: str
+
+    def sentence(self) -> str:
+        return f"{self.where}: {self.what}" + (f" ({self.way_out})" if self.way_out else "")
+
+
+def attempt(ask: Callable[[], T]) -> T | Missing:
+    """The answer, or why there is none: every expected error, and files that disappear while they are read."""
+    try:
+        return ask()
+    except SkillstackError as error:
+        return Missing(error.where, error.what, error.way_out)
+    except OSError as error:
+        return Missing(str(error.filename or "file"), error.strerror or type(error).__name__, "it may have been removed; reload the page")

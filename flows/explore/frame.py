@@ -1,0 +1,132 @@
+"""What every page has in common: the way to the others, its heading, notices, tables, and figures with a name for screen readers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import marimo as mo
+
+from flows.explore.answer import Missing
+
+PAGES_FOLDER = Path(__file__).parent / "pages"
+
+
+@dataclass(frozen=True)
+class Page:
+    """A view. look_for: the sentence that says what to look for."""
+
+    name: str
+    title: str
+    look_for: str
+
+    @property
+    def file(self) -> Path:
+        return PAGES_FOLDER / f"{self.name}_page.py"
+
+
+PAGES = (
+    Page(
+        "spectrum",
+        "Spectrum",
+        "Look for the knee: a cut left of it gives up directions that carry most of the energy, one far right of it "
+        "trains hardly anything.",
+    ),
+    Page(
+        "constraint",
+        "Constraint",
+        "Look at the framed region: left, how much of what training wants lies in protected directions; right, what is left of it. "
+        "An update that is nearly all inside cannot be learned under that constraint.",
+    ),
+    Page(
+        "cost",
+        "Cost",
+        "Look at how differently the methods grow with the ratio, and at what is paid whatever the ratio. "
+        "The last table says how far each estimate was from a measured run.",
+    ),
+    Page(
+        "dynamics",
+        "Training",
+        "Look for a loss that falls and then flattens: still falling means too few steps, jumping up means too large a step size. "
+        "Below, a layer that uses nearly all of its allowed directions wanted more.",
+    ),
+    Page(
+        "matrix",
+        "Forgetting",
+        "Read a column downwards: a score that falls after the round that learned it is forgetting. "
+        "Choose a cell, in the picture or with the two lists, to read the very items that were right before and are wrong there.",
+    ),
+    Page(
+        "capacity",
+        "Capacity",
+        "Look for the layer that darkens first: the tightest layer decides how many more rounds fit at the ratio that you choose.",
+    ),
+    Page(
+        "gate",
+        "Gate",
+        "Look at the curve at zero loss (honest rounds that are promoted) and at your loss (losses that are missed). "
+        "More items pull the two apart; more discordance pushes them together.",
+    ),
+)
+
+
+def header(name: str) -> mo.Html:
+    """Links to the seven views, this one's title, and the sentence that says what to look for."""
+    links = "".join(
+        f'<a href="../{page.name}/"{" aria-current=page" if page.name == name else ""}>{escape(page.title)}</a>' for page in PAGES
+    )
+    page = next(page for page in PAGES if page.name == name)
+    return mo.Html(
+        f'<header class="explore"><nav aria-label="Views">{links}</nav><h1>{escape(page.title)}</h1>'
+        f'<p class="look">{escape(page.look_for)}</p></header>'
+    )
+
+
+def notice(missing: Missing) -> mo.Html:
+    """Why there is nothing here, in place of it."""
+    return mo.Html(f'<div class="explore-notice" role="alert"><strong>Nothing to show here.</strong> {escape(missing.sentence())}</div>')
+
+
+def remarks(lines: Sequence[str]) -> mo.Html:
+    """Things left out, one a line; nothing where there are none."""
+    return mo.Html("".join(f'<p class="explore-remark">{escape(line)}</p>' for line in lines))
+
+
+def said(*sentences: str) -> mo.Html:
+    """The numbers of a view in words. A screen reader is told when they change."""
+    return mo.Html('<div role="status" class="explore-said">' + "".join(f"<p>{escape(each)}</p>" for each in sentences) + "</div>")
+
+
+def figure(shown: Any, name: str) -> mo.Html:
+    """A figure that is named for those who do not see it; its numbers stand in a table beside it. `shown`: a Plotly figure."""
+    plot = mo.ui.plotly(shown, config={"displayModeBar": False, "responsive": True})
+    return mo.Html(f'<div class="explore-figure" role="img" aria-label="{escape(name)}">{plot.text}</div>')
+
+
+def clickable(shown: Any) -> mo.ui.plotly:
+    """A figure whose points can be chosen; give the same choice as a control for the keyboard."""
+    return mo.ui.plotly(shown, config={"displayModeBar": False, "responsive": True})
+
+
+def table(rows: Sequence[Mapping[str, str]], caption: str) -> mo.Html:
+    """A plain table: readable by every screen reader, and scrolled sideways by itself on a narrow screen."""
+    if not rows:
+        return mo.Html(f'<p class="explore-remark">{escape(caption)}: none.</p>')
+    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in rows[0])
+    lines = "".join("<tr>" + "".join(f"<td>{escape(value)}</td>" for value in row.values()) + "</tr>" for row in rows)
+    return mo.Html(
+        f'<div class="explore-table" tabindex="0" role="region" aria-label="{escape(caption)}"><table><caption>{escape(caption)}</caption>'
+        f"<thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table></div>"
+    )
+
+
+def controls(*elements: Any) -> mo.Html:
+    """Controls beside one another, under one another where the screen is narrow."""
+    return mo.hstack(list(elements), justify="start", align="end", wrap=True, gap=1.5)
+
+
+def ratio_slider(value: float = 0.25) -> mo.ui.slider:
+    return mo.ui.slider(0.01, 1.0, 0.01, value=value, label="unfreeze_rank_ratio", include_input=True, debounce=False)

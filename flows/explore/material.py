@@ -1,0 +1,167 @@
+"""Real tensors for the views: weights, input moments, importances and gradients of a model folder, each computed once a process.
+
+Text comes from the config's calibration file where there is one, else from sample.jsonl beside this file. Little of it: a page should
+answer in a second, so the measurements are of some hundred tokens and say so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from data_contracts.errors import CheckpointError
+from flows.explore.constraint import input_frame, rotate, weight_frame
+from flows.explore.scene import Subject, require_model
+from osft_engine.attach import find_targets, weight_of
+from osft_engine.batches import MicroBatch, micro_batches
+from osft_engine.calibration import calibration_examples
+from osft_engine.checkpoint import load_model, load_tokenizer
+from osft_engine.config import Protect, TrainConfig
+from osft_engine.forward import summed_loss
+from osft_engine.ledger import load_ledger
+from osft_engine.moments import LayerMoments, measure_moments
+from osft_engine.ranks import measure_importance
+from osft_engine.subspace import singular_subspaces
+
+SAMPLE = Path(__file__).parent / "sample.jsonl"
+SAMPLE_TOKENS = 384
+_LOOKING = TrainConfig(device="cpu", dtype="float32")
+
+
+@dataclass(frozen=True)
+class Model:
+    """A loaded model with the text it reads. `key` changes when the folder's weights change."""
+
+    key: str
+    module: Any
+    targets: Mapping[str, nn.Module]
+    batches: Sequence[MicroBatch]
+    ledger: Path | None
+
+    @property
+    def tokens(self) -> int:
+        return sum(batch.tokens for batch in self.batches)
+
+
+def open_model(subject: Subject, text: Path | None) -> Model:
+    """Load a model and some text. Raises CheckpointError where the folder is not a model, TrainingError where the text is unusable."""
+    folder = require_model(subject).folder
+    stamp = "-".join(str(path.stat().st_mtime_ns) for path in sorted(folder.glob("*.safetensors")))
+    return _open(folder, stamp, text if text is not None and text.is_file() else SAMPLE, subject.ledger)
+
+
+@lru_cache(maxsize=3)
+def _open(folder: Path, stamp: str, text: Path, ledger: Path | None) -> Model:
+    module = load_model(folder, _LOOKING)
+    module.eval()
+    module.requires_grad_(False)
+    tokenizer = load_tokenizer(folder, _LOOKING)
+    found = calibration_examples(text, module, tokenizer, tokens=SAMPLE_TOKENS, max_tokens=SAMPLE_TOKENS, seed=0)
+    chosen, total = [], 0
+    for example in found:
+        if chosen and total + len(example.ids) > SAMPLE_TOKENS:
+            break
+        chosen.append(example)
+        total += len(example.ids)
+    batches = micro_batches(chosen, max_tokens=SAMPLE_TOKENS, packed=False)
+    return Model(f"{folder}@{stamp}:{text}", module, find_targets(module), batches, ledger)
+
+
+class Measurements:
+    """What a model's layers look like, kept by model and layer."""
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        self._moments: LayerMoments | None = None
+        self._importance: dict[str, float] | None = None
+
+    def weight(self, layer: str) -> Tensor:
+        """W, out x in."""
+        if layer not in self.model.targets:
+            raise CheckpointError(layer, "is not a layer that training would touch", f"layers look like {next(iter(self.model.targets))}")
+        return weight_of(self.model.targets[layer])
+
+    @lru_cache(maxsize=512)  # noqa: B019  (measurements live as long as the process, see `measurements`)
+    def weight_energies(self, layer: str) -> Tensor:
+        """Squared singular values, falling."""
+        return singular_subspaces(self.weight(layer)).values.square()
+
+    @lru_cache(maxsize=64)  # noqa: B019
+    def moment(self, layer: str) -> Tensor:
+        """Input second moment: the lineage's ledger where the model has one, else measured on the sample."""
+        if self.model.ledger is not None:
+            ledger = load_ledger(self.model.ledger)
+            if layer in ledger.leaders:
+                return ledger.moment(layer)
+        if self._moments is None:
+            self._moments = measure_moments(self.model.module, self.model.targets, self.model.batches)
+        return self._moments.moments[self._moments.leaders[layer]]
+
+    def importance(self) -> dict[str, float]:
+        """Similarity of output and input of every layer, on the sample."""
+        if self._importance is None:
+            self._importance = measure_importance(self.model.module, self.model.targets, self.model.batches)
+        return self._importance
+
+    @lru_cache(maxsize=16)  # noqa: B019
+    def gradient(self, layer: str) -> Tensor:
+        """Gradient of the mean loss on the sample with respect to W, out x in."""
+        module = self.model.targets[layer]
+        weight: Tensor = module.weight  # type: ignore[assignment]
+        weight.requires_grad_(True)
+        try:
+            count = sum(len(batch.targets) for batch in self.model.batches)
+            total = torch.zeros_like(weight)
+            for batch in self.model.batches:
+                total += torch.autograd.grad(summed_loss(self.model.module, batch) / count, weight)[0]
+        finally:
+            weight.requires_grad_(False)
+        return total if isinstance(module, nn.Linear) else total.T
+
+    @lru_cache(maxsize=32)  # noqa: B019
+    def frame(self, layer: str, *, inputs: bool) -> tuple[Tensor, Tensor]:
+        """The rotated frame in which a constraint is a mask (constraint.py)."""
+        W = self.weight(layer)
+        return input_frame(W, self.moment(layer)) if inputs else weight_frame(W)
+
+    def rotated(self, layer: str, dW: Tensor, protect: Protect) -> Tensor:
+        return rotate(dW, self.frame(layer, inputs=protect == "activations"))
+
+    @lru_cache(maxsize=32)  # noqa: B019
+    def rotated_gradient(self, layer: str, protect: Protect) -> Tensor:
+        same: Protect = "weights" if protect == "weights_block" else protect
+        return self.rotated(layer, self.gradient(layer), protect) if same == protect else self.rotated_gradient(layer, same)
+
+
+_known: dict[tuple[str, Path | None], Measurements] = {}
+_MODELS = 3  # loaded at a time
+
+
+def measurements(model: Model) -> Measurements:
+    """The one set of measurements of a model in this process."""
+    key = (model.key, model.ledger)
+    if key not in _known:
+        while len(_known) >= _MODELS:
+            _known.pop(next(iter(_known)), None)
+        _known[key] = Measurements(model)
+    return _known[key]
+
+
+def weight_difference(before: Path, after: Path, layer: str) -> Tensor:
+    """What a round changed in one layer: W_after - W_before (out x in) of two model folders. Raises CheckpointError where one lacks it."""
+    from evals.weights import open_weights
+
+    name = f"{layer}.weight"
+    found = []
+    for folder in (before, after):
+        files = open_weights(folder)
+        if name not in files:
+            raise CheckpointError(str(folder), f"has no tensor {name}", "choose another layer or round")
+        found.append(torch.from_numpy(files[name].read(name)))
+    return found[1] - found[0]

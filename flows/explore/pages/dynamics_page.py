@@ -1,0 +1,72 @@
+# /// script
+# [tool.marimo.display]
+# theme = "system"
+# ///
+# mypy: ignore-errors
+"""View 4 as a marimo app: `skillstack explore`, or `marimo edit` on this file. The numbers come from flows/explore/dynamics.py."""
+
+import marimo
+
+app = marimo.App(width="medium", app_title="Training · skillstack", css_file="explore.css")
+
+
+@app.cell
+def _():
+    import marimo as mo
+
+    from flows.explore import frame
+
+    frame.header("dynamics")
+    return frame, mo
+
+
+@app.cell
+def _(frame, mo):
+    from flows.explore import dynamics, scene
+    from flows.explore.answer import Missing, attempt
+
+    refresh = mo.ui.refresh(options=["2s", "10s", "1m"], default_interval="10s", label="read again")
+    frame.controls(refresh)
+    return Missing, attempt, dynamics, refresh, scene
+
+
+@app.cell
+def _(mo):
+    chosen, choose = mo.state(None)
+    return choose, chosen
+
+
+@app.cell
+def _(Missing, choose, chosen, dynamics, frame, mo, refresh, scene):
+    now = scene.look() if refresh.value is not None else None  # each tick of the clock reads again
+    mo.stop(isinstance(now.records, Missing), frame.notice(now.records) if isinstance(now.records, Missing) else None)
+    rounds = {dynamics.title_of(record): record for record in reversed(now.records) if record.skill is not None}
+    mo.stop(not rounds, frame.said("Only the base is there: no round has trained yet."))
+    round_name = mo.ui.dropdown(list(rounds), value=chosen() if chosen() in rounds else next(iter(rounds)), label="round", on_change=choose)
+    round_name
+    return now, round_name, rounds
+
+
+@app.cell
+def _(Missing, attempt, dynamics, frame, mo, now, round_name, rounds):
+    curve = attempt(lambda: dynamics.curve_of_round(now.store, rounds[round_name.value]))
+    mo.stop(isinstance(curve, Missing), frame.notice(curve) if isinstance(curve, Missing) else None)
+    mo.vstack([frame.said(curve.sentence()), frame.figure(dynamics.curve_figure(curve), f"Training curve of {curve.label}")])
+    return
+
+
+@app.cell
+def _(Missing, attempt, dynamics, frame, mo, round_name, rounds):
+    uses = attempt(lambda: dynamics.use_of_round(rounds[round_name.value]))
+    mo.stop(isinstance(uses, Missing), frame.notice(uses) if isinstance(uses, Missing) else None)
+    mo.vstack(
+        [
+            frame.figure(dynamics.use_figure(uses), "Share of the trainable directions in use, by layer"),
+            frame.table(dynamics.use_rows(uses), "Subspace use by layer, the fullest first"),
+        ]
+    )
+    return
+
+
+if __name__ == "__main__":
+    app.run()

@@ -1,0 +1,66 @@
+# /// script
+# [tool.marimo.display]
+# theme = "system"
+# ///
+# mypy: ignore-errors
+"""View 7 as a marimo app: `skillstack explore`, or `marimo edit` on this file. The numbers come from flows/explore/playground.py."""
+
+import marimo
+
+app = marimo.App(width="medium", app_title="Gate · skillstack", css_file="explore.css")
+
+
+@app.cell
+def _():
+    import marimo as mo
+
+    from flows.explore import frame
+
+    frame.header("gate")
+    return frame, mo
+
+
+@app.cell
+def _(frame, mo):
+    from flows.explore import playground
+
+    items = mo.ui.slider(
+        steps=[30, 50, 100, 150, 200, 300, 400, 600, 800, 1200, 2000, 4000], value=400, label="n: items a suite", show_value=True
+    )
+    suites = mo.ui.slider(1, 12, 1, value=5, label="earlier skills", include_input=True)
+    margin = mo.ui.slider(0.5, 5.0, 0.5, value=2.0, label="margin (points)", include_input=True)
+    churn = mo.ui.slider(0.0, 30.0, 1.0, value=5.0, label="discordance (% of items that flip)", include_input=True)
+    loss = mo.ui.slider(0.0, 10.0, 0.5, value=2.0, label="true loss asked about (points)", include_input=True)
+    frame.controls(items, suites, margin, churn, loss)
+    return churn, items, loss, margin, playground, suites
+
+
+@app.cell
+def _(churn, frame, items, loss, margin, mo, playground, suites):
+    question = playground.Question(items.value, suites.value, margin.value / 100, churn.value / 100)
+    mo.vstack(
+        [
+            frame.said(*playground.sentences(question, loss.value / 100)),
+            frame.figure(playground.promote_figure(question, loss.value / 100), "Chance to promote over the true loss"),
+            frame.remarks(["Chances follow the gate's own plan (evals/plan.py), for one category of skills and a gain that is there."]),
+        ]
+    )
+    return (question,)
+
+
+@app.cell
+def _(mo):
+    ask = mo.ui.run_button(label="Let the gate decide 40 simulated rounds")
+    ask
+    return (ask,)
+
+
+@app.cell
+def _(ask, frame, loss, mo, playground, question):
+    mo.stop(not ask.value, frame.remarks(["The button runs evals.gate.decide itself, on items drawn at random: some seconds."]))
+    frame.said(playground.simulate(question, loss.value / 100, rounds=40).sentence())
+    return
+
+
+if __name__ == "__main__":
+    app.run()

@@ -1,0 +1,110 @@
+"""The lineage, for reading only: a second edge to MLflow that cannot write.
+
+SQLite is opened in its own read-only mode, so a missing database is not made and a present one is not migrated. Of a client's methods only
+those that get, search or list can be called.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from data_contracts.errors import LineageError
+from flows.environment import OFFLINE_AND_QUIET, default_tracking_uri
+from flows.lineage.connection import Store, hide_password, silence_mlflow, speaking_plainly
+from flows.lineage.history import read_history
+from flows.lineage.live import find_live_runs
+from flows.lineage.records import RoundRecord
+from flows.lineage.tracking import find_runs
+
+if TYPE_CHECKING:
+    from flows.settings import SkillstackConfig
+
+_SECONDS = 4.0  # a page waits so long for a server before it says that none answers
+_READS = ("get_", "search_", "list_")
+_NO_LINEAGE = "run a round first: skillstack round DROP --skill NAME, or skillstack demo"
+
+
+class ReadingClient:
+    """An MLflow client of which only reading methods can be called. Raises LineageError for any other."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+
+    def __getattr__(self, name: str) -> Any:
+        if not name.startswith(_READS):
+            raise LineageError("the explorer", f"does not write, and {name} would", "use the commands of skillstack")
+        return getattr(self._client, name)
+
+
+def open_for_reading(config: SkillstackConfig) -> Store:
+    """The lineage that environment and config name. Raises LineageError where there is none yet, or no server answers."""
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or default_tracking_uri(config.state_dir)
+    for name, value in {**OFFLINE_AND_QUIET, "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}.items():
+        os.environ.setdefault(name, value)
+    if uri.startswith("sqlite:"):
+        uri = read_only_sqlite(uri)
+    elif uri.startswith(("http://", "https://")):
+        require_server(uri)
+    silence_mlflow()
+    with speaking_plainly(hide_password(uri)):
+        return _store(uri, config)
+
+
+def _store(uri: str, config: SkillstackConfig) -> Store:
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    client: Any = ReadingClient(MlflowClient(tracking_uri=uri, registry_uri=uri))
+    experiment = client.get_experiment_by_name(config.tracking.experiment)
+    if experiment is None or experiment.lifecycle_stage != "active":
+        raise LineageError(hide_password(uri), f"has no experiment {config.tracking.experiment!r} yet", _NO_LINEAGE)
+    try:
+        client.get_registered_model(config.tracking.model_name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        raise LineageError(hide_password(uri), f"has no model {config.tracking.model_name!r} yet", _NO_LINEAGE) from error
+    return Store(client, uri, str(experiment.experiment_id), config.tracking.model_name, config.state_dir.expanduser().resolve())
+
+
+def read_only_sqlite(uri: str) -> str:
+    """The same database in SQLite's read-only mode. Raises LineageError where there is no file."""
+    path = Path(uri.partition(":///")[2])
+    if not path.is_file():
+        raise LineageError(str(path), "is not there: no round has been run yet", _NO_LINEAGE)
+    # Spelled with the driver, because MLflow makes the parent folders of anything that begins with sqlite:///.
+    return f"sqlite+pysqlite:///file:{path.absolute().as_posix()}?mode=ro&uri=true"
+
+
+def require_server(uri: str) -> None:
+    """Ask for the version first: MLflow's own calls would try for minutes."""
+    import requests
+
+    try:
+        answer = requests.get(uri.rstrip("/") + "/version", timeout=_SECONDS)
+    except requests.RequestException as error:
+        raise LineageError(hide_password(uri), "no MLflow server answers", "start it, or correct MLFLOW_TRACKING_URI") from error
+    if answer.status_code != 200:
+        raise LineageError(hide_password(uri), f"/version answers {answer.status_code}", "correct MLFLOW_TRACKING_URI")
+
+
+def read_rounds(store: Store) -> list[RoundRecord]:
+    """Every attempt at every round, as `skillstack history` has them."""
+    with speaking_plainly(hide_password(store.tracking_uri)):
+        return read_history(store)
+
+
+def training_run(store: Store, round_run: str) -> Any | None:
+    """The newest nested training run of a round, finished or under way; None where there is none."""
+    with speaking_plainly(hide_password(store.tracking_uri)):
+        found = [*find_runs(store, "stage", stage="train"), *find_live_runs(store, round_run, "train")]
+    mine = [run for run in found if run.data.tags.get("mlflow.parentRunId") == round_run and run.info.lifecycle_stage == "active"]
+    return mine[-1] if mine else None
+
+
+def metric_points(store: Store, run_id: str, name: str) -> list[tuple[int, float]]:
+    """(step, value) of one metric of a run, by step; empty where it has none. Raises LineageError where the run is gone."""
+    with speaking_plainly(f"run {run_id}"):
+        return sorted((int(point.step), float(point.value)) for point in store.client.get_metric_history(run_id, name))

@@ -1,0 +1,133 @@
+"""The server behind `skillstack explore`: one process on a loopback address, behind a token, with the seven apps mounted.
+
+The guard stands before marimo: it turns the token of the first address into a cookie for all views, and refuses requests that name another
+host (a page on the web that resolves to this machine) or come from another page.
+"""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+import socket
+import threading
+from collections.abc import Awaitable, Callable, MutableMapping
+from http.cookies import CookieError, SimpleCookie
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from data_contracts.errors import ConfigError
+from flows.explore.frame import PAGES
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+HOST = "127.0.0.1"
+_LOCAL = {"127.0.0.1", "localhost", "[::1]"}
+_COOKIE = "skillstack_explore"
+# marimo's chart element fetches MathJax from the web unless a script of this address is there already. This one is, and is never fetched.
+_MATHJAX = "https://cdn.jsdelivr.net/npm/mathjax-full@3.2.2/es5/tex-mml-svg.min.js"
+_HEAD = f'<script type="text/plain" data-status="ready" src="{_MATHJAX}"></script><meta name="referrer" content="no-referrer">'
+
+
+class Guard:
+    """Lets in who brings the token, from this machine's own address, and nobody else."""
+
+    def __init__(self, inner: Application, token: str) -> None:
+        self._inner, self._token = inner, token
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._inner(scope, receive, send)
+            return
+        headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope.get("headers", [])}
+        # Browsers fetch the manifest of a site without cookies; it holds names of icons.
+        refusal = None if scope["path"].endswith("/manifest.json") else self._refusal(scope, headers)
+        if refusal is None and scope["path"] == "/" and scope["type"] == "http":
+            await _answer(send, 303, "", [(b"location", f"/{PAGES[0].name}/".encode())])
+        elif refusal is None:
+            await self._inner(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await receive()
+            await send({"type": "websocket.close", "code": 1008})
+        elif self._brings_token(scope):
+            cookie = f"{_COOKIE}={self._token}; Path=/; HttpOnly; SameSite=Strict"
+            place = scope["path"] if scope["path"] != "/" else f"/{PAGES[0].name}/"
+            await _answer(send, 303, "", [(b"location", place.encode()), (b"set-cookie", cookie.encode())])
+        else:
+            await _answer(send, 401, refusal, [])
+
+    def _refusal(self, scope: Scope, headers: MutableMapping[str, str]) -> str | None:
+        """Why a request may not pass, None where it may."""
+        if headers.get("host", "").rpartition(":")[0] not in _LOCAL:
+            return "This server answers on its loopback address only."
+        origin = headers.get("origin")
+        if origin is not None and urlsplit(origin).netloc != headers.get("host"):
+            return "This request comes from another page."
+        try:
+            cookie = SimpleCookie(headers.get("cookie", "")).get(_COOKIE)
+        except CookieError:
+            cookie = None
+        if cookie is None or not hmac.compare_digest(cookie.value, self._token):
+            return "Open the whole address that skillstack explore printed: it carries the token."
+        return None
+
+    def _brings_token(self, scope: Scope) -> bool:
+        headers = dict(scope.get("headers", []))
+        if headers.get(b"host", b"").decode("latin-1").rpartition(":")[0] not in _LOCAL:
+            return False
+        brought = parse_qs(scope.get("query_string", b"").decode("latin-1")).get("access_token", [""])[0]
+        return hmac.compare_digest(brought.encode(), self._token.encode())
+
+
+async def _answer(send: Send, status: int, text: str, headers: list[tuple[bytes, bytes]]) -> None:
+    plain = [(b"content-type", b"text/plain; charset=utf-8"), (b"cache-control", b"no-store"), *headers]
+    await send({"type": "http.response.start", "status": status, "headers": plain})
+    await send({"type": "http.response.body", "body": text.encode()})
+
+
+def build_application(token: str) -> Application:
+    """The seven views behind the guard."""
+    import marimo
+
+    builder = marimo.create_asgi_app(quiet=True, include_code=False, html_head=_HEAD)
+    for page in PAGES:
+        builder = builder.with_app(path=f"/{page.name}", root=str(page.file))
+    inner: Any = builder.build()
+    return Guard(inner, token)
+
+
+def new_token() -> str:
+    return secrets.token_urlsafe(24)
+
+
+def listen(port: int) -> socket.socket:
+    """A socket on the loopback address; port 0 takes a free one. Raises ConfigError where the port is taken."""
+    sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        sock.bind((HOST, port))
+    except OSError as error:
+        sock.close()
+        raise ConfigError(f"--port {port}", f"cannot be used: {error.strerror}", "give another port, or 0 for a free one") from error
+    return sock
+
+
+def address_of(sock: socket.socket, token: str) -> str:
+    return f"http://{HOST}:{sock.getsockname()[1]}/?access_token={token}"
+
+
+def serve(sock: socket.socket, token: str) -> None:
+    """Serve until interrupted."""
+    import uvicorn
+
+    threading.Thread(target=warm_up, name="warm up", daemon=True).start()
+    uvicorn.Server(uvicorn.Config(build_application(token), log_level="error", ws_ping_interval=None)).run(sockets=[sock])
+
+
+def warm_up() -> None:
+    """Load what every page needs while the browser opens: the first view waits for less."""
+    from flows.explore import material, scene  # noqa: F401  (torch and transformers come along)
+
+    scene.look()
