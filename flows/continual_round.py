@@ -24,7 +24,8 @@ from flows.house import House, open_house
 from flows.intake import local_drop
 from flows.lineage import RoundRun, VersionRef
 from flows.outcome import RoundOutcome, past_outcome
-from flows.parameters import ConfigParameter, DropAddress, Heldout, Scale, SkillName, named
+from flows.pages import tag_flow_run
+from flows.parameters import ConfigParameter, DropAddress, Heldout, Scale, SkillName, named, this_month
 from flows.service import announce_outcome, gpu_slot
 from flows.stages import Stage
 
@@ -59,6 +60,7 @@ def continual_round(
                 candidate = tasks.rescale(house, run, champion, candidate, skill, scale)
             reports, forgetting, verdict = judge(house, run, chain, clean, candidate, skill)
         outcome = tasks.register(house, run, champion, clean, candidate, reports, forgetting, verdict)
+        tag_flow_run(f"skill:{skill}", f"round:{run.round}", f"month:{this_month()}", outcome.decision.value)
     announce_outcome(outcome)
     return outcome
 

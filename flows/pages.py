@@ -13,6 +13,7 @@ from uuid import UUID
 
 import httpx
 from prefect.artifacts import create_markdown_artifact, create_progress_artifact, create_table_artifact, update_progress_artifact
+from prefect.client.orchestration import get_client
 from prefect.context import FlowRunContext, TaskRunContext
 from prefect.exceptions import PrefectException
 
@@ -100,6 +101,15 @@ def shown_progress(what: str) -> Iterator[Callable[[int, int], None]]:
                 update_progress_artifact(artifact, 100.0 * done / max(total, 1))
 
     yield show
+
+
+def tag_flow_run(*tags: str) -> None:
+    """Add tags to the running flow run, so that the list of runs can be narrowed to a skill, a month or a verdict."""
+    context = FlowRunContext.get()
+    if context is None or context.flow_run is None:
+        return
+    with not_vital("tags"), get_client(sync_client=True) as client:
+        client.update_flow_run(context.flow_run.id, tags=sorted({*context.flow_run.tags, *tags}))
 
 
 @contextmanager

@@ -20,6 +20,15 @@ if TYPE_CHECKING:
 PREFIX = "skillstack."
 
 _CONNECT_SECONDS = 5
+_EXPERIMENT_NOTE = (
+    "One parent run a round, named by round, skill and month; its page begins with the verdict, its stages lie below it: validate, train, "
+    "evaluate, decide. The run `ledger` charts the champion's score on every suite over the rounds."
+)
+_MODEL_NOTE = (
+    "Every candidate of every round, promoted or not, with the verdict as its description. Aliases: **champion** is the one to serve, "
+    "**previous** the one before it, **candidate** the newest. Decide with `skillstack approve`, `reject`, `rollback`: an alias that was "
+    "moved here by hand is noticed and refused."
+)
 
 _QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -182,7 +191,7 @@ def _experiment(client: Any, name: str, tracking_uri: str, state_dir: Path) -> s
         # Without a server the artifacts would land in ./mlruns of whatever directory the command ran in.
         location = (state_dir / "artifacts").as_uri() if tracking_uri.startswith("sqlite:") else None
         try:
-            return str(client.create_experiment(name, artifact_location=location, tags={"mlflow.note.content": "One parent run a round."}))
+            return str(client.create_experiment(name, artifact_location=location, tags={"mlflow.note.content": _EXPERIMENT_NOTE}))
         except MlflowException:  # another process made it in between
             found = client.get_experiment_by_name(name)
             if found is None:
@@ -197,7 +206,7 @@ def _registered_model(client: Any, name: str) -> None:
     from mlflow.exceptions import MlflowException
 
     try:
-        client.create_registered_model(name, description="Every candidate of every round; the alias champion is the one to serve.")
+        client.create_registered_model(name, description=_MODEL_NOTE)
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise

@@ -104,8 +104,11 @@ def ledger_run(store: Store) -> str:
     for run in find_runs(store, "ledger"):
         if run.info.lifecycle_stage == "active":
             return str(run.info.run_id)
-    note = "The ledger (artifact ledger.jsonl) and the champion's scores; the step of a chart is the round."
+    note = (
+        "**Model metrics** of this run are the champion's scores: one chart a suite, and the step is the round. Among its artifacts are "
+        "`ledger.jsonl`, every decision about the champion with who and why, and `reports/`, the monthly reports."
+    )
     tags = {PREFIX + "kind": "ledger", "mlflow.note.content": note, "mlflow.source.name": "skillstack"}
-    run_id = str(store.client.create_run(store.experiment_id, tags=tags, run_name="ledger").info.run_id)
+    run_id = str(store.client.create_run(store.experiment_id, tags=tags, run_name="ledger · champion's scores by round").info.run_id)
     store.client.set_terminated(run_id, status="FINISHED")
     return run_id

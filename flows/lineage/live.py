@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from data_contracts.errors import LineageError
 from flows.lineage.connection import PREFIX, Store, speaking_plainly
 from flows.lineage.records import RoundRun, Stage
-from flows.lineage.tracking import find_runs, user_name
+from flows.lineage.tracking import find_runs, stage_name, user_name
 
 if TYPE_CHECKING:
     from mlflow.entities import Metric
@@ -86,7 +86,7 @@ def open_live_run(store: Store, parent: RoundRun, stage: Stage) -> str:
     own = {"kind": "live", "stage": stage, "of": parent.run_id}
     named = {PREFIX + name: value for name, value in own.items()}
     named |= {"mlflow.parentRunId": parent.run_id, "mlflow.user": user_name(), "mlflow.source.name": "skillstack"}
-    return str(store.client.create_run(store.experiment_id, tags=named, run_name=stage).info.run_id)
+    return str(store.client.create_run(store.experiment_id, tags=named, run_name=stage_name(parent, stage)).info.run_id)
 
 
 def find_live_runs(store: Store, parent_run: str, stage: Stage | None = None) -> list[Any]:

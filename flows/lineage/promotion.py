@@ -184,9 +184,7 @@ def _time_after(entries: tuple[LedgerEntry, ...], action: Action) -> datetime:
         return entries[-1].time
     if action == "promote":
         what = f"says {now:%Y-%m-%d %H:%M:%S} UTC, before the ledger's last entry ({entries[-1].time:%Y-%m-%d %H:%M:%S} UTC)"
-        raise LineageError(
-            "this machine's clock", what, "set the clocks, then run the round again: its version stays registered"
-        )
+        raise LineageError("this machine's clock", what, "set the clocks, then run the round again: its version stays registered")
     return now
 
 

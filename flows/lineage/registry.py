@@ -18,6 +18,7 @@ from flows.lineage.describe import legal_name, manifest_datasets
 from flows.lineage.records import RoundRun, VersionRef
 from flows.lineage.tracking import log_datasets, real_path, stored_path
 
+_REASONS = 6
 CHAMPION, CANDIDATE, PREVIOUS = "champion", "candidate", "previous"
 
 
@@ -211,8 +212,13 @@ def record_reevaluation(store: Store, version: int, report: EvalReport, folder: 
 
 
 def _description(parent: RoundRun, manifest: CheckpointManifest, verdict: Verdict | None) -> str:
-    title = f"Round {parent.round}: " + (f"adds {parent.skill} by {manifest.method}." if parent.skill else "the base model.")
+    """What the version's page says: the verdict first, then why, a line a reason; the whole list is in the round's run."""
+    adds = f"adds **{parent.skill}** by {manifest.method}" if parent.skill else "the base model"
+    title = f"Round {parent.round}: {adds}."
     if verdict is None:
         return title
-    lost = f" Lost: {', '.join(verdict.lost)}." if verdict.lost else ""
-    return f"{title} Verdict {verdict.decision.value}.{lost} " + " ".join(verdict.reasons)
+    shown = [f"- {reason}" for reason in verdict.reasons[:_REASONS]]
+    more = len(verdict.reasons) - len(shown)
+    rest = [f"- and {more} more, on the page of the round's run"] if more > 0 else []
+    lost = [f"**Lost:** {', '.join(verdict.lost)}", ""] if verdict.lost else []
+    return "\n".join([f"**{verdict.decision.value}** · {title}", "", *lost, *shown, *rest])

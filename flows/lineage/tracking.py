@@ -113,7 +113,9 @@ def log_stage(
     }
     start = now - int(1000 * (seconds or 0.0))
     run_id, told = _live_run(store, parent, stage, named)
-    run_id = run_id or str(store.client.create_run(store.experiment_id, start_time=start, tags=named, run_name=stage).info.run_id)
+    if run_id is None:
+        name = stage_name(parent, stage)
+        run_id = str(store.client.create_run(store.experiment_id, start_time=start, tags=named, run_name=name).info.run_id)
     _log_manifest(store, run_id, parent.round, manifest, folder, metrics or {}, told)
     if isinstance(manifest, Verdict):
         for name, value in (
@@ -128,6 +130,11 @@ def log_stage(
             store.client.log_artifact(run_id, str(path))
     store.client.set_terminated(run_id, status="FINISHED", end_time=now)
     return run_id
+
+
+def stage_name(parent: RoundRun, stage: Stage) -> str:
+    """Unlike the plain stage, a name that tells the curves of several rounds apart in one chart."""
+    return f"{stage} · {parent.skill or 'base'} · round {parent.round}"
 
 
 def _live_run(store: Store, parent: RoundRun, stage: Stage, tags: Mapping[str, str]) -> tuple[str | None, int]:
