@@ -15,6 +15,7 @@ import typer
 
 from data_contracts.errors import ConfigError, SkillstackError
 from flows import console
+from flows.arguments import repeat_options
 from flows.deploy_commands import add_deploy_commands
 from flows.environment import prepare_environment
 from flows.explore.command import add_explore_command
@@ -203,7 +204,7 @@ add_explore_command(app)
 def main() -> None:
     """Entry point: one line for every expected error, exit code 1 for all of them."""
     try:
-        sys.exit(app(standalone_mode=False) or 0)
+        sys.exit(app(args=repeat_options(sys.argv[1:]), standalone_mode=False) or 0)
     except click.exceptions.Abort:
         sys.exit(1)
     except click.ClickException as error:  # click's own code for a usage error is 2, which here means blocked
