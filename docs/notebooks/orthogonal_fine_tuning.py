@@ -230,6 +230,7 @@ def _(U, V, W, go, k_slider, leak_of_both_sides, mo, np, optimise, project_both_
     _kinds = {
         "hook + SGD": {"adam": False},
         "hook + SGD with momentum": {"adam": False, "momentum": 0.9, "rate": 0.005},
+        "hook + SGD, weight decay 0.1": {"adam": False, "decay": 0.1},
         "hook + Adam": {"adam": True},
         "hook + AdamW, weight decay 0.1": {"adam": True, "decay": 0.1},
     }
@@ -267,8 +268,9 @@ def _(mo, toy_leaks):
         + "\n".join(f"| {name} | {values[-1]:.1e} |" for name, values in toy_leaks.items())
         + r"""
 
-SGD and momentum are *linear* in the gradients: a sum of projected gradients is projected. Adam is not, and its leak is no rounding
-error. The last row uses the same AdamW with the same weight decay, without a hook, and stays at rounding error.
+SGD and momentum are *linear* in the gradients: a sum of projected gradients is projected. Weight decay breaks that even for SGD, because
+it bypasses the hook. Adam breaks it by itself, and its leak is no rounding error. The last row uses AdamW with the same weight decay,
+without a hook, and stays at rounding error.
 """
     )
     return

@@ -32,9 +32,10 @@ def test_orthogonal_fine_tuning_hooks_leak_and_the_core_does_not() -> None:
     assert found["chain_rule_gap"] < 1e-12  # for plain gradient descent both forms are one method
 
     toy = {name: values[-1] for name, values in found["toy_leaks"].items()}
-    assert all(leak > 0.01 for name, leak in toy.items() if "hook + Adam" in name)
-    assert all(leak < 1e-12 for name, leak in toy.items() if "SGD" in name or "L C" in name)
-    assert len(toy) == 5
+    leaking = {name for name, leak in toy.items() if leak > 0.01}
+    assert leaking == {"hook + SGD, weight decay 0.1", "hook + Adam", "hook + AdamW, weight decay 0.1"}
+    assert all(leak < 1e-12 for name, leak in toy.items() if name not in leaking)
+    assert len(toy) == 6
 
     assert max(found["engine_gaps"].values()) < 1e-5  # the engine's directions are numpy's
 
