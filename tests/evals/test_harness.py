@@ -130,9 +130,11 @@ def test_weights_that_do_not_load_are_a_checkpoint_error(tiny_model: Path, write
     weights = broken / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:100])
     suites = [SuiteConfig(name="colours", source=str(write_rows("colours.jsonl", choice_rows)))]
+    earlier = evaluate_checkpoint(tiny_model, suites, tmp_path / "earlier", config=CONFIG, cache_dir=tmp_path / "cache")
     with pytest.raises(CheckpointError, match="does not load"):
         evaluate_checkpoint(broken, suites, tmp_path / "out", config=CONFIG, cache_dir=tmp_path / "cache")
     assert not (tmp_path / "out" / "manifest.json").exists()
+    assert load_evaluation(tmp_path / "earlier").report == earlier, "earlier reports stay readable"
 
 
 def test_vllm_is_refused_where_it_is_not_installed(tiny_model: Path, suites: list[SuiteConfig], tmp_path: Path) -> None:

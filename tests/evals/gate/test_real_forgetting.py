@@ -111,6 +111,35 @@ def test_three_percent_of_noise_on_the_weights_is_flagged(tmp_path: Path, base: 
     assert verdict.reasons[-1].startswith("Flagged: text became dearer, beyond noise and below the limit (prose by ")
 
 
+@pytest.mark.slow
+def test_three_percent_of_noise_on_smollm2_is_flagged_by_the_packaged_drift_suite(tmp_path: Path) -> None:
+    """The same on a real model: the rise is too small for the limit of 1 % and far too regular for chance."""
+    import shutil
+
+    from safetensors.torch import load_file, save_file
+
+    from evals.suites import resolve_suites
+
+    smollm2 = Path(__file__).parents[3] / ".skillstack" / "models" / "smollm2"
+    if not (smollm2 / "model.safetensors").is_file():
+        pytest.skip("no SmolLM2: `make smollm2` prepares it")
+    noisy = shutil.copytree(smollm2, tmp_path / "noisy")
+    weights, generator = load_file(noisy / "model.safetensors"), torch.Generator().manual_seed(0)
+    for name in sorted(weights):
+        if weights[name].ndim == 2 and "embed" not in name:
+            weights[name] += 0.03 * weights[name].std() * torch.randn(weights[name].shape, generator=generator)
+    save_file(weights, noisy / "model.safetensors", metadata={"format": "pt"})
+    drift = resolve_suites([SuiteConfig(source="drift")], tmp_path)
+    measured = []
+    for number, model in enumerate((noisy, smollm2)):
+        evaluate_checkpoint(model, drift, tmp_path / str(number), config=EvaluationConfig(device="cpu"), cache_dir=tmp_path / "cache")
+        measured.append(load_evaluation(tmp_path / str(number)))
+    verdict = _judge(*measured)
+    assert verdict.decision is not Decision.BLOCK
+    assert [check.subject for check in verdict.checks if check.check == "drift_warning"] == ["drift"]
+    assert any(reason.startswith("Flagged: text became dearer") for reason in verdict.reasons)
+
+
 def test_thirty_percent_of_noise_on_the_weights_is_blocked(tmp_path: Path, base: Evaluation, measure: Callable[[Path], Evaluation]) -> None:
     verdict = _judge(measure(_noisy(0.3, tmp_path / "noisy")), base)
     assert verdict.decision is Decision.BLOCK
