@@ -37,9 +37,10 @@ class EarlierDrop:
 
     def texts(self, places: Sequence[int]) -> Iterator[tuple[int, str]]:
         """(place, row as JSON) for these places in its signatures, ascending; reads each file once."""
-        wanted = sorted(places)
+        wanted = np.sort(np.array(places, np.int64))
+        sides, lines = self.signatures.side[wanted], self.signatures.row[wanted]
         for side, name in enumerate(SPLIT_FILES):
-            mine = {int(self.signatures.row[place]): place for place in wanted if self.signatures.side[place] == side}
+            mine = dict(zip(lines[sides == side].tolist(), wanted[sides == side].tolist(), strict=True))
             if not mine:
                 continue
             with (self.folder / self.manifest.files[name].path).open(encoding="utf-8") as stream:
@@ -63,4 +64,4 @@ def _load(folder: Path) -> EarlierDrop:
         raise DropError(
             str(folder), f"the earlier drop cannot be read: {error}", "restore it, or validate that round's drop again"
         ) from error
-    return EarlierDrop(folder, manifest, signatures, np.sort(signatures.key), text)
+    return EarlierDrop(folder, manifest, signatures, np.sort(signatures.key[:]), text)

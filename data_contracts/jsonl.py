@@ -82,7 +82,7 @@ def parse_line(raw: bytes, number: int, end: int, *, max_depth: int) -> Line:
         try:
             value = _decode(text)
         except json.JSONDecodeError as error:
-            reason = f"is not JSON: {error.msg} at column {error.colno}"
+            reason = f"is not JSON: {error.msg.removesuffix(' at')} at column {error.colno}"
         except RefusedJsonError as error:
             reason = str(error)
         except RecursionError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from data_contracts.boilerplate import SAMPLE, Boilerplate, learn_boilerplate
 from data_contracts.carve import carve_keys
@@ -26,6 +28,7 @@ from data_contracts.words import word_batch
 _BATCH, _BATCH_CHARACTERS = 256, 1_000_000
 _SAMPLE_CHARACTERS = 8_000_000
 _SHOWN_FAULTS = 10
+_WORD_LIST = re.compile(r"'\^\((\w+(?:\|\w+)+)\)\$'")
 
 Progress = Callable[[int, int], None]
 #: A line, the row that it is if it is one, and what reading it found.
@@ -148,8 +151,14 @@ def row_of(line: Line, contract: Contract) -> tuple[Row | None, list[Finding]]:
 def _schema_reasons(error: ValidationError) -> Iterator[str]:
     for fault in error.errors(include_url=False, include_context=False)[:_SHOWN_FAULTS]:
         place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in fault["loc"]).lstrip(".")
-        what = fault["msg"][0].lower() + fault["msg"][1:]
+        what = _expected(fault) or fault["msg"][0].lower() + fault["msg"][1:]
         yield f"{place}: {what}" if fault["type"] == "missing" else f"{place}={_excerpt(fault['input'])}: {what}"
+
+
+def _expected(fault: ErrorDetails) -> str:
+    """A pattern that lists words, as a sentence; empty for any other fault."""
+    words = _WORD_LIST.search(fault["msg"]) if fault["type"] == "string_pattern_mismatch" else None
+    return f"expected {' or '.join(words.group(1).rsplit('|', 1)).replace('|', ', ')}" if words else ""
 
 
 def _excerpt(value: Any) -> str:

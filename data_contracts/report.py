@@ -24,7 +24,7 @@ _STYLE = {"error": "bold red", "drop": "yellow", "warning": "cyan"}
 
 def report_page(report: Mapping[str, Any]) -> str:
     """The page as HTML text. The same report gives the same bytes."""
-    return _page_template().render(report=report, plots=_plots(report), meaning=_meaning, rules=RULES)
+    return _page_template().render(report=report, plots=_plots(report), findings=_gravest_first(report), meaning=_meaning, rules=RULES)
 
 
 @lru_cache(maxsize=1)
@@ -35,6 +35,11 @@ def _page_template() -> Template:
     environment = Environment(loader=loader, autoescape=select_autoescape(("html", "j2")), trim_blocks=True, lstrip_blocks=True)
     environment.filters["thousands"] = lambda value: f"{value:,}"
     return environment.get_template("report.html.j2")
+
+
+def _gravest_first(report: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Findings by what they mean, then by rows."""
+    return sorted(report["findings"], key=lambda found: (list(_MEANING).index(found["severity"]), -found["rows"], found["check"]))
 
 
 def _meaning(found: Mapping[str, Any]) -> str:
@@ -59,11 +64,15 @@ def _plots(report: Mapping[str, Any]) -> list[tuple[str, str]]:
         plots.append(("Duplicates", bar_chart(copies, "rows")))
     for key, title in (("labels", "Answers"), ("languages", "Languages")):
         if details.get(key):
-            plots.append((title, bar_chart([Bar(name, count) for name, count in list(details[key].items())[:24]], "rows")))
+            plots.append((title, bar_chart([Bar(name or "(empty)", count) for name, count in _commonest(details[key])], "rows")))
     suites = {name: part["rows"] for name, part in details.get("contamination", {}).items() if part["rows"]}
     if suites:
         plots.append(("Rows that give away held-out items", bar_chart([Bar(name, count) for name, count in suites.items()], "rows")))
     return plots
+
+
+def _commonest(counts: Mapping[str, int]) -> list[tuple[str, int]]:
+    return sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))[:24]
 
 
 _SIDES = (
@@ -98,7 +107,7 @@ def report_markdown(report: Mapping[str, Any]) -> str:
     lines.append(f"{rows['read']:,} rows read: {sides}.")
     if report["findings"]:
         table = ["| check | rows | the row is | first example |", "|---|---:|---|---|"]
-        for found in report["findings"]:
+        for found in _gravest_first(report):
             cells = (found["check"], f"{found['rows']:,}", _meaning(found), _plain(_first_example(found)))
             table.append(f"| {' | '.join(cells)} |")
         lines.append("\n".join(table))
@@ -137,7 +146,7 @@ def report_table(report: Mapping[str, Any]) -> Group:
     findings = Table(title="Findings", title_justify="left")
     for column in ("check", "rows", "means", "first example"):
         findings.add_column(column, justify="right" if column == "rows" else "left")
-    for found in report["findings"]:
+    for found in _gravest_first(report):
         style = _STYLE[found["severity"]]
         findings.add_row(found["check"], f"{found['rows']:,}", f"[{style}]{_meaning(found)}[/]", escape(_first_example(found)[:160]))
     parts: list[RenderableType] = [head, sides, findings if report["findings"] else Text("No findings.")]

@@ -10,57 +10,82 @@ One record a row of clean, held-out and sealed, in file order:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from data_contracts.words import Hashes, Places
+from data_contracts.words import Hashes, Places, contains
 
 PERMUTATIONS, SEED = 63, 42
 BANDS, ROWS_A_BAND = 21, 3
 _BLOCK = 16_384
-_HEADER = 1024
 #: Runs of this many words are what is compared.
 SHINGLE = 2
 RECORD = np.dtype([("key", "<u8"), ("side", "u1"), ("row", "<u4"), ("minhash", "<u2", (PERMUTATIONS,))])
+_MINHASH_ALONE = np.dtype([("minhash", "<u2", (PERMUTATIONS,))])
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of n records on disk, read where it is asked for, so that memory does not grow with n."""
+
+    path: Path
+    record: np.dtype[np.void]
+    name: str
+    rows: int
+    begin: int = 0
+
+    def __len__(self) -> int:
+        return self.rows
+
+    def __getitem__(self, rows: NDArray[np.int64] | slice) -> NDArray[Any]:
+        if self.rows == 0:
+            return np.empty(0, self.record)[self.name]
+        # mapped anew each time: pages that were touched are given back when the mapping goes
+        return np.array(np.memmap(self.path, self.record, mode="r", offset=self.begin, shape=(self.rows,))[self.name][rows])
+
+    def blocks(self) -> Iterator[tuple[int, NDArray[Any]]]:
+        """(first row, values), one after another."""
+        for begin in range(0, self.rows, _BLOCK):
+            yield begin, self[begin : begin + _BLOCK]
 
 
 @dataclass(frozen=True)
 class Signatures:
-    """The columns of a signatures file, n rows."""
+    """A signatures file: for n rows their keys, sides, lines and MinHashes."""
 
-    key: NDArray[np.uint64]
-    side: NDArray[np.uint8]
-    row: NDArray[np.uint32]
-    minhash: NDArray[np.uint16]
+    key: Column
+    side: Column
+    row: Column
+    minhash: Column
 
     def __len__(self) -> int:
         return len(self.key)
 
 
-class MinhashFile:
-    """Signatures of the rows of a drop on disk, uint16[n, 63], looked at a block at a time so that memory does not grow with them."""
-
-    def __init__(self, path: Path, rows: int) -> None:
-        self._path, self._rows = path, rows
-
-    def __len__(self) -> int:
-        return self._rows
-
-    def __getitem__(self, rows: NDArray[np.int64] | slice) -> NDArray[np.uint16]:
-        if self._rows == 0:
-            return np.empty((0, PERMUTATIONS), np.uint16)
-        # mapped anew each time: pages that were touched are given back when the mapping goes
-        return np.array(np.memmap(self._path, dtype="<u2", mode="r", shape=(self._rows, PERMUTATIONS))[rows])
+def minhash_column(path: Path, rows: int) -> Column:
+    """Signatures of the rows of a drop that is being read: uint16[rows, 63] and nothing else in the file."""
+    return Column(path, _MINHASH_ALONE, "minhash", rows)
 
 
-def band_column(minhash: MinhashFile | NDArray[np.uint16], band: int) -> NDArray[np.uint64]:
-    """uint64[n]: `band_keys` of every row, block by block."""
-    parts = [band_keys(minhash[begin : begin + _BLOCK], band) for begin in range(0, len(minhash), _BLOCK)]
-    return np.concatenate([np.empty(0, np.uint64), *parts])
+def band_column(minhash: Column, band: int) -> NDArray[np.uint64]:
+    """uint64[n]: `band_keys` of every row."""
+    return np.concatenate([np.empty(0, np.uint64), *(band_keys(block, band) for _, block in minhash.blocks())])
+
+
+def band_column_among(minhash: Column, band: int, wanted: Hashes) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
+    """(rows, keys) of those whose key is one of `wanted`, which are sorted."""
+    rows, keys = [np.empty(0, np.int64)], [np.empty(0, np.uint64)]
+    for begin, block in minhash.blocks():
+        found = band_keys(block, band)
+        hit = np.flatnonzero(contains(wanted, found))
+        rows.append(begin + hit)
+        keys.append(found[hit])
+    return np.concatenate(rows), np.concatenate(keys)
 
 
 def minhashes(shingles: Hashes, offsets: Places) -> NDArray[np.uint16]:
@@ -79,13 +104,16 @@ def band_keys(minhash: NDArray[np.uint16], band: int) -> NDArray[np.uint64]:
 
 def read_signatures(path: Path) -> Signatures:
     """Raises ValueError where the file is not a signatures file."""
-    table = np.load(path, mmap_mode="r", allow_pickle=False) if path.stat().st_size > _HEADER else np.load(path, allow_pickle=False)
-    if table.dtype != RECORD:
+    with path.open("rb") as stream:
+        np.lib.format.read_magic(stream)
+        shape, _, record = np.lib.format.read_array_header_1_0(stream)
+        begin = stream.tell()
+    if record != RECORD or len(shape) != 1 or path.stat().st_size != begin + shape[0] * RECORD.itemsize:
         raise ValueError(f"{path.name} is not a signatures file of this release")
-    return Signatures(table["key"], table["side"], table["row"], table["minhash"])
+    return Signatures(*(Column(path, RECORD, name, shape[0], begin) for name in ("key", "side", "row", "minhash")))
 
 
-def write_signatures(path: Path, key: NDArray[np.uint64], minhash: MinhashFile, splits: Sequence[NDArray[np.int64]]) -> None:
+def write_signatures(path: Path, key: NDArray[np.uint64], minhash: Column, splits: Sequence[NDArray[np.int64]]) -> None:
     """splits: for each side, the ordinals of its rows in file order; key and minhash: of every ordinal."""
     with path.open("wb") as stream:
         shape = (sum(map(len, splits)),)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from data_contracts.boilerplate import Boilerplate
 from data_contracts.earlier import EarlierDrop
 from data_contracts.findings import Batch, Finding, WholeDrop
-from data_contracts.signatures import BANDS, PERMUTATIONS, SHINGLE, MinhashFile, band_column, minhashes
+from data_contracts.signatures import BANDS, PERMUTATIONS, SHINGLE, Column, band_column, band_column_among, minhash_column, minhashes
 from data_contracts.words import contains, word_batch, words_of
 
 #: Rows with fewer runs of two words of their own are too short to be called alike; only exact duplicates are found there.
@@ -31,8 +31,6 @@ _NEIGHBOURS = 4
 _LABEL_WORDS = 6
 #: Rows whose text is at hand while pairs are compared: copies lie near one another in most drops.
 _REMEMBERED = 64
-
-Minhash = NDArray[np.uint16] | MinhashFile
 
 
 class NearDuplicates:
@@ -55,10 +53,10 @@ class NearDuplicates:
         self._enough.extend((counts >= _LEAST_SHINGLES).astype(np.uint8).tobytes())
         return iter(())
 
-    def minhash(self) -> MinhashFile:
+    def minhash(self) -> Column:
         """The signature of every row that could be read, from disk."""
         self._file.close()
-        return MinhashFile(self._path, len(self._enough))
+        return minhash_column(self._path, len(self._enough))
 
     def conclude(self, drop: WholeDrop) -> Iterator[tuple[int, Finding]]:
         usable = np.frombuffer(drop.alive, np.uint8).astype(bool) & np.frombuffer(self._enough, np.uint8).astype(bool)
@@ -107,7 +105,7 @@ class _Past:
         return int(self._ends[-1]) if len(self._ends) else 0
 
     @property
-    def minhashes(self) -> list[Minhash]:
+    def minhashes(self) -> list[Column]:
         return [drop.signatures.minhash for drop in self._earlier]
 
     def _place(self, number: int) -> tuple[int, int]:
@@ -172,18 +170,20 @@ class _Likeness:
         return len(left & right) / len(left | right) if left and right else 0.0
 
 
-def _candidate_pairs(past: Sequence[Minhash], current: Minhash, ordinals: NDArray[np.int64], least: float) -> NDArray[np.int64]:
+def _candidate_pairs(past: Sequence[Column], current: Column, ordinals: NDArray[np.int64], least: float) -> NDArray[np.int64]:
     """int64[n, 2], ascending by second, then first: pairs that share a band and whose signatures agree in at least `least` of all hashes.
 
-    Numbers count the rows of `past` first; the second of a pair is always a row of this drop.
+    Numbers count the rows of `past` first; the second of a pair is always a row of this drop. Of earlier rows only those in a bucket
+    with a row of this drop are held, so that memory does not grow with their number.
     """
-    offset = sum(map(len, past))
-    numbers = np.concatenate([np.arange(offset), offset + ordinals])
+    offsets = np.cumsum([0, *map(len, past)])
     found = np.empty(0, np.uint64)
     for band in range(BANDS):
-        keys = np.concatenate([*(band_column(part, band) for part in past), band_column(current, band)[ordinals]])
-        pairs = _bucket_pairs(keys)
-        pairs = pairs[pairs[:, 1] >= offset]
+        own = band_column(current, band)[ordinals]
+        among = [band_column_among(part, band, np.sort(own)) for part in past]
+        numbers = np.concatenate([*(offset + rows for offset, (rows, _) in zip(offsets, among, strict=False)), offsets[-1] + ordinals])
+        pairs = _bucket_pairs(np.concatenate([*(keys for _, keys in among), own]))
+        pairs = pairs[pairs[:, 1] >= len(numbers) - len(ordinals)]
         packed = numbers[pairs[:, 1]].astype(np.uint64) << np.uint64(32) | numbers[pairs[:, 0]].astype(np.uint64)
         found = np.unique(np.concatenate([found, packed]))
     second, first = (found >> np.uint64(32)).astype(np.int64), (found & np.uint64(0xFFFFFFFF)).astype(np.int64)
@@ -209,7 +209,7 @@ def _bucket_pairs(keys: NDArray[np.uint64]) -> NDArray[np.int64]:
 
 
 def _agreement(
-    past: Sequence[Minhash], current: Minhash, first: NDArray[np.int64], second: NDArray[np.int64], least: float
+    past: Sequence[Column], current: Column, first: NDArray[np.int64], second: NDArray[np.int64], least: float
 ) -> Iterator[NDArray[np.bool_]]:
     """Which pairs' signatures agree well enough, a block at a time."""
     parts = [*past, current]
