@@ -12,6 +12,7 @@ import json
 import os
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -46,42 +47,42 @@ def _services_module() -> Any:
 
 
 class Front:
-    """A TCP front that can be closed: while it is, whoever connects is refused, as when the server behind it is away."""
+    """A TCP front that can be closed: while it is, every connection is cut at once, as when the server behind it is away.
+
+    It keeps its port all the while; a port that is free for a minute may be anybody's afterwards.
+    """
 
     def __init__(self, target: str) -> None:
         host, _, port = target.removeprefix("http://").partition(":")
-        self._target, self._lock = (host, int(port)), threading.Lock()
+        self._target, self._lock, self._away = (host, int(port)), threading.Lock(), False
         self._open: set[socket.socket] = set()
         self._listener = socket.create_server(("127.0.0.1", 0))
-        self.address: tuple[str, int] = self._listener.getsockname()
-        threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()
-
-    @property
-    def url(self) -> str:
-        return f"http://{self.address[0]}:{self.address[1]}"
+        self.url = "http://{}:{}".format(*self._listener.getsockname())
+        threading.Thread(target=self._accept, daemon=True).start()
 
     @contextlib.contextmanager
     def closed(self) -> Iterator[None]:
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
+        self._away = True
         with self._lock:
             for connection in list(self._open):
                 _close(connection)
         try:
             yield
         finally:
-            self._listener = socket.create_server(self.address, reuse_port=False)
-            threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()
+            self._away = False
 
-    def _accept(self, listener: socket.socket) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                near, _ = listener.accept()
-                far = socket.create_connection(self._target)
-                with self._lock:
-                    self._open |= {near, far}
-                for source, sink in ((near, far), (far, near)):
-                    threading.Thread(target=self._pump, args=(source, sink), daemon=True).start()
+    def _accept(self) -> None:
+        while True:
+            near, _ = self._listener.accept()
+            if self._away:
+                near.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # a reset, not an orderly end
+                near.close()
+                continue
+            far = socket.create_connection(self._target)
+            with self._lock:
+                self._open |= {near, far}
+            for source, sink in ((near, far), (far, near)):
+                threading.Thread(target=self._pump, args=(source, sink), daemon=True).start()
 
     def _pump(self, source: socket.socket, sink: socket.socket) -> None:
         with contextlib.suppress(OSError):
