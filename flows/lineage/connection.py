@@ -24,6 +24,8 @@ _EXPERIMENT_NOTE = (
     "One parent run a round, named by round, skill and month; its page begins with the verdict, its stages lie below it: validate, train, "
     "evaluate, decide. The run `ledger` charts the champion's score on every suite over the rounds."
 )
+# Without a kind MLflow opens the experiment as one of chat traces and hides the charts of its runs.
+_EXPERIMENT_TAGS = {"mlflow.note.content": _EXPERIMENT_NOTE, "mlflow.experimentKind": "custom_model_development"}
 _MODEL_NOTE = (
     "Every candidate of every round, promoted or not, with the verdict as its description. Aliases: **champion** is the one to serve, "
     "**previous** the one before it, **candidate** the newest. Decide with `skillstack approve`, `reject`, `rollback`: an alias that was "
@@ -191,7 +193,7 @@ def _experiment(client: Any, name: str, tracking_uri: str, state_dir: Path) -> s
         # Without a server the artifacts would land in ./mlruns of whatever directory the command ran in.
         location = (state_dir / "artifacts").as_uri() if tracking_uri.startswith("sqlite:") else None
         try:
-            return str(client.create_experiment(name, artifact_location=location, tags={"mlflow.note.content": _EXPERIMENT_NOTE}))
+            return str(client.create_experiment(name, artifact_location=location, tags=_EXPERIMENT_TAGS))
         except MlflowException:  # another process made it in between
             found = client.get_experiment_by_name(name)
             if found is None:

@@ -15,8 +15,10 @@ from typing import Any
 from pydantic import ValidationError
 
 from data_contracts.digests import canonical_json
-from data_contracts.errors import LineageError
+from data_contracts.errors import LineageError, ManifestError
+from data_contracts.manifests import EvalReport, SuiteResult, read_manifest
 from flows.lineage.connection import PREFIX, Store
+from flows.lineage.describe import legal_name
 from flows.lineage.records import FIRST_PRIOR, MOVES_CHAMPION, LedgerEntry, VersionRef
 from flows.lineage.registry import raw_versions
 from flows.lineage.tracking import find_runs
@@ -85,12 +87,26 @@ def copy_to_artifact(store: Store, entries: Sequence[LedgerEntry]) -> None:
 
 
 def chart_scores(store: Store, target: VersionRef) -> None:
-    """Add a new champion's scores to the ledger's run, so that one chart shows every suite over the rounds."""
+    """Add a new champion's scores to the ledger's run, so that one chart a suite shows it over the rounds.
+
+    The charts are grouped by what a reader asks: drift apart, because it alone is better when it falls.
+    """
     from mlflow.entities import Metric
 
-    scores = {name: value for name, value in store.client.get_run(target.run_id).data.metrics.items() if name.startswith("score/")}
+    if target.evaluation is None:
+        return
     now = int(time.time() * 1000)
-    store.client.log_batch(ledger_run(store), metrics=[Metric(name, value, now, target.round) for name, value in scores.items()])
+    try:
+        suites = read_manifest(target.evaluation, EvalReport, verify=False).suites
+    except ManifestError:
+        return  # a chart is no reason to stop half-way in a promotion; `verify` names what is missing
+    store.client.log_batch(ledger_run(store), metrics=[Metric(chart_name(suite), suite.score, now, target.round) for suite in suites])
+
+
+def chart_name(suite: SuiteResult) -> str:
+    """The chart of a suite in the ledger's run: its group, a slash, its name."""
+    groups = {"skill": "skills", "general": "general", "safety": "safety", "drift": "bits a byte - lower is better"}
+    return legal_name(f"{'sealed' if suite.sealed else groups[suite.category]}/{suite.name}")
 
 
 def keep_report(store: Store, pages: Sequence[Path]) -> None:

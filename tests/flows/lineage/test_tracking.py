@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from data_contracts.errors import LineageError
-from data_contracts.manifests import CheckOutcome, Decision
-from flows.lineage.ledger import ledger_run
+from data_contracts.manifests import CheckOutcome, Decision, SuiteResult
+from flows.lineage.ledger import chart_name, ledger_run
 
 
 def test_a_killed_round_continues_its_parent_run(open_lineage, make_folders):
@@ -76,8 +76,16 @@ def test_the_rounds_page_begins_with_the_verdict_and_fits_a_tag(lineage, make_fo
 
 
 def test_champions_scores_make_one_chart(grown):
-    points = grown._store.client.get_metric_history(ledger_run(grown._store), "score/old")
+    points = grown._store.client.get_metric_history(ledger_run(grown._store), "skills/old")
     assert [(point.step, point.value) for point in points] == [(0, 0.9), (1, 0.9), (2, 0.9)]
+    suite = grown_suite(name="prose", category="drift")
+    assert chart_name(suite) == "bits a byte - lower is better/prose", "a chart that is better when it falls says so"
+    assert chart_name(suite.model_copy(update={"sealed": True})) == "sealed/prose"
+
+
+def grown_suite(**changes):
+    values = {"metric": "acc", "higher_is_better": True, "n": 1, "score": 0.5, "suite_sha256": "0", "seconds": 0.0, **changes}
+    return SuiteResult(**values)
 
 
 def test_a_stage_shows_numbers_inputs_and_curve(lineage, register):

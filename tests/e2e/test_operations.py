@@ -1,0 +1,123 @@
+"""The daily commands on one small lineage: watch, sweep, reevaluate, report, export, one after the other as an operator uses them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+Command = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory, workspace_type: Any) -> Any:
+    """A workspace whose inbox holds a drop; nothing has run in it."""
+    made = workspace_type(tmp_path_factory.mktemp("operations"))
+    (made.folder / "inbox").mkdir()
+    made.drop.rename(made.folder / "inbox" / "route--2026-11.jsonl")
+    made.write_config(inbox={"settle_seconds": 0.5}, train={"learning_rate": 3e-3, "num_epochs": 4})
+    return made
+
+
+@pytest.fixture(scope="module")
+def command(place: Any) -> Command:
+    def run(*arguments: str, code: int = 0) -> dict[str, Any]:
+        hidden = {"MLFLOW_TRACKING_URI", "PREFECT_API_URL", "PREFECT_HOME"}
+        environment = {name: value for name, value in os.environ.items() if name not in hidden}
+        line = [sys.executable, "-m", "flows.cli", *arguments, "--json"]
+        done = subprocess.run(line, cwd=place.folder, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == code, done.stdout + done.stderr
+        answer: dict[str, Any] = json.loads(done.stdout)
+        return answer
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def watched(command: Command) -> dict[str, Any]:
+    return command("watch", "--once")
+
+
+def finished(place: Any, *stages: str) -> dict[Path, int]:
+    found = (path for stage in stages for path in place.folder.glob(f".skillstack/stages/{stage}/*/manifest.json"))
+    return {path: path.stat().st_mtime_ns for path in found}
+
+
+def test_a_drop_in_the_inbox_becomes_a_round_and_is_taken_once(watched: dict[str, Any], command: Command) -> None:
+    (entry,) = watched["started"]
+    assert (entry["skill"], entry["outcome"]) == ("route", "ended")
+    assert command("watch", "--once") == {"started": [], "waiting": [], "refused": []}
+    rounds = command("history")["rounds"]
+    assert [(each["round"], each["skill"]) for each in rounds] == [(0, None), (1, "route")]
+
+
+def test_a_sweep_decomposes_once_and_repeats_nothing(watched: dict[str, Any], place: Any, command: Command) -> None:
+    drop = str(place.folder / watched["started"][0]["drop"])
+    ask = ("sweep", drop, "--skill", "swept", "--ratios", "0.1,0.3", "--scales", "0.5,1", "--no-judge")
+    first = command(*ask)
+    assert [(point["ratio"], point["scale"]) for point in first["points"]] == [(0.1, 1.0), (0.1, 0.5), (0.3, 1.0), (0.3, 0.5)]
+    assert first["choice"]["point"] in first["points"]
+    assert all(point["n"] < 60 for point in first["points"]), "the gate's held-out items are not among the tuning rows"
+    before = finished(place, "train", "rescale", "evaluate", "tuning")
+    assert command(*ask)["points"] == first["points"]
+    assert finished(place, "train", "rescale", "evaluate", "tuning") == before, "a sweep that comes again repeats nothing"
+    scales = command("sweep", drop, "--skill", "swept", "--ratios", "0.1", "--scales", "0.25,0.5,1", "--no-judge")
+    assert len(scales["points"]) == 3
+    assert set(finished(place, "train")) == {path for path in before if "train" in path.parts}, "another scale trains nothing"
+    assert len(command("history")["rounds"]) == 2, "nothing of a sweep is registered before it is judged"
+
+
+def test_an_old_version_is_measured_on_a_new_suite_and_the_matrix_has_no_hole(
+    watched: dict[str, Any], place: Any, command: Command
+) -> None:
+    suite = place.folder / "later.jsonl"
+    suite.write_text("".join((place.folder / "suites" / "copy.jsonl").read_text().splitlines(keepends=True)[:40]))
+    done = command("reevaluate", "--suites", str(suite))
+    assert all("later" in each["scores"] for each in done["versions"])
+    audit = command("audit")
+    column = [index for index, each in enumerate(audit["suites"]) if each["name"] == "later"]
+    assert all(row[column[0]] is not None for row in audit["matrix"])
+    assert command("verify")["ok"]
+
+
+def test_the_months_report_is_kept_with_the_ledger(watched: dict[str, Any], place: Any, command: Command) -> None:
+    done = command("report")
+    assert Path(done["page"]).is_file()
+    assert "bootstrap" in Path(done["summary"]).read_text()
+    kept = list(place.folder.glob(".skillstack/artifacts/*/artifacts/reports/audit-*"))
+    assert {path.suffix for path in kept} == {".html", ".md"}
+
+
+def test_a_version_is_exported_dense_and_as_an_adapter(watched: dict[str, Any], place: Any, command: Command) -> None:
+    dense = command("export", "2", str(place.folder / "dense"))
+    assert (Path(dense["folder"]) / "config.json").is_file()
+    adapter = command("export", "2", str(place.folder / "lora"), "--as", "lora")
+    assert (place.folder / "lora" / "adapter_model.safetensors").is_file()
+    assert adapter["relative_error"] < 1e-6
+    assert "no update" in command("export", "1", str(place.folder / "none"), "--as", "lora", code=1)["error"]["what"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("round", "s3://elsewhere/x.jsonl", "--skill", "x"), "outside the allowed roots"),
+        (("round", "x.jsonl", "--skill", "../x"), "is no name for a skill"),
+        (("sweep", "x.jsonl", "--skill", "x", "--ratios", "0.4:0.1:0.1"), "no rising range"),
+        (("report", "--month", "2026-13"), "is no month"),
+        (("reevaluate", "--versions", "99"), "is not in the registry"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line_and_the_champion_stays(
+    watched: dict[str, Any], command: Command, arguments: tuple[str, ...], words: str
+) -> None:
+    before = command("history")["rounds"]
+    assert words in command(*arguments, code=1)["error"]["what"]
+    assert command("history")["rounds"] == before
