@@ -8,6 +8,7 @@ cannot be compared; everything else is INCONCLUSIVE. The same evidence and polic
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,10 +21,12 @@ from evals.gate_words import CATEGORY_WORDS, outcome, size
 from evals.items import Evaluation, load_evaluation
 from evals.pairing import Pair, pair_suite
 from evals.policy import GatePolicy, Level
+from evals.statistics import reach
 from evals.validity import find_faults, gate_suites
 
 __all__ = ["GateEvidence", "GatePolicy", "decide", "items_wanted", "replay"]
 
+SECOND_LOOK_POWER = 0.95
 RULED_OUT = ("non_inferiority", "margin")  # the checks against the champion that rule a loss out
 
 
@@ -190,10 +193,14 @@ def _headline(decision: Decision, lost: tuple[str, ...], checks: list[CheckOutco
 
 
 def items_wanted(verdict: Verdict, candidate: Evaluation) -> dict[str, int]:
-    """Suite -> how many items would probably decide an INCONCLUSIVE verdict; empty where more items are not expected to help.
+    """Suite -> how many items a second look should read; empty where more items are not expected to help.
 
-    Whoever evaluates more items and asks again counts that as another attempt: a second look is a second chance to be lucky.
+    The verdict says how many decide with the policy's power. Items are cheap beside a person's time, and after this look a person decides,
+    so the look gets enough for a chance of `SECOND_LOOK_POWER`. Whoever looks again counts that as another attempt.
     """
+    policy = GatePolicy.model_validate(verdict.policy)
+    again = policy.level(verdict.attempts).again
+    factor = (reach(again, SECOND_LOOK_POWER) / reach(again, policy.power)) ** 2
     wanted: dict[str, int] = {}
     for check in verdict.checks:
         if check.outcome != "inconclusive" or check.items_needed is None:
@@ -202,7 +209,7 @@ def items_wanted(verdict: Verdict, candidate: Evaluation) -> dict[str, int]:
             of_its_category = check.subject == CATEGORY_WORDS[items.category] and name != verdict.new_skill
             if check.subject != name and not of_its_category:
                 continue
-            wanted[name] = max(wanted.get(name, 0), check.items_needed)
+            wanted[name] = max(wanted.get(name, 0), math.ceil(max(1.0, factor) * check.items_needed))
     return wanted
 
 

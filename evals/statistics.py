@@ -118,7 +118,12 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 def minimum_detectable_effect(difference: Difference, alpha: float, power: float) -> float:
     """The true change that this many items would have shown with the given power."""
-    return (float(stats.norm.isf(alpha)) + float(stats.norm.ppf(power))) * difference.standard_error
+    return reach(alpha, power) * difference.standard_error
+
+
+def reach(alpha: float, power: float) -> float:
+    """How many standard errors away a truth must lie to be shown at level `alpha` with a chance of `power`."""
+    return float(stats.norm.isf(alpha)) + float(stats.norm.ppf(power))
 
 
 def items_needed(difference: Difference, threshold: float, alpha: float, power: float, *, optimistic: bool = False) -> int | None:

@@ -158,12 +158,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with_safety = error_rates(WITH_SAFETY, options.simulations, policy)
     generator = np.random.default_rng(9)
     looks = {
-        (scenario.name, churn): look_twice(scenario, 400, 1000, churn, SKILLS_AND_GENERAL, options.simulations, policy, generator)
+        (scenario.name, churn): look_twice(scenario, 400, 1500, churn, SKILLS_AND_GENERAL, options.simulations, policy, generator)
         for scenario in scenarios(SKILLS_AND_GENERAL)
         for churn in CHURNS
     }
     two_looks = {
-        (suites, churn): size_of_two_looks(suites, 400, 1000, churn, options.simulations, policy, generator)
+        (suites, churn): size_of_two_looks(suites, 400, 1500, churn, options.simulations, policy, generator)
         for suites in (1, 3, 5)
         for churn in CHURNS
     }
@@ -179,7 +179,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         *("", "### Five skills, three general suites", "", *rates_table(rates), "", "![P(promote)](gate-rates.svg)"),
         *("", "### The same with one safety suite (margin 1 point)", "", *rates_table(with_safety)),
         *("", "### Size of one category's question", "", *sizes_table(pooled_sizes(options.simulations, policy))),
-        *("", "### A second look", "", *looks_table(looks, two_looks, 400, 1000)),
+        *("", "### A second look", "", *looks_table(looks, two_looks, 400, 1500)),
         *("", "### The ratchet", "", *ratchet_table(histories, LOSS, ROUNDS), "", "![The ratchet](gate-ratchet.svg)"),
     ]
     plot_rates(rates, options.out / "gate-rates.svg")

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from gate_rules import HOLD, PASS, Floats, Ints, Scenario, draw, judge, moments, pooled_outcome, pooled_variance
-from scipy import stats
 
 from data_contracts.manifests import Category
-from evals.gate import GatePolicy
+from evals.gate import SECOND_LOOK_POWER, GatePolicy
+from evals.statistics import reach
 
 
 @dataclass(frozen=True)
@@ -53,13 +53,13 @@ def look_twice(
 
 
 def items_asked_for(lost: Ints, won: Ints, n: int, margin: float, policy: GatePolicy) -> Ints:
-    """Items a suite that would probably decide a held category (statistics.items_needed); n where it is not held, or none would."""
+    """Items a suite that decide a held category (gate.items_wanted); n where it is not held, or none would."""
     mean, variance = moments(lost, won, n)
     spread, suites = pooled_variance(variance, n, margin), lost.shape[1]
     gap = np.minimum(mean.mean(1), 0.0) + margin
-    reach = float(stats.norm.isf(policy.level(1).again)) + float(stats.norm.ppf(policy.power))
+    standard_errors = reach(policy.level(1).again, SECOND_LOOK_POWER)
     with np.errstate(divide="ignore"):
-        needed = np.where(gap > 0, np.ceil(n * (reach * np.sqrt(spread) / np.maximum(gap, 1e-12)) ** 2), n)
+        needed = np.where(gap > 0, np.ceil(n * (standard_errors * np.sqrt(spread) / np.maximum(gap, 1e-12)) ** 2), n)
     held = pooled_outcome(mean, variance, n, margin, policy.alpha) == HOLD
     return np.where(held, np.minimum(np.maximum(needed, n + np.ceil(1 / suites)), 1e9), n).astype(np.int64)
 

@@ -44,7 +44,9 @@ def test_a_narrow_margin_holds_what_the_policy_promotes(evidence) -> None:
     assert verdict.decision is Decision.INCONCLUSIVE
     [own] = _checks(verdict, "margin", "old")
     assert own.items_needed is not None
-    assert items_wanted(verdict, held.candidate) == {"old": own.items_needed}
+    wanted = items_wanted(verdict, held.candidate)
+    assert set(wanted) == {"old"}
+    assert 1.4 < wanted["old"] / own.items_needed < 1.8, "a second look is the last before a person, so it gets items for a chance of 95 %"
 
 
 def test_leniency_is_not_lent_to_other_suites(evidence) -> None:
