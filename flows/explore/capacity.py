@@ -70,7 +70,10 @@ def free_shares(view: CapacityView) -> list[list[float]]:
 
 
 def layer_names(view: CapacityView) -> list[str]:
-    return list(view.layers[-1])
+    """In the model's order: block 2 before block 10, whatever the order in the manifest."""
+    return sorted(
+        view.layers[-1], key=lambda name: [(part.isdigit(), int(part) if part.isdigit() else 0, part) for part in name.split(".")]
+    )
 
 
 def rounds_left(layers: Mapping[str, LayerCapacity], ratio: float) -> tuple[int, str]:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from data_contracts.errors import CheckpointError
+from evals.weights import open_weights
 from flows.explore.constraint import input_frame, rotate, weight_frame
 from flows.explore.scene import Subject, require_model
 from osft_engine.attach import find_targets, weight_of
@@ -52,6 +53,7 @@ class Model:
 def open_model(subject: Subject, text: Path | None) -> Model:
     """Load a model and some text. Raises CheckpointError where the folder is not a model, TrainingError where the text is unusable."""
     folder = require_model(subject).folder
+    open_weights(folder)  # the headers: a broken file is told in one line, before transformers sees it
     stamp = "-".join(str(path.stat().st_mtime_ns) for path in sorted(folder.glob("*.safetensors")))
     return _open(folder, stamp, text if text is not None and text.is_file() else SAMPLE, subject.ledger)
 
@@ -155,8 +157,6 @@ def measurements(model: Model) -> Measurements:
 
 def weight_difference(before: Path, after: Path, layer: str) -> Tensor:
     """What a round changed in one layer: W_after - W_before (out x in) of two model folders. Raises CheckpointError where one lacks it."""
-    from evals.weights import open_weights
-
     name = f"{layer}.weight"
     found = []
     for folder in (before, after):

@@ -19,6 +19,9 @@ from flows.settings import SkillstackConfig
 from osft_engine.protection import LayerUpdate, trainable_count
 
 
+LAYERS = ("model.layers.0.self_attn.q_proj", "model.layers.0.mlp.down_proj")
+
+
 def digest_of(folder: Path) -> str:
     """Every name and byte below a folder."""
     found = hashlib.sha256()
@@ -77,14 +80,16 @@ def test_curve_is_what_was_trained(explored: SkillstackConfig) -> None:
         dynamics.use_of_round(now.records[3])
 
 
-def test_a_training_is_seen_while_it_runs(tmp_path: Path) -> None:
+def test_a_training_is_seen_while_it_runs(lineage_state: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    shutil.copyfile(lineage_state / "mlflow.db", tmp_path / "mlflow.db")
     lineage = Lineage(f"sqlite:///{tmp_path / 'mlflow.db'}", model_name="skillstack", experiment="skillstack", state_dir=tmp_path)
-    run = lineage.open_round(1, "alpha")
+    run = lineage.open_round(4, "delta")
     with lineage.live_stage(run, "train", every=30.0) as live:
         live.add(1, {"loss": 3.0, "lr": 0.1, "tokens_per_second": 9.0})
         live._send()
         store = open_for_reading(SkillstackConfig(state_dir=tmp_path))
-        curve = dynamics.curve_of_round(store, read_rounds(store)[0])
+        curve = dynamics.curve_of_round(store, read_rounds(store)[-1])
         assert curve.running
         assert list(curve.points["loss"]) == [(1, 3.0)]
         assert "training now" in curve.sentence()
@@ -134,7 +139,8 @@ def test_capacity_over_the_champions_rounds(explored: SkillstackConfig) -> None:
         count, tightest = capacity.rounds_left(newest, ratio)
         assert count == min(layer.free // trainable_count(layer.shape[1], ratio) for layer in newest.values())
         assert tightest in newest
-    assert capacity.free_shares(view)[-1] == [pytest.approx(60 / 160), pytest.approx(60 / 416)]
+    shares = dict(zip(capacity.layer_names(view), capacity.free_shares(view)[-1], strict=True))
+    assert shares == {LAYERS[0]: pytest.approx(60 / 160), LAYERS[1]: pytest.approx(60 / 416)}
     assert "1 more round of ratio 0.10 fit" in capacity.sentence(view, 0.1)
     assert len(capacity.trend_figure(view, 0.25).data) == 2
 
