@@ -170,4 +170,5 @@ def frequent(batch: WordBatch, n: int, *, more_than: float) -> Hashes:
     grams, row = grams[order], row[order]
     other = np.append(True, grams[1:] != grams[:-1])
     in_rows = np.add.reduceat(other | np.append(True, row[1:] != row[:-1]), np.flatnonzero(other), dtype=np.int64)
-    return grams[other][in_rows > more_than]
+    found: Hashes = grams[other][in_rows > more_than]
+    return found
