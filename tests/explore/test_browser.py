@@ -35,7 +35,7 @@ pytestmark = [
     pytest.mark.skipif(CHROMIUM is None or DRIVER is None, reason="needs chromium and chromedriver"),
 ]
 PATIENCE = 300.0  # seconds; on a busy machine the first page waits for torch, transformers and MLflow
-QUIET = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-dev-shm-usage --disable-sync".split()
+QUIET = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-dev-shm-usage", "--disable-sync"]
 QUIET += ["--disable-background-networking", "--disable-component-update"]
 CONTROLS = "marimo-slider, marimo-dropdown, marimo-text, marimo-button, marimo-refresh"
 _FIND = f"return [...document.querySelectorAll('{CONTROLS}')].find(e => (e.getAttribute('data-label') || '').includes(arguments[0]))"

@@ -18,7 +18,6 @@ from flows.lineage import Lineage
 from flows.settings import SkillstackConfig
 from osft_engine.protection import LayerUpdate, trainable_count
 
-
 LAYERS = ("model.layers.0.self_attn.q_proj", "model.layers.0.mlp.down_proj")
 
 
