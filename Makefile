@@ -53,7 +53,7 @@ imports:
 unit:
 	$(TEST_ENV) $(BIN)/python -m pytest -n 2 -m "not slow and not services and not gpu" --cov --cov-report=term:skip-covered
 
-test-slow: install-dev
+test-slow: $(VENV)/.installed-services
 	$(TEST_ENV) $(BIN)/python -m pytest -m slow
 
 # Servers and their clients; the tests of browser pages carry the same marker.
@@ -62,7 +62,7 @@ $(VENV)/.installed-services: $(VENV)/.installed-dev
 	@touch $@
 
 test-services: $(VENV)/.installed-services
-	$(TEST_ENV) $(BIN)/python -m pytest -m services --durations=10
+	$(TEST_ENV) $(BIN)/python -m pytest -m "services and not slow" --durations=10
 
 clean:
 	rm -rf build *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .coverage .coverage.*

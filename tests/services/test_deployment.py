@@ -92,6 +92,7 @@ def test_wrong_credentials_for_mlflow_are_one_line(deployed: Any) -> None:
     assert "refuses these credentials" in done.stdout, done.stdout
 
 
+@pytest.mark.slow
 def test_it_deploys_on_a_server_with_sqlite_too(deployed: Any, parts: Any, tmp_path: Path) -> None:
     server, url = parts.prefect_server(tmp_path, None, "another-password")
     try:

@@ -147,6 +147,7 @@ def test_the_worker_is_killed_in_training(project: Any, workers: Any, processes_
     assert any(event["event"] == "resumed" for event in project.events()[a_round.events_before :]), "training began again"
 
 
+@pytest.mark.slow
 def test_the_trainer_alone_is_killed(project: Any, workers: Any, table: Table) -> None:
     """As the system does when memory runs out: the round fails with one line and resumes."""
     a_round = Round(project, "mood", 1)

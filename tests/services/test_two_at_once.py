@@ -78,10 +78,11 @@ def test_the_gpu_was_used_by_one_round_at_a_time(project: Any, pair: Any) -> Non
 
 
 def test_two_runs_in_the_pool_wait_for_each_other(project: Any, pair: Any) -> None:
-    """A round that has ended answers what it answered, so these two are short; the pool still runs one at a time."""
-    drop = str(project.folder / "drops" / "mood--0.jsonl")
-    runs = [project.submit("continual-round/round", drop=drop, skill="mood") for _ in range(2)]
+    """Their drop is not there, so that they end soon; the pool runs them one at a time all the same."""
+    runs = [project.submit("continual-round/round", drop=str(project.folder / "absent.jsonl"), skill="mood") for _ in range(2)]
     ended = sorted((project.ended(run) for run in runs), key=lambda run: run["start_time"])
+    assert [run["state_type"] for run in ended] == ["FAILED", "FAILED"]
+    assert "absent.jsonl" in ended[0]["state"]["message"]
     assert datetime.fromisoformat(ended[1]["start_time"]) >= datetime.fromisoformat(ended[0]["end_time"])
 
 
