@@ -23,11 +23,11 @@ def may_pass(error: BaseException) -> bool:
 
 
 def causes(error: BaseException) -> Iterator[BaseException]:
-    """An error and what it was raised from, outermost first."""
+    """An error and what it was raised from or while handling (MLflow's client says only that), outermost first."""
     at: BaseException | None = error
     while at is not None:
         yield at
-        at = at.__cause__
+        at = at.__cause__ or (None if at.__suppress_context__ else at.__context__)
 
 
 def retry_if_it_may_pass(_task: Any, _run: Any, state: Any) -> bool:
