@@ -68,6 +68,11 @@ def _():
     from osft_engine.train import train_candidate
 
     torch.set_num_threads(1)
+
+    def show(figure):
+        """A chart without the row of buttons, which would lie over its titles."""
+        return mo.ui.plotly(figure, config={"displayModeBar": False})
+
     return (
         AutoModelForCausalLM,
         AutoTokenizer,
@@ -91,6 +96,7 @@ def _():
         np,
         random,
         run_model,
+        show,
         shutil,
         singular_subspaces,
         tempfile,
@@ -127,7 +133,7 @@ def _(BASE_SKILLS, NEW_SKILLS, calibration_rows, distinct_pairs, mo, random):
     general = calibration_rows()  # what stands for "everything the base knew" when the ledger is opened
 
     mo.md(
-        "| skill | known from the start | a held-out question | its answer |\n|---|---|---|---|\n"
+        "| skill | known from the start | a held-out question | its answer |\n|:---|:---|:---|:---|\n"
         + "\n".join(
             f"| {name} | {'yes' if name in BASE_SKILLS else 'no'} | `{heldout[name][0][0]}` | `{heldout[name][0][1]}` |" for name in skills
         )
@@ -292,7 +298,7 @@ def _(mo):
 
 
 @app.cell
-def _(BASE_SKILLS, ORDER, go, lineages, make_subplots, mo, skills):
+def _(BASE_SKILLS, ORDER, go, lineages, make_subplots, show, skills):
     matrix_figure = make_subplots(3, 1, subplot_titles=list(lineages), vertical_spacing=0.09)
     _places = [index + (0.4 if index >= len(BASE_SKILLS) else 0.0) for index in range(len(skills))]
     for _row, (_history, _) in enumerate(lineages.values(), 1):
@@ -323,7 +329,7 @@ def _(BASE_SKILLS, ORDER, go, lineages, make_subplots, mo, skills):
         autorange="reversed", tickvals=list(range(len(ORDER) + 1)), ticktext=["base", *(f"{n}: {name}" for n, name in enumerate(ORDER, 1))]
     )
     matrix_figure.update_layout(height=780, margin={"l": 80, "r": 10, "t": 30, "b": 30})
-    mo.vstack([matrix_figure])
+    show(matrix_figure)
     return
 
 
@@ -360,7 +366,7 @@ def _(BASE_SKILLS, ORDER, lineages, mo, np, skills):
     _nothing = float(np.mean(list(lineages["plain"][0][0].values())))
     mo.show_code(
         mo.md(
-            "| method | new skills, when taught | backward transfer | base skills, end | all twelve, end |\n|---|---|---|---|---|\n"
+            "| method | new skills, when taught | backward transfer | base skills, end | all twelve, end |\n|:---|---:|---:|---:|---:|\n"
             + "\n".join(
                 f"| {name} | {each['learned']:.0%} | {100 * each['BWT']:+.0f} points | {each['base'][-1]:.0%} | {each['left']:.0%} |"
                 for name, each in summaries.items()
@@ -372,7 +378,7 @@ def _(BASE_SKILLS, ORDER, lineages, mo, np, skills):
 
 
 @app.cell
-def _(ORDER, go, mo, summaries):
+def _(ORDER, go, show, summaries):
     base_figure = go.Figure()
     for _name, _color in (("plain", "#e45756"), ("OSFT weights", "#f58518"), ("OSFT activations", "#4c78a8")):
         base_figure.add_scatter(
@@ -381,7 +387,7 @@ def _(ORDER, go, mo, summaries):
     base_figure.update_yaxes(title="mean of the seven base skills, %", range=[-3, 103])
     base_figure.update_xaxes(title="after the round that taught")
     base_figure.update_layout(height=340, margin={"l": 60, "r": 10, "t": 10, "b": 40}, legend={"orientation": "h", "y": 1.15})
-    mo.vstack([base_figure])
+    show(base_figure)
     return
 
 
@@ -402,7 +408,11 @@ in the first round and {100 * (_weights["base"][0] - _weights["base"][-1]):.0f} 
 exactly, and protects the wrong thing, in two ways. A direction that the weights use little may still be one that old inputs pass through
 (first notebook, section 6). And at the next round the weights are decomposed *as they are now*, which says nothing about what the round
 before wrote. We looked: of what round 1 wrote into the weights, **{rewritten:.0%}** (of its squared size) lies where round 2 may write
-again. {"By chance it would be" if rewritten > chance else "Even by chance it would be"} {chance:.0%}.
+again. Directions drawn at random would leave {chance:.0%} of it open. {
+        "The decomposition does not see what the round before wrote."
+        if rewritten > 0.8 * chance
+        else "Part of what the round before wrote is seen by the decomposition."
+    } The ledger is told.
 
 Keeping skills has a price. `activations` has to live in the directions that are still quiet, and each round makes some of them loud. If the
 drops resemble each other and what the base knew, less is left for the later ones. Compare *route* in the matrices: plain fine-tuning learns
@@ -422,7 +432,7 @@ def _(mo):
 
 
 @app.cell
-def _(BASE_SKILLS, ORDER, go, mo, np, ratio_scores):
+def _(BASE_SKILLS, ORDER, go, np, ratio_scores, show):
     ratio_table = {
         ratio: {"new": ratio_scores[ratio][ORDER[0]], "base": float(np.mean([ratio_scores[ratio][name] for name in BASE_SKILLS]))}
         for ratio in sorted(ratio_scores)
@@ -436,7 +446,7 @@ def _(BASE_SKILLS, ORDER, go, mo, np, ratio_scores):
     ratio_figure.update_xaxes(title="unfreeze_rank_ratio", tickvals=_ratios)
     ratio_figure.update_yaxes(title="exact match, %", range=[-3, 103])
     ratio_figure.update_layout(height=320, margin={"l": 60, "r": 10, "t": 10, "b": 40}, legend={"orientation": "h", "y": 1.15})
-    mo.vstack([ratio_figure])
+    show(ratio_figure)
     return (ratio_table,)
 
 
@@ -448,7 +458,7 @@ def _(BASE_SKILLS, ORDER, mo, np, rate_scores, ratio_table):
     }
     mo.md(f"""
 | ratio | the new skill | the base skills |
-|---|---|---|
+|---:|---:|---:|
 {_rows}
 
 At 0.05 the new skill {"is not learned" if ratio_table[0.05]["new"] < 0.1 else f"is learned to {ratio_table[0.05]['new']:.0%}"}: the few

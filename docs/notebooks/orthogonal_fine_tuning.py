@@ -19,7 +19,11 @@ def _():
     import plotly.graph_objects as go
     from plotly.subplots import make_subplots
 
-    return go, make_subplots, mo, np
+    def show(figure):
+        """A chart without the row of buttons, which would lie over its titles."""
+        return mo.ui.plotly(figure, config={"displayModeBar": False})
+
+    return go, make_subplots, mo, np, show
 
 
 @app.cell(hide_code=True)
@@ -36,7 +40,7 @@ def _(mo):
     trains with.
 
     | symbol | meaning |
-    |---|---|
+    |:---|:---|
     | $W$ | a weight, $m \times n$: it maps an input $x$ (length $n$) to an output $Wx$ (length $m$) |
     | $W = U S V^\top$ | its singular value decomposition: $v_i$ goes in, $s_i u_i$ comes out |
     | $U_k, V_k$ | the $k$ leading singular directions: **protected** |
@@ -64,8 +68,14 @@ def _(mo, np):
     W = U @ np.diag([3.0, 1.0, 0.2]) @ V.T
     G = rng.normal(size=(3, 3))  # a gradient: what the new data asks for
 
-    mo.show_code(mo.md(f"Singular values that numpy finds: `{np.linalg.svd(W)[1].round(3)}`"))
+    mo.show_code()
     return G, U, V, W
+
+
+@app.cell(hide_code=True)
+def _(W, mo, np):
+    mo.md(f"Singular values that numpy finds: `{np.linalg.svd(W)[1].round(3)}`")
+    return
 
 
 @app.cell(hide_code=True)
@@ -88,7 +98,7 @@ def _(mo):
 
 
 @app.cell
-def _(np):
+def _(mo, np):
     def project_block(G, U, V, k):
         """The paper's projection: remove what maps leading inputs to leading outputs."""
         Uk, Vk = U[:, :k], V[:, :k]
@@ -108,6 +118,7 @@ def _(np):
     # Old inputs: a cloud that is long in one direction. R: the eigenvectors of its second moment, loudest first.
     cloud = np.random.default_rng(1).normal(size=(500, 3)) @ np.diag([2.0, 0.7, 0.1]) @ np.linalg.qr(np.ones((3, 3)) + np.eye(3))[0]
     R = np.linalg.eigh(cloud.T @ cloud / len(cloud))[1][:, ::-1]
+    mo.show_code()
     return R, cloud, project_block, project_both_sides, project_inputs
 
 
@@ -119,7 +130,7 @@ def _(mo):
 
 
 @app.cell
-def _(G, R, U, V, go, k_slider, make_subplots, mo, project_block, project_both_sides, project_inputs):
+def _(G, R, U, V, go, k_slider, make_subplots, project_block, project_both_sides, project_inputs, show):
     _k = k_slider.value
     _tables = {
         "the gradient G": U.T @ G @ V,
@@ -143,7 +154,7 @@ def _(G, R, U, V, go, k_slider, make_subplots, mo, project_block, project_both_s
     rules_figure.update_yaxes(showticklabels=False, col=3)
     rules_figure.update_yaxes(showticklabels=False, col=4)
     rules_figure.update_layout(height=270, margin={"l": 50, "r": 10, "t": 40, "b": 30})
-    mo.vstack([rules_figure])
+    show(rules_figure)
     return
 
 
@@ -172,10 +183,14 @@ def _(mo, np):
     first_adam_step = np.sign(np.array([2.0, 1.0]))  # m / sqrt(v) of the first step: every coordinate has size one
     off_line = first_adam_step - allowed_line * (allowed_line @ first_adam_step)
     leak_in_two_dimensions = float(np.linalg.norm(off_line) / np.linalg.norm(first_adam_step))
-    mo.show_code(
-        mo.md(f"After **one** Adam step, {leak_in_two_dimensions:.1%} of the step is off the allowed line (exactly $1/\\sqrt{{10}}$).")
-    )
+    mo.show_code()
     return (leak_in_two_dimensions,)
+
+
+@app.cell(hide_code=True)
+def _(leak_in_two_dimensions, mo):
+    mo.md(f"After **one** Adam step, {leak_in_two_dimensions:.1%} of the step is off the allowed line (exactly $1/\\sqrt{{10}}$).")
+    return
 
 
 @app.cell(hide_code=True)
@@ -192,7 +207,7 @@ def _(mo):
 
 
 @app.cell
-def _(np):
+def _(mo, np):
     def optimise(gradient, start, project, *, adam, momentum=0.0, decay=0.0, rate=0.02, steps=200):
         """Yield the parameter after each step. `project` is the hook: it is applied to each gradient."""
         value, m, v = start.copy(), np.zeros_like(start), np.zeros_like(start)
@@ -212,11 +227,12 @@ def _(np):
         """What the rule `weights` forbids, relative to the update: the larger of the two sides."""
         return max(np.linalg.norm(U[:, :k].T @ dW), np.linalg.norm(dW @ V[:, :k])) / np.linalg.norm(dW)
 
+    mo.show_code()
     return leak_of_both_sides, optimise
 
 
 @app.cell
-def _(U, V, W, go, k_slider, leak_of_both_sides, mo, np, optimise, project_both_sides):
+def _(U, V, W, k_slider, leak_of_both_sides, mo, np, optimise, project_both_sides):
     _k = k_slider.value
     _target = W + np.random.default_rng(3).normal(size=W.shape)
 
@@ -249,22 +265,27 @@ def _(U, V, W, go, k_slider, leak_of_both_sides, mo, np, optimise, project_both_
         decay=0.1,
     )
     toy_leaks["dW = L C Rᵀ + AdamW, weight decay 0.1"] = [leak_of_both_sides(_L @ core @ _R.T, U, V, _k) for core in _path]
+    mo.show_code()
+    return (toy_leaks,)
 
+
+@app.cell(hide_code=True)
+def _(go, np, show, toy_leaks):
     toy_figure = go.Figure()
     for _name, _values in toy_leaks.items():
         toy_figure.add_scatter(y=np.maximum(_values, 1e-17), x=np.arange(1, len(_values) + 1), name=_name, mode="lines")
     toy_figure.update_yaxes(type="log", title="leak (share of the update)", exponentformat="power", range=[-17.5, 0.5])
     toy_figure.update_xaxes(title="step")
     toy_figure.update_layout(height=380, margin={"l": 60, "r": 10, "t": 10, "b": 40}, legend={"orientation": "h", "y": -0.2})
-    mo.show_code(toy_figure)
-    return (toy_leaks,)
+    show(toy_figure)
+    return
 
 
 @app.cell(hide_code=True)
 def _(mo, toy_leaks):
     mo.md(
         "The leak after the last step, on a logarithmic scale above because the two groups are fourteen orders of magnitude apart:\n\n"
-        + "| how | leak |\n|---|---|\n"
+        + "| how | leak |\n|:---|---:|\n"
         + "\n".join(f"| {name} | {values[-1]:.1e} |" for name, values in toy_leaks.items())
         + r"""
 
@@ -284,7 +305,7 @@ def _(mo):
     There are three ways to write the same method down. Take the rule `weights` with $r = q - k$ trainable directions:
 
     | form | what is trained | what keeps it inside |
-    |---|---|---|
+    |:---|:---|:---|
     | projection | $W$, all $m n$ numbers | a hook that projects each gradient |
     | factorised (published code) | $U_r, S_r, V_r$ of $W = U_k S_k V_k^\top + U_r S_r V_r^\top$ | hooks on $U_r$ and $V_r$ |
     | **ours** | $C$, where $\Delta W = L\, C\, R^\top$ with fixed orthonormal $L \perp U_k$, $R \perp V_k$ | nothing: no $C$ leaves |
@@ -304,8 +325,14 @@ def _(mo):
 def _(G, U, V, mo, np, project_both_sides):
     _L, _R = U[:, 1:], V[:, 1:]
     chain_rule_gap = float(np.abs(_L @ (_L.T @ G @ _R) @ _R.T - project_both_sides(G, U, V, 1)).max())
-    mo.show_code(mo.md(f"Largest difference between the two: `{chain_rule_gap:.1e}`"))
+    mo.show_code()
     return (chain_rule_gap,)
+
+
+@app.cell(hide_code=True)
+def _(chain_rule_gap, mo):
+    mo.md(f"Largest difference between the two: `{chain_rule_gap:.1e}`")
+    return
 
 
 @app.cell(hide_code=True)
@@ -358,7 +385,7 @@ def _(layers, mo):
 
 
 @app.cell
-def _(go, layer_choice, layers, mo, np, protect_weights, protect_weights_block, ratio_slider, torch):
+def _(go, layer_choice, layers, mo, np, protect_weights, protect_weights_block, ratio_slider, show, torch):
     real_W = layers[layer_choice.value].weight.detach()
     _U, spectrum, _Vt = np.linalg.svd(real_W.double().numpy())  # all directions of both sides
     ours_weights = protect_weights(real_W, ratio_slider.value)
@@ -386,11 +413,11 @@ def _(go, layer_choice, layers, mo, np, protect_weights, protect_weights_block, 
     )
     mo.vstack(
         [
-            spectrum_figure,
+            show(spectrum_figure),
             mo.md(
                 f"The protected directions hold **{_energy:.1%}** of the squared weight. "
                 "numpy against the engine, largest difference of any entry:\n\n"
-                + "| | difference |\n|---|---|\n"
+                + "| | difference |\n|:---|---:|\n"
                 + "\n".join(f"| {name} | {gap:.0e} |" for name, gap in engine_gaps.items())
                 + "\n\n(The engine keeps its bases in float32, numpy here works in float64.)"
             ),
@@ -444,8 +471,15 @@ def _(mo, tokenizer, torch):
             after_step()
             yield float(loss.detach())
 
-    mo.show_code(mo.md(f"One example: `{_pairs[0][0]}` must be answered `{_pairs[0][1]}`."))
-    return (train,)
+    first_pair = _pairs[0]
+    mo.show_code()
+    return first_pair, train
+
+
+@app.cell(hide_code=True)
+def _(first_pair, mo):
+    mo.md(f"One example: `{first_pair[0]}` must be answered `{first_pair[1]}`.")
+    return
 
 
 @app.cell
@@ -507,7 +541,7 @@ def _(AutoModelForCausalLM, NANO, find_targets, layer_choice, mo, protect_weight
 
 
 @app.cell
-def _(curves, make_subplots, mo):
+def _(curves, make_subplots, show):
     leak_figure = make_subplots(1, 2, subplot_titles=["leak of the weight", "loss on the new skill, nats a token"])
     for (_name, _points), _color in zip(curves.items(), ("#e45756", "#f58518", "#4c78a8"), strict=True):
         _steps = list(range(1, len(_points) + 1))
@@ -516,7 +550,7 @@ def _(curves, make_subplots, mo):
     leak_figure.update_yaxes(type="log", exponentformat="power", row=1, col=1)
     leak_figure.update_xaxes(title="step")
     leak_figure.update_layout(height=340, margin={"l": 50, "r": 10, "t": 30, "b": 40}, legend={"orientation": "h", "y": -0.25})
-    mo.vstack([leak_figure])
+    show(leak_figure)
     return
 
 
@@ -529,13 +563,15 @@ def _(curves, mo, real_leaks):
     _hooks = min(leak for name, leak in real_leaks.items() if not name.startswith("ours"))
     mo.md(f"""
 | form | leak after 1 step | leak after 40 steps | loss, mean of the last 5 steps |
-|---|---|---|---|
+|:---|---:|---:|---:|
 {_rows}
 
 Both hooks leak **{_hooks:.0%} or more** of the update into directions that they promise not to touch. Ours leaks
-{real_leaks["ours, dW = L C Rᵀ"]:.0e}, which is the rounding of the dense float32 weight. The hooks leak most at the first step, where
-Adam takes little but the *sign* of each gradient entry. Later steps agree with one another more than their errors do, so the share
-falls; it does not go away.
+{real_leaks["ours, dW = L C Rᵀ"]:.0e}, which is the rounding of the dense float32 weight. The leak of a hook is
+there from the first step, where Adam takes little but the *sign* of each gradient entry, and forty steps do not wash it out.
+
+The losses are no contest: at one learning rate the forms take steps of different size, and part of what the first form gained it
+gained in directions that it promised not to touch.
 """)
     return
 
@@ -579,17 +615,21 @@ def _(layer_choice, layers, mo, nano_moment, np, protect_weights, protect_weight
         return float(np.mean(found))
 
     disturbance = {name: _disturbance(allowed) for name, allowed in _rules.items()}
-    mo.show_code(
-        mo.md(
-            "A random update a tenth as large as the weight, inside each rule:\n\n| rule | change of the output on old data |\n|---|---|\n"
-            + "\n".join(f"| {name} | {value:.2%} |" for name, value in disturbance.items())
-        )
-    )
+    mo.show_code()
     return (disturbance,)
 
 
+@app.cell(hide_code=True)
+def _(disturbance, mo):
+    mo.md(
+        "A random update a tenth as large as the weight, inside each rule:\n\n| rule | change of the output on old data |\n|:---|---:|\n"
+        + "\n".join(f"| {name} | {value:.2%} |" for name, value in disturbance.items())
+    )
+    return
+
+
 @app.cell
-def _(nano, tokenizer):
+def _(mo, nano, tokenizer):
     from flows.demo.materials import calibration_rows
     from osft_engine.batches import micro_batches as _micro_batches
     from osft_engine.examples import encode_row
@@ -601,6 +641,7 @@ def _(nano, tokenizer):
         old = [each for row in rows for each in encode_row(tokenizer, row, "old", unmask=True, max_tokens=256)]
         return measure_moments(nano, {"layer": layer}, _micro_batches(old, max_tokens=4096, packed=False)).moments["layer"]
 
+    mo.show_code()
     return (nano_moment,)
 
 
