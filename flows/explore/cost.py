@@ -319,7 +319,7 @@ def cost_figure(shape: ModelShape, quantity: Quantity, ratio: float, tokens: int
         values = [value_of(estimate(shape, method, round(each, 2), tokens, speeds), quantity) for each in ratios]
         figure.add_trace(line(method, ratios, values, colour))
     for method, dash in (("full", "dash"), ("lora", "dot")):
-        level = value_of(estimate(shape, method, 1.0, tokens, speeds), quantity)  # type: ignore[arg-type]
+        level = value_of(estimate(shape, method, 1.0, tokens, speeds), quantity)
         figure.add_trace(line(f"lora r={LORA_RANK}" if method == "lora" else method, ratios, [level] * len(ratios), "#8a8f98", dash=dash))
     mark(figure, ratio, "your ratio", PURPLE)
     return styled(figure, x="unfreeze_rank_ratio", y=_UNITS[quantity], height=400)

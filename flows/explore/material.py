@@ -24,6 +24,7 @@ from osft_engine.batches import MicroBatch, micro_batches
 from osft_engine.calibration import calibration_examples
 from osft_engine.checkpoint import load_model, load_tokenizer
 from osft_engine.config import Protect, TrainConfig
+from osft_engine.examples import Example
 from osft_engine.forward import summed_loss
 from osft_engine.ledger import load_ledger
 from osft_engine.moments import LayerMoments, measure_moments
@@ -65,7 +66,8 @@ def _open(folder: Path, stamp: str, text: Path, ledger: Path | None) -> Model:
     module.requires_grad_(False)
     tokenizer = load_tokenizer(folder, _LOOKING)
     found = calibration_examples(text, module, tokenizer, tokens=SAMPLE_TOKENS, max_tokens=SAMPLE_TOKENS, seed=0)
-    chosen, total = [], 0
+    chosen: list[Example] = []
+    total = 0
     for example in found:
         if chosen and total + len(example.ids) > SAMPLE_TOKENS:
             break

@@ -64,7 +64,8 @@ def cut_energies(energies: Tensor, ratio: float) -> Cut:
 
 def input_energies(moment: Tensor) -> Tensor:
     """Falling eigenvalues of a layer's input second moment (n x n)."""
-    return torch.linalg.eigvalsh(moment.to(torch.float64)).flip(-1).clamp_min(0)
+    energies: Tensor = torch.linalg.eigvalsh(moment.to(torch.float64)).flip(-1).clamp_min(0)
+    return energies
 
 
 def policy_choices(

@@ -33,10 +33,10 @@ def list_sources(scene: Scene, model_label: str) -> dict[str, Source]:
     found = {GRADIENT: Source(GRADIENT)}
     if isinstance(scene.records, Missing):
         return found
-    label_of = {record.version: record for record in scene.records if record.version is not None}
+    by_version = {record.version: record for record in scene.records if record.version is not None}
     subject = scene.subjects()[model_label].folder
     for record in scene.records:
-        parent = label_of.get(record.parent_version)
+        parent = None if record.parent_version is None else by_version.get(record.parent_version)
         if parent is None or record.checkpoint is None or parent.checkpoint is None or parent.checkpoint / "model" != subject:
             continue
         name = f"update of {title_of(record)} ({record.method}, {record.decision or 'no verdict'})"
