@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from data_contracts.config import ContractConfig
 from data_contracts.records import Row, normal_text, text_key
+from data_contracts.words import contains
 
 _SPAN = 2.0**64
 _PASSAGE_WORDS = 30
@@ -50,9 +51,11 @@ def carve_keys(row: Row) -> tuple[int, int]:
 
 def place_keys(passage: Keys, whole: Keys) -> Keys:
     """uint64[n]: the key that places each row."""
-    values, inverse, counts = np.unique(passage, return_inverse=True, return_counts=True)
-    instruction = counts > max(_INSTRUCTION_ROWS, _INSTRUCTION_SHARE * len(passage))
-    return np.where(instruction[inverse], whole, values[inverse])
+    most = int(max(_INSTRUCTION_ROWS, _INSTRUCTION_SHARE * len(passage)))
+    ordered = np.sort(passage)
+    often = np.unique(ordered[::most])  # a key of more than `most` rows stands on one of these places
+    rows = np.searchsorted(ordered, often, side="right") - np.searchsorted(ordered, often, side="left")
+    return np.where(contains(often[rows > most], passage), whole, passage)
 
 
 def choose_cuts(keys: Keys, config: ContractConfig) -> Cuts:

@@ -29,6 +29,8 @@ _SLACK = 0.15
 #: Each row is paired with this many rows before it that fall into the same bucket, and with the bucket's first.
 _NEIGHBOURS = 4
 _LABEL_WORDS = 6
+#: Rows that are sorted together while buckets are looked for.
+_SORTED_ROWS = 1 << 17
 #: Rows whose text is at hand while pairs are compared: copies lie near one another in most drops.
 _REMEMBERED = 64
 
@@ -192,7 +194,18 @@ def _candidate_pairs(past: Sequence[Column], current: Column, ordinals: NDArray[
 
 
 def _bucket_pairs(keys: NDArray[np.uint64]) -> NDArray[np.int64]:
-    """int64[n, 2]: each row with the rows just before it in its bucket, and with the bucket's first."""
+    """int64[n, 2]: each row with the rows just before it in its bucket, and with the bucket's first. A part of the buckets at a time: what
+    sorting takes does not grow with the rows."""
+    low = keys.astype("<u8", copy=False).view("<u2")[::4]
+    step = max(1, (1 << 16) * _SORTED_ROWS // max(len(keys), _SORTED_ROWS))
+    pairs = [np.empty((0, 2), np.int64)]
+    for begin in range(0, 1 << 16, step):
+        rows = np.flatnonzero((low >= begin) & (low < begin + step))
+        pairs.append(rows[_pairs_within(keys[rows])])
+    return np.concatenate(pairs)
+
+
+def _pairs_within(keys: NDArray[np.uint64]) -> NDArray[np.int64]:
     order = np.argsort(keys, kind="stable")
     ranked = keys[order]
     starts = np.flatnonzero(np.concatenate([[True], ranked[1:] != ranked[:-1]])) if len(ranked) else np.empty(0, np.int64)

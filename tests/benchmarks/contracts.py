@@ -1,6 +1,7 @@
 """Cost of validating a drop against its rows: speed and peak memory, for the schema alone and for every check.
 
     python tests/benchmarks/contracts.py --rows 1000 10000 100000 1000000 [--tokenizer FOLDER]
+    python tests/benchmarks/contracts.py --drop FILE ... [--tokenizer FOLDER]
 
 Each size runs in a process of its own, on one thread; the times are CPU seconds of that process (and wall seconds beside them),
 so that other work on the machine does not count. Rows are short chats of about 60 words; 3 % are copies with a tenth of their
@@ -94,7 +95,7 @@ def measure_here(mode: str, drop: Path, out: Path, tokenizer: Path | None) -> di
 
 def measure(mode: str, drop: Path, tokenizer: Path | None) -> dict[str, Any]:
     """Run one measurement in a process of its own."""
-    with tempfile.TemporaryDirectory(dir=drop.parent) as folder:
+    with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, __file__, "--here", mode, str(drop), str(Path(folder) / "out")]
         command += ["--tokenizer", str(tokenizer)] if tokenizer is not None else []
         one_thread = {"OMP_NUM_THREADS": "1", "RAYON_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
@@ -107,6 +108,7 @@ def main() -> None:
     """Print a Markdown table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, nargs="*", default=[1_000, 10_000, 100_000])
+    parser.add_argument("--drop", type=Path, nargs="*", default=[], help="measure these files instead")
     parser.add_argument("--checks", nargs="*", choices=("schema", "all"), default=["schema", "all"])
     parser.add_argument("--tokenizer", type=Path, help="model folder; its template and tokenizer are then part of every check")
     parser.add_argument("--seed", type=int, default=0)
@@ -119,7 +121,10 @@ def main() -> None:
         "| checks | rows | MB | CPU s | wall s | rows per CPU s | MB per CPU s | peak memory, MB |\n|---|---|---|---|---|---|---|---|",
         flush=True,
     )
-    for rows in asked.rows:
+    for drop in asked.drop:
+        for mode in asked.checks:
+            print(_table_row(f"{mode}, {drop.parent.name}", measure(mode, drop, asked.tokenizer)), flush=True)
+    for rows in asked.rows if not asked.drop else ():
         with tempfile.TemporaryDirectory() as folder:
             drop = Path(folder) / "drop.jsonl"
             write_rows(drop, rows, asked.seed)
