@@ -25,6 +25,7 @@ from osft_engine.protection import LayerUpdate
 
 QUANTITIES = ("loss", "lr", "tokens_per_second")
 _TITLES = {"loss": "loss (nats a token)", "lr": "step size", "tokens_per_second": "tokens a second"}
+_SHORT = {"loss": "loss", "lr": "step size", "tokens_per_second": "tokens/s"}
 _USED_SHARE = 0.9  # of an update's squared norm: the ledger counts its written directions at the same share
 
 
@@ -128,7 +129,7 @@ def curve_figure(curve: Curve) -> go.Figure:
         figure.add_trace(trace, row=row, col=1)
     styled(figure, x="", y="", height=460)
     for row, name in enumerate(QUANTITIES, start=1):
-        figure.update_yaxes(title_text=_TITLES[name], row=row, col=1)
+        figure.update_yaxes(title_text=_SHORT[name], exponentformat="e", row=row, col=1)
     figure.update_xaxes(title_text="optimiser step", row=3, col=1)
     return figure
 
