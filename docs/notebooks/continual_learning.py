@@ -364,6 +364,10 @@ def _(BASE_SKILLS, ORDER, lineages, mo, np, skills):
     summaries = {name: summarise(history) for name, (history, _) in lineages.items()}
     max_leaks = {name: max((each.summary.max_leak or 0.0) for each in manifests) for name, (_, manifests) in lineages.items()}
     _nothing = float(np.mean(list(lineages["plain"][0][0].values())))
+    _kept = lineages["OSFT activations"][0]
+    _skill = max(BASE_SKILLS, key=lambda name: _kept[0][name] - _kept[-1][name])
+    _round = max(range(1, len(_kept)), key=lambda number: _kept[number - 1][_skill] - _kept[number][_skill])
+    worst = {"skill": _skill, "before": _kept[0][_skill], "after": _kept[-1][_skill], "round": ORDER[_round - 1]}
     mo.show_code(
         mo.md(
             "| method | new skills, when taught | backward transfer | base skills, end | all twelve, end |\n|:---|---:|---:|---:|---:|\n"
@@ -374,7 +378,7 @@ def _(BASE_SKILLS, ORDER, lineages, mo, np, skills):
             + f"\n| *doing nothing* | *0%* | *0* | *{summaries['plain']['base'][0]:.0%}* | *{_nothing:.0%}* |"
         )
     )
-    return max_leaks, summaries
+    return max_leaks, summaries, worst
 
 
 @app.cell
@@ -392,7 +396,7 @@ def _(ORDER, go, show, summaries):
 
 
 @app.cell(hide_code=True)
-def _(chance, max_leaks, mo, rewritten, summaries):
+def _(chance, max_leaks, mo, rewritten, summaries, worst):
     _plain, _weights, _activations = (summaries[name] for name in ("plain", "OSFT weights", "OSFT activations"))
     mo.md(f"""
 **Plain fine-tuning forgets.** One round takes the base skills from {_plain["base"][0]:.0%} to {_plain["base"][1]:.0%}, five rounds to
@@ -414,9 +418,10 @@ again. Directions drawn at random would leave {chance:.0%} of it open. {
         else "Part of what the round before wrote is seen by the decomposition."
     } The ledger is told.
 
-Keeping skills has a price. `activations` has to live in the directions that are still quiet, and each round makes some of them loud. If the
-drops resemble each other and what the base knew, less is left for the later ones. Compare *route* in the matrices: plain fine-tuning learns
-it further.
+Keeping skills has a price. `activations` has to live in the directions that are still quiet, and each round makes some of them loud;
+plain fine-tuning goes further on the round at hand (compare *route* in the matrices). And it is not free of loss: the base skill that
+lost most is *{worst["skill"]}*, from {worst["before"]:.0%} to {worst["after"]:.0%}, most of it in the round that taught
+*{worst["round"]}*. Skills that are asked in similar words are read through the same directions.
 """)
     return
 
