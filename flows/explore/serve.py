@@ -108,6 +108,7 @@ def listen(port: int) -> socket.socket:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         sock.bind((HOST, port))
+        sock.listen()  # a browser that is faster than the server's imports waits instead of being refused
     except OSError as error:
         sock.close()
         raise ConfigError(f"--port {port}", f"cannot be used: {error.strerror}", "give another port, or 0 for a free one") from error

@@ -76,7 +76,6 @@ def test_listens_on_loopback_only() -> None:
     try:
         assert sock.getsockname()[0] == "127.0.0.1"
         assert address_of(sock, "t").startswith("http://127.0.0.1:")
-        sock.listen()
         with pytest.raises(ConfigError, match="cannot be used"):
             listen(sock.getsockname()[1])
         outside = socket.socket()
