@@ -63,10 +63,11 @@ def artifact_store(config: SkillstackConfig) -> str:
     repository = get_artifact_repository(f"{experiment.artifact_location.rstrip('/')}/doctor", tracking_uri=uri or None)
     try:
         with tempfile.TemporaryDirectory() as folder:
-            probe = Path(folder) / "probe.txt"
+            probe, back = Path(folder) / "probe.txt", Path(folder) / "back"
+            back.mkdir()
             probe.write_text("written by skillstack doctor", encoding="utf-8")
             repository.log_artifact(str(probe))
-            repository.download_artifacts("probe.txt", dst_path=str(Path(folder) / "back"))
+            repository.download_artifacts("probe.txt", dst_path=str(back))
             repository.delete_artifacts("probe.txt")
     except (MlflowException, RequestException, OSError) as error:
         what = " ".join(str(error).split())[:200]
