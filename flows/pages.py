@@ -36,7 +36,7 @@ def publish_verdict(
     link = f"Full report: [{report.name}]({report.as_uri()})"
     markdown = "\n\n".join((verdict_markdown(verdict, forgetting), _next_step(verdict, version.version), link)) + "\n"
     about = f"{version.skill}, version {version.version}"
-    create_markdown_artifact(markdown, key="verdict", description=f"{about}: {verdict.decision.value}. {reason}")
+    create_markdown_artifact(markdown, key="verdict", description=f"{about}: {reason or verdict.decision.value}")
     rows = list(suite_rows(candidate, champion, verdict.lost))
     create_table_artifact(rows, key="suites", description=f"{about}: every suite on the champion and on the candidate")
     checks = [
