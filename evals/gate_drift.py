@@ -99,9 +99,10 @@ def early_warnings(pairs: Sequence[Pair], policy: GatePolicy) -> list[CheckOutco
 
 
 def flag(checks: Sequence[CheckOutcome]) -> list[str]:
-    """One sentence that names what is flagged; none where nothing is."""
+    """One sentence that names what is flagged and not blocked anyway; none where nothing is."""
     dearer = [f"{check.subject} by {-100 * (check.effect or 0.0):.2g} %" for check in checks if check.check == "drift_warning"]
-    unlikely = [check.subject for check in checks if check.check == "early_warning"]
+    blocked = {check.subject for check in checks if check.outcome == "block"}
+    unlikely = [check.subject for check in checks if check.check == "early_warning" and check.subject not in blocked]
     parts = [f"text became dearer, beyond noise and below the limit ({', '.join(dearer)})"] if dearer else []
     parts += [f"right answers became less likely on {', '.join(unlikely)}, beyond noise"] if unlikely else []
     return [f"{FLAGGED}{'; '.join(parts)}. It decides nothing; look before you rely on this model."] if parts else []

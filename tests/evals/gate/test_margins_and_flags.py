@@ -151,6 +151,18 @@ def test_right_answers_that_became_less_likely_are_flagged_by_name(make_suite, m
     assert verdict.reasons[-1].startswith("Flagged: right answers became less likely on old, beyond noise.")
 
 
+def test_what_blocks_is_not_flagged_besides(make_suite, make_evaluation, flip) -> None:
+    right, likely = np.r_[np.ones(300), np.zeros(100)], np.full(400, -1.0)
+    champion = make_evaluation("champion", make_suite("lost", right, logprob=likely), make_suite("kept", right, logprob=likely))
+    worse = likely - 0.1 - 0.1 * np.random.default_rng(1).random(400)
+    candidate = make_evaluation(
+        "candidate", make_suite("lost", flip(right, lost=60), logprob=worse), make_suite("kept", right, logprob=worse)
+    )
+    verdict = decide(GateEvidence(candidate, champion, dict.fromkeys(("lost", "kept"), champion), None), GatePolicy())
+    assert verdict.lost == ("lost",)
+    assert "less likely on kept, beyond noise" in verdict.reasons[-1]
+
+
 # ------------------------------------------------------------------------------------------------ intervals
 
 
