@@ -24,6 +24,7 @@ from evals.weights import measure_round_drift
 from flows.audit import lineage_rounds
 from flows.drop_page import publish_drop_report
 from flows.evidence import Evaluated, evaluate_round, gate_evidence
+from flows.held_out_text import suite_files
 from flows.house import House
 from flows.lineage import RoundRun, VersionRef
 from flows.outcome import RoundOutcome, outcome_of
@@ -79,7 +80,7 @@ def validate_stage(
     """The validated drop, made once. A drop that is refused is never a stage: `on_refusal` is shown the folder that says why."""
     config, model = house.config, chain[-1].checkpoint / "model"
     earlier = [version.drop for version in chain if version.drop is not None]
-    suites = [Path(suite.source) for suite in config.evaluation.suites if suite.is_file]
+    suites = suite_files(config.evaluation, config.state_dir)
     inputs = {
         "drop": file_digest(drop) if drop.is_file() else str(drop),
         "name": drop.name,

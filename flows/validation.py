@@ -11,6 +11,7 @@ from data_contracts.errors import ConfigError, DropError
 from data_contracts.manifests import DropManifest, Record
 from data_contracts.validate import LEFT_BY_REFUSED, validate_drop
 from flows.base_model import resolve_base_model
+from flows.held_out_text import suite_files
 from flows.house import House, open_house
 from flows.progress import bar
 from flows.renderer import TokenizerRenderer
@@ -51,7 +52,7 @@ def _validate(config: SkillstackConfig, drop: Path, skill: str, heldout: Path | 
                 renderer=TokenizerRenderer(_model(house), config.train.max_seq_len, trust_remote_code=config.train.trust_remote_code),
                 heldout=heldout,
                 earlier=earlier_drops(house),
-                suites=[Path(suite.source) for suite in config.evaluation.suites if suite.is_file],
+                suites=suite_files(config.evaluation, config.state_dir),
                 progress=lambda done, total: advance(done, total, "bytes"),
             )
     except DropError as error:
