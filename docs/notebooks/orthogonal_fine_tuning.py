@@ -91,7 +91,7 @@ def _(mo):
     - **`activations`**, the default here: $\Delta W R_k = 0$, where $R_k$ are the leading directions of the *inputs* that the layer has
       been seen to read. Whatever the old data feeds in, the output does not change, however $W$ itself looks.
 
-    In the third picture the layer's inputs happen to be drawn from a cloud that is not aligned with $V$. So its empty columns are
+    In the last picture the layer's inputs happen to be drawn from a cloud that is not aligned with $V$. So its empty columns are
     columns of $U^\top \Delta W\, R$, in the inputs' own coordinates.
     """)
     return
@@ -592,6 +592,23 @@ def _(mo):
 
 
 @app.cell
+def _(mo, nano, tokenizer):
+    from flows.demo.materials import calibration_rows
+    from osft_engine.batches import micro_batches as _micro_batches
+    from osft_engine.examples import encode_row
+    from osft_engine.moments import measure_moments
+
+    def nano_moment(layer):
+        """Second moment (n x n) of what a layer reads on nano's old skills: the mean of x x^T."""
+        rows = calibration_rows()[:220]
+        old = [each for row in rows for each in encode_row(tokenizer, row, "old", unmask=True, max_tokens=256)]
+        return measure_moments(nano, {"layer": layer}, _micro_batches(old, max_tokens=4096, packed=False)).moments["layer"]
+
+    mo.show_code()
+    return (nano_moment,)
+
+
+@app.cell
 def _(layer_choice, layers, mo, nano_moment, np, protect_weights, protect_weights_block, ratio_slider, real_W, torch):
     from osft_engine.protection import AllowedUpdate, protect_activations
 
@@ -626,23 +643,6 @@ def _(disturbance, mo):
         + "\n".join(f"| {name} | {value:.2%} |" for name, value in disturbance.items())
     )
     return
-
-
-@app.cell
-def _(mo, nano, tokenizer):
-    from flows.demo.materials import calibration_rows
-    from osft_engine.batches import micro_batches as _micro_batches
-    from osft_engine.examples import encode_row
-    from osft_engine.moments import measure_moments
-
-    def nano_moment(layer):
-        """Second moment (n x n) of what a layer reads on nano's old skills: the mean of x x^T."""
-        rows = calibration_rows()[:220]
-        old = [each for row in rows for each in encode_row(tokenizer, row, "old", unmask=True, max_tokens=256)]
-        return measure_moments(nano, {"layer": layer}, _micro_batches(old, max_tokens=4096, packed=False)).moments["layer"]
-
-    mo.show_code()
-    return (nano_moment,)
 
 
 @app.cell(hide_code=True)
