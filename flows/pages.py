@@ -33,8 +33,9 @@ def publish_verdict(
 ) -> None:
     """Attach the verdict to the running flow. Artifact keys are fixed, so that the page of a key shows every round."""
     reason = verdict.reasons[0] if verdict.reasons else ""
-    link = f"Full report: [{report.name}]({report.as_uri()})"
-    markdown = "\n\n".join((verdict_markdown(verdict, forgetting), _next_step(verdict, version.version), link)) + "\n"
+    place = f"decide · {version.skill} · round {version.round}"
+    link = f"Full report: `{report.name}` among the artifacts of the MLflow run `{place}`; on the worker it is `{report}`."
+    markdown = "\n\n".join((_next_step(verdict, version.version), verdict_markdown(verdict, forgetting), link)) + "\n"
     about = f"{version.skill}, version {version.version}"
     create_markdown_artifact(markdown, key="verdict", description=f"{about}: {reason or verdict.decision.value}")
     rows = list(suite_rows(candidate, champion, verdict.lost))
