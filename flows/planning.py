@@ -30,11 +30,11 @@ def plan_next_round(config: SkillstackConfig, items: int, churn: float | None) -
     margins |= {suite.name: (suite.category, suite.margin) for suite in config.evaluation.suites if not suite.sealed}
     together: Counter[Category] = Counter(category for category, margin in margins.values() if margin is None)
     own = {name: (category, margin) for name, (category, margin) in margins.items() if margin is not None}
-    measured, rounds = _measured_churn(chain) if churn is None else (churn, "")
+    measured, rounds = measure_lineage_churn(chain) if churn is None else (churn, "")
     return plan_round(config.gate, together, items, measured, own_margins=own, churn_from=rounds)
 
 
-def _measured_churn(chain: Sequence[VersionRef]) -> tuple[float, str]:
+def measure_lineage_churn(chain: Sequence[VersionRef]) -> tuple[float, str]:
     """(share of items that flipped between the newest two champions, which rounds these are)."""
     kept = [version for version in chain if version.evaluation is not None]
     if len(kept) >= 2:

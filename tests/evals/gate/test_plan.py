@@ -61,6 +61,26 @@ def test_churn_is_read_off_two_evaluations(make_suite, make_evaluation, flip) ->
     assert measure_churn(after, before) == pytest.approx(0.05)
 
 
+def test_the_next_rounds_churn_is_that_of_the_newest_two_champions(tmp_path, make_suite, make_evaluation, store_evaluation, flip) -> None:
+    from flows.lineage import VersionRef
+    from flows.planning import USUAL_CHURN, measure_lineage_churn
+
+    score = np.tile([1.0, 0.0], 100)
+    made = [make_evaluation(f"m{n}", make_suite("x", flip(score, lost=6 * n, won=4 * n))) for n in range(3)]
+    plain = {"method": "osft", "decision": "PASS", "manifest_sha256": "", "parent_version": None, "run_id": "", "model_id": ""}
+    chain = [
+        VersionRef(
+            version=n + 1, round=n, skill=f"s{n}", model_sha256=each.model_sha256, checkpoint=tmp_path,
+            evaluation=store_evaluation(each, tmp_path / f"e{n}"), **plain,
+        )
+        for n, each in enumerate(made)
+    ]  # fmt: skip
+    churn, rounds = measure_lineage_churn(chain)
+    assert (churn, rounds) == (pytest.approx(0.05), "rounds 1 and 2")
+    assert measure_lineage_churn(chain[:1]) == (USUAL_CHURN, "")
+    assert "measured on rounds 1 and 2" in plan_round(GatePolicy(), {"skill": 2}, 400, churn, churn_from=rounds).sentence()
+
+
 def test_nonsense_is_refused(make_evaluation) -> None:
     for arguments in (({"skill": 1}, 100, 1.5), ({}, 100, 0.1), ({"skill": 1}, 1, 0.1), ({"skill": 1}, {"general": 50}, 0.1)):
         with pytest.raises(ConfigError):
