@@ -70,9 +70,7 @@ def _watched_lines(result: Watched) -> Iterable[str]:
 def sweep(
     drop: Annotated[str, typer.Argument(help="JSONL file of new training data, or a URL under one of inbox.allowed_roots.")],
     skill: Annotated[str, typer.Option(help="Name of the skill the drop teaches.")],
-    ratios: Annotated[
-        str, typer.Option(help="START:LAST:STEP, a list, or `none`: scales of the round's own update.")
-    ] = "0.10:0.40:0.05",
+    ratios: Annotated[str, typer.Option(help="START:LAST:STEP, a list, or `none`: scales of the round's own update.")] = "0.10:0.40:0.05",
     scales: Annotated[str, typer.Option(help="START:STOP:STEP or a list: shares of each update; cost evaluation only.")] = "1",
     heldout: Annotated[str | None, typer.Option(help="Supplied held-out items instead of rows carved from the drop.")] = None,
     judge: Annotated[bool, typer.Option(help="Have the gate judge the chosen point, as a round.")] = True,
