@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,16 @@ def test_ready_sets_resolve_and_their_own_files_load(name: str, tmp_path: Path) 
             assert len(items) >= 30, "fewer items decide nothing at the gate"
             assert len({item.doc_hash for item in items}) == len(items)
     assert resolve_suites(suites, Path("/elsewhere")) == suites, "resolving twice changes nothing"
+
+
+@pytest.mark.parametrize("name", ready_sets())
+def test_the_local_files_of_a_ready_set_load(name: str, tmp_path: Path) -> None:
+    root = Path(os.environ.get("SKILLSTACK_DATA", Path(__file__).parents[3] / "shared" / "data"))
+    if not root.is_dir():
+        pytest.skip("no real text: set SKILLSTACK_DATA to a folder with mmlu/*.jsonl and the like")
+    for suite in resolve_suites([SuiteConfig(source=name)], tmp_path):
+        local = prefer_local_data(suite, EvaluationConfig(data_folder=str(root)))
+        assert not local.is_file or len(load_items(local)) >= 30
 
 
 def test_the_promised_sets_are_there() -> None:
