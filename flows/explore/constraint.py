@@ -137,7 +137,7 @@ def constraint_figure(result: Constrained) -> go.Figure:
         )  # fmt: skip
         for x1, y1 in _frames(result):
             figure.add_shape(type="rect", x0=0, x1=x1, y0=0, y1=y1, line={"color": "#4aa8ff", "width": 3}, row=1, col=column)
-    styled(figure, x="input direction, loudest first", y="output direction, loudest first", height=400)
+    styled(figure, x="input direction", y="output direction, loudest first", height=400)
     figure.update_yaxes(autorange="reversed", showgrid=False)
     figure.update_yaxes(title_text="", col=2)
     figure.update_xaxes(showgrid=False)

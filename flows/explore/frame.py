@@ -129,4 +129,4 @@ def controls(*elements: Any) -> mo.Html:
 
 
 def ratio_slider(value: float = 0.25) -> mo.ui.slider:
-    return mo.ui.slider(0.01, 1.0, 0.01, value=value, label="unfreeze_rank_ratio", include_input=True, debounce=False)
+    return mo.ui.slider(0.01, 1.0, 0.01, value=value, label="ratio", include_input=True, debounce=False)

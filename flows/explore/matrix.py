@@ -109,9 +109,11 @@ def _evaluation(folder: Path, stamp: int) -> Evaluation:
 
 
 def matrix_figure(view: LineageView) -> go.Figure:
-    """Rounds down, suites across; the score is written into its cell."""
-    texts = [["" if value is None else f"{100 * value:.0f}" for value in row] for row in view.audit.matrix]
-    figure = go.Figure(cells(view.audit.matrix, view.suites, view.rows, texts=texts, legend="score"))
+    """Rounds down, suites across; the score is written into its cell. Drift, where less is better, stands in the table only."""
+    shown = [index for index, suite in enumerate(view.audit.suites) if suite.higher_is_better]
+    values = [[row[index] for index in shown] for row in view.audit.matrix]
+    texts = [["" if value is None else f"{100 * value:.0f}" for value in row] for row in values]
+    figure = go.Figure(cells(values, [view.suites[index] for index in shown], view.rows, texts=texts, legend="score"))
     figure.data[0].update(zmin=0, zmax=1)
     styled(figure, x="suite", y="", height=120 + 46 * len(view.rows))
     figure.update_yaxes(autorange="reversed", showgrid=False)

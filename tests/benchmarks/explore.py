@@ -22,7 +22,7 @@ from typing import Any
 import psutil
 from selenium import webdriver
 
-VIEWS = {"spectrum": "unfreeze_rank_ratio", "constraint": "unfreeze_rank_ratio", "cost": "unfreeze_rank_ratio", "gate": "earlier skills"}
+VIEWS = {"spectrum": "ratio", "constraint": "ratio", "cost": "ratio", "gate": "earlier skills"}
 RIGHT, DEADLINE = "\ue014", 600.0
 ARGUMENTS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync", "--disable-dev-shm-usage"]
 SAID = "return [...document.querySelectorAll('.explore-said p')].map(e => e.textContent).join(' ')"

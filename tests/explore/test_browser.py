@@ -177,7 +177,7 @@ def records_of(now: scene.Scene) -> list[Any]:
 
 
 RIGHT = "\ue014"  # the key arrow right
-RATIO = "unfreeze_rank_ratio"
+RATIO = "ratio"
 
 
 def has_controls(view: Browser, *names: str) -> None:
@@ -202,9 +202,9 @@ def test_spectrum(view: Browser, now: scene.Scene) -> None:
     view.await_sentence(spectrum.cut_energies(energies, 0.26).sentence())
     other = list(model.targets)[6]
     view.choose("layer", other)
-    view.await_sentence(spectrum.cut_energies(measured.weight_energies(other), 0.25).sentence())
+    view.await_sentence(spectrum.cut_energies(measured.weight_energies(other), 0.26).sentence())
     view.choose("spectrum of", "energies of its inputs")
-    view.await_sentence(spectrum.cut_energies(spectrum.input_energies(measured.moment(other)), 0.25).sentence())
+    view.await_sentence(spectrum.cut_energies(spectrum.input_energies(measured.moment(other)), 0.26).sentence())
     rows = view.run("return [...document.querySelectorAll('.explore-table td')].map(e => e.textContent)")
     choices = spectrum.policy_choices(
         spectrum.input_energies(measured.moment(other)), now.config.train, other, measured.importance(), measured.moment(other)
@@ -291,18 +291,16 @@ def test_forgetting(view: Browser, now: scene.Scene) -> None:
 
 def click_cell(view: Browser, shown: matrix.LineageView, row: str, suite: str) -> None:
     """A real click into the picture: the cell's place comes from the drawn axes."""
-    place = view.run(
-        """
-        const plot = [...document.querySelectorAll('marimo-plotly')].map(e => e.shadowRoot.querySelector('.js-plotly-plot'))
-            .find(e => e && e._fullData && e._fullData[0].type === 'heatmap');
+    script = """
+        const plot = [...document.querySelectorAll('marimo-plotly')].map(e => e.shadowRoot && e.shadowRoot.querySelector('.js-plotly-plot'))
+            .find(e => e && e._fullData && e._fullData[0] && e._fullData[0].type === 'heatmap');
+        if (!plot) return null;
         plot.scrollIntoView({block: 'center'});
         const box = plot.getBoundingClientRect(), layout = plot._fullLayout;
         return [box.left + layout.xaxis._offset + layout.xaxis.d2p(arguments[0]),
                 box.top + layout.yaxis._offset + layout.yaxis.d2p(arguments[1])];
-        """,
-        suite,
-        row,
-    )
+    """
+    place = view.wait(lambda: view.run(script, suite, row), "drawn matrix")
     for kind in ("mouseMoved", "mousePressed", "mouseReleased"):
         event = {"type": kind, "x": place[0], "y": place[1], "button": "none" if kind == "mouseMoved" else "left", "clickCount": 1}
         view.driver.execute_cdp_cmd("Input.dispatchMouseEvent", event)

@@ -25,7 +25,7 @@ def _(frame, mo):
     from flows.explore import dynamics, scene
     from flows.explore.answer import Missing, attempt
 
-    refresh = mo.ui.refresh(options=["2s", "10s", "1m"], default_interval="10s", label="read again")
+    refresh = mo.ui.refresh(default_interval="10s", label="read again every 10 s")
     frame.controls(refresh)
     return Missing, attempt, dynamics, refresh, scene
 

@@ -29,8 +29,8 @@ def _(frame, mo):
     )
     suites = mo.ui.slider(1, 12, 1, value=5, label="earlier skills", include_input=True)
     margin = mo.ui.slider(0.5, 5.0, 0.5, value=2.0, label="margin (points)", include_input=True)
-    churn = mo.ui.slider(0.0, 30.0, 1.0, value=5.0, label="discordance (% of items that flip)", include_input=True)
-    loss = mo.ui.slider(0.0, 10.0, 0.5, value=2.0, label="true loss asked about (points)", include_input=True)
+    churn = mo.ui.slider(0.0, 30.0, 1.0, value=5.0, label="discordance (%)", include_input=True)
+    loss = mo.ui.slider(0.0, 10.0, 0.5, value=2.0, label="true loss (points)", include_input=True)
     frame.controls(items, suites, margin, churn, loss)
     return churn, items, loss, margin, playground, suites
 
