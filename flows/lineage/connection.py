@@ -24,7 +24,7 @@ _EXPERIMENT_NOTE = (
     "One parent run a round, named by round, skill and month; its page begins with the verdict, its stages lie below it: validate, train, "
     "evaluate, decide. The run `ledger` charts the champion's score on every suite over the rounds."
 )
-# Without a kind MLflow opens the experiment as one of chat traces and hides the charts of its runs.
+# The kind is MLflow's own word for an experiment that trains models.
 _EXPERIMENT_TAGS = {"mlflow.note.content": _EXPERIMENT_NOTE, "mlflow.experimentKind": "custom_model_development"}
 _MODEL_NOTE = (
     "Every candidate of every round, promoted or not, with the verdict as its description. Aliases: **champion** is the one to serve, "
