@@ -8,13 +8,14 @@ The cutting alone takes nine tenths of a tokenizer's time on short chats.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from itertools import chain, product
 from typing import Any
 
 #: A space with a visible character on either side. Longer runs of white space are cut elsewhere, and otherwise before a special token.
 _cut = re.compile(r" (?=\S)(?<=\S )").split
-_REMEMBERED = 200_000
+#: Words that are remembered, and the characters of the longest of them.
+_REMEMBERED, _LONGEST = 200_000, 64
 #: The first texts are counted both ways; one difference, and every text is tokenised from then on.
 _CONFIRMED = 32
 _STARTS = ["a", "Z", "é", "Ж", "中", "9", "2024", "_", "-", ".", ",", "...", "'s", "'t", '"', ")", "(", "$", "#", "//", "🙂", "\u200b"]
@@ -41,20 +42,24 @@ class TokenCounter:
         if not self.by_words:
             return self.tokenised(texts)
         cut = [_cut(text) for text in texts]
-        self._learn(self._first, {words[0] for words in cut}, "")
-        self._learn(self._later, set(chain.from_iterable(words[1:] for words in cut)), " ")
+        passing = self._learn(self._first, {words[0] for words in cut}, "")
+        passing_later = self._learn(self._later, set(chain.from_iterable(words[1:] for words in cut)), " ")
         later = self._later.__getitem__
         found = [self._first[words[0]] + sum(map(later, words[1:])) for words in cut]
+        for known, words in ((self._first, passing), (self._later, passing_later)):
+            for word in words:
+                del known[word]
         confirmed, self._to_confirm = texts[: self._to_confirm], max(0, self._to_confirm - len(texts))
         self.by_words = self.tokenised(confirmed) == found[: len(confirmed)]
         return found if self.by_words else self.tokenised(texts)
 
-    def _learn(self, known: dict[str, int], words: Collection[str], before: str) -> None:
-        """Count the words that were not met before; a bounded number is remembered."""
+    def _learn(self, known: dict[str, int], words: Set[str], before: str) -> list[str]:
+        """Count the words that were not met before; a bounded number is remembered. Gives the long ones, which are not to be."""
         if len(known) + len(words) > _REMEMBERED:
             known.clear()
         fresh = sorted(words - known.keys())
         known |= zip(fresh, self.tokenised([before + word for word in fresh]), strict=True)
+        return [word for word in fresh if len(word) > _LONGEST]
 
     def tokenised(self, texts: Sequence[str]) -> list[int]:
         """The same by tokenising each text."""

@@ -91,3 +91,10 @@ def test_one_difference_in_the_first_texts_ends_the_counting_by_words() -> None:
     texts = ["a ripe banana " * 5, *_TEXTS]
     assert counter.counts(texts) == exact(tokenizer, texts)
     assert not counter.by_words
+
+
+def test_a_word_without_end_is_counted_and_forgotten(tokenizer: Any) -> None:
+    counter = TokenCounter(tokenizer)
+    texts = [f"start {'x' * 5000} end", f"{'y' * 5000} end"]
+    assert counter.counts(texts) == exact(tokenizer, texts)
+    assert max(map(len, (*counter._first, *counter._later))) < 100
