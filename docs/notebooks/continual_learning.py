@@ -409,14 +409,12 @@ are at {_activations["base"][-1]:.0%}, backward transfer is {100 * _activations[
 **OSFT as published is in between.** `weights` loses {100 * (_weights["base"][0] - _weights["base"][1]):.0f} points of the base skills
 in the first round and {100 * (_weights["base"][0] - _weights["base"][-1]):.0f} by the fifth, and learns the new skills to
 {_weights["learned"]:.0%}. Nothing leaks: the largest leak of all its rounds is {max_leaks["OSFT weights"]:.0e}. The protection is kept
-exactly, and protects the wrong thing, in two ways. A direction that the weights use little may still be one that old inputs pass through
-(first notebook, section 6). And at the next round the weights are decomposed *as they are now*, which says nothing about what the round
+exactly, and protects the wrong thing: a direction that the weights use little may still be one that old inputs pass through (first
+notebook, section 6). A second suspect is stacking: each round decomposes the weights *as they are now* and may free what the round
 before wrote. We looked: of what round 1 wrote into the weights, **{rewritten:.0%}** (of its squared size) lies where round 2 may write
-again. Directions drawn at random would leave {chance:.0%} of it open. {
-        "The decomposition does not see what the round before wrote."
-        if rewritten > 0.8 * chance
-        else "Part of what the round before wrote is seen by the decomposition."
-    } The ledger is told.
+again; directions drawn at random would leave {chance:.0%} of it open. {
+        "So overwriting is not the main reason here." if rewritten < 0.3 else "So much of what a round wrote is open to the next one."
+    }
 
 Keeping skills has a price. `activations` has to live in the directions that are still quiet, and each round makes some of them loud;
 plain fine-tuning goes further on the round at hand (compare *route* in the matrices). And it is not free of loss: the base skill that
