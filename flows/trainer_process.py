@@ -96,8 +96,8 @@ def end_group(process: subprocess.Popen[bytes], grace: float) -> None:
 
 
 def _follow(path: Path, process: subprocess.Popen[bytes], heartbeat: Heartbeat, skill: str) -> Iterator[Event]:
-    """Yield the events that are appended to `path` until the process ends; a half-written last line waits for its rest."""
-    position = path.stat().st_size if path.exists() else 0  # a resumed run appends to what an earlier one told already
+    """Yield the events that are appended to `path` until the process ends."""
+    tail = EventTail(path)
     ended = False
     while not ended:
         try:
@@ -108,15 +108,40 @@ def _follow(path: Path, process: subprocess.Popen[bytes], heartbeat: Heartbeat, 
                 what = f"has written nothing for {heartbeat.silent_for():.0f} s and was ended"
                 way_out = f"look at {path.with_name(LOG_NAME)}; run again, it goes on from what was saved (trainer.silent_seconds)"
                 raise TrainerHungError(f"training of {skill!r}", what, way_out) from None
-        if not path.exists():
-            continue
-        with path.open("rb") as stream:
-            position = min(position, os.fstat(stream.fileno()).st_size)  # resuming drops the lines after the last saved state
-            stream.seek(position)
-            for line in stream:
-                if line.endswith(b"\n"):
-                    position += len(line)
-                    yield json.loads(line)
+        yield from tail.new_events()
+
+
+class EventTail:
+    """What is appended to a file of events from now on; a half-written last line waits for its rest.
+
+    A run that resumes puts a file without the lines after its last saved state in the place of the old one. What that file holds up to
+    its `resumed` event was told before.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._inode: int | None = None
+        self._position = 0
+        if path.exists():
+            self._inode, self._position = path.stat().st_ino, path.read_bytes().rfind(b"\n") + 1
+
+    def new_events(self) -> list[Event]:
+        try:
+            stream = self._path.open("rb")
+        except FileNotFoundError:
+            return []
+        with stream:
+            inode = os.fstat(stream.fileno()).st_ino
+            replaced = self._inode not in (None, inode)
+            start = 0 if replaced else self._position
+            stream.seek(start)
+            lines = [line for line in stream if line.endswith(b"\n")]  # only the last one can be without
+        self._inode, self._position = inode, start + sum(len(line) for line in lines)
+        events: list[Event] = [json.loads(line) for line in lines]
+        if not replaced:
+            return events
+        resumed = [index for index, event in enumerate(events) if event["event"] == "resumed"]
+        return events[resumed[-1] :] if resumed else []
 
 
 def _last_line(log: Path, status: int) -> str:

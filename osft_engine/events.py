@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from data_contracts.manifests import write_atomically
 
 OnEvent = Callable[[dict[str, Any]], None]
 
@@ -15,6 +18,8 @@ class EventLog:
 
     def __init__(self, path: Path, on_event: OnEvent | None = None, *, enabled: bool = True) -> None:
         self._path, self._on_event, self._enabled = path, on_event, enabled
+        if enabled and path.is_file():
+            os.truncate(path, path.read_bytes().rfind(b"\n") + 1)  # half a line, where a kill came in the middle of it
 
     def emit(self, event: dict[str, Any]) -> None:
         if not self._enabled:
@@ -28,5 +33,6 @@ class EventLog:
 
     def _forget_after(self, step: int) -> None:
         lines = self._path.read_text(encoding="utf-8").splitlines() if self._path.is_file() else []
-        kept = [line for line in lines if line.endswith("}") and json.loads(line).get("step", 0) <= step]
-        self._path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+        kept = [line for line in lines if json.loads(line).get("step", 0) <= step]
+        # A new file in the place of the old one: whoever follows the lines sees that they are others, and never the middle of one.
+        write_atomically(self._path, "".join(f"{line}\n" for line in kept))

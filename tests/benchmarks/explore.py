@@ -22,8 +22,8 @@ from typing import Any
 import psutil
 from selenium import webdriver
 
-VIEWS = {"spectrum": "ratio", "constraint": "ratio", "cost": "ratio", "gate": "earlier skills"}
-RIGHT, DEADLINE = "\ue014", 600.0
+VIEWS = {"spectrum": "ratio", "constraint": "ratio", "cost": "ratio", "gate": "discordance"}
+RIGHT, DEADLINE = "\ue014", 120.0
 ARGUMENTS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync", "--disable-dev-shm-usage"]
 SAID = "return [...document.querySelectorAll('.explore-said p')].map(e => e.textContent).join(' ')"
 FOCUS = """const h = [...document.querySelectorAll('marimo-slider')].find(e => (e.getAttribute('data-label') || '').includes(arguments[0]));
@@ -62,7 +62,9 @@ def measure(driver: Any, server: psutil.Process, base: str, name: str, label: st
         until(driver, SAID, lambda said, before=before: said and said != before)
         wall.append(time.perf_counter() - began)
         used.append(cpu_of(server) - cpu)
-    return {"view": name, **opened, "answer_seconds": statistics.median(wall), "answer_cpu": statistics.median(used)}
+    found = {"view": name, **opened, "answer_seconds": statistics.median(wall), "answer_cpu": statistics.median(used)}
+    print(json.dumps(found), file=sys.stderr, flush=True)
+    return found
 
 
 def main() -> None:

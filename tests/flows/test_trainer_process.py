@@ -18,7 +18,8 @@ from flows import trainer_process
 from flows.launchers import LaunchConfig
 from flows.retrying import TrainerHungError, may_pass
 from flows.settings import TrainerConfig
-from flows.trainer_process import Heartbeat, end_group, run_trainer
+from flows.trainer_process import EventTail, Heartbeat, end_group, run_trainer
+from osft_engine.events import EventLog
 from osft_engine.run import TrainRun
 
 DEADLINE_SECONDS = 60.0
@@ -124,3 +125,26 @@ def test_any_file_that_changes_is_a_sign_of_life(tmp_path: Path) -> None:
     os.utime(tmp_path / "deep" / "state.bin", ns=(1, 1))  # an hour wrong or thirty years: a change is a change
     assert first < 1.0
     assert heartbeat.silent_for() < 1.0
+
+
+@pytest.mark.parametrize("looks_between", [True, False])
+def test_a_resumed_run_is_followed_from_its_resumption(tmp_path: Path, looks_between: bool) -> None:
+    """The engine drops lines that the follower has read already; what it writes then is told once, whenever the follower looks."""
+    path = tmp_path / "metrics.jsonl"
+    before = EventLog(path)
+    for step in range(1, 7):
+        before.emit({"event": "step", "step": step, "loss": 1.0 / step})
+    with path.open("a") as stream:
+        stream.write('{"event": "st')  # where the kill came
+    tail, told = EventTail(path), []
+    again = EventLog(path)  # in the trainer's own process, after the follower began
+    for event in (
+        {"event": "start", "examples": 1},
+        {"event": "resumed", "step": 4},
+        *({"event": "step", "step": n} for n in range(5, 30)),
+    ):
+        again.emit(event)
+        told += tail.new_events() if looks_between else []
+    told += tail.new_events()
+    told = told[[event["event"] for event in told].index("resumed") :]
+    assert [event["step"] for event in told] == [4, *range(5, 30)]
