@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-pytestmark = pytest.mark.services
+pytestmark = [pytest.mark.services, pytest.mark.slow]  # make test-month: minutes, and not yet in one run with the other files
 
 
 def round_ended(project: Any, count: int) -> Any:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-pytestmark = pytest.mark.services
+pytestmark = [pytest.mark.services, pytest.mark.slow]  # make test-month: minutes, and not yet in one run with the other files
 
 HOLDER = """
 import sys, threading
