@@ -2,35 +2,13 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from data_contracts.digests import canonical_json
-from flows.settings import SkillstackConfig
-
-ConfigFile = Annotated[
-    Path | None, typer.Option("--config", "-c", help="Config file; default: skillstack.yaml here, else the built-in defaults.")
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
-
-
-def _configured(path: Path | None, as_json: bool) -> SkillstackConfig:
-    from flows.cli import read_config  # cli.py imports this module
-
-    return read_config(path, as_json)
-
-
-def _print(as_json: bool, value: dict[str, Any], lines: Iterable[str]) -> None:
-    if as_json:
-        sys.stdout.write(canonical_json(value) + "\n")
-        return
-    for line in lines:
-        Console().print(line, soft_wrap=True, highlight=False, markup=False)
+from flows.command_options import AsJson, ConfigFile, configured, print_answer
 
 
 def deploy(
@@ -39,7 +17,7 @@ def deploy(
     as_json: AsJson = False,
 ) -> None:
     """Put pools, limits, deployments, schedules and automations on the Prefect server that PREFECT_API_URL names."""
-    settings = _configured(config, as_json)
+    settings = configured(config, as_json)
     from flows.deployments import WEBHOOK, deploy
 
     done = deploy(settings, config, file)
@@ -52,7 +30,7 @@ def deploy(
     if not settings.inbox.deployment:
         lines.append("  set inbox.deployment: continual-round/round, or the watcher runs the rounds itself, without the GPU's slot")
     lines += [f"next, where the GPU is: prefect worker start --type process --pool {name}" for name in done.pools]
-    _print(as_json, done.model_dump(mode="json"), lines)
+    print_answer(as_json, done.model_dump(mode="json"), lines)
 
 
 def announce(
@@ -62,7 +40,7 @@ def announce(
     as_json: AsJson = False,
 ) -> None:
     """Validate a drop and, where it keeps its contract, tell the server, which starts its round. Exit 1 where it is refused."""
-    settings = _configured(config, as_json)
+    settings = configured(config, as_json)
     from data_contracts.digests import file_digest
     from flows.deployments import server_address
     from flows.service import announce_drop
@@ -73,7 +51,7 @@ def announce(
     if result.accepted:
         announce_drop(drop.absolute(), skill, file_digest(drop))
     line = f"announced {drop}" if result.accepted else f"refused: {result.error}"
-    _print(as_json, {"announced": result.accepted, "error": result.error, "drop": str(drop.absolute()), "skill": skill}, [line])
+    print_answer(as_json, {"announced": result.accepted, "error": result.error, "drop": str(drop.absolute()), "skill": skill}, [line])
     raise typer.Exit(0 if result.accepted else 1)
 
 

@@ -3,58 +3,36 @@
 from __future__ import annotations
 
 import getpass
-import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
-from data_contracts.digests import canonical_json
-from flows.settings import SkillstackConfig
+from flows.command_options import AsJson, ConfigFile, configured, print_answer
 
 if TYPE_CHECKING:
     from flows.lineage import LedgerEntry, Lineage
 
-ConfigFile = Annotated[
-    Path | None, typer.Option("--config", "-c", help="Config file; default: skillstack.yaml here, else the built-in defaults.")
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 Version = Annotated[int, typer.Argument(help="Version in the registry.")]
 Reviewer = Annotated[str, typer.Option(help="Who decides; kept in the ledger.")]
 Reason = Annotated[str, typer.Option(help="Why; kept in the ledger.")]
 Actor = Annotated[str, typer.Option(help="Who does it; default: the user.")]
 
 
-def _configured(path: Path | None, as_json: bool) -> SkillstackConfig:
-    from flows.cli import read_config  # cli.py imports this module
-
-    return read_config(path, as_json)
-
-
 def _lineage(path: Path | None, as_json: bool) -> Lineage:
-    settings = _configured(path, as_json)
+    settings = configured(path, as_json)
     from flows.house import open_house
 
     return open_house(settings).lineage
-
-
-def _print(as_json: bool, value: dict[str, Any], lines: Iterable[str | Table]) -> None:
-    """The JSON object, or the same for a person."""
-    if as_json:
-        sys.stdout.write(canonical_json(value) + "\n")
-        return
-    for line in lines:
-        Console().print(line, soft_wrap=True, highlight=False, markup=False)
 
 
 def _print_entry(as_json: bool, entry: LedgerEntry) -> None:
     until = f" until {entry.expires:%Y-%m-%d %H:%M} UTC" if entry.expires else ""
     champion = f"version {entry.champion} is champion" if entry.champion else "there is no champion"
     line = f"{entry.action}: version {entry.version} by {entry.actor}{until}: {entry.reason}; {champion}"
-    _print(as_json, entry.model_dump(mode="json"), [line])
+    print_answer(as_json, entry.model_dump(mode="json"), [line])
 
 
 def verify(config: ConfigFile = None, as_json: AsJson = False) -> None:
@@ -64,7 +42,7 @@ def verify(config: ConfigFile = None, as_json: AsJson = False) -> None:
     for finding in result.findings:
         table.add_row(*("-" if value is None else str(value) for value in (finding.round, finding.version)), finding.where, finding.problem)
     summary = f"{result.rounds} rounds, {result.files} files, {result.bytes / 1e6:.1f} MB: {len(result.findings)} findings"
-    _print(as_json, result.model_dump(mode="json") | {"ok": result.ok}, [table, summary] if result.findings else [summary])
+    print_answer(as_json, result.model_dump(mode="json") | {"ok": result.ok}, [table, summary] if result.findings else [summary])
     raise typer.Exit(0 if result.ok else 1)
 
 
@@ -75,7 +53,7 @@ def lineage(
 ) -> None:
     """The family tree of the versions: data, digests, verdicts, who and why."""
     tree = _lineage(config, as_json).tree()
-    _print(as_json, tree.model_dump(mode="json"), [tree.dot()] if dot else tree.lines())
+    print_answer(as_json, tree.model_dump(mode="json"), [tree.dot()] if dot else tree.lines())
 
 
 def pull(
@@ -87,7 +65,7 @@ def pull(
     """Fetch the model that an alias names, verified byte by byte; run again, it verifies what is there."""
     reference = _lineage(config, as_json).pull(folder, alias=alias)
     line = f"version {reference.version} (round {reference.round}) is in {folder / 'model'}"
-    _print(as_json, reference.model_dump(mode="json") | {"model": str(folder / "model")}, [line])
+    print_answer(as_json, reference.model_dump(mode="json") | {"model": str(folder / "model")}, [line])
 
 
 def gc(
@@ -108,7 +86,7 @@ def gc(
     table = Table("versions", "action", "MB", "why")
     for item in items:
         table.add_row(", ".join(map(str, item.versions)), item.action, f"{item.bytes / 1e6:.1f}", item.reason)
-    _print(as_json, {"checkpoints": [item.model_dump(mode="json") for item in items], "dry_run": dry_run}, [table])
+    print_answer(as_json, {"checkpoints": [item.model_dump(mode="json") for item in items], "dry_run": dry_run}, [table])
 
 
 def rebuild(
@@ -121,7 +99,7 @@ def rebuild(
     """Bring collected weights back from base and stored updates."""
     manifest = _lineage(config, as_json).rebuild(version, out=out, actor=actor or getpass.getuser())
     line = f"version {version} is whole again{f' in {out}' if out else ''}: model {manifest.model_sha256[:12]}"
-    _print(as_json, {"version": version, "model_sha256": manifest.model_sha256, "out": str(out) if out else None}, [line])
+    print_answer(as_json, {"version": version, "model_sha256": manifest.model_sha256, "out": str(out) if out else None}, [line])
 
 
 def approve(
@@ -135,7 +113,7 @@ def approve(
     as_json: AsJson = False,
 ) -> None:
     """Accept a held version and make it champion, in the reviewer's name."""
-    settings = _configured(config, as_json)
+    settings = configured(config, as_json)
     from flows.promote import promote
 
     _print_entry(as_json, promote(settings, version, reviewer, reason, override, days, not wait))
@@ -143,7 +121,7 @@ def approve(
 
 def reject(version: Version, reviewer: Reviewer, reason: Reason, config: ConfigFile = None, as_json: AsJson = False) -> None:
     """Refuse a held version; the champion stays."""
-    settings = _configured(config, as_json)
+    settings = configured(config, as_json)
     from flows.promote import reject as refuse
 
     _print_entry(as_json, refuse(settings, version, reviewer, reason))

@@ -2,42 +2,20 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
-from data_contracts.digests import canonical_json
 from data_contracts.errors import ConfigError
 from flows import console
-from flows.settings import SkillstackConfig
+from flows.command_options import AsJson, ConfigFile, configured, print_answer
 
 if TYPE_CHECKING:
     from flows.watch import Watched
-
-ConfigFile = Annotated[
-    Path | None, typer.Option("--config", "-c", help="Config file; default: skillstack.yaml here, else the built-in defaults.")
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
-
-
-def _configured(path: Path | None, as_json: bool) -> SkillstackConfig:
-    from flows.cli import read_config  # cli.py imports this module
-
-    return read_config(path, as_json)
-
-
-def _print(as_json: bool, value: dict[str, Any], lines: Iterable[str | Table]) -> None:
-    if as_json:
-        sys.stdout.write(canonical_json(value) + "\n")
-        return
-    for line in lines:
-        Console().print(line, soft_wrap=True, highlight=False, markup=False)
 
 
 def watch(
@@ -47,13 +25,13 @@ def watch(
     as_json: AsJson = False,
 ) -> None:
     """Start a round for every new file in the inbox. A file that is still being written is not taken."""
-    settings = _configured(config, as_json)
+    settings = configured(config, as_json)
     from flows.watch import watch as watch_inbox
 
     while True:
         result = watch_inbox(settings, None if once else 0.0)
         if once or result.started or result.refused:
-            _print(as_json, result.model_dump(mode="json"), _watched_lines(result))
+            print_answer(as_json, result.model_dump(mode="json"), _watched_lines(result))
         if once:
             raise typer.Exit(1 if result.refused or any(entry.outcome == "failed" for entry in result.started) else 0)
         time.sleep(every)
@@ -78,7 +56,7 @@ def sweep(
     as_json: AsJson = False,
 ) -> None:
     """Try several ratios and scales on one decomposition, choose on a tuning split, and let the gate judge the choice once."""
-    settings = _configured(config, as_json)
+    settings = configured(config, as_json)
     from flows.intake import typed_address
     from flows.parameters import check_skill
     from flows.sweep import sweep as run
@@ -87,7 +65,7 @@ def sweep(
     tried = () if ratios == "none" else parse_range("--ratios", ratios)
     items = typed_address(heldout) if heldout else None
     result = run(typed_address(drop), check_skill(skill), settings, tried, parse_range("--scales", scales), items, judge)
-    _print(as_json, result.model_dump(mode="json"), sweep_lines(result.skill, result.points, result.choice, result.notes))
+    print_answer(as_json, result.model_dump(mode="json"), sweep_lines(result.skill, result.points, result.choice, result.notes))
     if result.outcome is not None:
         if not as_json:
             console.show_outcome(result.outcome)
@@ -121,7 +99,7 @@ def reevaluate(
     as_json: AsJson = False,
 ) -> None:
     """Run suites over old versions, so that the matrix of the audit has no hole."""
-    settings = _configured(config, as_json)
+    settings = configured(config, as_json)
     from flows.reevaluate import reevaluate as run
 
     result = run(settings, tuple(suites or ()), tuple(versions or ()))
@@ -131,20 +109,20 @@ def reevaluate(
         table.add_row(
             str(each.version), f"{each.round} {each.skill or 'base'}", *cells, each.note or ("known" if each.reused else "measured")
         )
-    _print(as_json, result.model_dump(mode="json"), [table])
+    print_answer(as_json, result.model_dump(mode="json"), [table])
 
 
 def report(
     month: Annotated[str, typer.Option(help="As 2026-11; default: this month.")] = "", config: ConfigFile = None, as_json: AsJson = False
 ) -> None:
     """The month's report: what each round cost, what was decided and by whom, and whether every file is still there."""
-    settings = _configured(config, as_json)
+    settings = configured(config, as_json)
     from flows.monthly_audit import monthly_audit
     from flows.parameters import check_month
 
     result = monthly_audit(settings, check_month(month))
     lines = [result.summary.read_text(encoding="utf-8"), f"page: {result.page}"]
-    _print(as_json, result.model_dump(mode="json"), lines)
+    print_answer(as_json, result.model_dump(mode="json"), lines)
     raise typer.Exit(0 if result.verification.ok else 1)
 
 
@@ -159,7 +137,7 @@ def export(
     """Write a version for another runtime, verified first."""
     if form not in ("dense", "lora"):
         raise ConfigError("--as", f"is {form!r}", "dense or lora")
-    settings = _configured(config, as_json)
+    settings = configured(config, as_json)
     from flows.export import export_version
 
     result = export_version(settings, version, "lora" if form == "lora" else "dense", folder, energy)
@@ -167,7 +145,7 @@ def export(
     if result.base is not None:
         low, high = min(result.ranks.values()), max(result.ranks.values())
         line += f", an adapter for {result.base} (ranks {low} to {high}; left out: {result.relative_error:.2g})"
-    _print(as_json, result.model_dump(mode="json"), [line])
+    print_answer(as_json, result.model_dump(mode="json"), [line])
 
 
 COMMANDS: tuple[Callable[..., None], ...] = (watch, sweep, reevaluate, report, export)

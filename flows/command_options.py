@@ -1,0 +1,35 @@
+"""What the commands outside cli.py share: the options that every one takes, its config, and its answer for a person or a machine."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from data_contracts.digests import canonical_json
+from flows.settings import SkillstackConfig
+
+ConfigFile = Annotated[
+    Path | None, typer.Option("--config", "-c", help="Config file; default: skillstack.yaml here, else the built-in defaults.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
+
+
+def configured(path: Path | None, as_json: bool) -> SkillstackConfig:
+    from flows.cli import read_config  # cli.py imports the commands
+
+    return read_config(path, as_json)
+
+
+def print_answer(as_json: bool, value: dict[str, Any], lines: Iterable[str | Table]) -> None:
+    """The JSON object, or the same for a person."""
+    if as_json:
+        sys.stdout.write(canonical_json(value) + "\n")
+        return
+    for line in lines:
+        Console().print(line, soft_wrap=True, highlight=False, markup=False)
