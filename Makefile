@@ -12,7 +12,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # One thread a worker: two pytest workers on two cores would otherwise fight over them.
 TEST_ENV := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 
-.PHONY: install install-dev demo smollm2 test lint types imports unit test-slow test-services test-month clean
+.PHONY: install install-dev demo smollm2 test lint types imports unit test-slow test-services clean
 
 install: $(VENV)/.installed
 install-dev: $(VENV)/.installed-dev
@@ -63,11 +63,6 @@ $(VENV)/.installed-services: $(VENV)/.installed-dev
 
 test-services: $(VENV)/.installed-services
 	$(TEST_ENV) $(BIN)/python -m pytest -m "services and not slow" --durations=10
-
-# The long ones, each file with servers of its own.
-test-month: $(VENV)/.installed-services
-	$(TEST_ENV) $(BIN)/python -m pytest -m services tests/services/test_month.py
-	$(TEST_ENV) $(BIN)/python -m pytest -m services tests/services/test_two_at_once.py
 
 clean:
 	rm -rf build *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .coverage .coverage.*

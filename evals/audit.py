@@ -19,16 +19,9 @@ from evals.audit_matrix import Estimate, SuiteTable, tabulate_suites
 from evals.churn import ChurnItem, SuiteChurn, trace_items
 from evals.items import Evaluation
 from evals.transfer import Transfer, estimate_change, measure_transfer
+from evals.weights import WeightDrift
 
 __all__ = ["AuditRound", "AuditSuite", "Estimate", "ForgettingAudit", "RoundEvaluation", "SkillHistory", "WeightDrift", "audit_forgetting"]
-
-
-class WeightDrift(Record):
-    """How far one weight matrix moved in a round, and how its protected directions turned (computed elsewhere, shown here)."""
-
-    layer: str
-    relative_change: float = Field(description="Frobenius norm of the update over that of the weight before it")
-    principal_angles: tuple[float, ...] = Field((), description="radians, this round's protected subspace to the last one's, largest first")
 
 
 @dataclass(frozen=True)

@@ -15,15 +15,23 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from data_contracts.errors import CheckpointError
-from data_contracts.manifests import CheckpointManifest, read_manifest
-from evals.audit import WeightDrift
+from data_contracts.manifests import CheckpointManifest, Record, read_manifest
 
 Floats = NDArray[np.float64]
 ANGLES_KEPT = 8
 
 _TYPES = {"F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": np.uint16}
+
+
+class WeightDrift(Record):
+    """How far one weight matrix moved in a round, and how its protected directions turned."""
+
+    layer: str
+    relative_change: float = Field(description="Frobenius norm of the update over that of the weight before it")
+    principal_angles: tuple[float, ...] = Field((), description="radians, this round's protected subspace to the last one's, largest first")
 
 
 @dataclass(frozen=True)

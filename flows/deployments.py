@@ -40,7 +40,7 @@ class Deployed(Record):
 def deploy(config: SkillstackConfig, config_file: Path | None, prefect_file: Path | None) -> Deployed:
     """Apply everything. Raises SkillstackError where the server is not there, is of another version, or refuses something."""
     server = server_address()
-    check_timezone(config.service)
+    check_schedules(config.service)
     config_path = (config_file or Path(CONFIG_NAME)).absolute()
     if not config_path.is_file():
         raise ConfigError(str(config_path), "is not there, and the workers read it", "run `skillstack init`, or give --config FILE")
@@ -71,11 +71,21 @@ def server_address() -> str:
     return url
 
 
-def check_timezone(service: ServiceConfig) -> None:
+def check_schedules(service: ServiceConfig) -> None:
+    """Before anything is sent: Prefect applies a file deployment by deployment, and a schedule that it refuses would leave half of it."""
+    from prefect.client.schemas.schedules import CronSchedule
+
     try:
         ZoneInfo(service.timezone)
     except (ZoneInfoNotFoundError, ValueError) as error:
         raise ConfigError(f"service.timezone={service.timezone!r}", "is no time zone", "use an IANA name, as Europe/Berlin") from error
+    for name in ("cron", "watch_cron"):
+        written = getattr(service, name)
+        try:
+            CronSchedule(cron=written)
+        except ValueError as error:
+            way_out = "write five fields: minute, hour, day of the month, month, day of the week, as 0 6 1 * *"
+            raise ConfigError(f"service.{name}={written!r}", "is no cron expression", way_out) from error
 
 
 def check_server(url: str) -> str:

@@ -14,6 +14,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
@@ -22,9 +23,9 @@ from filelock import FileLock
 from pydantic import Field
 
 from data_contracts.digests import file_digest
-from data_contracts.errors import ConfigError, DropError
+from data_contracts.errors import ConfigError
 from data_contracts.manifests import Record, write_atomically
-from flows.intake import is_url, keep
+from flows.intake import is_url, keep, reading
 from flows.parameters import check_skill
 from flows.settings import SkillstackConfig
 
@@ -119,17 +120,13 @@ class Inbox:
     def _files(self) -> dict[str, dict[str, Any]]:
         """Path below the inbox (at most one folder deep) -> what the file system says of it, and its address."""
         folder = self._inbox.folder
-        system, root = self._open()
-        try:
+        with self._reading():
+            system, root = self._open()
             if not system.isdir(root):
                 if is_url(folder):
                     return {}  # an object store has no empty folders
                 raise ConfigError(f"inbox.folder {folder}", "does not exist", "make it, or correct inbox.folder")
             found = system.find(root, maxdepth=2, detail=True)
-        except (OSError, ValueError) as error:
-            raise ConfigError(
-                f"inbox.folder {folder}", f"cannot be read: {_line(error)}", "check the address and the credentials"
-            ) from error
         answer = {}
         for path, info in found.items():
             if info.get("type") == "file" and not info.get("islink"):
@@ -143,16 +140,19 @@ class Inbox:
         folder = self._inbox.folder
         try:
             system, root = fsspec.core.url_to_fs(folder)
-        except (ImportError, ValueError) as error:
-            raise ConfigError(f"inbox.folder {folder}", f"no reader for this kind of address: {_line(error)}", "install it") from error
+        except ValueError as error:
+            raise ConfigError(f"inbox.folder {folder}", f"no reader for this kind of address: {error}", "correct inbox.folder") from error
         system.invalidate_cache()
         return system, str(root).rstrip("/")
+
+    def _reading(self) -> AbstractContextManager[None]:
+        return reading(f"inbox.folder {self._inbox.folder}", "check the address and the credentials", ConfigError)
 
     def _is_done(self, arrival: Arrival) -> bool:
         if not self._inbox.done_marker:
             return True
-        system, _ = self._open()
-        return bool(system.exists(arrival.address + DONE))
+        with self._reading():
+            return bool(self._open()[0].exists(arrival.address + DONE))
 
     # ------------------------------------------------------------------------------------------------ what was taken
 
@@ -209,20 +209,12 @@ class Inbox:
 
     def _heldout(self, arrival: Arrival, scratch: Path) -> Path | None:
         address = arrival.address.removesuffix(".jsonl") + HELDOUT
-        system, _ = self._open()
-        if not system.exists(address):
-            return None
+        with self._reading():
+            if not self._open()[0].exists(address):
+                return None
         self._copy(address, scratch / PurePosixPath(address).name)
         return scratch / PurePosixPath(address).name
 
     def _copy(self, address: str, target: Path) -> None:
-        system, _ = self._open()
-        try:
-            with system.open(address, "rb") as source, target.open("wb") as copy:
-                shutil.copyfileobj(source, copy)
-        except (OSError, ValueError) as error:
-            raise DropError(address, f"cannot be read: {_line(error)}", "put it into the inbox again") from error
-
-
-def _line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+        with reading(address, "put it into the inbox again"), self._open()[0].open(address, "rb") as source, target.open("wb") as copy:
+            shutil.copyfileobj(source, copy)

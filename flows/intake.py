@@ -10,11 +10,13 @@ import os
 import posixpath
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import unquote
 
 from data_contracts.digests import file_digest
-from data_contracts.errors import ConfigError, DropError
+from data_contracts.errors import ConfigError, DropError, SkillstackError
 from flows.settings import SkillstackConfig
 
 _WAY_OUT = "name a file under one of inbox.allowed_roots, or add its folder there"
@@ -70,18 +72,29 @@ def fetch(config: SkillstackConfig, url: str) -> Path:
     drops.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=drops, prefix=".fetch-") as scratch:
         copy = Path(scratch) / posixpath.basename(url)
-        try:
+        with reading(url, "check the address and the credentials"):
             import fsspec
 
             with fsspec.open(url, "rb") as source, copy.open("wb") as target:
                 shutil.copyfileobj(source, target)
-        except ImportError as error:
-            raise DropError(
-                url, f"no reader for this kind of address is installed: {error}", "install it, for s3:// the package s3fs"
-            ) from error
-        except (OSError, ValueError) as error:
-            raise DropError(url, f"cannot be read: {str(error).splitlines()[0] if str(error) else type(error).__name__}", "") from error
         return keep(config, copy)
+
+
+@contextmanager
+def reading(where: str, way_out: str, kind: type[SkillstackError] = DropError) -> Iterator[None]:
+    """One line for whatever keeps a file system from reading: fsspec's readers each bring errors of their own, often of no common kind."""
+    try:
+        yield
+    except SkillstackError:
+        raise
+    except ImportError as error:
+        raise kind(where, f"no reader for this kind of address: {_line(error)}", "install it, for s3:// the package s3fs") from error
+    except Exception as error:
+        raise kind(where, f"cannot be read: {_line(error)}", way_out) from error
+
+
+def _line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
 
 
 def keep(config: SkillstackConfig, copy: Path) -> Path:

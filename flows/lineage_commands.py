@@ -73,20 +73,27 @@ def gc(
     keep_anchors: Annotated[bool, typer.Option(help="Keep every version that the champion was built on.")] = True,
     allow_rounding: Annotated[bool, typer.Option(help="Also delete what comes back equal to rounding only.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go, and stop.")] = False,
+    decompositions_days: Annotated[float, typer.Option(help="Also delete the engine's stored decompositions of this age.", min=0.0)] = 35.0,
     actor: Actor = "",
     config: ConfigFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Delete old dense weights that are proven to come back from base and stored updates."""
-    house = _lineage(config, as_json)
+    """Delete old dense weights that are proven to come back from base and stored updates, and decompositions that nobody asks for."""
+    settings = configured(config, as_json)
+    from flows.decompositions import forget_old
+    from flows.house import open_house
     from flows.lineage import RetentionPolicy
 
+    house = open_house(settings)
+
     policy = RetentionPolicy(keep_last=keep_last, keep_anchors=keep_anchors, allow_rounding=allow_rounding)
-    items = house.collect_garbage(policy, actor=actor or getpass.getuser(), dry_run=dry_run)
+    items = house.lineage.collect_garbage(policy, actor=actor or getpass.getuser(), dry_run=dry_run)
     table = Table("versions", "action", "MB", "why")
     for item in items:
         table.add_row(", ".join(map(str, item.versions)), item.action, f"{item.bytes / 1e6:.1f}", item.reason)
-    print_answer(as_json, {"checkpoints": [item.model_dump(mode="json") for item in items], "dry_run": dry_run}, [table])
+    old = forget_old(house, decompositions_days, dry_run=dry_run)
+    answer = {"checkpoints": [item.model_dump(mode="json") for item in items], "decompositions_bytes": old, "dry_run": dry_run}
+    print_answer(as_json, answer, [table, f"decompositions older than {decompositions_days:g} days: {old / 1e6:.1f} MB"])
 
 
 def rebuild(

@@ -19,6 +19,7 @@ from pydantic import Field
 from data_contracts.manifests import CheckpointManifest, DropManifest, EvalReport, Record, write_atomically
 from flows import tasks
 from flows.continual_round import continual_round
+from flows.decompositions import forget_whole
 from flows.frontier import Choice, SweepPoint, choose, measure_point
 from flows.house import House, evaluate_model, open_house
 from flows.intake import local_drop
@@ -73,6 +74,7 @@ def sweep(
     with gpu_slot(config.service):  # given back before the chosen point is judged, which takes one of its own
         before = measure(house, champion.checkpoint / "model", champion.model_sha256, tuning, "champion")
         points = tuple(_points(house, champion, tuning, before, skill, ratios, scales))
+    forget_whole(house)
     choice = choose(points)
     table = report(house, skill, points, choice, tuning.notes)
     outcome = continual_round(local, skill, at(config, choice.point.ratio), items, choice.point.scale) if judge else None
@@ -112,7 +114,7 @@ def prepare(house: House, chain: Sequence[VersionRef], drop: Path, skill: str, h
 
 @task(name="train point", task_run_name="train {skill} at ratio {ratio}", tags=["gpu"], **tasks.ours)
 def train_point(house: House, champion: VersionRef, drop: Stage[DropManifest], skill: str, ratio: float) -> Stage[CheckpointManifest]:
-    return tasks.train_stage(house, champion, drop, skill, at(house.config, ratio).train)
+    return tasks.train_stage(house, champion, drop, skill, at(house.config, ratio).train, of_a_sweep=True)
 
 
 @task(name="scale point", task_run_name="scale {skill} by {scale}", **tasks.ours)

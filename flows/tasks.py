@@ -21,6 +21,7 @@ from evals.gate import items_wanted
 from evals.items import load_evaluation
 from evals.report import render_round
 from evals.weights import measure_round_drift
+from flows import decompositions
 from flows.audit import lineage_rounds
 from flows.drop_page import publish_drop_report
 from flows.evidence import Evaluated, evaluate_round, gate_evidence
@@ -125,7 +126,14 @@ def train(house: House, run: RoundRun, champion: VersionRef, drop: Stage[DropMan
 
 
 def train_stage(
-    house: House, champion: VersionRef, drop: Stage[DropManifest], skill: str, training: TrainConfig, run: RoundRun | None = None
+    house: House,
+    champion: VersionRef,
+    drop: Stage[DropManifest],
+    skill: str,
+    training: TrainConfig,
+    run: RoundRun | None = None,
+    *,
+    of_a_sweep: bool = False,
 ) -> Stage[CheckpointManifest]:
     """The trained checkpoint, made once. `run` is the round whose page shows the training while it runs."""
     config = house.config
@@ -145,7 +153,8 @@ def train_stage(
             calibration=config.calibration,
             skill=skill,
             out_dir=folder,
-            cache_dir=config.state_dir / "decompositions",
+            cache_dir=decompositions.folder_of(house),
+            keep_whole=of_a_sweep,
             config=training,
         )
         with ExitStack() as shown:

@@ -1,6 +1,7 @@
 """Allowed directions on disk: for a resumed run, which must train in bit-identical ones, and for the next run over the same weights.
 
-A cache entry is named by everything that decided it, so a sweep over learning rates and a retry decompose once.
+A cache entry is named by everything that decided it, so a sweep over learning rates and a retry decompose once. A sweep over ratios keeps
+whole decompositions instead, which every ratio cuts elsewhere.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from data_contracts.digests import value_digest
 from osft_engine.files import read_tensors, save_tensors
 from osft_engine.ledger import Ledger, load_ledger, save_ledger
 from osft_engine.protection import AllowedUpdate
+from osft_engine.run import WHOLE
+from osft_engine.subspace import Eigen, Solve, eigen
 
 
 def save_bases(allowed: Mapping[str, AllowedUpdate], path: Path) -> None:
@@ -65,3 +68,25 @@ def cached_ledger(cache: Path | None, key: Mapping[str, Any], build: Callable[[]
         save_ledger(made, path)
         return made
     return load_ledger(path)
+
+
+class Decompositions:
+    """Whole decompositions, a file a matrix under `key`: what is there is read, what is not is computed and kept. None keeps nothing."""
+
+    def __init__(self, cache: Path | None, key: Mapping[str, Any]) -> None:
+        self._folder = cache and cache / f"{WHOLE}{value_digest(dict(key))}"
+
+    def of(self, name: str) -> Solve:
+        """How to decompose the matrix of this name."""
+        if self._folder is None:
+            return eigen
+        path = self._folder / f"{name}.safetensors"
+
+        def solve(matrix: Callable[[], Tensor]) -> Eigen:
+            if path.is_file():
+                return Eigen(**read_tensors(path)[0])
+            made = eigen(matrix)
+            save_tensors({"values": made.values, "vectors": made.vectors}, path)
+            return made
+
+        return solve

@@ -13,7 +13,7 @@ from data_contracts.digests import file_digest
 from data_contracts.errors import ConfigError
 from data_contracts.manifests import MANIFEST_NAME
 from osft_engine.attach import Attachment, FullAttachment, LoraAttachment, OsftAttachment, allowed_updates, find_targets
-from osft_engine.bases import cached_bases, cached_ledger
+from osft_engine.bases import Decompositions, cached_bases, cached_ledger
 from osft_engine.batches import MicroBatch
 from osft_engine.calibration import calibration_examples
 from osft_engine.config import TrainConfig
@@ -82,8 +82,8 @@ def _decide(scene: Scene, targets: Mapping[str, nn.Module], ledger: Ledger | Non
         ledger = cached_ledger(scene.run.cache_dir, _calibration_key(scene), lambda: calibrate(scene, targets))
         resume.save_ledger(ledger)
     if resume.load_bases() is None:
-        allowed = cached_bases(scene.run.cache_dir, _directions_key(scene), lambda: directions(scene, targets, ledger))
-        resume.save_bases(allowed)
+        cache = None if scene.run.keep_whole else scene.run.cache_dir
+        resume.save_bases(cached_bases(cache, _directions_key(scene), lambda: directions(scene, targets, ledger)))
     return ledger
 
 
@@ -105,25 +105,32 @@ def directions(scene: Scene, targets: Mapping[str, nn.Module], ledger: Ledger | 
     if config.rank_policy == "importance":
         importance = measure_importance(scene.model, targets, _sample(scene.model, scene.earlier or _general_examples(scene), config))
     ratios = layer_ratios(targets, config, ledger, importance)
+    whole = Decompositions(scene.run.cache_dir if scene.run.keep_whole else None, _decompositions_key(scene))
     if config.protect == "weights":
         written = ledger.written if ledger is not None and config.protect_written else {}
-        return allowed_updates(targets, lambda name, W: protect_weights(W, ratios[name], compact=config.compact, written=written.get(name)))
+
+        def build(name: str, W: Tensor) -> AllowedUpdate:
+            return protect_weights(W, ratios[name], compact=config.compact, written=written.get(name), solve=whole.of(name))
+
+        return allowed_updates(targets, build)
     if config.protect == "weights_block":
         if scene.world.size > 1:
             raise ConfigError("protect weights_block", "trains a dense update, which runs in one process", "protect weights or activations")
-        return allowed_updates(targets, lambda name, W: protect_weights_block(W, ratios[name]))
+        return allowed_updates(targets, lambda name, W: protect_weights_block(W, ratios[name], solve=whole.of(name)))
     assert ledger is not None, "protect: activations needs a ledger"
-    return _by_activations(targets, ratios, ledger)
+    return _by_activations(targets, ratios, ledger, whole)
 
 
-def _by_activations(targets: Mapping[str, nn.Module], ratios: Mapping[str, float], ledger: Ledger) -> dict[str, AllowedUpdate]:
+def _by_activations(
+    targets: Mapping[str, nn.Module], ratios: Mapping[str, float], ledger: Ledger, whole: Decompositions
+) -> dict[str, AllowedUpdate]:
     found: dict[tuple[str, float], AllowedUpdate] = {}  # layers that read the same tensor share one basis in memory and on disk
 
     def build(name: str, W: Tensor) -> AllowedUpdate:
         key = (ledger.leaders.get(name, name), ratios[name])
         shape = (W.shape[0], W.shape[1])
         if key not in found:
-            found[key] = protect_activations(shape, ledger.moment(name).to(W.device), ratios[name])
+            found[key] = protect_activations(shape, ledger.moment(name).to(W.device), ratios[name], solve=whole.of(key[0]))
         first = found[key]
         return AllowedUpdate(shape, None, first.right, None, first.protected, first.trainable)
 
@@ -160,12 +167,22 @@ def _calibration_key(scene: Scene) -> dict[str, Any]:
     return {"base": scene.base_sha256, "text": text, "config": scene.config.model_dump(mode="json", include=names)}
 
 
+def _decompositions_key(scene: Scene) -> dict[str, Any]:
+    """Everything that decides what is decomposed: the weights, or the moments that were measured on them."""
+    if scene.config.protect != "activations":
+        return {"base": scene.base_sha256}
+    return {"base": scene.base_sha256, "parent": _parent_digest(scene), "calibration": _calibration_key(scene)}
+
+
 def _directions_key(scene: Scene) -> dict[str, Any]:
     """Everything that decides the allowed directions: the weights, how they are cut, and what was measured to cut them."""
     names = {"protect", "unfreeze_rank_ratio", "rank_policy", "rank_overrides", "compact", "protect_written", "target_patterns"}
     names |= {"energy_share", "importance_minimum"}
     key: dict[str, Any] = {"base": scene.base_sha256, "config": scene.config.model_dump(mode="json", include=names)}
     if scene.config.protect == "activations" or scene.config.rank_policy != "uniform" or scene.config.protect_written:
-        key["parent"] = file_digest(scene.run.parent / MANIFEST_NAME) if scene.run.parent else None
-        key["calibration"] = _calibration_key(scene)
+        key |= {"parent": _parent_digest(scene), "calibration": _calibration_key(scene)}
     return key
+
+
+def _parent_digest(scene: Scene) -> str | None:
+    return file_digest(scene.run.parent / MANIFEST_NAME) if scene.run.parent else None

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from data_contracts.errors import TrainingError
-from osft_engine.subspace import joined_directions, outside_share, quietest_directions, singular_subspaces, without_directions
+from osft_engine.subspace import Solve, eigen, joined_directions, outside_share, quietest_directions, singular_subspaces, without_directions
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,9 @@ def trainable_count(directions: int, ratio: float) -> int:
     return max(1, min(directions, round(ratio * directions)))
 
 
-def protect_weights(W: Tensor, ratio: float, *, compact: bool = False, written: tuple[Tensor, Tensor] | None = None) -> AllowedUpdate:
+def protect_weights(
+    W: Tensor, ratio: float, *, compact: bool = False, written: tuple[Tensor, Tensor] | None = None, solve: Solve = eigen
+) -> AllowedUpdate:
     """Everything orthogonal to the k leading singular directions of W on both sides.
 
     For a non-square W the larger side has directions that W does not use at all; they are free too, unless `compact` keeps only the
@@ -143,7 +145,7 @@ def protect_weights(W: Tensor, ratio: float, *, compact: bool = False, written: 
     k = q - trainable
     if k == 0 and not compact and written is None:
         return AllowedUpdate((m, n), None, None, None, 0, trainable)
-    spaces = singular_subspaces(W)
+    spaces = singular_subspaces(W, solve)
     left, left_without = _free_side(spaces.U, k, thin=compact or m == q, used=written[0] if written else None)
     right, right_without = _free_side(spaces.V, k, thin=compact or n == q, used=written[1] if written else None)
     if written is not None:
@@ -169,7 +171,7 @@ def _width(dimension: int, basis: Tensor | None, without: Tensor | None) -> int:
     return dimension if without is None else dimension - without.shape[1]
 
 
-def protect_weights_block(W: Tensor, ratio: float) -> AllowedUpdate:
+def protect_weights_block(W: Tensor, ratio: float, *, solve: Solve = eigen) -> AllowedUpdate:
     """Everything but the block that maps the leading input directions of W to its leading output directions."""
     m, n = W.shape
     q = min(m, n)
@@ -177,17 +179,17 @@ def protect_weights_block(W: Tensor, ratio: float) -> AllowedUpdate:
     k = q - trainable
     if k == 0:
         return AllowedUpdate((m, n), None, None, None, 0, trainable)
-    spaces = singular_subspaces(W)
+    spaces = singular_subspaces(W, solve)
     return AllowedUpdate((m, n), None, None, (_basis(spaces.U[:, :k]), _basis(spaces.V[:, :k])), k, trainable)
 
 
-def protect_activations(shape: tuple[int, int], moment: Tensor, ratio: float) -> AllowedUpdate:
+def protect_activations(shape: tuple[int, int], moment: Tensor, ratio: float, *, solve: Solve = eigen) -> AllowedUpdate:
     """Only input directions in which nothing learned so far has (much) energy: the quietest of the moment (n x n)."""
     n = shape[1]
     trainable = trainable_count(n, ratio)
     if trainable == n:
         return AllowedUpdate(shape, None, None, None, 0, n)
-    return AllowedUpdate(shape, None, _basis(quietest_directions(moment, trainable)), None, n - trainable, trainable)
+    return AllowedUpdate(shape, None, _basis(quietest_directions(moment, trainable, solve)), None, n - trainable, trainable)
 
 
 def _basis(vectors: Tensor) -> Tensor:

@@ -13,6 +13,9 @@ from osft_engine.config import TrainConfig
 # Knobs that change how long a run takes or how often it saves, never what comes out.
 _NOT_OUTCOME = {"save_every_seconds", "save_every_steps", "log_every_steps"}
 
+WHOLE = "whole-"
+"""What the folders of whole decompositions begin with in a cache."""
+
 
 class TrainRun(BaseModel):
     """Everything one candidate is made from."""
@@ -28,6 +31,9 @@ class TrainRun(BaseModel):
     skill: str = Field(min_length=1, description="what this round adds")
     out_dir: Path = Field(description="folder of the candidate; new, empty, or left by the same run cut off")
     cache_dir: Path | None = Field(None, description="folder that keeps decompositions and base measurements by digest; none keeps nothing")
+    keep_whole: bool = Field(
+        False, description="keep whole decompositions in cache_dir, for runs at other ratios, in place of the directions that this one uses"
+    )
     config: TrainConfig = Field(default_factory=lambda: TrainConfig(), description="how to train")
 
     def digest(self, base_sha256: str, drop_sha256: str) -> str:

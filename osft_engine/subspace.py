@@ -8,6 +8,7 @@ Only subspaces are needed, never a full SVD: a float64 eigendecomposition of the
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -25,7 +26,25 @@ class SingularSubspaces:
     values: Tensor
 
 
-def singular_subspaces(W: Tensor) -> SingularSubspaces:
+@dataclass(frozen=True)
+class Eigen:
+    """Eigenvalues (n) of a symmetric matrix, falling, and its orthonormal eigenvectors as columns (n x n)."""
+
+    values: Tensor
+    vectors: Tensor
+
+
+def eigen(matrix: Callable[[], Tensor]) -> Eigen:
+    """Decompose a symmetric matrix in its own precision. It comes as a function, which one who knows the answer need not call."""
+    values, vectors = torch.linalg.eigh(matrix())
+    return Eigen(values.flip(-1), vectors.flip(-1))
+
+
+Solve = Callable[[Callable[[], Tensor]], Eigen]
+"""`eigen`, or one that remembers (bases.py)."""
+
+
+def singular_subspaces(W: Tensor, solve: Solve = eigen) -> SingularSubspaces:
     """U, V and the singular values of W (m x n), from the Gram matrix of its smaller side.
 
     The Gram matrix halves the digits of small singular values, so the larger side is re-orthonormalised by QR where some are small: its
@@ -33,10 +52,10 @@ def singular_subspaces(W: Tensor) -> SingularSubspaces:
     """
     W = W.detach().to(torch.float64)
     if W.shape[0] > W.shape[1]:
-        flipped = singular_subspaces(W.T)
+        flipped = singular_subspaces(W.T, solve)
         return SingularSubspaces(U=flipped.V, V=flipped.U, values=flipped.values)
-    energy, vectors = torch.linalg.eigh(W @ W.T)
-    U, values = vectors.flip(-1), energy.flip(-1).clamp_min(0).sqrt()
+    gram = solve(lambda: W @ W.T)
+    U, values = gram.vectors.to(W.device), gram.values.to(W.device).clamp_min(0).sqrt()
     image = W.T @ U
     if float(values[-1]) > _WELL_CONDITIONED * float(values[0]):
         return SingularSubspaces(U=U, V=image / values, values=values)
@@ -107,14 +126,14 @@ def sketch_moment(M: Tensor, rank: int) -> EigenSketch:
     return EigenSketch(vectors[:, :kept].to(torch.float32).contiguous(), energy[:kept].to(torch.float32), residual)
 
 
-def quietest_directions(M: Tensor, count: int) -> Tensor:
+def quietest_directions(M: Tensor, count: int, solve: Solve = eigen) -> Tensor:
     """Orthonormal basis (n x count, float64) of the directions in which the second moment M (n x n) has least energy, quietest first.
 
     The eigenvectors are found in float32, in half the time: a direction may be taken for quiet with an error of 1e-7 of the loudest,
     far below the energies at any useful cut. One Newton step then makes the basis orthonormal to float64.
     """
-    vectors = torch.linalg.eigh(M.to(torch.float32))[1]
-    return orthonormalise(vectors[:, :count].to(torch.float64))
+    vectors = solve(lambda: M.to(torch.float32)).vectors.to(M.device)
+    return orthonormalise(vectors.flip(-1)[:, :count].to(torch.float64))
 
 
 def orthonormalise(Q: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ Plotly figures are plain data; the browser draws them with the plotly.js that ma
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import plotly.graph_objects as go
 
@@ -16,15 +17,24 @@ _CLEAR = "rgba(0,0,0,0)"
 HEAT = "Cividis"  # keeps its order for readers who do not see red or green
 
 
+def house_layout(height: int = 360) -> dict[str, Any]:
+    """The house's layout, without axes."""
+    return {
+        "paper_bgcolor": _CLEAR, "plot_bgcolor": _CLEAR, "height": height, "margin": {"l": 60, "r": 16, "t": 36, "b": 52},
+        "hovermode": "closest", "legend": {"orientation": "h", "yanchor": "bottom", "y": 1.0, "x": 0.0}, "font": {"size": 13},
+    }  # fmt: skip
+
+
+def house_axis(title: str) -> dict[str, Any]:
+    """An axis of the house, named."""
+    return {"title": {"text": title}, "gridcolor": _GRID, "zerolinecolor": _GRID, "linecolor": _GRID, "automargin": True}
+
+
 def styled(figure: go.Figure, *, x: str, y: str, height: int = 360, log_y: bool = False) -> go.Figure:
     """The house's layout, with the axes named."""
-    figure.update_layout(
-        paper_bgcolor=_CLEAR, plot_bgcolor=_CLEAR, height=height, margin={"l": 60, "r": 16, "t": 36, "b": 52}, hovermode="closest",
-        legend={"orientation": "h", "yanchor": "bottom", "y": 1.0, "x": 0.0}, font={"size": 13},
-    )  # fmt: skip
-    axes = {"gridcolor": _GRID, "zerolinecolor": _GRID, "linecolor": _GRID, "automargin": True}
-    figure.update_xaxes(title_text=x, **axes)
-    figure.update_yaxes(title_text=y, type="log" if log_y else None, **axes)
+    figure.update_layout(house_layout(height))
+    figure.update_xaxes(house_axis(x))
+    figure.update_yaxes(house_axis(y), type="log" if log_y else None)
     return figure
 
 

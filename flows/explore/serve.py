@@ -9,7 +9,6 @@ from __future__ import annotations
 import hmac
 import secrets
 import socket
-import threading
 from collections.abc import Awaitable, Callable, MutableMapping
 from http.cookies import CookieError, SimpleCookie
 from typing import Any
@@ -120,15 +119,7 @@ def address_of(sock: socket.socket, token: str) -> str:
 
 
 def serve(sock: socket.socket, token: str) -> None:
-    """Serve until interrupted."""
+    """Serve until interrupted. Nothing is loaded ahead: a thread that imports torch would hold up the page that the browser waits for."""
     import uvicorn
 
-    threading.Thread(target=warm_up, name="warm up", daemon=True).start()
     uvicorn.Server(uvicorn.Config(build_application(token), log_level="error", ws_ping_interval=None)).run(sockets=[sock])
-
-
-def warm_up() -> None:
-    """Load what every page needs while the browser opens: the first view waits for less."""
-    from flows.explore import material, scene  # noqa: F401  (torch and transformers come along)
-
-    scene.look()

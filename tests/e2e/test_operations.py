@@ -72,6 +72,7 @@ def test_a_sweep_decomposes_once_and_repeats_nothing(watched: dict[str, Any], pl
     scales = command("sweep", drop, "--skill", "swept", "--ratios", "0.1", "--scales", "0.25,0.5,1", "--no-judge")
     assert len(scales["points"]) == 3
     assert set(finished(place, "train")) == {path for path in before if "train" in path.parts}, "another scale trains nothing"
+    assert not list(place.folder.glob(".skillstack/decompositions/whole-*")), "what the ratios cut is gone when they have"
     assert len(command("history")["rounds"]) == 2, "nothing of a sweep is registered before it is judged"
 
 

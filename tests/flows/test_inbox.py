@@ -173,3 +173,16 @@ def test_looks_are_plain_json(folder: Path, open_inbox: OpenInbox, tmp_path: Pat
     open_inbox().look()
     (look,) = json.loads((tmp_path / "state" / "inbox" / "looks.json").read_text())
     assert (look["name"], look["skill"], look["looks"], look["taken"]) == ("route.jsonl", "route", 1, False)
+
+
+def test_a_store_that_is_away_is_one_line_whatever_its_reader_raises(open_inbox: OpenInbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    class EndpointError(Exception):
+        """As botocore's: of no kind that Python knows."""
+
+    def away(*_: object, **__: object) -> None:
+        raise EndpointError("Could not connect to the endpoint\nand more")
+
+    monkeypatch.setattr(type(fsspec.filesystem("memory")), "isdir", away)
+    with pytest.raises(ConfigError, match=r"cannot be read: Could not connect to the endpoint \(") as told:
+        open_inbox(folder="memory://drops").look()
+    assert told.value.where == "inbox.folder memory://drops"

@@ -239,3 +239,19 @@ def test_directions_that_an_earlier_round_wrote_are_protected_in_the_next(make_r
         dW = update.dense().double()
         assert float((strongest.T @ dW).norm()) <= 1e-5 * float(dW.norm())
     assert all(layer.trainable < 16 for layer in manifest.layers.values())
+
+
+@pytest.mark.parametrize("protect", ["weights", "activations"])
+def test_a_sweep_over_ratios_decomposes_once(make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, protect: str) -> None:
+    """The second ratio finds every decomposition kept, and trains the very candidate that it would have without them."""
+    kept = {"cache_dir": tmp_path / "cache", "keep_whole": True}
+    first = make_run("first", protect=protect, unfreeze_rank_ratio=0.25).model_copy(update=kept)
+    train_candidate(first)
+    second = make_run("second", protect=protect, unfreeze_rank_ratio=0.5)
+    alone = train_candidate(second.model_copy(update={"out_dir": tmp_path / "alone"}))
+
+    def again(matrix: Callable[[], torch.Tensor]) -> None:
+        raise AssertionError("decomposed a second time")
+
+    monkeypatch.setattr("osft_engine.bases.eigen", again)
+    assert train_candidate(second.model_copy(update=kept)).model_sha256 == alone.model_sha256

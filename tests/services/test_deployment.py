@@ -73,7 +73,8 @@ def test_deploying_again_changes_nothing(deployed: Any, messages: Any) -> None:
     ("changes", "variables", "words"),
     [
         ({"service": {"timezone": "Mars/Olympus"}}, {}, ["Mars/Olympus", "time zone"]),
-        ({"service": {"cron": "every month"}}, {}, ["cron"]),
+        ({"service": {"cron": "every month"}}, {}, ["service.cron='every month'", "five fields"]),
+        ({"service": {"watch_cron": "61 * * * *"}}, {}, ["service.watch_cron"]),
         ({}, {"PREFECT_API_URL": "http://127.0.0.1:9/api"}, ["127.0.0.1:9", "no Prefect server answers"]),
         ({}, {"PREFECT_API_AUTH_STRING": "admin:guessed"}, ["refuses these credentials", "PREFECT_API_AUTH_STRING"]),
     ],
@@ -84,12 +85,22 @@ def test_what_cannot_be_deployed_is_one_line(deployed: Any, changes: Any, variab
     assert done.returncode == 1, done.stdout
     for word in words:
         assert word in done.stdout, done.stdout + done.stderr
+    configs = {each["parameters"]["config"] for each in deployed.post("/deployments/filter")}
+    assert configs == {str(deployed.config)}, "what was refused left half of itself on the server"
 
 
 def test_wrong_credentials_for_mlflow_are_one_line(deployed: Any) -> None:
     done = deployed.command("history", "--json", MLFLOW_TRACKING_PASSWORD="not the password")
     assert done.returncode == 1
     assert "refuses these credentials" in done.stdout, done.stdout
+
+
+def test_a_wrong_password_for_the_database_is_one_line(deployed: Any, services: Any) -> None:
+    """A lineage kept in PostgreSQL directly, without MLflow's server in front."""
+    done = deployed.command("history", "--json", MLFLOW_TRACKING_URI=services.postgres.url("mlflow"), PGPASSWORD="guessed")
+    assert done.returncode == 1
+    assert "password authentication failed" in done.stdout, done.stdout
+    assert "guessed" not in done.stdout + done.stderr
 
 
 @pytest.mark.slow

@@ -133,7 +133,7 @@ class Round:
 RETRY = "prefect flow-run retry ID"
 
 
-def test_the_worker_is_killed_in_training(project: Any, workers: Any, processes_of: Any, table: Table) -> None:
+def test_the_worker_is_killed_in_training(project: Any, workers: Any, processes_of: Any, table: Table, messages: Any) -> None:
     """The machine is gone: nobody is there to say so, the heartbeat stops, the automation marks the run, one command resumes it."""
     a_round = Round(project, "route", 1)
     a_round.reach(a_round.training, "training")
@@ -143,6 +143,10 @@ def test_the_worker_is_killed_in_training(project: Any, workers: Any, processes_
             os.killpg(pid, signal.SIGKILL)
     workers["gpu"].start()
     assert project.ended(a_round.run)["state_type"] == "CRASHED", "marked by the automation"
+    told = project.wait_for(
+        lambda: [each for each in messages[1] if f"prefect flow-run retry {a_round.run}" in each["body"]], "the message about it", 60
+    )
+    assert "is Crashed" in told[0]["body"]
     a_round.finish(table, "worker, its flow run and the trainer killed (SIGKILL) in training", RETRY)
     assert any(event["event"] == "resumed" for event in project.events()[a_round.events_before :]), "training began again"
 

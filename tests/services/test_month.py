@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-pytestmark = [pytest.mark.services, pytest.mark.slow]  # make test-month: minutes, and not yet in one run with the other files
+pytestmark = pytest.mark.services
 
 
 def round_ended(project: Any, count: int) -> Any:
@@ -110,6 +110,35 @@ def test_rejecting_works_as_a_deployment_too(deployed: Any, blocked: Any) -> Non
     run = deployed.submit("reject/reject", version=blocked.version, reviewer="ben", reason="from the page of the deployment")
     assert deployed.ended(run)["state_type"] == "COMPLETED"
     assert deployed.lineage.ledger()[-1].reason == "from the page of the deployment"
+
+
+@pytest.fixture(scope="module")
+def undecided(deployed: Any, workers: Any, blocked: Any) -> Any:
+    """A third drop under a margin that a hundred items cannot show: nothing is proven, in either direction."""
+    narrow = deployed.write_config("narrow.yaml", gate={"margin_general": 0.01, "margin_skill": 0.01})
+    run = deployed.submit("continual-round/round", narrow, drop=str(deployed.drop("mood")), skill="mood")
+    assert deployed.ended(run)["state_type"] == "COMPLETED"
+    return next(record for record in deployed.lineage.history() if record.skill == "mood")
+
+
+def test_an_undecided_round_is_held_and_people_are_told(deployed: Any, undecided: Any, messages: Any) -> None:
+    assert undecided.status == "finished", undecided.error
+    assert undecided.decision == "INCONCLUSIVE", undecided.reasons
+    assert not undecided.champion
+    told = deployed.wait_for(
+        lambda: [each for each in messages[1] if "INCONCLUSIVE" in each["subject"]], "the message about the undecided round", 60
+    )
+    assert f"version {undecided.version}" in told[0]["body"]
+    assert "skillstack approve" in told[0]["body"]
+
+
+def test_a_person_approves_the_undecided_round_without_an_override(deployed: Any, undecided: Any) -> None:
+    deployed.answer("approve", str(undecided.version), "--reviewer", "ana", "--reason", "looked at every lost item")
+    champion = deployed.lineage.champion()
+    assert champion is not None
+    assert champion.version == undecided.version
+    entry = deployed.lineage.ledger()[-1]
+    assert (entry.actor, entry.decision, entry.reason) == ("ana", "INCONCLUSIVE", "looked at every lost item")
 
 
 def test_the_month_comes_back_from_a_backup_on_empty_servers(

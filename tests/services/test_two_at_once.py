@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-pytestmark = [pytest.mark.services, pytest.mark.slow]  # make test-month: minutes, and not yet in one run with the other files
+pytestmark = pytest.mark.services
 
 HOLDER = """
 import sys, threading
@@ -84,6 +84,14 @@ def test_two_runs_in_the_pool_wait_for_each_other(project: Any, pair: Any) -> No
     assert [run["state_type"] for run in ended] == ["FAILED", "FAILED"]
     assert "absent.jsonl" in ended[0]["state"]["message"]
     assert datetime.fromisoformat(ended[1]["start_time"]) >= datetime.fromisoformat(ended[0]["end_time"])
+
+
+def test_people_are_told_of_the_failed_rounds(project: Any, pair: Any, messages: Any) -> None:
+    def told() -> list[dict[str, Any]]:
+        return [each for each in messages[1] if "failed" in each["subject"] and "absent.jsonl" in each["body"]]
+
+    message = project.wait_for(told, "the message about a failed round", 60)[0]
+    assert "prefect flow-run retry" in message["body"]
 
 
 def test_a_holder_that_is_killed_gives_the_slot_back(project: Any) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -54,6 +56,20 @@ def test_pull_and_gc_answer_in_json(command, tmp_path):
     planned = json.loads(command("gc", "--dry-run", "--json").stdout)
     assert [item["action"] for item in planned["checkpoints"]] == ["keep", "keep", "keep"]
     assert "base" in command("gc", "--dry-run").stdout
+
+
+def test_gc_removes_decompositions_of_another_month_only(command, grown):
+    kept = Path(grown.state_dir) / "decompositions"
+    (kept / "whole-old").mkdir(parents=True)
+    for path, days in ((kept / "whole-old" / "q_proj.safetensors", 40), (kept / "directions-old.safetensors", 40), (kept / "new", 1)):
+        path.write_bytes(b"12345678")
+        then = time.time() - days * 86400
+        os.utime(path, (then, then))
+    os.utime(kept / "whole-old", (then := time.time() - 40 * 86400, then))
+    assert json.loads(command("gc", "--dry-run", "--json").stdout)["decompositions_bytes"] == 16
+    assert len(list(kept.iterdir())) == 3, "a dry run removes nothing"
+    assert json.loads(command("gc", "--json").stdout)["decompositions_bytes"] == 16
+    assert [path.name for path in kept.iterdir()] == ["new"]
 
 
 def test_approve_promotes_and_reject_does_not(command, grown, register):
