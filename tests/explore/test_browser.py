@@ -8,15 +8,10 @@ The console must stay free of errors, no request may leave the loopback address,
 from __future__ import annotations
 
 import hashlib
-import json
-import shutil
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
 
@@ -27,18 +22,7 @@ from flows.explore.frame import PAGES
 from flows.explore.updates import GRADIENT, Source, rotated_by_protection
 from flows.settings import SkillstackConfig
 
-webdriver = pytest.importorskip("selenium.webdriver")
-
-CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-pytestmark = [
-    pytest.mark.services,
-    pytest.mark.skipif(CHROMIUM is None or DRIVER is None, reason="needs chromium and chromedriver"),
-]
-PATIENCE = 300.0  # seconds; on a busy machine the first page waits for torch, transformers and MLflow
-QUIET = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-dev-shm-usage", "--disable-sync"]
-QUIET += ["--disable-background-networking", "--disable-component-update"]
-CONTROLS = "marimo-slider, marimo-dropdown, marimo-text, marimo-button, marimo-refresh"
-_FIND = f"return [...document.querySelectorAll('{CONTROLS}')].find(e => (e.getAttribute('data-label') || '').includes(arguments[0]))"
+pytestmark = pytest.mark.services
 
 
 @pytest.fixture(scope="module")
@@ -47,115 +31,12 @@ def config(lineage_state: Path) -> SkillstackConfig:
 
 
 @pytest.fixture(scope="module")
-def address(lineage_state: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A running explorer over the lineage; ended afterwards."""
-    folder = tmp_path_factory.mktemp("browser")
-    (folder / "skillstack.yaml").write_text(f"state_dir: {lineage_state}\n", encoding="utf-8")
-    command = [sys.executable, "-m", "flows.cli", "explore", "--no-browser", "--json", "--config", str(folder / "skillstack.yaml")]
-    with (folder / "server.log").open("wb") as log:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, cwd=folder)
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        try:
-            assert line, (folder / "server.log").read_text(encoding="utf-8")
-            yield str(json.loads(line)["address"])
-        finally:
-            process.terminate()
-            process.wait(30)
-
-
-class Browser:
-    """One headless Chromium on the explorer."""
-
-    def __init__(self, address: str, profile: Path) -> None:
-        options = webdriver.ChromeOptions()
-        options.binary_location = str(CHROMIUM)
-        for argument in [*QUIET, f"--user-data-dir={profile}", "--window-size=1200,1400"]:
-            options.add_argument(argument)
-        options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-        self.driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(str(DRIVER)))
-        self.driver.set_page_load_timeout(PATIENCE)
-        self.base = address.partition("/?")[0]
-        self.driver.get(address)
-
-    def run(self, script: str, *arguments: Any) -> Any:
-        return self.driver.execute_script(script, *arguments)
-
-    def wait(self, condition: Callable[[], Any], what: str) -> Any:
-        """The first true answer of a condition, within the deadline."""
-        deadline = time.monotonic() + PATIENCE
-        while not (answer := condition()):
-            if time.monotonic() > deadline:
-                raise AssertionError(
-                    f"no {what} within {PATIENCE:.0f} s; the page says: {self.run('return document.body.innerText')[:2000]}"
-                )
-            time.sleep(0.1)  # between two looks at a condition that has a deadline
-        return answer
-
-    def open(self, name: str) -> None:
-        self.driver.get(f"{self.base}/{name}/")
-        self.wait(lambda: self.said() or self.notices(), f"answer of {name}")
-
-    def said(self) -> list[str]:
-        """The sentences with the view's numbers."""
-        return list(self.run("return [...document.querySelectorAll('.explore-said p')].map(e => e.textContent)"))
-
-    def notices(self) -> list[str]:
-        return list(self.run("return [...document.querySelectorAll('.explore-notice')].map(e => e.textContent)"))
-
-    def await_sentence(self, sentence: str) -> None:
-        try:
-            self.wait(lambda: sentence in self.said(), f"sentence {sentence!r}")
-        except AssertionError as error:
-            raise AssertionError(f"expected {sentence!r}, the page says {self.said()}") from error
-
-    def labels(self) -> list[str]:
-        found = self.run(f"return [...document.querySelectorAll('{CONTROLS}')].map(e => e.getAttribute('data-label') || '')")
-        return [label for label in found if label]
-
-    def press(self, label: str, key: str) -> None:
-        """One key on a slider's thumb, as someone without a mouse does it."""
-        self.wait(lambda: self.run(_FIND, label), f"control {label}")
-        self.run(_FIND.replace("return [", "const host = [") + "; host.shadowRoot.querySelector('[role=slider]').focus()", label)
-        webdriver.ActionChains(self.driver).send_keys(key).perform()
-
-    def choose(self, label: str, option: str) -> None:
-        self.wait(lambda: self.run(_FIND, label), f"control {label}")
-        host = self.run(_FIND, label)
-        menu = host.shadow_root.find_element("css selector", "select")
-        self.run(
-            "const s = arguments[0], o = [...s.options].find(e => e.text === arguments[1]);"
-            "Object.getOwnPropertyDescriptor(HTMLSelectElement.prototype, 'value').set.call(s, o.value);"
-            "s.dispatchEvent(new Event('change', {bubbles: true}))",
-            menu,
-            option,
-        )
-
-    def errors(self) -> list[str]:
-        return [entry["message"] for entry in self.driver.get_log("browser") if entry["level"] == "SEVERE"]
-
-    def hosts(self) -> set[str]:
-        """Where requests went, since the last time that this was asked."""
-        found = set()
-        for entry in self.driver.get_log("performance"):
-            message = json.loads(entry["message"])["message"]
-            if message["method"] in ("Network.requestWillBeSent", "Network.webSocketCreated"):
-                url = message["params"].get("url") or message["params"]["request"]["url"]
-                parts = urlsplit(url)
-                if parts.scheme in ("http", "https", "ws", "wss"):
-                    found.add(parts.hostname or "")
-        return found
-
-
-@pytest.fixture(scope="module")
-def browser(address: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    made = Browser(address, tmp_path_factory.mktemp("chromium"))
-    yield made
-    made.driver.quit()
+def browser(lineage_state: Path, explorer_in_browser: Any) -> Any:
+    return explorer_in_browser(lineage_state)
 
 
 @pytest.fixture
-def view(browser: Browser) -> Iterator[Browser]:
+def view(browser: Any) -> Iterator[Any]:
     """The browser; afterwards its console must be free of errors and its requests local."""
     browser.errors()
     yield browser
@@ -180,7 +61,7 @@ RIGHT = "\ue014"  # the key arrow right
 RATIO = "ratio"
 
 
-def has_controls(view: Browser, *names: str) -> None:
+def has_controls(view: Any, *names: str) -> None:
     """The page has these controls and no other: a new one must be moved by a test too."""
     view.wait(lambda: len(view.labels()) >= len(names), "controls")
     labels = view.labels()
@@ -189,7 +70,7 @@ def has_controls(view: Browser, *names: str) -> None:
         assert any(name in label for label in labels), (name, labels)
 
 
-def test_spectrum(view: Browser, now: scene.Scene) -> None:
+def test_spectrum(view: Any, now: scene.Scene) -> None:
     view.open("spectrum")
     has_controls(view, "model", "layer", "spectrum of", RATIO)
     subject = next(iter(now.subjects().values()))
@@ -214,7 +95,7 @@ def test_spectrum(view: Browser, now: scene.Scene) -> None:
     view.await_sentence(spectrum.cut_energies(energies, 0.25).sentence())  # the same weights: the lineage's are nano's own
 
 
-def test_constraint(view: Browser, now: scene.Scene) -> None:
+def test_constraint(view: Any, now: scene.Scene) -> None:
     view.open("constraint")
     has_controls(view, "model", "update", "layer", "protect", RATIO)
     model = material.open_model(next(iter(now.subjects().values())), None)
@@ -237,7 +118,7 @@ def test_constraint(view: Browser, now: scene.Scene) -> None:
     view.await_sentence(constrain(rotated["activations"], "activations", 0.25).sentence())
 
 
-def test_cost(view: Browser, now: scene.Scene, tmp_path: Path) -> None:
+def test_cost(view: Any, now: scene.Scene, tmp_path: Path) -> None:
     view.open("cost")
     has_controls(view, "model", "config of another model", "show", "tokens a step", RATIO)
     _, rows = cost.load_measured()
@@ -251,13 +132,13 @@ def test_cost(view: Browser, now: scene.Scene, tmp_path: Path) -> None:
     view.await_sentence(cost.sentence(reference, 0.26, 512, speeds))
     view.choose("show", "step time")
     view.wait(lambda: view.run("return !!document.querySelector('[aria-label=\"step time over the ratio\"]')"), "figure of step time")
-    box = view.run(_FIND, "config of another model").shadow_root.find_element("css selector", "input")
+    box = view.run(view.FIND, "config of another model").shadow_root.find_element("css selector", "input")
     box.send_keys(str(tmp_path) + "\n")
     view.wait(lambda: any("no config.json" in line for line in view.notices()), "notice of a folder that is no model")
     assert view.run("return document.querySelectorAll('.explore-table').length") >= 1  # the measured table goes on standing there
 
 
-def test_training(view: Browser, now: scene.Scene) -> None:
+def test_training(view: Any, now: scene.Scene) -> None:
     view.open("dynamics")
     store, records = now.store, records_of(now)
     assert not isinstance(store, Missing)
@@ -267,7 +148,7 @@ def test_training(view: Browser, now: scene.Scene) -> None:
     view.await_sentence(dynamics.curve_of_round(store, records[1]).sentence())
 
 
-def test_forgetting(view: Browser, now: scene.Scene) -> None:
+def test_forgetting(view: Any, now: scene.Scene) -> None:
     view.open("matrix")
     shown = matrix.view_lineage(records_of(now))
 
@@ -289,7 +170,7 @@ def test_forgetting(view: Browser, now: scene.Scene) -> None:
     view.await_sentence(sentence(last, "general"))
 
 
-def click_cell(view: Browser, shown: matrix.LineageView, row: str, suite: str) -> None:
+def click_cell(view: Any, shown: matrix.LineageView, row: str, suite: str) -> None:
     """A real click into the picture: the cell's place comes from the drawn axes."""
     script = """
         const plot = [...document.querySelectorAll('marimo-plotly')].map(e => e.shadowRoot && e.shadowRoot.querySelector('.js-plotly-plot'))
@@ -307,7 +188,7 @@ def click_cell(view: Browser, shown: matrix.LineageView, row: str, suite: str) -
         time.sleep(0.3)  # Plotly tells a click from a drag and a double click by the time between
 
 
-def test_capacity(view: Browser, now: scene.Scene) -> None:
+def test_capacity(view: Any, now: scene.Scene) -> None:
     view.open("capacity")
     has_controls(view, RATIO)
     shown = capacity.view_capacity(records_of(now))
@@ -316,7 +197,7 @@ def test_capacity(view: Browser, now: scene.Scene) -> None:
     view.await_sentence(capacity.sentence(shown, 0.26))
 
 
-def test_gate(view: Browser) -> None:
+def test_gate(view: Any) -> None:
     view.open("gate")
     has_controls(view, "n: items a suite", "earlier skills", "margin", "discordance", "true loss", "Let the gate decide")
     question, loss = {"items": 400, "suites": 5, "margin": 0.02, "churn": 0.05}, 0.02
@@ -334,11 +215,11 @@ def test_gate(view: Browser) -> None:
     view.press("true loss", RIGHT)
     for line in playground.sentences(playground.Question(**question), 0.025):  # type: ignore[arg-type]
         view.await_sentence(line)
-    view.run(_FIND, "Let the gate decide").shadow_root.find_element("css selector", "button").click()
+    view.run(view.FIND, "Let the gate decide").shadow_root.find_element("css selector", "button").click()
     view.await_sentence(playground.simulate(playground.Question(**question), 0.025, rounds=40).sentence())  # type: ignore[arg-type]
 
 
-def test_every_control_has_a_name_and_every_view_fits_a_phone(view: Browser) -> None:
+def test_every_control_has_a_name_and_every_view_fits_a_phone(view: Any) -> None:
     view.driver.execute_cdp_cmd(
         "Emulation.setDeviceMetricsOverride", {"width": 400, "height": 900, "deviceScaleFactor": 1, "mobile": False}
     )
@@ -360,7 +241,7 @@ def test_every_control_has_a_name_and_every_view_fits_a_phone(view: Browser) -> 
         view.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
-def test_dark_follows_the_system(view: Browser) -> None:
+def test_dark_follows_the_system(view: Any) -> None:
     seen = {}
     for scheme in ("light", "dark"):
         view.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": scheme}]})
@@ -370,7 +251,7 @@ def test_dark_follows_the_system(view: Browser) -> None:
     assert seen["light"] != seen["dark"]
 
 
-def test_nothing_was_written(view: Browser, lineage_state: Path) -> None:
+def test_nothing_was_written(view: Any, lineage_state: Path) -> None:
     """Every view again, with the bytes of the whole state folder before and after."""
 
     def digest() -> str:
