@@ -16,11 +16,11 @@ import typer
 from data_contracts.errors import ConfigError, SkillstackError
 from flows import console
 from flows.arguments import repeat_options
-from flows.deploy_commands import add_deploy_commands
 from flows.environment import prepare_environment
 from flows.explore.command import add_explore_command
 from flows.lineage_commands import add_lineage_commands
 from flows.operation_commands import add_operation_commands
+from flows.service.commands import add_deploy_commands
 from flows.settings import SkillstackConfig, load_config
 
 app = typer.Typer(name="skillstack", help="Add one skill to a language model each month without losing the ones before, and prove it.",
@@ -58,7 +58,7 @@ def init(
 def doctor(config: ConfigFile = None, as_json: AsJson = False) -> None:
     """Check that a round can run here, and say what to do where it cannot."""
     settings = read_config(config, as_json)
-    from flows.doctor import diagnose
+    from flows.service.doctor import diagnose
 
     diagnoses = diagnose(settings)
     console.show_diagnoses(diagnoses)

@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from evals.plan import RoundPlan
     from flows.audit import AuditResult
     from flows.demo.runner import DemoResult
-    from flows.doctor import Diagnosis
     from flows.lineage import LedgerEntry, RoundRecord
     from flows.outcome import RoundOutcome
     from flows.replay import Replay
+    from flows.service.doctor import Diagnosis
     from flows.validation import Validation
 
 COLOURS = {"PASS": "bold green", "BLOCK": "bold red", "INCONCLUSIVE": "bold yellow", "ERROR": "bold red"}

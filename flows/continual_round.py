@@ -26,7 +26,7 @@ from flows.lineage import RoundRun, VersionRef
 from flows.outcome import RoundOutcome, past_outcome
 from flows.pages import tag_flow_run
 from flows.parameters import ConfigParameter, DropAddress, Heldout, Scale, SkillName, named, this_month
-from flows.service import announce_outcome, gpu_slot
+from flows.service.server import announce_outcome, gpu_slot
 from flows.stages import Stage
 
 

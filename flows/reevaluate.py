@@ -23,7 +23,7 @@ from evals.suites import resolve_suites
 from flows.house import House, evaluate_model, open_house, suites_of_skill
 from flows.lineage import RoundRecord
 from flows.parameters import ConfigParameter, named
-from flows.service import gpu_slot
+from flows.service.server import gpu_slot
 from flows.stages import Stage
 from flows.tasks import ours
 

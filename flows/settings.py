@@ -19,8 +19,8 @@ from data_contracts.errors import ConfigError
 from evals.config import EvaluationConfig
 from evals.policy import GatePolicy
 from evals.suites import resolve_suites
-from flows.launchers import LaunchConfig
-from flows.service import ServiceConfig
+from flows.service.server import ServiceConfig
+from flows.training.launchers import LaunchConfig
 from osft_engine.config import TrainConfig
 
 CONFIG_NAME = "skillstack.yaml"

@@ -27,7 +27,7 @@ from flows.lineage import VersionRef
 from flows.outcome import RoundOutcome
 from flows.pages import not_vital, publish_points
 from flows.parameters import ConfigParameter, DropAddress, Heldout, SkillName, named, this_month
-from flows.service import gpu_slot
+from flows.service.server import gpu_slot
 from flows.settings import SkillstackConfig
 from flows.stages import Stage
 from flows.tuning import Tuning, prepare_tuning

@@ -35,7 +35,7 @@ from flows.renderer import TokenizerRenderer
 from flows.retrying import retry_if_it_may_pass
 from flows.round_zero import ensure_champion
 from flows.stages import Stage, discard_partial, run_stage
-from flows.trainer_process import run_trainer
+from flows.training.process import run_trainer
 from osft_engine.config import TrainConfig
 from osft_engine.run import TrainRun
 

@@ -91,7 +91,7 @@ def test_a_full_disk_in_training_is_one_line_and_the_round_goes_on_when_there_is
     config = load_config(started.write_config("small.yaml", train={"seed": 5}))
     with monkeypatch.context() as patch:
         limited = functools.partial(subprocess.Popen, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000)))
-        patch.setattr("flows.trainer_process.subprocess.Popen", limited)
+        patch.setattr("flows.training.process.subprocess.Popen", limited)
         with pytest.raises(SkillstackError, match="disk is full"):
             continual_round(started.drop, "route", config)
     lineage = open_house(config).lineage

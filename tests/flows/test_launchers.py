@@ -18,10 +18,10 @@ import pytest
 
 from data_contracts.validate import validate_drop
 from flows.base_model import NANO
-from flows.kubernetes_job import job_name
-from flows.launchers import LaunchConfig, trainer_command
 from flows.settings import SkillstackConfig, TrainerConfig
-from flows.trainer_process import run_trainer
+from flows.training.kubernetes_job import job_name
+from flows.training.launchers import LaunchConfig, trainer_command
+from flows.training.process import run_trainer
 from osft_engine.run import TrainRun
 
 SECONDS = 30.0
@@ -89,7 +89,7 @@ def test_one_setting_chooses_the_command() -> None:
 def test_a_killed_flow_takes_its_trainers_with_it(tmp_path: Path) -> None:
     """The parent dies by SIGKILL and can tell nobody; the keeper notices."""
     child = f"import os, pathlib, time; pathlib.Path({str(tmp_path / 'child')!r}).write_text(str(os.getpid())); time.sleep(600)"
-    keep = f"[sys.executable, '-m', 'flows.keeper', '--parent', str(os.getpid()), '--', sys.executable, '-c', {child!r}]"
+    keep = f"[sys.executable, '-m', 'flows.training.keeper', '--parent', str(os.getpid()), '--', sys.executable, '-c', {child!r}]"
     parent = subprocess.Popen([sys.executable, "-c", f"import os, subprocess, sys; subprocess.Popen({keep}).wait()"])
     wait_for(lambda: (tmp_path / "child").exists() and bool((tmp_path / "child").read_text()))
     pid = int((tmp_path / "child").read_text())

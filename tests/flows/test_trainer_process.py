@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 
 from data_contracts.errors import TrainingError
-from flows import trainer_process
-from flows.launchers import LaunchConfig
 from flows.retrying import TrainerHungError, may_pass
 from flows.settings import TrainerConfig
-from flows.trainer_process import EventTail, Heartbeat, end_group, run_trainer
+from flows.training import process as trainer_process
+from flows.training.launchers import LaunchConfig
+from flows.training.process import EventTail, Heartbeat, end_group, run_trainer
 from osft_engine.events import EventLog
 from osft_engine.run import TrainRun
 

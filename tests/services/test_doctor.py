@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from flows.doctor import diagnose
+from flows.service.doctor import diagnose
 from flows.settings import load_config
 
 pytestmark = pytest.mark.services

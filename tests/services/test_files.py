@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
-from flows.kubernetes_job import job_manifest
-from flows.launchers import LaunchConfig
+from flows.training.kubernetes_job import job_manifest
+from flows.training.launchers import LaunchConfig
 
 pytestmark = pytest.mark.services
 

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.services
 
 HOLDER = """
 import sys, threading
-from flows.service import ServiceConfig, gpu_slot
+from flows.service.server import ServiceConfig, gpu_slot
 with gpu_slot(ServiceConfig(lease_seconds=60)):
     print("held", flush=True)
     threading.Event().wait()

@@ -18,7 +18,7 @@ def deploy(
 ) -> None:
     """Put pools, limits, deployments, schedules and automations on the Prefect server that PREFECT_API_URL names."""
     settings = configured(config, as_json)
-    from flows.deployments import WEBHOOK, deploy
+    from flows.service.deployments import WEBHOOK, deploy
 
     done = deploy(settings, config, file)
     lines = [
@@ -42,8 +42,8 @@ def announce(
     """Validate a drop and, where it keeps its contract, tell the server, which starts its round. Exit 1 where it is refused."""
     settings = configured(config, as_json)
     from data_contracts.digests import file_digest
-    from flows.deployments import server_address
-    from flows.service import announce_drop
+    from flows.service.deployments import server_address
+    from flows.service.server import announce_drop
     from flows.validation import check_drop
 
     server_address()

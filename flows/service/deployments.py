@@ -19,10 +19,10 @@ import yaml
 
 from data_contracts.errors import ConfigError, SkillstackError
 from data_contracts.manifests import Record
-from flows.service import ServiceConfig
+from flows.service.server import ServiceConfig
 from flows.settings import CONFIG_NAME, SkillstackConfig
 
-PREFECT_FILE = Path(__file__).parent.parent / "infra" / "prefect.yaml"
+PREFECT_FILE = Path(__file__).parents[2] / "infra" / "prefect.yaml"
 WEBHOOK = "SKILLSTACK_WEBHOOK_URL"
 
 
@@ -93,7 +93,7 @@ def check_server(url: str) -> str:
     import prefect
 
     from flows.lineage.connection import hide_password
-    from flows.service import prefect_api
+    from flows.service.server import prefect_api
 
     found = str(prefect_api("GET", "/admin/version"))
     if found.split(".")[:2] != prefect.__version__.split(".")[:2]:
@@ -146,7 +146,7 @@ def _apply(service: ServiceConfig, config_path: Path, prefect_file: Path) -> Non
 async def _put_automations(service: ServiceConfig) -> tuple[str, ...]:
     from prefect.client.orchestration import get_client
 
-    from flows.automations import notifications, put_automations, put_webhook, zombie_automation
+    from flows.service.automations import notifications, put_automations, put_webhook, zombie_automation
 
     url = os.environ.get(WEBHOOK)
     async with get_client() as client:

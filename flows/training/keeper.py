@@ -1,4 +1,4 @@
-"""Run a command that must not outlive the flow that started it:  python -m flows.keeper --parent PID -- COMMAND...
+"""Run a command that must not outlive the flow that started it:  python -m flows.training.keeper --parent PID -- COMMAND...
 
 torchrun and the Kubernetes client do not watch their parent; this does, because a trainer that goes on after its flow was killed would
 write where the resumed round trains.
@@ -18,7 +18,7 @@ GRACE_SECONDS = 20.0
 
 
 def main(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog="python -m flows.keeper")
+    parser = argparse.ArgumentParser(prog="python -m flows.training.keeper")
     parser.add_argument("--parent", type=int, required=True, help="process to outlive under no circumstances")
     parser.add_argument("command", nargs=argparse.REMAINDER)
     options = parser.parse_args(arguments)

@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from flows.service import ROUND_ENDED, ROUND_UNMEASURED, ServiceConfig
+from flows.service.server import ROUND_ENDED, ROUND_UNMEASURED, ServiceConfig
 
 if TYPE_CHECKING:
     from prefect.automations import AutomationCore

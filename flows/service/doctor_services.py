@@ -11,9 +11,9 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 
 from data_contracts.errors import SkillstackError
-from flows.deployments import check_server
 from flows.house import open_house
-from flows.service import prefect_api
+from flows.service.deployments import check_server
+from flows.service.server import prefect_api
 from flows.settings import SkillstackConfig
 
 TIMEOUT_SECONDS = 10

@@ -1,4 +1,4 @@
-"""Train as a Kubernetes job:  python -m flows.kubernetes_job LAUNCH_CONFIG_JSON run.json
+"""Train as a Kubernetes job:  python -m flows.training.kubernetes_job LAUNCH_CONFIG_JSON run.json
 
 It applies a job with kubectl, waits for its end and gives back the engine's exit code; ended itself, it deletes the job. The run file, the
 model and the results lie on a volume that the job mounts at the same path. Only kubectl talks to the cluster, with the rights of whoever
@@ -17,7 +17,7 @@ from types import FrameType
 from typing import Any
 
 from data_contracts.digests import text_digest
-from flows.launchers import LaunchConfig, torchrun
+from flows.training.launchers import LaunchConfig, torchrun
 
 POLL_SECONDS = 5.0
 UNREACHABLE_SECONDS = 600.0

@@ -42,10 +42,10 @@ def trainer_command(config: LaunchConfig, run_file: Path, *, parent: int) -> lis
     engine = ["-m", "osft_engine", str(run_file)]
     if config.kind == "local":
         return [sys.executable, *engine, "--parent", str(parent)]
-    keeper = [sys.executable, "-m", "flows.keeper", "--parent", str(parent)]
+    keeper = [sys.executable, "-m", "flows.training.keeper", "--parent", str(parent)]
     if config.kind == "torchrun":
         return [*keeper, "--", sys.executable, *torchrun(config.processes), *engine]
-    return [*keeper, "--", sys.executable, "-m", "flows.kubernetes_job", config.model_dump_json(), str(run_file)]
+    return [*keeper, "--", sys.executable, "-m", "flows.training.kubernetes_job", config.model_dump_json(), str(run_file)]
 
 
 def torchrun(processes: int) -> list[str]:

@@ -16,9 +16,9 @@ from typing import Any
 
 from data_contracts.errors import TrainingError
 from data_contracts.manifests import write_atomically
-from flows.launchers import LaunchConfig, trainer_command
 from flows.retrying import TrainerHungError
 from flows.settings import TrainerConfig
+from flows.training.launchers import LaunchConfig, trainer_command
 from osft_engine.run import TrainRun
 
 POLL_SECONDS = 0.25

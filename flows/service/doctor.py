@@ -12,9 +12,9 @@ from pathlib import Path
 from data_contracts.digests import model_files
 from data_contracts.errors import SkillstackError
 from data_contracts.manifests import Record
-from flows import doctor_services as services
 from flows.base_model import resolve_base_model
 from flows.house import open_house
+from flows.service import doctor_services as services
 from flows.settings import SkillstackConfig
 
 FREE_BYTES_PER_WEIGHT_BYTE = 4
