@@ -26,6 +26,11 @@ def round_ended(project: Any, count: int) -> Any:
     return max(project.lineage.history(), key=lambda record: (record.round, record.attempt))
 
 
+def about(record: Any, messages: Any) -> list[dict[str, Any]]:
+    """What people were told of a round, among the messages about the other tests' rounds."""
+    return [each for each in messages[1] if f"round {record.round}: {record.skill} is {record.decision}" in each["subject"]]
+
+
 @pytest.fixture(scope="module")
 def promoted(deployed: Any, workers: Any) -> Any:
     """A drop was put in the inbox; the scheduled watcher, the GPU's worker and the gate did the rest."""
@@ -83,9 +88,7 @@ def test_a_forgetting_drop_is_blocked_and_the_champion_stays(deployed: Any, bloc
 
 
 def test_people_are_told_of_the_blocked_round(deployed: Any, blocked: Any, messages: Any) -> None:
-    told = deployed.wait_for(
-        lambda: [each for each in messages[1] if "BLOCK" in each["subject"]], "the message about the blocked round", 60
-    )
+    told = deployed.wait_for(lambda: about(blocked, messages), "the message about the blocked round", 60)
     assert f"version {blocked.version}" in told[0]["body"]
     assert blocked.reasons[0] in told[0]["body"]
 
@@ -125,9 +128,7 @@ def test_an_undecided_round_is_held_and_people_are_told(deployed: Any, undecided
     assert undecided.status == "finished", undecided.error
     assert undecided.decision == "INCONCLUSIVE", undecided.reasons
     assert not undecided.champion
-    told = deployed.wait_for(
-        lambda: [each for each in messages[1] if "INCONCLUSIVE" in each["subject"]], "the message about the undecided round", 60
-    )
+    told = deployed.wait_for(lambda: about(undecided, messages), "the message about the undecided round", 60)
     assert f"version {undecided.version}" in told[0]["body"]
     assert "skillstack approve" in told[0]["body"]
 
