@@ -170,7 +170,7 @@ def _calibration_key(scene: Scene) -> dict[str, Any]:
 def _decompositions_key(scene: Scene) -> dict[str, Any]:
     """Everything that decides what is decomposed: the weights, or the moments that were measured on them."""
     if scene.config.protect != "activations":
-        return {"base": scene.base_sha256}
+        return {"base": scene.base_sha256, "read": scene.config.model_dump(mode="json", include={"dtype", "quantize"})}
     return {"base": scene.base_sha256, "parent": _parent_digest(scene), "calibration": _calibration_key(scene)}
 
 

@@ -134,7 +134,7 @@ def nano_world(options: argparse.Namespace) -> World:
 def smollm2_world(options: argparse.Namespace) -> World:
     """SmolLM2 and four tasks of the continual-learning benchmark that a model of its size learns; PIQA stands for what it could before.
 
-    Rows and items are drawn from the shorter half of each file: twice as many fit into an hour of CPU.
+    Rows, items and calibration text are drawn from the shorter half of each file, so that more of them fit into an hour of CPU.
     """
     inputs, items, rows = options.work / "inputs", options.items or 40, options.rows or 64
     inputs.mkdir(parents=True, exist_ok=True)

@@ -129,13 +129,17 @@ def write_lineage(state: Path) -> None:
         lineage.finish_round(run)
 
 
-@pytest.fixture(scope="session")
-def lineage_state(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A state folder with a lineage in it. Nothing in these tests may change it: `unchanged` proves it."""
-    state = tmp_path_factory.mktemp("explored") / "state"
+def made_lineage(state: Path) -> Path:
+    """`write_lineage` into a new state folder."""
     state.mkdir()
     write_lineage(state)
     return state
+
+
+@pytest.fixture(scope="session")
+def lineage_state(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A state folder with a lineage in it, which nothing may change: test_nothing_was_written proves it."""
+    return made_lineage(tmp_path_factory.mktemp("explored") / "state")
 
 
 @pytest.fixture
@@ -291,7 +295,4 @@ def explorer_in_browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ca
 @pytest.fixture(scope="module")
 def changing_state(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A lineage like `lineage_state`, which a test may change."""
-    state = tmp_path_factory.mktemp("changing") / "state"
-    state.mkdir()
-    write_lineage(state)
-    return state
+    return made_lineage(tmp_path_factory.mktemp("changing") / "state")
