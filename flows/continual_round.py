@@ -61,7 +61,7 @@ def continual_round(
             reports, forgetting, verdict = judge(house, run, chain, clean, candidate, skill)
         outcome = tasks.register(house, run, champion, clean, candidate, reports, forgetting, verdict)
         tag_flow_run(f"skill:{skill}", f"round:{run.round}", f"month:{this_month()}", outcome.decision.value)
-    announce_outcome(outcome)
+    announce_outcome(outcome, house.config.tracking.model_name)
     return outcome
 
 

@@ -25,6 +25,7 @@ from pydantic import Field
 from data_contracts.digests import file_digest
 from data_contracts.errors import ConfigError
 from data_contracts.manifests import Record, write_atomically
+from flows.disk import naming_full_disk
 from flows.intake import is_url, keep, reading
 from flows.parameters import check_skill
 from flows.settings import SkillstackConfig
@@ -216,5 +217,7 @@ class Inbox:
         return scratch / PurePosixPath(address).name
 
     def _copy(self, address: str, target: Path) -> None:
-        with reading(address, "put it into the inbox again"), self._open()[0].open(address, "rb") as source, target.open("wb") as copy:
+        files = self._open()[0]
+        safely = naming_full_disk(self._config.state_dir)
+        with reading(address, "put it into the inbox again"), safely, files.open(address, "rb") as source, target.open("wb") as copy:
             shutil.copyfileobj(source, copy)

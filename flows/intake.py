@@ -17,6 +17,7 @@ from urllib.parse import unquote
 
 from data_contracts.digests import file_digest
 from data_contracts.errors import ConfigError, DropError, SkillstackError
+from flows.disk import naming_full_disk
 from flows.settings import SkillstackConfig
 
 _WAY_OUT = "name a file under one of inbox.allowed_roots, or add its folder there"
@@ -72,7 +73,7 @@ def fetch(config: SkillstackConfig, url: str) -> Path:
     drops.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=drops, prefix=".fetch-") as scratch:
         copy = Path(scratch) / posixpath.basename(url)
-        with reading(url, "check the address and the credentials"):
+        with reading(url, "check the address and the credentials"), naming_full_disk(config.state_dir):
             import fsspec
 
             with fsspec.open(url, "rb") as source, copy.open("wb") as target:

@@ -96,13 +96,13 @@ def announce_drop(drop: Path, skill: str, sha256: str) -> None:
     _emit(DROP_VALIDATED, f"skillstack.drop.{sha256}", f"{skill}: {drop.name}", payload)
 
 
-def announce_outcome(outcome: RoundOutcome) -> None:
-    """Tell the server how a round ended; the automations send it to people."""
+def announce_outcome(outcome: RoundOutcome, model_name: str) -> None:
+    """Tell the server how a round of the registered model ended; the automations send it to people."""
     event = ROUND_ENDED.get(outcome.decision.value, ROUND_UNMEASURED)
-    name = f"round {outcome.round}: {outcome.skill}"
-    payload = {"round": outcome.round, "skill": outcome.skill, "version": outcome.version, "champion": outcome.champion}
-    payload |= {"decision": outcome.decision.value, "reason": outcome.reasons[0], "lost": list(outcome.lost)}
-    _emit(event, f"skillstack.version.{outcome.version}", name, payload)
+    name = f"{model_name}, round {outcome.round}: {outcome.skill}"
+    payload = outcome.model_dump(include={"round", "skill", "version", "champion", "lost"}, mode="json")
+    payload |= {"model": model_name, "decision": outcome.decision.value, "reason": outcome.reasons[0]}
+    _emit(event, f"skillstack.version.{model_name}.{outcome.version}", name, payload)
 
 
 def _emit(event: str, resource: str, name: str, payload: Mapping[str, object]) -> None:

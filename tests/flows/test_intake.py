@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import resource
+from collections.abc import Iterator
 from pathlib import Path
 
 import fsspec
 import pytest
 
-from data_contracts.errors import ConfigError, DropError
+from data_contracts.errors import ConfigError, DropError, SkillstackError
+from flows.inbox import Inbox
 from flows.intake import local_drop, require_allowed, typed_address
 from flows.parameters import check_month, check_skill
 from flows.settings import SkillstackConfig, parse_config
 
 
-def config(home: Path, *roots: str) -> SkillstackConfig:
-    return parse_config({"state_dir": "state", "inbox": {"allowed_roots": list(roots)}}, where="test", folder=home)
+def config(home: Path, *roots: str, folder: str = "inbox") -> SkillstackConfig:
+    return parse_config({"state_dir": "state", "inbox": {"folder": folder, "allowed_roots": list(roots)}}, where="test", folder=home)
 
 
 @pytest.mark.parametrize(
@@ -75,6 +79,35 @@ def test_a_url_is_fetched_by_content_and_a_missing_one_is_named(tmp_path: Path) 
         assert first.is_relative_to(tmp_path / "state" / "drops")
         with pytest.raises(DropError, match="cannot be read"):
             local_drop(settings, "memory://roots/gone.jsonl")
+    finally:
+        memory.rm("/roots", recursive=True)
+
+
+@contextlib.contextmanager
+def no_file_over(size: int) -> Iterator[None]:
+    """The system refuses to let any file of this process grow further, as it does on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("from_inbox", [False, True])
+def test_a_disk_that_fills_while_a_drop_is_copied_is_named_and_nothing_is_left(tmp_path: Path, from_inbox: bool) -> None:
+    memory = fsspec.filesystem("memory")
+    memory.pipe("/roots/route.jsonl", b"r" * 200_000)
+    inbox = Inbox(settings := config(tmp_path, folder="memory://roots"))
+    arrivals = inbox.look()
+    try:
+        with pytest.raises(SkillstackError, match="no space left on the disk") as refusal, no_file_over(100_000):
+            inbox.take(arrivals[0]) if from_inbox else local_drop(settings, "memory://roots/route.jsonl")
+        assert "free space under" in str(refusal.value)
+        assert list((tmp_path / "state" / "drops").iterdir()) == []
+        taken = inbox.take(arrivals[0])
+        assert taken is not None
+        assert taken.drop.read_bytes() == b"r" * 200_000
     finally:
         memory.rm("/roots", recursive=True)
 
