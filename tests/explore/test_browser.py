@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from flows.explore import capacity, cost, dynamics, material, matrix, playground, scene, spectrum
+from flows.explore import calibration, capacity, cost_views, dynamics, material, matrix, model_shape, playground, scene, spectrum
 from flows.explore.answer import Missing
 from flows.explore.constraint import constrain
 from flows.explore.frame import PAGES
@@ -121,15 +121,15 @@ def test_constraint(view: Any, now: scene.Scene) -> None:
 def test_cost(view: Any, now: scene.Scene, tmp_path: Path) -> None:
     view.open("cost")
     has_controls(view, "model", "config of another model", "show", "tokens a step", RATIO)
-    _, rows = cost.load_measured()
-    reference = cost.read_shape(cost.known_shapes()["SmolLM2-135M"], "SmolLM2-135M")
-    speeds = cost.without_overhead(cost.calibrated(reference, rows, min(row.tokens for row in rows)))
+    _, rows = calibration.load_measured()
+    reference = model_shape.read_shape(model_shape.known_shapes()["SmolLM2-135M"], "SmolLM2-135M")
+    speeds = calibration.without_overhead(calibration.calibrated(reference, rows, min(row.tokens for row in rows)))
     view.choose("model", "SmolLM2-135M")
-    view.await_sentence(cost.sentence(reference, 0.25, 256, speeds))
+    view.await_sentence(cost_views.sentence(reference, 0.25, 256, speeds))
     view.press(RATIO, RIGHT)
-    view.await_sentence(cost.sentence(reference, 0.26, 256, speeds))
+    view.await_sentence(cost_views.sentence(reference, 0.26, 256, speeds))
     view.press("tokens a step", RIGHT)
-    view.await_sentence(cost.sentence(reference, 0.26, 512, speeds))
+    view.await_sentence(cost_views.sentence(reference, 0.26, 512, speeds))
     view.choose("show", "step time")
     view.wait(lambda: view.run("return !!document.querySelector('[aria-label=\"step time over the ratio\"]')"), "figure of step time")
     box = view.run(view.FIND, "config of another model").shadow_root.find_element("css selector", "input")

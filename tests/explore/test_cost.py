@@ -10,20 +10,10 @@ import torch
 
 from data_contracts.errors import CheckpointError
 from flows.base_model import NANO
-from flows.explore.cost import (
-    COLOURS,
-    QUANTITIES,
-    Method,
-    calibrated,
-    cost_figure,
-    cost_rows,
-    error_rows,
-    estimate,
-    known_shapes,
-    load_measured,
-    read_shape,
-    shape_of_config,
-)
+from flows.explore.calibration import calibrated, error_rows, load_measured
+from flows.explore.cost import Method, estimate
+from flows.explore.cost_views import COLOURS, QUANTITIES, cost_figure, cost_rows
+from flows.explore.model_shape import known_shapes, read_shape, shape_of_config
 from osft_engine.attach import OsftAttachment, allowed_updates, find_targets
 from osft_engine.checkpoint import load_model
 from osft_engine.config import TrainConfig
