@@ -88,6 +88,7 @@ class TrainingSummary(Record):
     examples: int
     loss_tokens: int
     dropped_too_long: int
+    dropped_without_loss: int = Field(0, description="examples without a token to learn")
     first_loss: float = Field(description="nats per loss token")
     final_loss: float = Field(description="nats per loss token")
     seconds: float

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from data_contracts.errors import CheckpointError, ConfigError
 from data_contracts.manifests import CheckpointManifest, read_manifest, write_atomically
-from osft_engine.export import load_update
+from osft_engine.export import read_update
 from osft_engine.files import save_tensors
 from osft_engine.protection import LayerUpdate
 
@@ -46,24 +46,29 @@ def truncate_update(update: LayerUpdate, energy: float) -> tuple[Tensor, Tensor,
 def export_adapter(checkpoint: Path, out_dir: Path, *, base: str, energy: float = 1.0) -> AdapterExport:
     """Write the update of a checkpoint folder as an adapter for `base`, the model that the round started from.
 
-    `energy` in (0, 1] is the share of each layer's squared update that is kept. Raises CheckpointError where the checkpoint has no update.
+    `energy` in (0, 1] is the share of each layer's squared update that is kept. Raises CheckpointError where the checkpoint has no update,
+    or one that an adapter cannot hold.
     """
     if not 0.0 < energy <= 1.0:
         raise ConfigError("energy", f"is {energy}, not in (0, 1]", "1.0 exports the update exactly")
     manifest = read_manifest(checkpoint, CheckpointManifest)
     if "update" not in manifest.files:
         raise CheckpointError(str(checkpoint), f"was made by method {manifest.method} and has no osft update", "export it dense")
+    found = read_update(checkpoint / manifest.files["update"].path)
+    if found.others:
+        what = f"also trained {', '.join(list(found.others)[:3])} (train_other), which a LoRA adapter cannot hold"
+        raise CheckpointError(str(checkpoint), what, "serve its dense model/, or train without train_other")
     tensors: dict[str, Tensor] = {}
     ranks: dict[str, int] = {}
     lost = total = 0.0
-    for name, update in load_update(checkpoint / manifest.files["update"].path).items():
+    for name, update in found.layers.items():
         B, A, missing = truncate_update(update, energy)
         tensors[f"base_model.model.{name}.lora_B.weight"], tensors[f"base_model.model.{name}.lora_A.weight"] = B.clone(), A.clone()
         ranks[name] = B.shape[1]
         lost += missing
         total += float(update.dense().double().square().sum())
     save_tensors(tensors, out_dir / "adapter_model.safetensors", {"format": "pt"})
-    write_atomically(out_dir / "adapter_config.json", json.dumps(_adapter_config(base, ranks, _stores_transposed(checkpoint)), indent=2))
+    write_atomically(out_dir / "adapter_config.json", json.dumps(_adapter_config(base, ranks, bool(found.transposed)), indent=2))
     return AdapterExport(ranks, (lost / total) ** 0.5 if total > 0.0 else 0.0)
 
 
@@ -84,9 +89,3 @@ def _adapter_config(base: str, ranks: Mapping[str, int], fan_in_fan_out: bool) -
         "fan_in_fan_out": fan_in_fan_out,
         "inference_mode": True,
     }
-
-
-def _stores_transposed(checkpoint: Path) -> bool:
-    """GPT-2's Conv1D keeps its weights as in x out; PEFT wants to be told."""
-    config = json.loads((checkpoint / "model" / "config.json").read_text(encoding="utf-8"))
-    return config.get("model_type") in {"gpt2", "gpt_bigcode", "imagegpt", "openai-gpt"}

@@ -115,7 +115,7 @@ class OsftAttachment:
         self.model = model
         self._originals = dict(targets)
         model.requires_grad_(False)
-        self._others = _named_parameters(model, train_other, exclude=set(targets))
+        self.others = _named_parameters(model, train_other, exclude=set(targets))
         self.layers: dict[str, UpdatedLinear] = {}
         moved: dict[int, Tensor] = {}
         shared: dict[int, tuple[SharedProjection, nn.Parameter]] = {}  # a basis that layers share stays one tensor on the device too
@@ -132,11 +132,17 @@ class OsftAttachment:
                 shared[id(allowed[name].right)] = (layer.projection, layer.right)
             self.layers[name] = layer
             self.replace(name, layer)
-        for parameter in self._others.values():
+        for parameter in self.others.values():
             parameter.requires_grad_(True)
 
     def trainable(self) -> dict[str, nn.Parameter]:
-        return {f"{name}.core": layer.core for name, layer in self.layers.items()} | self._others
+        # Sharding puts other parameters in the place of those that were here: whoever kept the old ones would train what nothing reads.
+        self.others = {name: self.model.get_parameter(name) for name in self.others}
+        return {f"{name}.core": layer.core for name, layer in self.layers.items()} | self.others
+
+    def transposed(self) -> tuple[str, ...]:
+        """Targets whose own weight is kept as in x out."""
+        return tuple(name for name, module in self._originals.items() if not isinstance(module, nn.Linear))
 
     def before_step(self) -> None:
         for layer in self.layers.values():

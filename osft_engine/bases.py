@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from data_contracts.digests import value_digest
+from data_contracts.digests import file_digest, value_digest
+from data_contracts.manifests import MANIFEST_NAME, CheckpointManifest, read_manifest
 from osft_engine.files import read_tensors, save_tensors
 from osft_engine.ledger import Ledger, load_ledger, save_ledger
 from osft_engine.protection import AllowedUpdate
-from osft_engine.run import WHOLE
+from osft_engine.run import WHOLE, TrainRun
 from osft_engine.subspace import Eigen, Solve, eigen
 
 
@@ -68,6 +70,60 @@ def cached_ledger(cache: Path | None, key: Mapping[str, Any], build: Callable[[]
         save_ledger(made, path)
         return made
     return load_ledger(path)
+
+
+@dataclass(frozen=True)
+class CacheKeys:
+    """What names the entries of a run. dtype: of the weights as they were read.
+
+    A file's float32 weights rounded to bfloat16 are other weights, with other directions, and the config's `auto` is either.
+    """
+
+    run: TrainRun
+    base_sha256: str
+    dtype: str
+
+    def calibration(self) -> dict[str, Any]:
+        """Everything that decides what the layers are measured to read: model, text, and what the parent knows of earlier rounds."""
+        names = {
+            "seed",
+            "moment_tokens",
+            "ledger_rank",
+            "target_patterns",
+            "chat_template",
+            "max_seq_len",
+            "max_tokens_per_batch",
+            "unmask",
+        }
+        text = file_digest(self.run.calibration) if self.run.calibration else None
+        parent = read_parent(self.run)
+        past = {role: parent.files[role].sha256 for role in ("ledger", "buffer") if role in parent.files} if parent is not None else {}
+        return self._weights() | {"text": text, "past": past, "config": self.run.config.model_dump(mode="json", include=names)}
+
+    def decompositions(self) -> dict[str, Any]:
+        """Everything that decides what is decomposed: the weights, or the moments that were measured on them."""
+        return self._weights() if self.run.config.protect != "activations" else self._weights() | self._measured()
+
+    def directions(self) -> dict[str, Any]:
+        """Everything that decides the allowed directions: the weights, how they are cut, and what was measured to cut them."""
+        config = self.run.config
+        names = {"protect", "unfreeze_rank_ratio", "rank_policy", "rank_overrides", "compact", "protect_written", "target_patterns"}
+        names |= {"energy_share", "importance_minimum"}
+        key = self._weights() | {"config": config.model_dump(mode="json", include=names)}
+        measures = config.protect == "activations" or config.rank_policy != "uniform" or config.protect_written
+        return key | self._measured() if measures else key
+
+    def _weights(self) -> dict[str, Any]:
+        return {"base": self.base_sha256, "read": {"dtype": self.dtype, "quantize": self.run.config.quantize}}
+
+    def _measured(self) -> dict[str, Any]:
+        parent = file_digest(self.run.parent / MANIFEST_NAME) if self.run.parent else None
+        return {"parent": parent, "calibration": self.calibration()}
+
+
+def read_parent(run: TrainRun) -> CheckpointManifest | None:
+    """The parent's manifest, None in a first round. Its files were verified when the run was opened."""
+    return read_manifest(run.parent, CheckpointManifest, verify=False) if run.parent else None
 
 
 class Decompositions:

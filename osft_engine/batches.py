@@ -51,17 +51,23 @@ def micro_batches(examples: Sequence[Example], *, max_tokens: int, packed: bool)
 
     Raises TrainingError for an example that no pass can hold.
     """
+    require_fitting(examples, max_tokens)
     groups: list[list[Example]] = []
     for example in sorted(examples, key=lambda each: -len(each.ids)):
-        if len(example.ids) > max_tokens:
-            what = f"has {len(example.ids)} tokens, more than the {max_tokens} of one batch"
-            raise TrainingError(example.origin, what, "raise max_tokens_per_batch or lower max_seq_len")
         group = next((group for group in groups if _fits(group, example, max_tokens, packed)), None)
         if group is None:
             groups.append([example])
         else:
             group.append(example)
     return [_pack(group) if packed else _pad(group) for group in groups]
+
+
+def require_fitting(examples: Sequence[Example], max_tokens: int) -> None:
+    """Raise TrainingError for the longest example where no pass of `max_tokens` can hold it."""
+    longest = max(examples, key=lambda each: len(each.ids), default=None)
+    if longest is not None and len(longest.ids) > max_tokens:
+        what = f"has {len(longest.ids)} tokens, more than the {max_tokens} of one batch"
+        raise TrainingError(longest.origin, what, "raise max_tokens_per_batch (osft: max_tokens_per_gpu) or lower max_seq_len")
 
 
 def _fits(group: Sequence[Example], example: Example, max_tokens: int, packed: bool) -> bool:

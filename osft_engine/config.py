@@ -2,25 +2,58 @@
 
 from __future__ import annotations
 
+import math
 import re
-from typing import Literal, Self, TypeVar
+from typing import Annotated, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 Patterns = TypeVar("Patterns", tuple[str, ...], dict[str, float])
 Method = Literal["osft", "full", "lora"]
 Protect = Literal["activations", "weights", "weights_block"]
-Scheduler = Literal[
-    "linear",
-    "cosine",
-    "constant",
-    "constant_with_warmup",
-    "cosine_with_restarts",
-    "cosine_with_min_lr",
-    "polynomial",
-    "inverse_sqrt",
-    "warmup_stable_decay",
+RankPolicy = Literal["uniform", "importance", "energy"]
+
+
+def _refuse_metric_followers(name: object) -> object:
+    """transformers has two schedules that are no function of the step: a run that is cut off could not find its step size again."""
+    if name in ("reduce_lr_on_plateau", "greedy"):
+        raise ValueError(f"{name} follows a metric while it trains; take a schedule of steps, such as cosine or warmup_stable_decay")
+    return name
+
+
+def _numbers(settings: dict[str, bool | int | float | str]) -> dict[str, bool | int | float | str]:
+    """Numbers that came as text become numbers: Training Hub's type for these settings is text throughout."""
+    return {name: _number(value) if isinstance(value, str) else value for name, value in settings.items()}
+
+
+def _number(text: str) -> int | float | str:
+    for kind in (int, float):
+        try:
+            value = kind(text)
+        except ValueError:
+            continue
+        if not math.isfinite(value):
+            raise ValueError(f"{text!r} is not a finite number")
+        return value
+    return text
+
+
+Scheduler = Annotated[
+    Literal[
+        "linear",
+        "cosine",
+        "constant",
+        "constant_with_warmup",
+        "cosine_with_restarts",
+        "cosine_with_min_lr",
+        "cosine_warmup_with_min_lr",
+        "polynomial",
+        "inverse_sqrt",
+        "warmup_stable_decay",
+    ],
+    BeforeValidator(_refuse_metric_followers),
 ]
+SchedulerSettings = Annotated[dict[str, bool | int | float | str], AfterValidator(_numbers)]
 
 # What moves the weights by a comparable amount differs by a factor of thirty between the methods: an OSFT core is a
 # rotated, restricted copy of a weight, a LoRA factor starts at zero, and plain fine-tuning has no restraint at all.
@@ -30,14 +63,12 @@ LEARNING_RATES: dict[str, float] = {"osft": 1e-3, "lora": 3e-4, "full": 3e-5}
 class TrainConfig(BaseModel):
     """How one candidate is trained."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     method: Method = Field("osft", description="osft, full (every parameter) or lora (PEFT, merged at the end)")
     protect: Protect = Field("activations", description="which directions an osft update may not touch (see protection.py)")
     unfreeze_rank_ratio: float = Field(0.25, gt=0.0, le=1.0, description="share of the directions of each weight that may move, in (0, 1]")
-    rank_policy: Literal["uniform", "importance", "energy"] = Field(
-        "uniform", description="how trainable directions are spread over the layers (see ranks.py)"
-    )
+    rank_policy: RankPolicy = Field("uniform", description="how trainable directions are spread over the layers (see ranks.py)")
     rank_overrides: dict[str, float] = Field(
         default_factory=dict, description="regular expression of target names -> its own unfreeze_rank_ratio, in (0, 1]"
     )
@@ -69,12 +100,16 @@ class TrainConfig(BaseModel):
     )
     optimizer: Literal["adamw", "muon"] = Field("adamw", description="muon takes the matrices and leaves the rest to AdamW")
     lr_scheduler: Scheduler = Field("cosine", description="shape of the step size after warm-up")
-    lr_scheduler_kwargs: dict[str, float] = Field(
+    lr_scheduler_kwargs: SchedulerSettings = Field(
         default_factory=dict,
-        description="further settings of the scheduler, by transformers' names (num_cycles, min_lr_rate, num_decay_steps)",
+        description="further settings of the scheduler, by transformers' names (num_cycles, min_lr_rate, num_decay_steps, decay_type)",
     )
-    warmup_steps: int = Field(5, ge=0, description="optimiser steps of linear warm-up")
-    weight_decay: float = Field(0.0, ge=0.0, description="decoupled; for osft it pulls towards the champion, not towards zero")
+    warmup_steps: int = Field(5, ge=0, description="optimiser steps of warm-up, by every lr_scheduler but constant")
+    weight_decay: float = Field(
+        0.0,
+        ge=0.0,
+        description="decoupled; osft pulls its targets towards the champion. What train_other names, full and lora decay towards zero",
+    )
     beta1: float = Field(0.9, ge=0.0, lt=1.0, description="AdamW, decay of the first moment (Muon's momentum is its own default)")
     beta2: float = Field(0.95, ge=0.0, lt=1.0, description="AdamW, decay of the second moment")
     eps: float = Field(1e-8, gt=0.0, description="AdamW, added to the denominator")

@@ -15,11 +15,11 @@ from data_contracts.manifests import CheckpointManifest, LayerCapacity, Training
 from osft_engine.attach import Attachment, OsftAttachment, find_targets
 from osft_engine.checkpoint import model_file_refs, other_file_refs, running_versions, write_model
 from osft_engine.config import TrainConfig
-from osft_engine.distributed import World
+from osft_engine.distributed import World, whole
 from osft_engine.examples import ExampleSet
-from osft_engine.export import save_update, update_factors
+from osft_engine.export import RoundUpdate, save_update, update_factors
 from osft_engine.ledger import Ledger, save_ledger
-from osft_engine.prepare import measure_examples
+from osft_engine.prepare import known_layers, measure_examples
 from osft_engine.resume import Progress
 from osft_engine.run import TrainRun
 from osft_engine.subspace import directions_holding
@@ -44,11 +44,12 @@ def write_outcome(run: TrainRun, attachment: Attachment, ledger: Ledger | None, 
     if isinstance(attachment, OsftAttachment):
         leaks = attachment.leaks()
         factors = update_factors(attachment.layers)
+        others = {name: whole(value.detach()) for name, value in attachment.others.items()}  # every process takes part in gathering
         if run.config.protect_written:
-            thin = {name: (update.left, update.right) for name, update in factors.items() if update.right is not None}
-            ledger = (ledger or Ledger()).add_written(thin, run.config.written_share, run.config.ledger_rank)
+            changes = {name: (update.left, update.right) for name, update in factors.items()}
+            ledger = (ledger or Ledger()).add_written(changes, run.config.written_share, run.config.ledger_rank)
         if world.leads:
-            save_update(factors, run.out_dir / ROLES["update"])
+            save_update(RoundUpdate(factors, others, attachment.transposed()), run.out_dir / ROLES["update"])
     if ledger is not None and world.leads:
         save_ledger(ledger, run.out_dir / ROLES["ledger"])
     save_dense(attachment, run, run.out_dir / "model", world)
@@ -76,7 +77,8 @@ def extend_ledger(run: TrainRun, attachment: Attachment, ledger: Ledger | None, 
     else:
         model = attachment.merge()
         targets = find_targets(model, run.config.target_patterns)
-    return ledger.add(run.skill, measure_examples(model, targets, examples.examples, run.config), run.config.ledger_rank)
+    layers = known_layers(model, ledger) | dict(targets)  # also those that this round left alone: a later one may train them
+    return ledger.add(run.skill, measure_examples(model, layers, examples.examples, run.config), run.config.ledger_rank)
 
 
 def _capacities(attachment: Attachment, leaks: dict[str, float], ledger: Ledger | None) -> dict[str, LayerCapacity]:
@@ -108,6 +110,7 @@ def summarise(progress: Progress, examples: ExampleSet, outcome: Outcome) -> Tra
         examples=len(examples.examples),
         loss_tokens=progress.loss_tokens,
         dropped_too_long=examples.dropped_too_long,
+        dropped_without_loss=examples.dropped_without_loss,
         first_loss=progress.losses[0],
         final_loss=sum(last) / len(last),
         seconds=progress.seconds,

@@ -1,11 +1,13 @@
 """Training data as people have it, to the rows the engine reads: conversations, documents, or token ids with labels.
 
-`.jsonl` and `.json` are read with the standard library; `.parquet`, `.csv` and Hugging Face dataset names go through `datasets`.
+`.jsonl` and `.json` are read with the standard library; `.parquet`, `.csv`, folders and Hugging Face dataset names go through `datasets`.
 """
 
 from __future__ import annotations
 
 import json
+import os
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -15,7 +17,9 @@ from data_contracts.manifests import DropManifest, file_ref, write_manifest
 from osft_engine.examples import read_rows
 
 RowKind = Literal["messages", "processed", "documents"]
+CLEAN_NAME = "clean.jsonl"
 _TABLES = {".parquet": "parquet", ".csv": "csv"}
+_NOT_LEARNED = -100
 
 
 def read_input(data_path: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -29,7 +33,7 @@ def read_input(data_path: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
         if not path.is_file():
             raise DropError(data_path, "is not there", "give an existing file")
         yield from _dataset_rows(data_path, _TABLES[path.suffix], {"data_files": data_path})
-    elif path.exists():
+    elif path.is_file():
         raise DropError(
             data_path, f"has the unknown ending {path.suffix or '(none)'}", "give .jsonl, .json, .parquet, .csv or a dataset name"
         )
@@ -46,17 +50,25 @@ def _json_rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
         raise DropError(str(path), f"is not JSON: {error}", "one JSON array of objects, or one object a line in a .jsonl file") from error
     if not isinstance(rows, list):
         raise DropError(str(path), "is not a JSON array", "one JSON array of objects, or one object a line in a .jsonl file")
-    yield from ((f"{path.name}[{index}]", row) for index, row in enumerate(rows))
+    for index, row in enumerate(rows):
+        if not isinstance(row, dict):
+            raise DropError(f"{path.name}[{index}]", f"is {_shown(row)}, not a JSON object", "every entry of the array is one example")
+        yield f"{path.name}[{index}]", row
 
 
 def _dataset_rows(shown: str, name: str, arguments: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    from datasets import load_dataset
-
+    try:
+        from datasets import load_dataset
+        from datasets.exceptions import DatasetGenerationError, DatasetsError
+    except ImportError as error:  # a trainer's image holds no more than the engine imports
+        raise DropError(shown, "needs the package datasets", "install it, or give .jsonl or .json") from error
     try:
         table = load_dataset(name, split="train", **arguments)
-    except (OSError, ValueError, RuntimeError) as error:  # datasets' own errors are subclasses of these
+    except (DatasetsError, OSError, ValueError, RuntimeError) as error:  # offline is a ConnectionError, an OSError
+        reason = error.__cause__ if isinstance(error, DatasetGenerationError) and error.__cause__ else error
+        what = (str(reason).splitlines() or [type(reason).__name__])[0]
         raise DropError(
-            shown, f"cannot be loaded: {str(error).splitlines()[0]}", "check the file, or the dataset's name and the network"
+            shown, f"cannot be loaded: {what}", "check the file, or the dataset's name and the network; a dataset needs a train split"
         ) from error
     yield from ((f"{shown}[{index}]", row) for index, row in enumerate(table))
 
@@ -68,36 +80,58 @@ def engine_row(place: str, row: Mapping[str, Any], kind: RowKind, column: str) -
             raise DropError(place, f"has no text in the column {column!r}", f"it has {sorted(row)}; set document_column_name")
         return {"text": row[column]}
     if kind == "processed":
-        ids, labels = row.get("input_ids"), row.get("labels")
-        if not isinstance(ids, list) or not isinstance(labels, list) or len(ids) != len(labels):
-            raise DropError(place, "needs input_ids and labels of equal length", "labels are token ids, -100 where nothing is learned")
-        return {"input_ids": ids, "labels": labels}
-    messages = row.get("messages")
-    if isinstance(messages, str):  # tables without nested columns hold it as JSON
-        try:
-            messages = json.loads(messages)
-        except json.JSONDecodeError as error:
-            raise DropError(place, f"messages is text that is not JSON: {error.msg}", "write messages as a JSON array") from error
+        return _processed_row(place, _nested(place, row, "input_ids"), _nested(place, row, "labels"))
+    messages = _nested(place, row, "messages")
     if not isinstance(messages, list):
         raise DropError(place, "has no messages", f"it has {sorted(row)}; documents need is_pretraining, token ids use_processed_dataset")
     return {"messages": messages}
 
 
-def write_drop(rows: Iterable[Mapping[str, Any]], folder: Path, *, source: str) -> Path:
-    """Rows as a drop that the engine takes: clean.jsonl and its manifest. They have not been through a data contract, and it says so."""
-    folder.mkdir(parents=True, exist_ok=True)
-    clean = folder / "clean.jsonl"
-    count = 0
-    with clean.open("w", encoding="utf-8") as stream:
-        for row in rows:
-            stream.write(json.dumps(dict(row), ensure_ascii=False) + "\n")
-            count += 1
-    if count == 0:
-        raise DropError(source, "has no rows", "give data to train on")
+def _nested(place: str, row: Mapping[str, Any], name: str) -> Any:
+    """The value of a column that holds lists; tables without nested columns hold it as JSON text."""
+    value = row.get(name)
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except json.JSONDecodeError as error:
+        raise DropError(place, f"{name} is text that is not JSON: {error.msg}", f"write {name} as a JSON array") from error
+
+
+def _processed_row(place: str, ids: Any, labels: Any) -> dict[str, Any]:
+    if not isinstance(ids, list) or not isinstance(labels, list) or len(ids) != len(labels):
+        raise DropError(place, "needs input_ids and labels of equal length", "labels are token ids, -100 where nothing is learned")
+    for index, (token, label) in enumerate(zip(ids, labels, strict=True)):
+        if type(token) is not int or token < 0:
+            raise DropError(place, f"input_ids[{index}] is {_shown(token)}", "token ids are whole numbers from 0")
+        if label not in (token, _NOT_LEARNED):  # the engine shifts by itself: another target than the next id would be lost
+            raise DropError(
+                place, f"labels[{index}] is {_shown(label)} beside the id {token}", "give the id itself, or -100 where nothing is learned"
+            )
+    return {"input_ids": ids, "labels": labels}
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 40 else f"{text[:40]}..."
+
+
+def write_drop(rows: Iterable[Mapping[str, Any]], folder: Path, *, source: str, skill: str = "api") -> Path:
+    """Rows as a drop that the engine takes: clean.jsonl and its manifest. They have not been through a data contract, and it says so.
+
+    Written in one move each: a folder that several machines write alike, or that `rows` are still read from, is never half written.
+    Raises DropError where there are no rows, or one cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DropError(str(folder), f"cannot be made: {error.strerror}", "give another folder") from error
+    clean = folder / CLEAN_NAME
+    count = _write_rows(rows, clean, source)
     ref = file_ref(folder, clean)
     manifest = DropManifest(
         files={"clean": ref},
-        skill="api",
+        skill=skill,
         source=Path(source).name,
         source_sha256=ref.sha256,
         contract="none",
@@ -110,3 +144,29 @@ def write_drop(rows: Iterable[Mapping[str, Any]], folder: Path, *, source: str) 
     )
     write_manifest(folder, manifest)
     return folder
+
+
+def _write_rows(rows: Iterable[Mapping[str, Any]], clean: Path, source: str) -> int:
+    handle, temporary = tempfile.mkstemp(dir=clean.parent, prefix=f".{clean.name}.")
+    count = 0
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            os.fchmod(handle, 0o644)  # mkstemp gives 0600
+            for count, row in enumerate(rows, start=1):
+                stream.write(_line(row, f"{source}, row {count}"))
+            stream.flush()
+            os.fsync(handle)
+        if count == 0:
+            raise DropError(source, "has no rows", "give data to train on")
+        os.replace(temporary, clean)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    return count
+
+
+def _line(row: Mapping[str, Any], place: str) -> bytes:
+    try:
+        return (json.dumps(dict(row), ensure_ascii=False) + "\n").encode()
+    except (TypeError, UnicodeEncodeError) as error:  # dates and bytes of a table; half a surrogate pair
+        raise DropError(place, f"cannot be written as JSON: {error}", "mend the row") from error

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import difflib
+import inspect
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import get_scheduler
+from transformers.optimization import TYPE_TO_SCHEDULER_FUNCTION, get_scheduler
+from transformers.trainer_utils import SchedulerType
 
 from data_contracts.errors import ConfigError
 from osft_engine.config import TrainConfig
 from osft_engine.distributed import World, gathered_like, own_part, own_share_like
+
+_OF_THE_RUN = {"optimizer", "num_warmup_steps", "num_training_steps", "last_epoch"}
+"""Arguments of transformers' schedules that a run decides, so that no setting can."""
 
 
 class NamedOptimizer:
@@ -74,16 +81,56 @@ class NamedOptimizer:
 
 
 def step_sizes(config: TrainConfig, steps: int) -> Callable[[int], float]:
-    """The step size of optimiser step 0, 1, ...: a pure function, so that a resumed run needs no scheduler state."""
-    placeholder = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+    """The step size of optimiser step 0, 1, ...: a pure function, so that a resumed run needs no scheduler state.
+
+    Raises ConfigError where lr_scheduler_kwargs do not fit the scheduler.
+    """
     warmup = min(config.warmup_steps, max(0, steps - 1))
-    extra = {name: int(value) if float(value).is_integer() else value for name, value in config.lr_scheduler_kwargs.items()}
+    factor = _factor(config, warmup, steps)
+    # The warm-ups of transformers start at zero, which would waste the first step: they are read one step ahead. One of them does not.
+    ahead = 0 if config.lr_scheduler == "cosine_warmup_with_min_lr" else 1
+    return lambda step: config.peak_learning_rate * float(factor(step + ahead if step < warmup else step))
+
+
+def _factor(config: TrainConfig, warmup: int, steps: int) -> Callable[[int], float]:
+    """transformers' schedule as a factor on the peak. Raises ConfigError for settings it does not have, or cannot compute with."""
+    _require_known_settings(config)
+    settings = {name: _whole(value) for name, value in config.lr_scheduler_kwargs.items()}
+    # Some settings (min_lr, lr_end) are step sizes themselves; transformers divides them by the placeholder's.
+    placeholder = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=config.peak_learning_rate)
     try:
         schedule = get_scheduler(
-            config.lr_scheduler, placeholder, num_warmup_steps=warmup, num_training_steps=steps, scheduler_specific_kwargs=extra
+            config.lr_scheduler, placeholder, num_warmup_steps=warmup, num_training_steps=steps, scheduler_specific_kwargs=settings
         )
-    except (TypeError, ValueError) as error:
+        factor: Callable[[int], float] = schedule.lr_lambdas[0]
+        _require_steps(factor, config.peak_learning_rate, (0, warmup, max(0, steps - 1)))
+        decay = settings.get("num_decay_steps", 0)
+        if "num_stable_steps" not in settings and decay > steps - warmup:
+            raise ValueError(f"num_decay_steps is {decay} and the run has {steps - warmup} steps after its warm-up")
+    except (TypeError, ValueError, ArithmeticError) as error:
         raise ConfigError("lr_scheduler_kwargs", f"do not fit {config.lr_scheduler}: {error}", "see transformers' schedulers") from error
-    factor = schedule.lr_lambdas[0]
-    # transformers' warm-up starts at zero, which would waste the first step: it is read one step ahead.
-    return lambda step: config.peak_learning_rate * float(factor(step + 1 if step < warmup else step))
+    return factor
+
+
+def _require_steps(factor: Callable[[int], float], peak: float, steps: Iterable[int]) -> None:
+    """A setting of the wrong type or sign shows when the schedule is computed, not when it is made: compute it before the run."""
+    for step in steps:
+        size = peak * float(factor(step))
+        if not (math.isfinite(size) and size >= 0.0):
+            raise ValueError(f"they make the size of step {step + 1} {size:g}")
+
+
+def _whole(value: Any) -> Any:
+    """2.0 as 2: some schedules count with a setting, and configuration files do not tell the two apart."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _require_known_settings(config: TrainConfig) -> None:
+    """transformers itself ignores every setting of the constant schedules, and names a function, not a schedule, for the others."""
+    schedule = TYPE_TO_SCHEDULER_FUNCTION[SchedulerType(config.lr_scheduler)]
+    known = [name for name in inspect.signature(schedule).parameters if name not in _OF_THE_RUN]
+    for name in config.lr_scheduler_kwargs:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            way_out = f"did you mean {near[0]}?" if near else f"it takes {', '.join(known) or 'none'}"
+            raise ConfigError("lr_scheduler_kwargs", f"do not fit {config.lr_scheduler}: it has no setting {name!r}", way_out)

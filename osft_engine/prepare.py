@@ -1,20 +1,25 @@
-"""Everything between a loaded model and its first step: which layers, which directions, and the ledger that decides them."""
+"""Everything between a loaded model and its first step: which layers, which directions, and the ledger that decides them.
+
+Where `protect: activations` finds rounds that the ledger has not heard (there was no ledger, another protection trained them, a layer was
+no target then), it catches up on the parent's fixed-size buffer. So the buffer feeds the ledger, and a lineage may change its method.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
-from data_contracts.digests import file_digest
 from data_contracts.errors import ConfigError
-from data_contracts.manifests import MANIFEST_NAME
 from osft_engine.attach import Attachment, FullAttachment, LoraAttachment, OsftAttachment, allowed_updates, find_targets
-from osft_engine.bases import Decompositions, cached_bases, cached_ledger
+from osft_engine.bases import CacheKeys, Decompositions, cached_bases, cached_ledger, read_parent
 from osft_engine.batches import MicroBatch
+from osft_engine.buffer import BufferRow, buffer_examples, load_buffer
 from osft_engine.calibration import calibration_examples
 from osft_engine.config import TrainConfig
 from osft_engine.distributed import World
@@ -27,6 +32,8 @@ from osft_engine.ranks import layer_ratios, measure_importance
 from osft_engine.resume import ResumeFolder
 from osft_engine.run import TrainRun
 from osft_engine.trainer import packs
+
+_GENERAL = "base"  # round 0: what the model knew before the first skill
 
 
 @dataclass(frozen=True)
@@ -48,8 +55,12 @@ class Scene:
 
 
 def attach_method(scene: Scene, resume: ResumeFolder) -> tuple[Attachment, Ledger | None]:
-    """Put the method on the model. Returns the attachment and the ledger as it was before this round (None where there is none)."""
+    """Put the method on the model. Returns the attachment and the ledger as it was before this round (None where there is none).
+
+    Raises ConfigError for what cannot run in so many processes, and where they do not share the run folder.
+    """
     config = scene.config
+    refuse_sharded(config, scene.model.dtype, scene.world)
     ledger = resume.load_ledger()
     if ledger is None and scene.parent_ledger is not None:
         ledger = load_ledger(scene.parent_ledger)
@@ -57,17 +68,15 @@ def attach_method(scene: Scene, resume: ResumeFolder) -> tuple[Attachment, Ledge
         return FullAttachment(scene.model), ledger
     targets = find_targets(scene.model, config.target_patterns)
     if config.method == "lora":
-        if scene.world.size > 1:
-            raise ConfigError("method lora", "is a baseline for one process", "run it without torchrun")
         return LoraAttachment(scene.model, list(targets), config), ledger
     if scene.world.leads:
         ledger = _decide(scene, targets, ledger, resume)
     scene.world.barrier()  # the others train in the very directions that the first process wrote down
     allowed = resume.load_bases()
-    assert allowed is not None, "the first process wrote the directions before the barrier"
+    if allowed is None:
+        what = "holds no directions here: the first process wrote them, so this one looks at another disk"
+        raise ConfigError(str(resume.folder), what, "put out_dir on a disk that all nodes share, under one path")
     if config.quantize != "none":
-        if scene.world.size > 1:
-            raise ConfigError("train.quantize", "runs in one process", "run it without torchrun, or set quantize: none")
         return QuantizedAttachment(scene.model, targets, allowed, scene.run.base, config), ledger
     execution = config.execution if scene.world.size == 1 else "side"  # a weight that is rebuilt could not stay sharded
     attachment = OsftAttachment(
@@ -76,21 +85,93 @@ def attach_method(scene: Scene, resume: ResumeFolder) -> tuple[Attachment, Ledge
     return attachment, ledger if scene.world.leads else resume.load_ledger() or ledger
 
 
+def refuse_sharded(config: TrainConfig, dtype: torch.dtype, world: World) -> None:
+    """Raise ConfigError for what one process can train and several cannot. dtype: of the model's weights.
+
+    Asked before any cache or state of a cut-off run is read: with directions at hand, nothing later would notice.
+    """
+    if world.size == 1:
+        return
+    if config.method == "lora":
+        raise ConfigError("train.method lora", "is a baseline for one process", "run it without torchrun")
+    if config.method != "osft":
+        return
+    if config.protect == "weights_block":
+        raise ConfigError(
+            "train.protect weights_block",
+            f"trains a dense update, which runs in one process and not in {world.size}",
+            "run it without torchrun, or choose protect: weights or activations",
+        )
+    if config.quantize != "none":
+        raise ConfigError("train.quantize", "runs in one process", "run it without torchrun, or set quantize: none")
+    if config.train_other and dtype != torch.float32:
+        raise ConfigError(
+            "train.train_other",
+            f"trains parameters in {str(dtype).removeprefix('torch.')} beside cores in float32, which FSDP cannot shard together",
+            "set dtype: float32, leave train_other empty, or run it without torchrun",
+        )
+
+
 def _decide(scene: Scene, targets: Mapping[str, nn.Module], ledger: Ledger | None, resume: ResumeFolder) -> Ledger | None:
     """Write ledger and directions to the resume folder, unless a cut-off run did."""
-    if scene.config.protect == "activations" and (ledger is None or not ledger.sketches):
-        ledger = cached_ledger(scene.run.cache_dir, _calibration_key(scene), lambda: calibrate(scene, targets))
-        resume.save_ledger(ledger)
+    if scene.config.protect == "activations":
+        past = past_rows(scene)
+        started = open_ledger(ledger, past)
+        if started.lacking(targets):
+            key = _keys(scene).calibration()
+            ledger = cached_ledger(scene.run.cache_dir, key, lambda: calibrate(scene, targets, started, past))
+            resume.save_ledger(ledger)
     if resume.load_bases() is None:
         cache = None if scene.run.keep_whole else scene.run.cache_dir
-        resume.save_bases(cached_bases(cache, _directions_key(scene), lambda: directions(scene, targets, ledger)))
+        resume.save_bases(cached_bases(cache, _keys(scene).directions(), lambda: directions(scene, targets, ledger)))
     return ledger
 
 
-def calibrate(scene: Scene, targets: Mapping[str, nn.Module]) -> Ledger:
-    """A ledger that holds round 0 only: general text, or the model's own."""
-    measured = measure_examples(scene.model, targets, _general_examples(scene), scene.config)
-    return Ledger().add("base", measured, scene.config.ledger_rank)
+def past_rows(scene: Scene) -> dict[str, list[BufferRow]]:
+    """The parent's buffer by skill, the parent's own skill last; that one is named even where the buffer has no row of it."""
+    parent = read_parent(scene.run)
+    if scene.run.parent is None or parent is None:
+        return {}
+    rows = load_buffer(scene.run.parent / parent.files["buffer"].path) if "buffer" in parent.files else ()
+    skills = sorted({each.skill for each in rows} - {parent.skill}) + ([parent.skill] if parent.skill is not None else [])
+    return {skill: [each for each in rows if each.skill == skill] for skill in skills}
+
+
+def open_ledger(ledger: Ledger | None, past: Iterable[str]) -> Ledger:
+    """The ledger, or a new one, with round 0 and every skill of the past among its rounds, measured or not."""
+    found = ledger or Ledger()
+    if not found.rounds:
+        found = found.opened([_GENERAL])
+    return found.opened([skill for skill in past if skill not in found.rounds[1:]])
+
+
+def calibrate(scene: Scene, targets: Mapping[str, nn.Module], ledger: Ledger, past: Mapping[str, Sequence[BufferRow]]) -> Ledger:
+    """An opened ledger with every target measured on everything learned so far, as far as there is text of it.
+
+    Round 0 is general text, or the model's own. Rounds that were trained under another protection, or before a layer became a target, are
+    measured on the parent's buffer: a sample of their examples, read by the model as it is now. A round of which the buffer holds nothing
+    stays missing, with a warning on stderr.
+    """
+    config = scene.config
+    # Also the layers that are known already, so that a new one beside them is seen to read the same and shares their sum.
+    layers = known_layers(scene.model, ledger) | dict(targets)
+    for number in ledger.lacking(targets):
+        name = ledger.rounds[number]
+        examples = _general_examples(scene) if number == 0 else buffer_examples(past.get(name, ()), scene.tokenizer, config)
+        if examples:
+            ledger = ledger.heard(number, measure_examples(scene.model, layers, examples, config), config.ledger_rank)
+        else:
+            print(f"warning: the ledger has not measured round {number} ({name}) and the buffer holds none of it", file=sys.stderr)
+    return ledger
+
+
+def known_layers(model: Any, ledger: Ledger) -> dict[str, nn.Module]:
+    """The model's modules for all layers of a ledger: what a round measures besides its own targets.
+
+    A skill is read by every layer, also by those that its round did not train, and a later round may train them. The forward pass is the
+    same, and a moment costs about as much as its layer's own product.
+    """
+    return {name: module for name, module in model.named_modules() if name in ledger.leaders}
 
 
 def measure_examples(model: Any, targets: Mapping[str, nn.Module], examples: Sequence[Example], config: TrainConfig) -> LayerMoments:
@@ -105,7 +186,7 @@ def directions(scene: Scene, targets: Mapping[str, nn.Module], ledger: Ledger | 
     if config.rank_policy == "importance":
         importance = measure_importance(scene.model, targets, _sample(scene.model, scene.earlier or _general_examples(scene), config))
     ratios = layer_ratios(targets, config, ledger, importance)
-    whole = Decompositions(scene.run.cache_dir if scene.run.keep_whole else None, _decompositions_key(scene))
+    whole = Decompositions(scene.run.cache_dir if scene.run.keep_whole else None, _keys(scene).decompositions())
     if config.protect == "weights":
         written = ledger.written if ledger is not None and config.protect_written else {}
 
@@ -114,8 +195,6 @@ def directions(scene: Scene, targets: Mapping[str, nn.Module], ledger: Ledger | 
 
         return allowed_updates(targets, build)
     if config.protect == "weights_block":
-        if scene.world.size > 1:
-            raise ConfigError("protect weights_block", "trains a dense update, which runs in one process", "protect weights or activations")
         return allowed_updates(targets, lambda name, W: protect_weights_block(W, ratios[name], solve=whole.of(name)))
     assert ledger is not None, "protect: activations needs a ledger"
     return _by_activations(targets, ratios, ledger, whole)
@@ -150,39 +229,5 @@ def _sample(model: Any, examples: Sequence[Example], config: TrainConfig) -> lis
     return sample_for_moments(examples, tokens=config.moment_tokens, seed=config.seed, max_tokens=limit, packed=packs(config, model.device))
 
 
-def _calibration_key(scene: Scene) -> dict[str, Any]:
-    """Everything that decides what the base model's layers are measured to read."""
-    names = {
-        "seed",
-        "moment_tokens",
-        "ledger_rank",
-        "target_patterns",
-        "chat_template",
-        "max_seq_len",
-        "max_tokens_per_batch",
-        "dtype",
-        "quantize",
-    }
-    text = file_digest(scene.run.calibration) if scene.run.calibration else None
-    return {"base": scene.base_sha256, "text": text, "config": scene.config.model_dump(mode="json", include=names)}
-
-
-def _decompositions_key(scene: Scene) -> dict[str, Any]:
-    """Everything that decides what is decomposed: the weights, or the moments that were measured on them."""
-    if scene.config.protect != "activations":
-        return {"base": scene.base_sha256, "read": scene.config.model_dump(mode="json", include={"dtype", "quantize"})}
-    return {"base": scene.base_sha256, "parent": _parent_digest(scene), "calibration": _calibration_key(scene)}
-
-
-def _directions_key(scene: Scene) -> dict[str, Any]:
-    """Everything that decides the allowed directions: the weights, how they are cut, and what was measured to cut them."""
-    names = {"protect", "unfreeze_rank_ratio", "rank_policy", "rank_overrides", "compact", "protect_written", "target_patterns"}
-    names |= {"energy_share", "importance_minimum"}
-    key: dict[str, Any] = {"base": scene.base_sha256, "config": scene.config.model_dump(mode="json", include=names)}
-    if scene.config.protect == "activations" or scene.config.rank_policy != "uniform" or scene.config.protect_written:
-        key |= {"parent": _parent_digest(scene), "calibration": _calibration_key(scene)}
-    return key
-
-
-def _parent_digest(scene: Scene) -> str | None:
-    return file_digest(scene.run.parent / MANIFEST_NAME) if scene.run.parent else None
+def _keys(scene: Scene) -> CacheKeys:
+    return CacheKeys(scene.run, scene.base_sha256, str(scene.model.dtype))

@@ -74,6 +74,7 @@ def measure_importance(model: Any, targets: Mapping[str, nn.Module], batches: Se
 def importance_ratios(importance: Mapping[str, float], ratio: float, minimum_kept: float) -> dict[str, float]:
     """Trainable share of each layer: 1 - kept, kept = minimum + I (target - minimum), I normalised to mean 1, target = 1 - ratio.
 
+    A layer whose output turns against its input (I < 0) keeps the minimum.
     Where the mean is not positive the normalisation means nothing: uniform, with a warning on stderr.
     """
     mean = sum(importance.values()) / len(importance)
@@ -83,7 +84,7 @@ def importance_ratios(importance: Mapping[str, float], ratio: float, minimum_kep
     target = 1.0 - ratio
     low = min(minimum_kept, target)
     kept = {name: low + value / mean * (target - low) for name, value in importance.items()}
-    return {name: 1.0 - min(max(share, 0.0), 1.0) for name, share in kept.items()}
+    return {name: 1.0 - min(max(share, low), 1.0) for name, share in kept.items()}
 
 
 def energy_ratios(targets: Mapping[str, nn.Module], ledger: Ledger, share: float) -> dict[str, float]:

@@ -6,14 +6,19 @@ A round that is held for a loss, with gain to spare, may be offered again at a s
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
 
 from data_contracts.digests import model_digest, model_files
 from data_contracts.errors import CheckpointError, ConfigError
 from data_contracts.manifests import CheckpointManifest, read_manifest, write_manifest
 from osft_engine.checkpoint import load_model, model_file_refs, other_file_refs, write_model
 from osft_engine.config import TrainConfig
-from osft_engine.export import load_update, save_update
+from osft_engine.export import RoundUpdate, read_update, save_update
 from osft_engine.files import full_disk_explained
 from osft_engine.protection import LayerUpdate
 from osft_engine.quantized import add_update
@@ -34,22 +39,33 @@ def scale_candidate(checkpoint: Path, base: Path, out_dir: Path, scale: float) -
         raise CheckpointError(str(checkpoint), f"was made by method {manifest.method} and has no osft update", "train with method osft")
     if model_digest(model_files(base)) != manifest.parent_sha256:
         raise CheckpointError(str(base), "is not the model that this checkpoint was trained from", "give the champion of that round")
-    update = {
-        name: LayerUpdate(scale * each.left, each.right) for name, each in load_update(checkpoint / manifest.files["update"].path).items()
-    }
+    found = read_update(checkpoint / manifest.files["update"].path)
+    layers = {name: LayerUpdate(scale * each.left, each.right) for name, each in found.layers.items()}
     with full_disk_explained(out_dir):
         out_dir.mkdir(parents=True, exist_ok=True)
         trained = {name: value for name, value in manifest.config.items() if name in TrainConfig.model_fields}
-        model = load_model(base, TrainConfig.model_validate(trained))
-        add_update(model, update)
-        write_model(model, base, out_dir / "model")
-        save_update(update, out_dir / "update.safetensors")
+        config = TrainConfig.model_validate(trained).model_copy(update={"quantize": "none"})  # the sum is taken of dense weights
+        model = load_model(base, config)
+        add_update(model, layers)
+        others = move_others(model, found.others, scale)
+        write_model(model, base, out_dir / "model", chat_template=config.chat_template)
+        save_update(RoundUpdate(layers, others, found.transposed), out_dir / "update.safetensors")
         for role, name in _COPIED.items():
             if role in manifest.files:
                 shutil.copyfile(checkpoint / manifest.files[role].path, out_dir / name)
         refs, digest = model_file_refs(out_dir)
         files = refs | other_file_refs(out_dir, {"update": "update.safetensors", **_COPIED})
-        config = manifest.config | {"update_scale": scale}
-        scaled = manifest.model_copy(update={"files": files, "model_sha256": digest, "config": config})
+        said = manifest.config | {"update_scale": scale}
+        scaled = manifest.model_copy(update={"files": files, "model_sha256": digest, "config": said})
         write_manifest(out_dir, scaled)
     return scaled
+
+
+@torch.no_grad()
+def move_others(model: Any, values: Mapping[str, Tensor], scale: float) -> dict[str, Tensor]:
+    """Move parameters outside the targets that share of the way to their trained values, in place. Gives where they came to."""
+    parameters = dict(model.named_parameters())
+    for name, value in values.items():
+        before = parameters[name]
+        before.copy_(torch.lerp(before.to(torch.float32), value.to(before.device, torch.float32), scale))
+    return {name: parameters[name].detach().cpu().clone() for name in values}

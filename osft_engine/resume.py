@@ -44,21 +44,28 @@ class Progress:
 
 
 class ResumeFolder:
-    """out_dir/.resume of one run. Raises TrainingError where it belongs to another run."""
+    """out_dir/.resume of one run. Raises TrainingError where it belongs to another run.
+
+    changed: settings that the run was begun without and that leave it the same run (how passes are cut, how often it saves).
+    """
 
     def __init__(self, out_dir: Path, digest: str, config: Mapping[str, Any], *, claim: bool = True) -> None:
         self.folder = out_dir / ".resume"
         self._claim = self.folder / "run.json"
+        self.changed: dict[str, Any] = {}
         if self._claim.is_file():
             claimed = json.loads(self._claim.read_text(encoding="utf-8"))
-            if claimed["digest"] != digest:
-                changed = sorted(key for key in config if claimed["config"].get(key) != config[key]) or [
-                    "its base, drop, parent or calibration"
-                ]
-                what = f"holds the state of another run, which differs in {', '.join(changed)}"
+            self.changed = {key: value for key, value in config.items() if claimed["config"].get(key) != value}
+            if claimed["digest"] != digest and self._holds_work():
+                differs = ", ".join(sorted(self.changed)) or "its base, drop, parent or calibration"
+                what = f"holds the state of another run, which differs in {differs}"
                 raise TrainingError(str(self.folder), what, "run it as it was, remove the folder, or give another out_dir")
-        elif claim:
+        if claim and (not self._claim.is_file() or claimed["digest"] != digest):
             write_atomically(self._claim, json.dumps({"digest": digest, "config": dict(config)}, sort_keys=True))
+
+    def _holds_work(self) -> bool:
+        """Whether more than a claim lies here. A run that was refused for its config or its rows left only that, and may be corrected."""
+        return any(path.suffix == ".safetensors" for path in self.folder.iterdir())
 
     def save_bases(self, allowed: Mapping[str, AllowedUpdate]) -> None:
         save_bases(allowed, self.folder / "bases.safetensors")

@@ -10,8 +10,16 @@ from data_contracts.digests import file_digest, value_digest
 from data_contracts.errors import ConfigError
 from osft_engine.config import TrainConfig
 
-# Knobs that change how long a run takes or how often it saves, never what comes out.
-_NOT_OUTCOME = {"save_every_seconds", "save_every_steps", "log_every_steps"}
+# Knobs that change how long a run takes, how much memory it needs or how often it saves. The last three change what comes out by
+# rounding only: whoever ran out of memory may change them and go on from the last saved state.
+_NOT_OUTCOME = {
+    "save_every_seconds",
+    "save_every_steps",
+    "log_every_steps",
+    "max_tokens_per_batch",
+    "gradient_checkpointing",
+    "num_threads",
+}
 
 WHOLE = "whole-"
 """What the folders of whole decompositions begin with in a cache."""
@@ -37,7 +45,7 @@ class TrainRun(BaseModel):
     config: TrainConfig = Field(default_factory=lambda: TrainConfig(), description="how to train")
 
     def digest(self, base_sha256: str, drop_sha256: str) -> str:
-        """Identity of the outcome: two runs with one digest make the same candidate."""
+        """Identity of the outcome: two runs with one digest make the same candidate (to rounding, where passes are cut differently)."""
         value = {
             "base": base_sha256,
             "drop": drop_sha256,

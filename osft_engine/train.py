@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,17 +11,20 @@ from typing import Any
 import torch
 
 from data_contracts.digests import model_digest, model_files
-from data_contracts.errors import CheckpointError
+from data_contracts.errors import CheckpointError, ConfigError
 from data_contracts.manifests import MANIFEST_NAME, CheckpointManifest, DropManifest, read_manifest
 from osft_engine.attach import Attachment
-from osft_engine.buffer import BufferRow, extend_buffer, load_buffer, save_buffer
-from osft_engine.checkpoint import load_model, load_tokenizer, write_model
+from osft_engine.batches import require_fitting
+from osft_engine.buffer import BufferRow, buffer_examples, extend_buffer, load_buffer, save_buffer
+from osft_engine.checkpoint import load_model, load_tokenizer, pick_device, pick_dtype, write_model
 from osft_engine.distributed import World, current_world, shard_model
 from osft_engine.events import EventLog, OnEvent
-from osft_engine.examples import Example, ExampleSet, encode_row, load_examples, read_rows, require_chat_template
+from osft_engine.examples import Example, ExampleSet, load_examples, read_rows, require_chat_template
 from osft_engine.files import full_disk_explained, require_free_space
 from osft_engine.finish import ROLES, summarise, write_candidate_manifest, write_outcome
-from osft_engine.prepare import Scene, attach_method
+from osft_engine.memory import memory_explained
+from osft_engine.optim import step_sizes
+from osft_engine.prepare import Scene, attach_method, refuse_sharded
 from osft_engine.resume import ResumeFolder
 from osft_engine.run import TrainRun
 from osft_engine.trainer import Trainer
@@ -43,7 +47,7 @@ def train_candidate(run: TrainRun, *, on_event: OnEvent | None = None) -> Checkp
 
     Events go to out_dir/metrics.jsonl and to `on_event`. Raises a SkillstackError where the run cannot be done; then no manifest is there.
     """
-    with full_disk_explained(run.out_dir):
+    with full_disk_explained(run.out_dir), memory_explained(str(run.out_dir)):
         inputs = open_inputs(run)
         finished = _finished(run, inputs)
         return finished if finished is not None else _train(run, inputs, on_event)
@@ -51,6 +55,8 @@ def train_candidate(run: TrainRun, *, on_event: OnEvent | None = None) -> Checkp
 
 def open_inputs(run: TrainRun) -> Inputs:
     """Verify base, drop and parent. Raises a SkillstackError for the first that cannot be used."""
+    if run.base.resolve() == (run.out_dir / "model").resolve():
+        raise ConfigError(str(run.base), "is where the candidate would be written", "give another out_dir")
     base_sha256 = model_digest(model_files(run.base))
     drop = read_manifest(run.drop, DropManifest)
     if "clean" not in drop.files:
@@ -82,18 +88,24 @@ def _train(run: TrainRun, inputs: Inputs, on_event: OnEvent | None) -> Checkpoin
     if config.num_threads:
         torch.set_num_threads(config.num_threads)
     require_free_space(run.out_dir, _disk_needed(run))
+    refuse_sharded(config, pick_dtype(config, pick_device(config)), world)
     resume = ResumeFolder(run.out_dir, inputs.digest, config.model_dump(mode="json"), claim=world.leads)
     world.barrier()
     events = EventLog(run.out_dir / ROLES["metrics"], on_event, enabled=world.leads)
     torch.manual_seed(config.seed)
     tokenizer = load_tokenizer(run.base, config)
     examples, held_out = _read_examples(run, inputs, tokenizer)
-    events.emit({"event": "start", "examples": len(examples.examples), "dropped_too_long": examples.dropped_too_long})
+    # What would stop the run at some step is asked for before the model is loaded.
+    for each in (examples.examples, held_out):
+        require_fitting(each, config.max_tokens_per_batch)
+    step_sizes(config, config.num_epochs * math.ceil(len(examples.examples) / config.effective_batch_size))
+    left_out = {"dropped_too_long": examples.dropped_too_long, "dropped_without_loss": examples.dropped_without_loss}
+    events.emit({"event": "start", "examples": len(examples.examples)} | left_out)
 
     model = load_model(run.base, config)
     if config.gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    earlier = _buffer_examples(run, inputs, tokenizer) if config.rank_policy == "importance" else ()
+    earlier = buffer_examples(inputs.buffer, tokenizer, config) if config.rank_policy == "importance" else ()
     tokens_per_step = examples.mean_tokens * config.effective_batch_size
     scene = Scene(run, model, tokenizer, inputs.base_sha256, inputs.ledger, earlier, tokens_per_step, world)
     attachment, ledger = attach_method(scene, resume)
@@ -131,7 +143,8 @@ def _epoch_writer(run: TrainRun, attachment: Attachment, world: World) -> Callab
     def write(epoch: int) -> None:
         state = attachment.dense_state()
         if world.leads:
-            write_model(attachment.model, run.base, run.out_dir / "epochs" / f"epoch-{epoch}", state)
+            folder = run.out_dir / "epochs" / f"epoch-{epoch}"
+            write_model(attachment.model, run.base, folder, state, chat_template=run.config.chat_template)
 
     return write
 
@@ -142,21 +155,23 @@ def _read_examples(run: TrainRun, inputs: Inputs, tokenizer: Any) -> tuple[Examp
     if any("messages" in row for _, row in read_rows(inputs.clean)):
         require_chat_template(tokenizer, config.chat_template, str(run.base))
     found = load_examples(inputs.clean, tokenizer, max_tokens=config.max_seq_len, unmask=config.unmask)
-    order = torch.randperm(len(found.examples), generator=torch.Generator().manual_seed(config.seed)).tolist()
-    count = round(config.validation_share * len(order))
-    held = set(order[:count])
-    kept = tuple(example for index, example in enumerate(found.examples) if index not in held)
+    kept, held = split_rows(found.examples, config.validation_share, config.seed)
     wanted = round(len(kept) * config.replay_share / (1.0 - config.replay_share))
-    replayed = _buffer_examples(run, inputs, tokenizer)[:wanted] if wanted else ()
+    replayed = buffer_examples(inputs.buffer, tokenizer, config)[:wanted] if wanted else ()
     train = ExampleSet((*kept, *replayed), found.dropped_too_long, found.dropped_without_loss)
-    return train, tuple(found.examples[index] for index in sorted(held))
+    return train, held
 
 
-def _buffer_examples(run: TrainRun, inputs: Inputs, tokenizer: Any) -> tuple[Example, ...]:
-    config = run.config
-    found = [
-        example
-        for index, row in enumerate(inputs.buffer)
-        for example in encode_row(tokenizer, row.row, f"buffer:{index + 1}", unmask=config.unmask, max_tokens=config.max_seq_len)
-    ]
-    return tuple(example for example in found if example.loss_tokens and len(example.ids) <= config.max_seq_len)
+def split_rows(examples: Sequence[Example], share: float, seed: int) -> tuple[tuple[Example, ...], tuple[Example, ...]]:
+    """(trained on, held out): a random `share` of the rows; the pieces of one long document stay together.
+
+    Raises ConfigError where a share above 0 leaves no row on one of the sides.
+    """
+    rows = list(dict.fromkeys(example.origin for example in examples))
+    order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed)).tolist()
+    count = round(share * len(rows))
+    if share > 0.0 and not 0 < count < len(rows):
+        raise ConfigError("validation_share", f"{share} of {len(rows)} rows is {count}", "choose a share that leaves rows on both sides")
+    held = {rows[index] for index in order[:count]}
+    parts = ([each for each in examples if each.origin not in held], [each for each in examples if each.origin in held])
+    return tuple(parts[0]), tuple(parts[1])

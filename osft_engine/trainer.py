@@ -14,9 +14,10 @@ from data_contracts.errors import TrainingError
 from osft_engine.attach import Attachment
 from osft_engine.batches import epoch_steps
 from osft_engine.config import TrainConfig
-from osft_engine.distributed import World, set_whole, whole
+from osft_engine.distributed import World, own_part, set_whole, whole
 from osft_engine.examples import Example
 from osft_engine.forward import summed_loss
+from osft_engine.memory import memory_explained
 from osft_engine.optim import NamedOptimizer, step_sizes
 from osft_engine.resume import Progress, ResumeFolder
 
@@ -64,15 +65,19 @@ class Trainer:
         settings = {"unit": "step", "desc": "train", "dynamic_ncols": True, "mininterval": 0.5, "disable": not self.world.leads}
         with tqdm(total=len(self.plan), initial=self.progress.step, **settings) as bar:
             while self.progress.step < len(self.plan) and not self.progress.stopped:
-                loss, norm = self._one_step(self.plan[self.progress.step])
+                try:
+                    loss, norm = self._one_step(self.plan[self.progress.step])
+                except TrainingError:
+                    self._keep_good_state()
+                    raise
                 self.progress.seconds = time.monotonic() - started
                 speed = (self.progress.tokens - tokens_before) / max(time.monotonic() - started_here, 1e-9)
                 bar.set_postfix_str(f"loss {loss:.3f}, {speed:.0f} tokens/s", refresh=False)
                 bar.update()
                 self._log(loss, norm, speed)
                 self._validate_if_due()
+                self._tell_epoch()  # before the state is saved: cut off between the two, the resumed run comes here again
                 self._save_if_due()
-                self._tell_epoch()
         self._take_best()
         return self.progress
 
@@ -81,12 +86,10 @@ class Trainer:
         count = sum(example.loss_tokens for example in examples)
         total = 0.0
         for batch, weight in self.world.share(examples, max_tokens=self.config.max_tokens_per_batch, packed=self.packed):
-            try:
+            with memory_explained(f"step {self.progress.step + 1}", f"out of memory in a batch of {batch.tokens} tokens"):
                 loss = summed_loss(self.attachment.model, batch.to(self.device)) * (weight / count)
                 # Sharded gradients are averaged over the processes; the loss is a mean over the tokens of all of them.
                 (loss * self.world.size).backward()  # type: ignore[no-untyped-call]
-            except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-                raise _explain_memory(error, self.progress.step + 1, batch.tokens) from error
             total += float(loss.detach())
             if self.world.size == 1:
                 self._require_finite(total, "loss", batch.origins)
@@ -114,6 +117,27 @@ class Trainer:
             f"lower learning_rate (it is {self.config.peak_learning_rate:g}) or look at these rows; the champion is untouched",
         )
 
+    def _keep_good_state(self) -> None:
+        """Save what the steps before a failed one reached. One of several processes may fail alone: they keep what was saved before."""
+        if self.world.size == 1 and self._broken_parameter() is None:
+            self._save()
+
+    def _broken_parameter(self) -> str | None:
+        """A trained parameter that is not finite, on whatever process it is; None where all are well."""
+        broken = [name for name, value in self.parameters.items() if not bool(torch.isfinite(own_part(value)).all())]
+        elsewhere = self.world.sum(float(len(broken))) > 0
+        return broken[0] if broken else "another process's part" if elsewhere else None
+
+    def _require_good_parameters(self) -> None:
+        """Raise TrainingError where the last step left a number that is not finite: it must not replace the last good state."""
+        broken = self._broken_parameter()
+        if broken is not None:
+            raise TrainingError(
+                f"step {self.progress.step} of {len(self.plan)}",
+                f"left {broken} not finite",
+                f"lower learning_rate (it is {self.config.peak_learning_rate:g}); the last good state and the champion are untouched",
+            )
+
     def _log(self, loss: float, norm: float, speed: float) -> None:
         step = self.progress.step
         if step % self.config.log_every_steps and step != len(self.plan):
@@ -128,6 +152,7 @@ class Trainer:
         if not self.held_out or (self.progress.step % every and self.progress.step != len(self.plan)):
             return
         loss = self._held_out_loss()
+        self._require_finite(loss, "validation loss", tuple(example.origin for example in self.held_out))
         best = self.progress.best_loss is None or loss < self.progress.best_loss
         self.emit({"event": "validation", "step": self.progress.step, "loss": loss, "best": best})
         if best:
@@ -153,12 +178,17 @@ class Trainer:
         last = step == len(self.plan) or self.progress.stopped
         elapsed = self.world.sum(time.monotonic() - self._saved_at) / self.world.size  # the processes must decide alike
         if elapsed >= self.config.save_every_seconds or (every > 0 and step % every == 0) or last:
-            parameters = {name: whole(value) for name, value in self.parameters.items()}
-            self.resume.save_state(parameters, self.optimizer.state(), self.progress, leads=self.world.leads)
-            self._saved_at = time.monotonic()
+            self._require_good_parameters()
+            self._save()
+
+    def _save(self) -> None:
+        parameters = {name: whole(value) for name, value in self.parameters.items()}
+        self.resume.save_state(parameters, self.optimizer.state(), self.progress, leads=self.world.leads)
+        self._saved_at = time.monotonic()
 
     def _tell_epoch(self) -> None:
         if self.on_epoch is not None and self.progress.step % self.steps_per_epoch == 0:
+            self._require_good_parameters()
             self.on_epoch(self.progress.step // self.steps_per_epoch)
 
     def _restore(self) -> None:
@@ -168,7 +198,7 @@ class Trainer:
         parameters, optimizer, self.progress = saved
         self._set_parameters(parameters)
         self.optimizer.restore(optimizer)
-        self.emit({"event": "resumed", "step": self.progress.step})
+        self.emit({"event": "resumed", "step": self.progress.step} | ({"changed": self.resume.changed} if self.resume.changed else {}))
 
     def _take_best(self) -> None:
         """Go back to the parameters of the best validation, where that is wanted and was earlier than the end."""
@@ -186,11 +216,3 @@ class Trainer:
 def packs(config: TrainConfig, device: torch.device) -> bool:
     """Whether examples lie end to end in one row on this device."""
     return config.batch_layout == "packed" or (config.batch_layout == "auto" and device.type != "cpu")
-
-
-def _explain_memory(error: BaseException, step: int, tokens: int) -> BaseException:
-    text = str(error)
-    if not isinstance(error, torch.OutOfMemoryError | MemoryError) and "can't allocate memory" not in text:
-        return error
-    way_out = "lower max_tokens_per_batch, turn on gradient_checkpointing, or lower unfreeze_rank_ratio"
-    return TrainingError(f"step {step}", f"out of memory in a batch of {tokens} tokens", way_out)

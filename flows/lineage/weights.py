@@ -68,28 +68,47 @@ class WeightFolder:
 
 
 class StoredUpdate:
-    """The engine's update.safetensors: `<layer>.left` and the `.right` that the metadata names, or `<layer>.dense`."""
+    """The engine's update.safetensors: `<layer>.left` and the `.right` that the metadata names, or `<layer>.dense`; `value:<parameter>` for
+    what was trained outside the updated layers."""
 
     def __init__(self, path: Path, stack: ExitStack) -> None:
         from safetensors import safe_open
 
+        from osft_engine.export import stored_facts  # loads torch
+
         self._file = stack.enter_context(safe_open(path, framework="pt"))
-        self._rights: dict[str, str] = json.loads((self._file.metadata() or {}).get("rights", "{}"))
+        facts = stored_facts(self._file.metadata() or {})
+        self._rights: dict[str, str] = facts["rights"]
+        self._transposed = frozenset(facts["transposed"])
         self._names = set(self._file.keys())
 
     def added_to(self, name: str, weight: Tensor) -> Tensor | None:
-        """W + dW in float32 for the weight of an updated layer, None for any other tensor."""
+        """W + dW in float32 for the weight of an updated layer, the trained value of another parameter, None for what did not change."""
         import torch
 
+        if f"value:{name}" in self._names:
+            value: Tensor = self._file.get_tensor(f"value:{name}")
+            return value
         layer = name.removesuffix(".weight")
+        change = self._change(layer)
+        if change is None:
+            return None
+        if layer in self._transposed:
+            return (weight.T.to(torch.float32) + change).T
+        return weight.to(torch.float32) + change
+
+    def _change(self, layer: str) -> Tensor | None:
+        """dW (out x in), float32, of an updated layer."""
+        import torch
+
         if f"{layer}.dense" in self._names:
             dense: Tensor = self._file.get_tensor(f"{layer}.dense")
-            return weight.to(torch.float32) + dense.to(torch.float32)
+            return dense.to(torch.float32)
         if f"{layer}.left" not in self._names:
             return None
         left: Tensor = self._file.get_tensor(f"{layer}.left")
         right: Tensor = self._file.get_tensor(self._rights.get(layer, f"{layer}.right"))
-        return weight.to(torch.float32) + left.to(torch.float32) @ right.to(torch.float32).T
+        return left.to(torch.float32) @ right.to(torch.float32).T
 
 
 def rebuilt_tensors(header: str, parent: WeightFolder, update: StoredUpdate) -> Iterator[tuple[str, Tensor]]:

@@ -1,58 +1,56 @@
-"""`osft(...)`: takes the inputs people have, and refuses what it cannot do by name."""
+"""`osft(...)`: one call trains, the next one continues; what it cannot do it refuses by name, before it writes anything."""
 
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import pytest
+import torch
 
-from data_contracts.errors import ConfigError, DropError
-from osft_engine import osft
-from osft_engine.api import OsftArguments, parse_arguments
-from osft_engine.inputs import engine_row, read_input
+from data_contracts.errors import CheckpointError, ConfigError, TrainingError
+from data_contracts.manifests import CheckpointManifest
+from osft_engine import api, osft
+from osft_engine.api import plan_run
+from osft_engine.arguments import OsftArguments, parse_arguments, train_config
+from osft_engine.buffer import load_buffer
+from osft_engine.ledger import load_ledger
 
 MESSAGES = [[{"role": "user", "content": f"{n}?"}, {"role": "assistant", "content": f"{n}!"}] for n in range(8)]
 NEEDED = {"model_path": "m", "data_path": "d.jsonl", "ckpt_output_dir": "o"}
 
 
-def _write(path: Path) -> Path:
-    rows = [{"messages": messages} for messages in MESSAGES]
-    if path.suffix == ".jsonl":
-        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    elif path.suffix == ".json":
-        path.write_text(json.dumps(rows))
-    elif path.suffix == ".csv":
-        pd.DataFrame({"messages": [json.dumps(messages) for messages in MESSAGES]}).to_csv(path, index=False)
-    else:
-        pd.DataFrame(rows).to_parquet(path)
-    return path
+def _data(path: Path, answer: str = "!") -> str:
+    rows = [{"messages": [turns[0], {**turns[1], "content": turns[0]["content"] + answer}]} for turns in MESSAGES]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
 
 
-@pytest.mark.parametrize("ending", [".jsonl", ".json", ".csv", ".parquet"])
-def test_every_input_format_gives_the_same_rows(tmp_path: Path, ending: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    import datasets
+def _general(path: Path) -> str:
+    path.write_text("".join(json.dumps({"text": f"The {n} cats of row {n * n} sleep on {n % 3} mats."}) + "\n" for n in range(20)))
+    return str(path)
 
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
-    read = [engine_row(place, row, "messages", "text") for place, row in read_input(str(_write(tmp_path / f"data{ending}")))]
-    assert read == [{"messages": messages} for messages in MESSAGES]
+
+# ------------------------------------------------------------------------------------------------ what it does
 
 
 def test_one_call_trains_and_leaves_a_checkpoint(tmp_path: Path, base_folder: Path) -> None:
     manifest = osft(
-        model_path=str(base_folder),
-        data_path=str(_write(tmp_path / "data.jsonl")),
-        ckpt_output_dir=str(tmp_path / "out"),
+        model_path=base_folder,
+        data_path=_data(tmp_path / "data.jsonl"),
+        ckpt_output_dir=tmp_path / "out",
         unfreeze_rank_ratio=1.0,
         protect="weights",
         effective_batch_size=4,
         lr_scheduler="cosine_with_min_lr",
         lr_scheduler_kwargs={"min_lr_rate": 0.1},
         validation_split=0.25,
+        seed=None,
+        target_patterns=None,
     )
     assert manifest.summary is not None
     assert manifest.summary.examples == 6
@@ -70,6 +68,7 @@ def test_documents_and_processed_rows_are_trained_on(tmp_path: Path, base_folder
         ckpt_output_dir=str(tmp_path / "d"),
         is_pretraining=True,
         document_column_name="body",
+        max_seq_len=12,
         block_size=10,
     )
     assert made.summary is not None
@@ -81,37 +80,154 @@ def test_documents_and_processed_rows_are_trained_on(tmp_path: Path, base_folder
     assert made.summary.loss_tokens == 3 * 2
 
 
+@pytest.fixture(scope="module")
+def june(tmp_path_factory: pytest.TempPathFactory, base_folder: Path) -> Path:
+    """A finished call; its calibration is a file, so that no test waits for the model to write."""
+    folder = tmp_path_factory.mktemp("lineage")
+    general = _general(folder / "general.jsonl")
+    osft(
+        model_path=base_folder,
+        data_path=_data(folder / "june.jsonl"),
+        ckpt_output_dir=folder / "june",
+        calibration=general,
+        cache_dir=folder / "cache",
+    )
+    return folder / "june"
+
+
+def test_the_next_call_continues_where_the_model_lies(tmp_path: Path, june: Path) -> None:
+    made = osft(model_path=june / "model", data_path=_data(tmp_path / "july.jsonl", "?"), ckpt_output_dir=tmp_path / "july", skill="echoes")
+    ledger = load_ledger(tmp_path / "july" / "ledger.safetensors")
+    assert ledger.rounds == ("base", "june", "echoes")  # named by its folder, where nobody named it
+    assert {row.skill for row in load_buffer(tmp_path / "july" / "buffer.jsonl")} == {"june", "echoes"}
+    assert made.parent_sha256 == CheckpointManifest.model_validate_json((june / "manifest.json").read_text()).model_sha256
+    assert any((june.parent / "cache").iterdir())
+
+
+def _planned(folder: Path, **arguments: Any) -> Path | None:
+    needed = {"data_path": _data(folder / "data.jsonl"), "ckpt_output_dir": str(folder / "out")}
+    return plan_run(parse_arguments(needed | arguments)).parent
+
+
+def test_a_parent_is_found_named_or_left(tmp_path: Path, june: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    moved = tmp_path / "moved" / "model"
+    shutil.copytree(june / "model", moved)
+    assert _planned(tmp_path, model_path=june / "model") == june
+    assert _planned(tmp_path, model_path=moved) is None
+    assert _planned(tmp_path, model_path=moved, parent=june) == june
+    (tmp_path / "moved" / "manifest.json").write_text('{"name": "of a web page"}')
+    assert _planned(tmp_path, model_path=moved) is None
+    (tmp_path / "latest").symlink_to(june / "model")
+    assert _planned(tmp_path, model_path=tmp_path / "latest") == june
+    monkeypatch.chdir(june / "model")
+    assert _planned(tmp_path, model_path=".") == june
+
+
+def test_a_parent_that_cannot_be_continued_is_refused(tmp_path: Path, june: Path) -> None:
+    with pytest.raises(ConfigError, match=r"osft\(parent=...\): .*manifest.json cannot be read.*\(give the ckpt_output_dir"):
+        _planned(tmp_path, model_path=june / "model", parent=tmp_path)
+    with pytest.raises(ConfigError, match=r"osft\(calibration=...\): does not apply here: the ledger of .*june already holds"):
+        _planned(tmp_path, model_path=june / "model", calibration=_general(tmp_path / "general.jsonl"))
+    for needs_it in ({"target_patterns": ["q_proj"]}, {"rank_policy": "importance"}):
+        assert _planned(tmp_path, model_path=june / "model", calibration=str(tmp_path / "general.jsonl"), **needs_it) == june
+    shutil.copytree(june / "model", tmp_path / "broken" / "model")
+    (tmp_path / "broken" / "manifest.json").write_text((june / "manifest.json").read_text()[:100])
+    with pytest.raises(ConfigError, match=r"osft\(model_path=...\): .*manifest.json is not a CheckpointManifest"):
+        _planned(tmp_path, model_path=tmp_path / "broken" / "model")
+
+
+# ------------------------------------------------------------------------------------------------ what it refuses
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"learning_rates": 1e-3}, r"osft\(learning_rates=...\): is not an argument \(did you mean learning_rate\?\)"),
+        ({"learning_rates": 1e-3}, r"learning_rates=...\): is not an argument \(did you mean learning_rate\?\)"),
         ({"max_tokens_per_batch": 9}, r"did you mean max_tokens_per_gpu"),
-        ({"unfreeze_rank_ratio": 0.0}, r"osft\(unfreeze_rank_ratio=...\): Input should be greater than 0"),
-        ({"unfreeze_rank_ratio": 1.5}, r"osft\(unfreeze_rank_ratio=...\): Input should be less than or equal to 1"),
-        ({"use_liger": True}, r"osft\(use_liger=...\): does not apply here"),
-        ({"save_final_checkpoint": False}, r"osft\(save_final_checkpoint=...\): does not apply here"),
-        ({"block_size": 64}, r"osft\(block_size=...\): does not apply here \(use max_seq_len, or set is_pretraining\)"),
-        ({"save_best_val_loss": True}, r"does not apply here \(set validation_split above 0\)"),
-        ({"node_rank": 1}, r"does not apply here \(set nnodes above 1\)"),
-        ({"nnodes": 2}, r"give rdzv_endpoint=host:port too"),
+        ({"model_path": None}, r"model_path=...\): is missing \(folder of the model"),
+        ({"ckpt_output_dir": ""}, r"ckpt_output_dir=...\): cannot be ''"),
+        ({"unfreeze_rank_ratio": 0.0}, r"unfreeze_rank_ratio=...\): cannot be 0.0: input should be greater than 0"),
+        ({"unfreeze_rank_ratio": 1.5}, r"unfreeze_rank_ratio=...\): cannot be 1.5: input should be less than or equal to 1"),
+        ({"learning_rate": float("inf")}, r"learning_rate=...\): cannot be inf: input should be a finite number"),
+        ({"beta1": 1.5}, r"beta1=...\): cannot be 1.5: input should be less than 1 \(AdamW, first moment"),
+        ({"eps": 0}, r"eps=...\): cannot be 0.0: input should be greater than 0"),
+        ({"weight_decay": -1}, r"weight_decay=...\): cannot be -1"),
+        ({"target_patterns": ["("]}, r"target_patterns=...\): cannot be \('\(',\): '\(' is not a regular expression"),
+        ({"target_patterns": "q_proj"}, r"target_patterns=...\): cannot be 'q_proj'"),
+        ({"lr_scheduler": "greedy"}, r"lr_scheduler=...\): cannot be 'greedy': greedy follows a metric"),
+        ({"lr_scheduler": "cosin"}, r"lr_scheduler=...\): cannot be 'cosin': input should be 'linear', 'cosine'"),
+        ({"nproc_per_node": "many"}, r"nproc_per_node=...\): cannot be 'many'"),
+        ({"use_liger": True}, r"use_liger=...\): does not apply here \(leave it out; .*is_pretraining or unmask_messages"),
+        ({"save_final_checkpoint": False}, r"save_final_checkpoint=...\): does not apply here"),
+        ({"block_size": 64}, r"block_size=...\): does not apply here \(use max_seq_len, or set is_pretraining\)"),
+        ({"block_size": 64, "is_pretraining": True, "max_seq_len": 32}, r"block_size=...\): does not apply here \(pieces over max_seq_len"),
+        ({"chat_template": "{{ x }}", "is_pretraining": True}, r"chat_template=...\): does not apply here"),
+        ({"save_best_val_loss": True}, r"save_best_val_loss=...\): does not apply here \(set validation_split above 0\)"),
+        ({"warmup_steps": 3, "lr_scheduler": "constant"}, r"warmup_steps=...\): does not apply here \(use lr_scheduler='constant_with"),
+        ({"compact": True}, r"compact=...\): does not apply here \(set protect='weights'\)"),
+        ({"rank_policy": "energy", "protect": "weights"}, r"rank_policy=...\): does not apply here \(energy needs protect"),
+        ({"calibration": "g.jsonl", "protect": "weights"}, r"calibration=...\): does not apply here"),
+        ({"protect": "weights_block", "nproc_per_node": 2}, r"protect=...\): does not apply here \(weights_block runs in one process"),
+        ({"node_rank": 1}, r"node_rank=...\): does not apply here \(set nnodes above 1\)"),
+        ({"nnodes": 2, "node_rank": 0}, r"give rdzv_endpoint=host:port too"),
+        ({"nnodes": 2, "rdzv_endpoint": "h:1"}, r"nnodes=...\): does not apply here \(give node_rank too"),
+        ({"nnodes": 2, "rdzv_endpoint": "h:1", "node_rank": 2}, r"node_rank=...\): does not apply here \(machines count from 0, so to 1\)"),
     ],
 )
 def test_wrong_arguments_are_refused_by_name(arguments: dict[str, Any], message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(ConfigError, match=rf"^osft\(.*{message}"):
         parse_arguments(NEEDED | arguments)
 
 
-def test_missing_columns_say_what_is_there(tmp_path: Path) -> None:
-    with pytest.raises(DropError, match=r"has no messages \(it has \['question'\]"):
-        engine_row("row", {"question": "?"}, "messages", "text")
-    with pytest.raises(DropError, match="input_ids and labels of equal length"):
-        engine_row("row", {"input_ids": [1, 2], "labels": [1]}, "processed", "text")
-    (tmp_path / "data.txt").write_text("x")
-    with pytest.raises(DropError, match=r"unknown ending \.txt"):
-        list(read_input(str(tmp_path / "data.txt")))
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"eps": 0}, r"osft\(eps=...\)"),
+        ({"lr_scheduler_kwargs": {"decay": 1}}, r"osft\(lr_scheduler_kwargs=...\): do not fit cosine: it has no setting 'decay'"),
+        ({"model_path": "somebody/model"}, r"osft\(model_path=...\): somebody/model has no config.json \(give the folder of a model"),
+        ({"calibration": "nowhere.jsonl"}, r"osft\(calibration=...\): nowhere.jsonl is not there"),
+        ({"data_output_dir": "out"}, r"osft\(data_output_dir=...\): is ckpt_output_dir"),
+        ({"data_output_dir": "own"}, r"osft\(data_output_dir=...\): own/clean.jsonl is data_path, which would be replaced"),
+        ({"data_output_dir": "checkpoint"}, r"osft\(data_output_dir=...\): checkpoint holds the manifest of something else"),
+        ({"ckpt_output_dir": "checkpoint"}, r"osft\(ckpt_output_dir=...\): checkpoint/model is the model that is trained"),
+    ],
+)
+def test_nothing_is_written_before_everything_is_checked(
+    tmp_path: Path, base_folder: Path, monkeypatch: pytest.MonkeyPatch, arguments: dict[str, Any], message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own").mkdir()
+    shutil.copytree(base_folder, tmp_path / "checkpoint" / "model")
+    (tmp_path / "checkpoint" / "manifest.json").write_text('{"kind": "another"}')
+    needed = {"model_path": "checkpoint/model", "data_path": _data(tmp_path / "own" / "clean.jsonl"), "ckpt_output_dir": "out"}
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    with pytest.raises(ConfigError, match=message):
+        osft(**needed | arguments)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
-def test_every_argument_of_training_hub_is_there_and_described() -> None:
+def test_errors_from_further_in_name_arguments_of_this_call(tmp_path: Path, base_folder: Path) -> None:
+    bare = tmp_path / "bare"
+    shutil.copytree(base_folder, bare)
+    (bare / "chat_template.jinja").unlink()
+    call = {"model_path": bare, "data_path": _data(tmp_path / "data.jsonl"), "protect": "weights"}
+    with pytest.raises(TrainingError, match=r"has no chat template \(set chat_template, or"):
+        osft(**call, ckpt_output_dir=tmp_path / "first")
+    template = (base_folder / "chat_template.jinja").read_text()
+    with pytest.raises(ConfigError, match=r"^osft\(validation_split=...\): 0.01 of 8 rows is 0"):
+        osft(**call, ckpt_output_dir=tmp_path / "second", chat_template=template, validation_split=0.01)
+    with pytest.raises(TrainingError, match=r"more than the 4 .*max_tokens_per_gpu"):
+        osft(**call, ckpt_output_dir=tmp_path / "third", chat_template=template, max_tokens_per_gpu=4)
+    osft(**call, ckpt_output_dir=tmp_path / "third", chat_template=template)  # the memory dial may be turned on the way
+    assert (tmp_path / "third" / "model" / "chat_template.jinja").read_text() == template
+    with pytest.raises(CheckpointError, match=r"already holds another checkpoint \(give an? ckpt_output_dir"):
+        osft(**call, ckpt_output_dir=tmp_path / "third", chat_template=template, seed=7)
+
+
+# ------------------------------------------------------------------------------------------------ Training Hub's types
+
+
+def test_every_argument_of_training_hub_is_there_described_and_may_be_none() -> None:
     names = """
         model_path data_path ckpt_output_dir unfreeze_rank_ratio effective_batch_size max_tokens_per_gpu max_seq_len learning_rate
         num_epochs lr_scheduler warmup_steps lr_scheduler_kwargs beta1 beta2 eps weight_decay seed use_liger target_patterns unmask_messages
@@ -120,6 +236,44 @@ def test_every_argument_of_training_hub_is_there_and_described() -> None:
     """.split()  # noqa: SIM905 (a list of words reads better than a list of quotes)
     assert set(names) <= OsftArguments.model_fields.keys()
     assert all(field.description for field in OsftArguments.model_fields.values())
+    optional = dict.fromkeys(OsftArguments.model_fields.keys() - NEEDED.keys())
+    assert parse_arguments(NEEDED | optional) == parse_arguments(NEEDED)
+
+
+def test_settings_of_the_scheduler_reach_the_config_as_they_are() -> None:
+    settings = {"num_decay_steps": "4", "decay_type": "linear", "min_lr_ratio": "0.1"}
+    config = train_config(parse_arguments(NEEDED | {"lr_scheduler": "warmup_stable_decay", "lr_scheduler_kwargs": settings}))
+    assert config.lr_scheduler_kwargs == {"num_decay_steps": 4, "decay_type": "linear", "min_lr_ratio": 0.1}
+
+
+@pytest.mark.parametrize("devices", [0, 3])
+@pytest.mark.parametrize("asked", ["auto", "gpu"])
+def test_processes_are_counted_from_the_devices(devices: int, asked: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: devices)
+    assert parse_arguments(NEEDED | {"nproc_per_node": asked}).processes == max(1, devices)
+    assert parse_arguments(NEEDED | {"nproc_per_node": 2}).processes == 2
+
+
+def test_several_machines_write_the_same_data_and_name_themselves(
+    tmp_path: Path, base_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commands: list[list[str]] = []
+
+    def started(command: list[str], *, check: bool) -> subprocess.CompletedProcess[bytes]:  # there is one machine here
+        commands.append(command)
+        return subprocess.CompletedProcess(command, 1)
+
+    monkeypatch.setattr(api.subprocess, "run", started)
+    common = {"model_path": base_folder, "data_path": _data(tmp_path / "data.jsonl"), "ckpt_output_dir": tmp_path / "out"}
+    shared = tmp_path / "out.data"
+    written = []
+    for rank in (1, 0):
+        with pytest.raises(TrainingError, match="the processes ended with exit code 1"):
+            osft(**common, nproc_per_node=2, nnodes=2, node_rank=rank, rdzv_id=123, rdzv_endpoint="host:29500")
+        written.append({path.name: path.read_bytes() for path in shared.iterdir()})
+        assert {f"--node_rank={rank}", "--nnodes=2", "--nproc_per_node=2", "--rdzv_id=123"} <= set(commands[-1])
+    assert written[0] == written[1]
+    assert written[0].keys() == {"clean.jsonl", "manifest.json", "run.json"}
 
 
 def test_importing_the_package_does_not_load_torch() -> None:
@@ -129,7 +283,7 @@ def test_importing_the_package_does_not_load_torch() -> None:
 
 @pytest.mark.slow
 def test_two_processes_are_launched_with_torchrun(tmp_path: Path, base_folder: Path) -> None:
-    common = {"model_path": str(base_folder), "data_path": str(_write(tmp_path / "data.jsonl")), "max_seq_len": 128, "seed": 1}
+    common = {"model_path": str(base_folder), "data_path": _data(tmp_path / "data.jsonl"), "max_seq_len": 128, "seed": 1}
     together = osft(ckpt_output_dir=str(tmp_path / "together"), nproc_per_node=2, **common)
     alone = osft(ckpt_output_dir=str(tmp_path / "alone"), **common)
     assert together.summary is not None

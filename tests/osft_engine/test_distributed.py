@@ -59,7 +59,14 @@ def _losses(run: TrainRun) -> list[float]:
     return [event["loss"] for event in map(json.loads, lines) if event["event"] == "step"]
 
 
-@pytest.mark.parametrize("method", [{"protect": "weights"}, {"protect": "activations"}, {"method": "full", "learning_rate": 1e-3}])
+@pytest.mark.parametrize(
+    "method",
+    [
+        {"protect": "weights", "train_other": ("norm", "embed")},
+        {"protect": "activations"},
+        {"method": "full", "learning_rate": 1e-3},
+    ],
+)
 def test_two_processes_train_what_one_trains(make_run: MakeRun, method: dict[str, Any]) -> None:
     settings = {"learning_rate": 1e-2, "warmup_steps": 0} | method
     alone, together = make_run(out="alone", **settings), make_run(out="together", **settings)

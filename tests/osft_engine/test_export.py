@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from peft import PeftModel
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from data_contracts.errors import CheckpointError, ConfigError
@@ -73,6 +74,35 @@ def test_a_smaller_scale_lies_between_base_and_candidate(make_run: MakeRun, tmp_
         scale_candidate(run.out_dir, run.base, tmp_path / "other", 1.5)
     with pytest.raises(CheckpointError, match="is not the model that this checkpoint was trained from"):
         scale_candidate(run.out_dir, run.out_dir / "model", tmp_path / "other", 0.5)
+
+
+def test_what_was_trained_outside_the_targets_is_scaled_too_and_no_adapter_hides_it(make_run: MakeRun, tmp_path: Path) -> None:
+    run = make_run(train_other=("norm",), learning_rate=1e-2, warmup_steps=0)
+    whole = train_candidate(run)
+    assert scale_candidate(run.out_dir, run.base, tmp_path / "same", 1.0).model_sha256 == whole.model_sha256
+    scale_candidate(run.out_dir, run.base, tmp_path / "half", 0.5)
+    base, trained, half = (
+        load_file(folder / "model.safetensors") for folder in (run.base, run.out_dir / "model", tmp_path / "half" / "model")
+    )
+    norm = "model.norm.weight"
+    assert not torch.equal(trained[norm], base[norm])
+    torch.testing.assert_close(half[norm], (base[norm] + trained[norm]) / 2)
+    assert scale_candidate(tmp_path / "half", run.base, tmp_path / "again", 1.0).model_sha256 == _model_of(tmp_path / "half")
+    with pytest.raises(CheckpointError, match=r"also trained .*norm\.weight.* which a LoRA adapter cannot hold"):
+        export_adapter(run.out_dir, tmp_path / "adapter", base=str(run.base))
+
+
+def _model_of(checkpoint: Path) -> str:
+    return read_manifest(checkpoint, CheckpointManifest).model_sha256
+
+
+def test_every_model_that_a_run_writes_keeps_the_template_it_learned(make_run: MakeRun, tmp_path: Path) -> None:
+    template = "{% for message in messages %}<|im_start|>{{ message['content'] }}<|im_end|>{% endfor %}"
+    run = make_run(chat_template=template, checkpoint_at_epoch=True)
+    train_candidate(run)
+    scale_candidate(run.out_dir, run.base, tmp_path / "half", 0.5)
+    for folder in (run.out_dir / "model", run.out_dir / "epochs" / "epoch-1", tmp_path / "half" / "model"):
+        assert (folder / "chat_template.jinja").read_text() == template
 
 
 def test_a_checkpoint_without_an_update_says_which_method_made_it(make_run: MakeRun, tmp_path: Path) -> None:

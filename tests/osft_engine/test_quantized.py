@@ -17,6 +17,7 @@ from data_contracts.errors import ConfigError
 from osft_engine import quantized
 from osft_engine.config import TrainConfig
 from osft_engine.export import load_update
+from osft_engine.rescale import scale_candidate
 from osft_engine.run import TrainRun
 from osft_engine.train import train_candidate
 
@@ -25,7 +26,7 @@ needs_bitsandbytes = pytest.mark.skipif(importlib.util.find_spec("bitsandbytes")
 
 
 @needs_bitsandbytes
-def test_the_candidate_is_the_unquantised_base_plus_the_update(make_run: Callable[..., TrainRun]) -> None:
+def test_the_candidate_is_the_unquantised_base_plus_the_update(make_run: Callable[..., TrainRun], tmp_path: Path) -> None:
     run = make_run(quantize="nf4", num_epochs=4, learning_rate=5e-3)
     manifest = train_candidate(run)
     assert manifest.summary is not None
@@ -39,6 +40,8 @@ def test_the_candidate_is_the_unquantised_base_plus_the_update(make_run: Callabl
         assert torch.equal(value, before[name] + layer.dense() if layer is not None else before[name]), name
     config = (run.out_dir / "model" / "config.json").read_text()
     assert "quantization" not in config
+    scaled = scale_candidate(run.out_dir, run.base, tmp_path / "same", 1.0)
+    assert scaled.model_sha256 == manifest.model_sha256
 
 
 @needs_bitsandbytes

@@ -1,0 +1,24 @@
+"""Memory that runs out, said in one line with what to lower, wherever in a training it happens."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from data_contracts.errors import TrainingError
+
+_WAY_OUT = "lower max_tokens_per_batch, turn on gradient_checkpointing, or lower unfreeze_rank_ratio"
+_SIGNS = ("can't allocate memory", "CUDA out of memory", "not enough memory")
+
+
+@contextmanager
+def memory_explained(where: str, what: str = "out of memory") -> Iterator[None]:
+    """Turn an allocation that failed into TrainingError; every other error passes unchanged."""
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        if not isinstance(error, torch.OutOfMemoryError | MemoryError) and not any(sign in str(error) for sign in _SIGNS):
+            raise
+        raise TrainingError(where, what, _WAY_OUT) from error
