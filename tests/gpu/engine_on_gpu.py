@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import time
@@ -18,12 +19,15 @@ from typing import Any
 
 import torch
 
-from osft_engine.linear import UpdatedLinear
-from osft_engine.protection import protect_weights
-
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))  # a machine with the five packages and this folder is enough: the project need not be installed
+
+from osft_engine.linear import UpdatedLinear  # noqa: E402
+from osft_engine.protection import protect_weights  # noqa: E402
+
 # Ours first: they are what the page is for. The baselines follow as far as time allows.
-METHODS = ["ours compact", "ours weights", "ours activations", "lora r=64", "lora r=16", "full", "peft osf", "ours weights_block"]
+METHODS = ["ours compact", "ours compact beside", "ours activations", "ours activations beside", "ours weights"]
+METHODS += ["lora r=64", "lora r=16", "full", "peft osf", "ours weights_block"]
 
 
 def check_correctness(device: torch.device) -> dict[str, float]:
@@ -38,7 +42,7 @@ def check_correctness(device: torch.device) -> dict[str, float]:
             layer.core.copy_(core)
         layer.rebuild()
     x = torch.randn(256, 384, device=device, dtype=torch.bfloat16)
-    outputs = [layer(x).float() for layer in layers]
+    outputs = [layer(x).detach().float() for layer in layers]
     apart = float((outputs[0] - outputs[1]).norm() / outputs[0].norm())
     dW = layers[0].dense().double() - W.double()
     leak = layers[0].allowed.leak(dW)
@@ -73,13 +77,14 @@ def run_table(arguments: argparse.Namespace, deadline: float) -> tuple[list[dict
     """The benchmark's rows, method by method while time is left, and the methods that were left out."""
     rows: list[dict[str, Any]] = []
     left_out: list[str] = []
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     for method in METHODS:
         remaining = deadline - time.monotonic()
         part = arguments.out.with_name(f"{arguments.out.name}-part")
         command = [sys.executable, str(ROOT / "tests/benchmarks/engine.py"), "--model", arguments.model, "--tokens", str(arguments.tokens)]
         command += ["--methods", method, "--steps", "3", "--out", str(part), "--cache", str(arguments.cache)]
         try:
-            done = subprocess.run(command, check=False, timeout=max(remaining, 1.0), stdout=subprocess.DEVNULL, cwd=ROOT)
+            done = subprocess.run(command, check=False, timeout=max(remaining, 1.0), stdout=subprocess.DEVNULL, cwd=ROOT, env=environment)
         except subprocess.TimeoutExpired:
             left_out.append(f"{method} (out of time)")
             continue
