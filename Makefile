@@ -61,8 +61,9 @@ $(VENV)/.installed-services: $(VENV)/.installed-dev
 	$(PIP) -c $(CONSTRAINTS) -e ".[dev,services]"
 	@touch $@
 
+# A file stays on one worker: its tests share servers, workers and a lineage. Each worker has servers of its own.
 test-services: $(VENV)/.installed-services
-	$(TEST_ENV) $(BIN)/python -m pytest -m "services and not slow" --durations=10
+	$(TEST_ENV) $(BIN)/python -m pytest -n 2 --dist loadfile -m "services and not slow" --durations=10
 
 clean:
 	rm -rf build *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .coverage .coverage.*
