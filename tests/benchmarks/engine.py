@@ -18,6 +18,8 @@ import resource
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +49,7 @@ OURS: dict[str, dict[str, Any]] = {
     "ours activations": {"protect": "activations"},
     "ours weights_block": {"protect": "weights_block"},
 }
+BEGIN, END = "<!-- numbers: begin -->", "<!-- numbers: end -->"
 # Beside the frozen weights is what saves memory on a GPU; at these sizes on a CPU it is what `auto` may choose by itself.
 METHODS = ["full", "lora r=16", "lora r=64", "peft osf", *(name for name in OURS if not name.endswith("beside"))]
 
@@ -223,6 +226,13 @@ def table(results: list[dict[str, Any]]) -> str:
     return "".join(lines)
 
 
+def write_numbers(page: Path, title: str, numbers: str) -> None:
+    """Put the numbers between the page's markers; what people wrote around them stays."""
+    text = page.read_text(encoding="utf-8") if page.exists() else f"{title}\n\n{BEGIN}\n{END}\n"
+    head, _, rest = text.partition(BEGIN)
+    page.write_text(f"{head}{BEGIN}\n\n{numbers.strip()}\n\n{END}{rest.partition(END)[2]}", encoding="utf-8")
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", required=True, help="model folder, or llama-3.1-8b for its shapes with random weights")
@@ -241,13 +251,20 @@ def main() -> int:
     found = [measure_apart(method, arguments, tokens) for tokens in arguments.tokens for method in arguments.methods]
     results = [each for each in found if each is not None]
     machine = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{platform.processor() or platform.machine()}, CPU"
-    facts = {"model": arguments.model, "machine": machine, "torch": torch.__version__, "ratio": RATIO, "steps": arguments.steps}
+    facts = {
+        "date": f"{datetime.now(UTC):%Y-%m-%d}",
+        "machine": machine,
+        "model": arguments.model,
+        "ratio": RATIO,
+        "steps": arguments.steps,
+    }
+    facts |= {"threads": torch.get_num_threads(), "seed": 0} | {name: version(name) for name in ("torch", "transformers", "peft")}
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     arguments.out.with_suffix(".json").write_text(json.dumps({"facts": facts, "results": results}, indent=2) + "\n")
     command = f"python tests/benchmarks/engine.py --model {arguments.model} --tokens {' '.join(map(str, arguments.tokens))}"
-    text = f"# Engine: step time and memory\n\n`{command}`; {json.dumps(facts)}\n\n{table(results)}"
-    arguments.out.with_suffix(".md").write_text(text)
-    print(text)
+    numbers = f"`{command}`; {json.dumps(facts)}\n\n{table(results)}"
+    write_numbers(arguments.out.with_suffix(".md"), "# The engine: step time and memory", numbers)
+    print(numbers)
     return 0 if len(results) == len(found) else 1
 
 

@@ -25,6 +25,7 @@ sys.path.insert(0, str(ROOT))  # a machine with the five packages and this folde
 from osft_engine.linear import UpdatedLinear  # noqa: E402
 from osft_engine.protection import protect_weights  # noqa: E402
 
+BEGIN, END = "<!-- numbers: begin -->", "<!-- numbers: end -->"
 # Ours first: they are what the page is for. The baselines follow as far as time allows.
 METHODS = ["ours compact", "ours compact beside", "ours activations", "ours activations beside", "ours weights"]
 METHODS += ["lora r=64", "lora r=16", "full", "peft osf", "ours weights_block"]
@@ -98,14 +99,18 @@ def run_table(arguments: argparse.Namespace, deadline: float) -> tuple[list[dict
 
 
 def write_page(out: Path, facts: dict[str, Any], rows: list[dict[str, Any]], left_out: list[str]) -> None:
-    lines = ["# The engine on a GPU\n", f"`python tests/gpu/engine_on_gpu.py --out {out}`\n", f"{json.dumps(facts)}\n"]
+    """Put the numbers between the page's markers; what people wrote around them stays."""
+    lines = [f"`python tests/gpu/engine_on_gpu.py --out {out}`\n", f"{json.dumps(facts)}\n"]
     lines.append("| method | s/step | peak GB | GB over bare | attach s |\n|---|---|---|---|---|")
     for row in rows:
         memory = f"{row['peak_bytes'] / 1e9:.1f} | {row['memory_over_bare_bytes'] / 1e9:.1f}"
         lines.append(f"| {row['method']} | {row['wall_seconds']:.2f} | {memory} | {row['attach_seconds']:.1f} |")
     if left_out:
         lines.append(f"\nLeft out: {', '.join(left_out)}.")
-    out.with_suffix(".md").write_text("\n".join(lines) + "\n")
+    page = out.with_suffix(".md")
+    text = page.read_text(encoding="utf-8") if page.exists() else f"# The engine on a GPU\n\n{BEGIN}\n{END}\n"
+    head, _, rest = text.partition(BEGIN)
+    page.write_text(f"{head}{BEGIN}\n\n" + "\n".join(lines) + f"\n\n{END}{rest.partition(END)[2]}", encoding="utf-8")
     out.with_suffix(".json").write_text(json.dumps({"facts": facts, "results": rows, "left_out": left_out}, indent=2) + "\n")
 
 
