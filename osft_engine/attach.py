@@ -115,7 +115,7 @@ class OsftAttachment:
         self.model = model
         self._originals = dict(targets)
         model.requires_grad_(False)
-        self.others = _named_parameters(model, train_other, exclude=set(targets))
+        self._other_names = tuple(_named_parameters(model, train_other, exclude=set(targets)))
         self.layers: dict[str, UpdatedLinear] = {}
         moved: dict[int, Tensor] = {}
         shared: dict[int, tuple[SharedProjection, nn.Parameter]] = {}  # a basis that layers share stays one tensor on the device too
@@ -135,9 +135,12 @@ class OsftAttachment:
         for parameter in self.others.values():
             parameter.requires_grad_(True)
 
+    @property
+    def others(self) -> dict[str, nn.Parameter]:
+        """What `train_other` names, as the model has it now: sharding puts other parameters in the place of those that were there."""
+        return {name: self.model.get_parameter(name) for name in self._other_names}
+
     def trainable(self) -> dict[str, nn.Parameter]:
-        # Sharding puts other parameters in the place of those that were here: whoever kept the old ones would train what nothing reads.
-        self.others = {name: self.model.get_parameter(name) for name in self.others}
         return {f"{name}.core": layer.core for name, layer in self.layers.items()} | self.others
 
     def transposed(self) -> tuple[str, ...]:

@@ -67,7 +67,7 @@ def require_fitting(examples: Sequence[Example], max_tokens: int) -> None:
     longest = max(examples, key=lambda each: len(each.ids), default=None)
     if longest is not None and len(longest.ids) > max_tokens:
         what = f"has {len(longest.ids)} tokens, more than the {max_tokens} of one batch"
-        raise TrainingError(longest.origin, what, "raise max_tokens_per_batch (osft: max_tokens_per_gpu) or lower max_seq_len")
+        raise TrainingError(longest.origin, what, "raise max_tokens_per_batch or lower max_seq_len")
 
 
 def _fits(group: Sequence[Example], example: Example, max_tokens: int, packed: bool) -> bool:

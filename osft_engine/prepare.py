@@ -57,10 +57,9 @@ class Scene:
 def attach_method(scene: Scene, resume: ResumeFolder) -> tuple[Attachment, Ledger | None]:
     """Put the method on the model. Returns the attachment and the ledger as it was before this round (None where there is none).
 
-    Raises ConfigError for what cannot run in so many processes, and where they do not share the run folder.
+    Raises ConfigError where the processes do not share the run folder; what so many cannot train, `refuse_sharded` has refused.
     """
     config = scene.config
-    refuse_sharded(config, scene.model.dtype, scene.world)
     ledger = resume.load_ledger()
     if ledger is None and scene.parent_ledger is not None:
         ledger = load_ledger(scene.parent_ledger)
@@ -88,7 +87,7 @@ def attach_method(scene: Scene, resume: ResumeFolder) -> tuple[Attachment, Ledge
 def refuse_sharded(config: TrainConfig, dtype: torch.dtype, world: World) -> None:
     """Raise ConfigError for what one process can train and several cannot. dtype: of the model's weights.
 
-    Asked before any cache or state of a cut-off run is read: with directions at hand, nothing later would notice.
+    Asked before a run claims its folder or reads a cache: with directions at hand, nothing later would notice.
     """
     if world.size == 1:
         return

@@ -55,7 +55,7 @@ class QuantizedAttachment(OsftAttachment):
 
     def __init__(self, model: Any, targets: Mapping[str, nn.Module], allowed: Mapping[str, AllowedUpdate], base: Path, config: TrainConfig):
         self.model, self._base, self._config = model, base, config
-        self._originals, self.others = dict(targets), {}
+        self._originals, self._other_names = dict(targets), ()
         model.requires_grad_(False)
         self.layers: dict[str, UpdatedLinear] = {}
         shared: dict[int, tuple[SharedProjection, nn.Parameter]] = {}

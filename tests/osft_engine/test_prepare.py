@@ -10,6 +10,7 @@ import pytest
 from transformers import AutoModelForCausalLM
 
 from data_contracts.errors import ConfigError
+from osft_engine import train
 from osft_engine.buffer import extend_buffer, load_buffer, save_buffer
 from osft_engine.checkpoint import load_model
 from osft_engine.distributed import World
@@ -63,13 +64,24 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
 
 @pytest.mark.parametrize(("config", "message"), REFUSED, ids=["block", "lora", "others"])
 def test_what_cannot_be_sharded_is_refused_though_its_directions_are_at_hand(
-    make_run: MakeRun, tmp_path: Path, config: dict[str, Any], message: str
+    make_run: MakeRun, monkeypatch: pytest.MonkeyPatch, config: dict[str, Any], message: str
 ) -> None:
-    run = make_run(**config)
-    alone = ResumeFolder(tmp_path / "begun", "digest", {})
-    attach_method(_scene(run, World()), alone)  # one process may, and leaves its directions
-    with pytest.raises(ConfigError, match=message):
-        attach_method(_scene(run, _Silent(1, 2)), alone)
+    """One process may, and is cut off; of several, none goes on with what it left; one does."""
+    run = make_run(save_every_steps=1, **config)
+
+    def stop(event: dict[str, Any]) -> None:
+        if event.get("step") == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_candidate(run, on_event=stop)
+    with monkeypatch.context() as together:
+        together.setattr(train, "current_world", lambda: _Silent(1, 2))
+        with pytest.raises(ConfigError, match=message):
+            train_candidate(run)
+    events: list[dict[str, Any]] = []
+    train_candidate(run, on_event=events.append)
+    assert [event["step"] for event in events if event["event"] == "resumed"] == [1]
 
 
 def test_a_node_on_another_disk_is_told_so(make_run: MakeRun, tmp_path: Path) -> None:
