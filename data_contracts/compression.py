@@ -18,6 +18,9 @@ _SKIPPABLE = range(0x184D2A50, 0x184D2A60)
 #: zstd streams may ask for windows of gigabytes; ours may not.
 _WINDOW = 1 << 27
 _WAY_OUT = "compress and copy the file again"
+#: Text packs to a tenth, rows from one template to a fiftieth. What unpacks to more than this times its size is no data, and reading a
+#: megabyte of it could take as long as a gigabyte. The first megabytes are free: small files of repeated rows pack very well.
+_MOST_UNPACKED, _FREE = 200, 16 << 20
 
 
 class CountedReader(io.RawIOBase):
@@ -36,8 +39,27 @@ class CountedReader(io.RawIOBase):
         return len(block)
 
 
+class UnpackedReader(io.RawIOBase):
+    """A decompressing stream that refuses to become many times larger than what was read from the disk."""
+
+    def __init__(self, stream: Any, packed: CountedReader, path: Path) -> None:
+        self._stream, self._packed, self._path, self._count = stream, packed, path, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        block = self._stream.read(len(buffer))
+        buffer[: len(block)] = block
+        self._count += len(block)
+        if self._count > _FREE + _MOST_UNPACKED * self._packed.count:
+            what = f"unpacks to more than {_MOST_UNPACKED} times its size, which no data does"
+            raise DropError(str(self._path), what, "check what made it; unpack it yourself if it is right")
+        return len(block)
+
+
 @contextmanager
-def open_drop(path: Path) -> Iterator[tuple[IO[bytes], CountedReader]]:
+def open_drop(path: Path) -> Iterator[tuple[io.BufferedReader[Any], CountedReader]]:
     """(stream of the decompressed bytes, the counter below it). Raises DropError where the file is missing, damaged or cut off."""
     if not path.exists():
         raise DropError(str(path), "does not exist", "give the path of a .jsonl, .jsonl.gz or .jsonl.zst file")
@@ -50,9 +72,8 @@ def open_drop(path: Path) -> Iterator[tuple[IO[bytes], CountedReader]]:
             counted = CountedReader(raw)
             buffered = io.BufferedReader(counted, _BLOCK)
             if head[:2] == _GZIP:
-                yield io.BufferedReader(gzip.GzipFile(fileobj=buffered), _BLOCK), counted
+                yield io.BufferedReader(UnpackedReader(gzip.GzipFile(fileobj=buffered), counted, path), _BLOCK), counted
             elif head == _ZSTD:
-                _check_zstd_is_whole(path)
                 yield from _zstd(path, buffered, counted)
             else:
                 yield buffered, counted
@@ -62,12 +83,15 @@ def open_drop(path: Path) -> Iterator[tuple[IO[bytes], CountedReader]]:
         raise DropError(str(path), f"cannot be read: {error.strerror or error}", "copy the file again or check its permissions") from error
 
 
-def _zstd(path: Path, buffered: IO[bytes], counted: CountedReader) -> Iterator[tuple[IO[bytes], CountedReader]]:
-    import zstandard
-
+def _zstd(path: Path, buffered: IO[bytes], counted: CountedReader) -> Iterator[tuple[io.BufferedReader[Any], CountedReader]]:
+    try:
+        import zstandard
+    except ImportError as error:  # a trainer's image holds no more than the engine imports
+        raise DropError(str(path), "is a zstd file, and zstandard is not installed", "pip install zstandard, or unpack it") from error
+    _check_zstd_is_whole(path)
     try:
         with zstandard.ZstdDecompressor(max_window_size=_WINDOW).stream_reader(buffered, read_across_frames=True) as stream:
-            yield io.BufferedReader(stream, _BLOCK), counted
+            yield io.BufferedReader(UnpackedReader(stream, counted, path), _BLOCK), counted
     except zstandard.ZstdError as error:
         raise DropError(str(path), f"is a damaged zstd file: {error}", _WAY_OUT) from error
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_contracts.errors import DropError, ManifestError
+from data_contracts.jsonl import read_raw
 from data_contracts.manifests import DropManifest, read_manifest
 from data_contracts.signatures import Signatures, read_signatures
 
@@ -43,10 +44,9 @@ class EarlierDrop:
             mine = dict(zip(lines[sides == side].tolist(), wanted[sides == side].tolist(), strict=True))
             if not mine:
                 continue
-            with (self.folder / self.manifest.files[name].path).open(encoding="utf-8") as stream:
-                for number, text in enumerate(stream):
-                    if number in mine:
-                        yield mine[number], text
+            for number, text in enumerate(read_raw(self.folder / self.manifest.files[name].path)):
+                if number in mine:
+                    yield mine[number], text.decode()
 
 
 def load_earlier(folders: Sequence[Path]) -> tuple[EarlierDrop, ...]:

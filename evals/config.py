@@ -7,6 +7,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from data_contracts.jsonl import is_jsonl
 from data_contracts.manifests import Category
 from evals.policy import GatePolicy
 
@@ -92,7 +93,7 @@ class SuiteConfig(BaseModel):
     @property
     def is_file(self) -> bool:
         """Whether the source is a local JSONL file."""
-        return self.source.endswith(".jsonl")
+        return is_jsonl(self.source)
 
     @property
     def shots(self) -> int:

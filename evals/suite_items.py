@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -13,6 +12,7 @@ import jinja2
 
 from data_contracts.digests import file_digest, value_digest
 from data_contracts.errors import EvaluationError
+from data_contracts.jsonl import read_objects
 from evals.config import SuiteConfig
 
 Kind = Literal["choice", "answer", "text"]
@@ -92,24 +92,9 @@ def suite_digest(suite: SuiteConfig, items: Sequence[Item]) -> str:
 def _rows(suite: SuiteConfig, path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """(file and line, row) of every row that the suite keeps."""
     keep = _ENVIRONMENT.compile_expression(suite.where) if suite.where else None
-    try:
-        with path.open(encoding="utf-8") as stream:
-            for number, line in enumerate(stream, start=1):
-                if not line.strip():
-                    continue
-                row = json.loads(line)
-                if not isinstance(row, dict):
-                    raise EvaluationError(f"{path}:{number}", "is not a JSON object", "write one object a line")
-                if keep is None or keep(**row):
-                    yield f"{path}:{number}", row
-    except OSError as error:
-        raise EvaluationError(f"{suite.name}: {path}", f"cannot be read: {error.strerror}", "check the suite's source") from error
-    except UnicodeDecodeError as error:
-        raise EvaluationError(
-            f"{suite.name}: {path}", f"is not UTF-8: {error.reason} at byte {error.start}", "save the file as UTF-8"
-        ) from error
-    except json.JSONDecodeError as error:
-        raise EvaluationError(f"{path}:{number}", f"is not JSON: {error.msg}", "write one object a line") from error
+    for where, row in read_objects(path, error=EvaluationError):
+        if keep is None or keep(**row):
+            yield where, row
 
 
 def _item(suite: SuiteConfig, row: Mapping[str, Any], where: str) -> Item:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -12,6 +11,7 @@ import yaml
 from pydantic import ValidationError
 
 from data_contracts.errors import ConfigError, EvaluationError
+from data_contracts.jsonl import is_jsonl, read_objects
 from data_contracts.manifests import DropManifest, read_manifest
 from evals.config import EvaluationConfig, SkillPolicy, SuiteConfig
 
@@ -70,7 +70,7 @@ def _read_set(path: Path) -> list[SuiteConfig]:
 
 def _absolute(suite: SuiteConfig, folder: Path) -> SuiteConfig:
     def anchored(path: str) -> str:
-        return str((folder / path).absolute()) if path.endswith((".jsonl", ".yaml", ".yml")) else path
+        return str((folder / path).absolute()) if is_jsonl(path) or path.endswith((".yaml", ".yml")) else path
 
     data = {split: anchored(path) for split, path in suite.data.items()}
     return suite.model_copy(update={"source": anchored(suite.source), "few_shot_source": anchored(suite.few_shot_source), "data": data})
@@ -115,11 +115,9 @@ def _closed_set(paths: Sequence[Path], policy: SkillPolicy) -> tuple[str, ...]:
     """The distinct last assistant turns of all splits, sorted; empty where they are too many or too rarely repeated."""
     counts: Counter[str] = Counter()
     for path in paths:
-        with path.open(encoding="utf-8") as stream:
-            for line in stream:
-                messages = json.loads(line).get("messages") if line.strip() else None
-                if messages:
-                    counts[str(messages[-1]["content"])] += 1
+        for _, row in read_objects(path, error=EvaluationError):
+            if row.get("messages"):
+                counts[str(row["messages"][-1]["content"])] += 1
         if len(counts) > max(policy.max_classes, counts.total() / ROWS_PER_CLASS):
             return ()
     few = 2 <= len(counts) <= policy.max_classes and len(counts) * ROWS_PER_CLASS <= counts.total()
@@ -127,10 +125,8 @@ def _closed_set(paths: Sequence[Path], policy: SkillPolicy) -> tuple[str, ...]:
 
 
 def _is_chat(path: Path) -> bool:
-    with path.open(encoding="utf-8") as stream:
-        return any("messages" in json.loads(line) for line in stream if line.strip())
+    return any("messages" in row for _, row in read_objects(path, error=EvaluationError))
 
 
 def _has_rows(path: Path) -> bool:
-    with path.open(encoding="utf-8") as stream:
-        return any(line.strip() for line in stream)
+    return any(True for _ in read_objects(path, error=EvaluationError))

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from data_contracts.digests import file_digest, text_digest
 from data_contracts.errors import DropError
+from data_contracts.jsonl import read_objects, read_raw
 from data_contracts.manifests import DropManifest, file_ref, write_atomically, write_manifest
 from evals.config import SuiteConfig
 from flows.house import House, suites_of_skill
@@ -80,7 +81,7 @@ def _split(house: House, chain: Sequence[VersionRef], clean: Stage[DropManifest]
 
     def build(folder: Path) -> None:
         discard_partial(folder)
-        lines = (clean.folder / clean.manifest.files["clean"].path).read_text(encoding="utf-8").splitlines()
+        lines = [raw.decode() for raw in read_raw(clean.folder / clean.manifest.files["clean"].path)]
         tuning = [line for line in lines if _drawn(line, share)]
         if share and min(len(tuning), len(lines) - len(tuning)) < MIN_ROWS:
             what = f"has {len(lines)} clean rows, of which {len(tuning)} would be for tuning; {MIN_ROWS} are needed on both sides"
@@ -117,7 +118,7 @@ def _general_text(house: House, model: Path, calibration: Path) -> list[str]:
     """Calibration rows as {"text"}: conversations through the chat template, because bits per byte are of what the model reads."""
     train = house.config.train
     renderer = TokenizerRenderer(model, train.max_seq_len, trust_remote_code=train.trust_remote_code)
-    rows = [json.loads(line) for line in calibration.read_text(encoding="utf-8").splitlines() if line.strip()]
+    rows = [row for _, row in read_objects(calibration)]
     texts: list[str | Exception] = [str(row["text"]) for row in rows if "text" in row]
     texts += renderer.render([row["messages"] for row in rows if "messages" in row])
     return [json.dumps({"text": text}, ensure_ascii=False) for text in texts if isinstance(text, str) and text.strip()]

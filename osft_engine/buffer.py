@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from data_contracts.digests import canonical_json, text_digest
+from data_contracts.jsonl import read_objects
 from data_contracts.manifests import write_atomically
 from osft_engine.config import TrainConfig
-from osft_engine.examples import Example, encode_row, read_rows, require_chat_template
+from osft_engine.examples import Example, encode_row, require_chat_template
 
 # What a row is learned from. A row that has messages or text is kept as those alone, as `encode_row` reads it.
 _FORMS = (("messages", "text"), ("input_ids", "labels"))
@@ -33,7 +34,7 @@ class BufferRow:
 
 def load_buffer(path: Path) -> tuple[BufferRow, ...]:
     """The rows of a buffer file, less an empty one: what releases that did not know token ids kept of all of them."""
-    found = (BufferRow(str(row["key"]), str(row["skill"]), dict(row["row"])) for _, row in read_rows(path))
+    found = (BufferRow(str(row["key"]), str(row["skill"]), dict(row["row"])) for _, row in read_objects(path))
     return tuple(each for each in found if each.row)
 
 

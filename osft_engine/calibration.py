@@ -13,7 +13,8 @@ from typing import Any
 import torch
 
 from data_contracts.errors import TrainingError
-from osft_engine.examples import Example, encode_row, read_rows
+from data_contracts.jsonl import read_objects
+from osft_engine.examples import Example, encode_row
 
 _MARKER = "\u2402skillstack-question\u2403"
 _ROWS = 64  # sampled side by side at most: each step reads all weights once, whatever the number of rows
@@ -24,7 +25,7 @@ def calibration_examples(path: Path | None, model: Any, tokenizer: Any, *, token
     """About `tokens` tokens of general text: from the file, or in the model's own words."""
     if path is None:
         return generate_examples(model, tokenizer, tokens=tokens, length=min(_LENGTH, max_tokens // 2), seed=seed)
-    found = [each for origin, row in read_rows(path) for each in encode_row(tokenizer, row, origin, unmask=True, max_tokens=max_tokens)]
+    found = [each for origin, row in read_objects(path) for each in encode_row(tokenizer, row, origin, unmask=True, max_tokens=max_tokens)]
     usable = [each for each in found if 1 < len(each.ids) <= max_tokens]
     if not usable:
         raise TrainingError(

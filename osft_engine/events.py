@@ -32,7 +32,7 @@ class EventLog:
             self._on_event(event)
 
     def _forget_after(self, step: int) -> None:
-        lines = self._path.read_text(encoding="utf-8").splitlines() if self._path.is_file() else []
-        kept = [line for line in lines if json.loads(line).get("step", 0) <= step]
+        lines = self._path.read_text(encoding="utf-8").split("\n") if self._path.is_file() else []
+        kept = [line for line in lines if line and json.loads(line).get("step", 0) <= step]
         # A new file in the place of the old one: whoever follows the lines sees that they are others, and never the middle of one.
         write_atomically(self._path, "".join(f"{line}\n" for line in kept))

@@ -6,13 +6,13 @@ rewrites earlier turns (so that neither is a prefix of the whole), the turn is f
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from data_contracts.errors import DropError, TrainingError
+from data_contracts.jsonl import read_objects
 
 _MARKER = "\u2402skillstack-turn\u2403"
 
@@ -41,25 +41,6 @@ class ExampleSet:
     @property
     def mean_tokens(self) -> float:
         return sum(len(example.ids) for example in self.examples) / max(1, len(self.examples))
-
-
-def read_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """(file:line, row) for each line of a JSONL file. Raises DropError at the first line that is not a JSON object."""
-    try:
-        with path.open(encoding="utf-8") as stream:
-            for number, line in enumerate(stream, start=1):
-                if not line.strip():
-                    continue
-                row = json.loads(line)
-                if not isinstance(row, dict):
-                    raise DropError(f"{path.name}:{number}", "is not a JSON object", "validate the drop first")
-                yield f"{path.name}:{number}", row
-    except OSError as error:
-        raise DropError(str(path), f"cannot be read: {error.strerror}", "give an existing JSONL file") from error
-    except UnicodeDecodeError as error:
-        raise DropError(str(path), f"is not UTF-8 (byte {error.start})", "validate the drop first") from error
-    except json.JSONDecodeError as error:
-        raise DropError(str(path), f"holds a line that is not JSON: {error.msg}", "validate the drop first") from error
 
 
 def assistant_spans(tokenizer: Any, messages: Sequence[Mapping[str, Any]], text: str) -> list[tuple[int, int]]:
@@ -162,7 +143,7 @@ def load_examples(path: Path, tokenizer: Any, *, max_tokens: int, unmask: bool =
     """
     kept: list[Example] = []
     too_long = without_loss = 0
-    for origin, row in read_rows(path):
+    for origin, row in read_objects(path):
         for example in encode_row(tokenizer, row, origin, unmask=unmask, max_tokens=max_tokens):
             if len(example.ids) > max_tokens:
                 too_long += 1

@@ -1,6 +1,7 @@
 """Training data as people have it, to the rows the engine reads: conversations, documents, or token ids with labels.
 
-`.jsonl` and `.json` are read with the standard library; `.parquet`, `.csv`, folders and Hugging Face dataset names go through `datasets`.
+JSON Lines (`.jsonl`, `.jsonl.gz`, `.jsonl.zst`) and `.json` are read here; `.parquet`, `.csv`, folders and Hugging Face dataset names go
+through `datasets`.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from data_contracts.errors import DropError
+from data_contracts.jsonl import is_jsonl, read_objects
 from data_contracts.manifests import DropManifest, file_ref, write_manifest
-from osft_engine.examples import read_rows
 
 RowKind = Literal["messages", "processed", "documents"]
 CLEAN_NAME = "clean.jsonl"
@@ -25,8 +26,8 @@ _NOT_LEARNED = -100
 def read_input(data_path: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """(place, row) of a file or of the `train` split of a Hugging Face dataset. Raises DropError where it cannot be read."""
     path = Path(data_path)
-    if path.suffix == ".jsonl":
-        yield from read_rows(path)
+    if is_jsonl(data_path):
+        yield from read_objects(path)
     elif path.suffix == ".json":
         yield from _json_rows(path)
     elif path.suffix in _TABLES:
@@ -35,7 +36,9 @@ def read_input(data_path: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
         yield from _dataset_rows(data_path, _TABLES[path.suffix], {"data_files": data_path})
     elif path.is_file():
         raise DropError(
-            data_path, f"has the unknown ending {path.suffix or '(none)'}", "give .jsonl, .json, .parquet, .csv or a dataset name"
+            data_path,
+            f"has the unknown ending {path.suffix or '(none)'}",
+            "give .jsonl, .jsonl.gz, .jsonl.zst, .json, .parquet, .csv or a dataset name",
         )
     else:
         yield from _dataset_rows(data_path, data_path, {})

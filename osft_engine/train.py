@@ -12,6 +12,7 @@ import torch
 
 from data_contracts.digests import model_digest, model_files
 from data_contracts.errors import CheckpointError, ConfigError
+from data_contracts.jsonl import read_objects
 from data_contracts.manifests import MANIFEST_NAME, CheckpointManifest, DropManifest, read_manifest
 from osft_engine.attach import Attachment
 from osft_engine.batches import require_fitting
@@ -19,7 +20,7 @@ from osft_engine.buffer import BufferRow, buffer_examples, extend_buffer, load_b
 from osft_engine.checkpoint import load_model, load_tokenizer, pick_device, pick_dtype, write_model
 from osft_engine.distributed import World, current_world, shard_model
 from osft_engine.events import EventLog, OnEvent
-from osft_engine.examples import Example, ExampleSet, load_examples, read_rows, require_chat_template
+from osft_engine.examples import Example, ExampleSet, load_examples, require_chat_template
 from osft_engine.files import full_disk_explained, require_free_space
 from osft_engine.finish import ROLES, summarise, write_candidate_manifest, write_outcome
 from osft_engine.memory import memory_explained
@@ -120,7 +121,7 @@ def _train(run: TrainRun, inputs: Inputs, on_event: OnEvent | None) -> Checkpoin
     if not world.leads:
         world.barrier()
         return read_manifest(run.out_dir, CheckpointManifest)
-    rows = (row for _, row in read_rows(inputs.clean))
+    rows = (row for _, row in read_objects(inputs.clean))
     save_buffer(
         extend_buffer(inputs.buffer, rows, skill=run.skill, size=config.buffer_size, seed=config.seed), run.out_dir / ROLES["buffer"]
     )
@@ -152,7 +153,7 @@ def _epoch_writer(run: TrainRun, attachment: Attachment, world: World) -> Callab
 def _read_examples(run: TrainRun, inputs: Inputs, tokenizer: Any) -> tuple[ExampleSet, tuple[Example, ...]]:
     """What is trained on (the drop, and replayed rows of the buffer), and what is held out of the drop for validation."""
     config = run.config
-    if any("messages" in row for _, row in read_rows(inputs.clean)):
+    if any("messages" in row for _, row in read_objects(inputs.clean)):
         require_chat_template(tokenizer, config.chat_template, str(run.base))
     found = load_examples(inputs.clean, tokenizer, max_tokens=config.max_seq_len, unmask=config.unmask)
     kept, held = split_rows(found.examples, config.validation_share, config.seed)

@@ -80,7 +80,7 @@ def training_curve(folder: Path) -> list[tuple[str, int, float]]:
     path = folder / "metrics.jsonl"
     if not path.is_file():
         return []
-    events = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    events = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line.strip()]
     steps = [event for event in events if event.get("event") == "step"]
     thinned = steps[:: max(1, len(steps) // _CURVE_POINTS)]
     names = ("loss", "lr", "tokens_per_second")

@@ -153,5 +153,5 @@ def _check_copy(store: Store, entries: Sequence[LedgerEntry]) -> Iterable[Findin
                 where=LEDGER_FILE, problem="the ledger's copy among the artifacts is missing (the next promotion writes it again)"
             )
             return
-    if copy.splitlines() != [entry_text(entry) for entry in entries]:
+    if copy.removesuffix("\n").split("\n") != [entry_text(entry) for entry in entries]:
         yield Finding(where=LEDGER_FILE, problem="the ledger's copy among the artifacts is not the ledger in the registry")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import json
+import lzma
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -58,7 +60,7 @@ FAULTS = [
     Fault("nan", b'{"text": "a", "id": NaN}', "json", "NaN is not JSON"),
     Fault("infinity", b'{"text": "a", "id": -Infinity}', "json", "Infinity is not JSON"),
     Fault("number-overflow", b'{"text": "a", "id": 1e999}', "json", "too large"),
-    Fault("number-of-5000-digits", b'{"text": "a", "id": ' + b"9" * 5000 + b"}", "json", "cannot be read"),
+    Fault("number-of-5000-digits", b'{"text": "a", "id": ' + b"9" * 5000 + b"}", "json", "a number of 5000 digits"),
     Fault("key-twice", b'{"text": "a", "text": "b"}', "json", "'text' occurs twice"),
     Fault("key-twice-deep", b'{"messages": [{"role": "user", "role": "assistant", "content": "x"}]}', "json", "'role' occurs twice"),
     Fault("deep-nesting", b'{"text": ' + b"[" * 5000 + b"]" * 5000 + b"}", "json", "nested deeper"),
@@ -193,11 +195,23 @@ FILES: dict[str, tuple[Callable[[list[bytes]], bytes], str]] = {
     "zstd-cut-off": (lambda good: zstandard.compress(whole(good))[:-60], "cut off"),
     "zstd-cut-off-in-its-head": (lambda good: zstandard.compress(whole(good))[:5], "zstd"),
     "zstd-corrupt": (lambda good: zstandard.compress(whole(good))[:20] + b"\xff" * 30 + zstandard.compress(whole(good))[50:], "zstd"),
-    "zip": (lambda good: b"PK\x03\x04" + b"\x00" * 60, "NUL|UTF-8"),
-    "parquet": (lambda good: b"PAR1\x15\x04\x15\xf0", "UTF-8|JSON|NUL"),
-    "csv": (lambda good: b"prompt,completion\na,b\n", "not JSON"),
-    "one-json-array": (lambda good: b"[" + b",\n".join(good) + b"]", "not JSON"),
-    "pretty-printed": (lambda good: json.dumps(json.loads(good[0]), indent=2).encode(), "not JSON"),
+    "utf-16-without-mark": (lambda good: whole(good).decode().encode("utf-16-le"), "UTF-16LE"),
+    "utf-32": (lambda good: whole(good).decode().encode("utf-32"), "UTF-32, not UTF-8"),
+    "utf-32-without-mark": (lambda good: whole(good).decode().encode("utf-32-be"), "UTF-32BE"),
+    "zip": (lambda good: b"PK\x03\x04" + b"\x00" * 60, "is a zip file"),
+    "parquet": (lambda good: b"PAR1\x15\x04\x15\xf0", "is a Parquet file"),
+    "xz": (lambda good: lzma.compress(whole(good)), "is a xz file"),
+    "bzip2": (lambda good: bz2.compress(whole(good)), "is a bzip2 file"),
+    "csv": (lambda good: b"prompt,completion\na,b\n", "is a CSV file"),
+    "tsv": (lambda good: b"prompt\tcompletion\na\tb\n", "is a TSV file"),
+    "one-json-array": (lambda good: b"[" + b",\n".join(good) + b"]", "is one JSON array"),
+    "array-on-one-line": (lambda good: b"[" + b",".join(good) + b"]", "is one JSON array"),
+    "pretty-printed-array": (lambda good: json.dumps([json.loads(row) for row in good], indent=1).encode(), "is one JSON array"),
+    "pretty-printed": (lambda good: json.dumps(json.loads(good[0]), indent=2).encode(), "is pretty-printed JSON"),
+    "html": (lambda good: b"<!DOCTYPE html>\n<html><body>403</body></html>\n", "is an HTML page"),
+    "git-lfs-pointer": (lambda good: b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n", "is a Git LFS pointer"),
+    "gzip-of-blank-lines": (lambda good: gzip.compress(b"\n" * 50_000_000), "unpacks to more than 200 times its size"),
+    "zstd-of-one-letter": (lambda good: zstandard.compress(b" " * 50_000_000), "unpacks to more than 200 times its size"),
     "too-few-rows": (lambda good: whole(good[:6]), "at least 10"),
     "one-row-many-times": (lambda good: whole([good[0]] * 50), "exact_duplicate 49"),
 }

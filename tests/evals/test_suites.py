@@ -214,7 +214,7 @@ def _row(**fields: Any) -> str:
         ([], "has no items"),
         (["", "  "], "has no items"),
         ([_row(prompt="p", answer="a"), "{"], r":2: is not JSON"),
-        (["[1]"], "not a JSON object"),
+        (["[1]"], "is one JSON array"),
         ([_row(prompt="p", answer="a")] * 2, "the same item twice"),
         ([_row(prompt="p")], "no answer"),
         ([_row(prompt="", answer="a")], "empty prompt"),
