@@ -6,16 +6,16 @@ Exit codes: 0 pass, 2 blocked, 3 inconclusive, 1 any error. With --json the answ
 from __future__ import annotations
 
 import getpass
+import importlib.metadata
 import sys
 from pathlib import Path
 from typing import Annotated
 
-import click
 import typer
 
-from data_contracts.errors import ConfigError, SkillstackError
+from data_contracts.errors import ConfigError
 from flows import console
-from flows.arguments import repeat_options
+from flows.command_errors import run
 from flows.environment import prepare_environment
 from flows.explore.command import add_explore_command
 from flows.lineage_commands import add_lineage_commands
@@ -23,8 +23,23 @@ from flows.operation_commands import add_operation_commands
 from flows.service.commands import add_deploy_commands
 from flows.settings import SkillstackConfig, load_config
 
-app = typer.Typer(name="skillstack", help="Add one skill to a language model each month without losing the ones before, and prove it.",
-                  no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)  # fmt: skip
+
+def show_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"skillstack {importlib.metadata.version('skillstack')}")
+        raise typer.Exit
+
+
+app = typer.Typer(name="skillstack", no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)  # fmt: skip
+
+
+@app.callback()
+def skillstack(
+    version: Annotated[bool, typer.Option("--version", callback=show_version, is_eager=True, help="Print the version and stop.")] = False,
+) -> None:
+    """Add one skill to a language model each month without losing the ones before, and prove it."""
+
+
 gate_app = typer.Typer(help="Look at the gate's decisions again.", no_args_is_help=True)
 app.add_typer(gate_app, name="gate")
 
@@ -203,27 +218,7 @@ add_explore_command(app)
 
 def main() -> None:
     """Entry point: one line for every expected error, exit code 1 for all of them."""
-    try:
-        sys.exit(app(args=repeat_options(sys.argv[1:]), standalone_mode=False) or 0)
-    except click.exceptions.Abort:
-        sys.exit(1)
-    except click.ClickException as error:  # click's own code for a usage error is 2, which here means blocked
-        error.show()
-        sys.exit(1)
-    except SkillstackError as error:
-        console.show_error(error)
-        sys.exit(1)
-    except Exception as error:
-        if not is_from_prefect(error):
-            raise
-        what = " ".join(str(error).split())[:200]
-        console.show_error(SkillstackError("Prefect", what, "run `skillstack doctor`: is its server well, and is there space on the disk?"))
-        sys.exit(1)
-
-
-def is_from_prefect(error: Exception) -> bool:
-    """Whether Prefect itself failed, rather than the code it ran: its own exceptions, and its embedded server that does not start."""
-    return type(error).__module__.startswith("prefect") or "Prefect API server" in str(error)
+    sys.exit(run(app, sys.argv[1:]))
 
 
 if __name__ == "__main__":

@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from data_contracts.errors import ConfigError
+
 OFFLINE_AND_QUIET = {
     "DO_NOT_TRACK": "true",  # MLflow ignores "1"
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -34,5 +36,8 @@ def prepare_environment(state_dir: Path) -> None:
 
 
 def default_tracking_uri(state_dir: Path) -> str:
-    """MLflow on SQLite inside the state directory, for those who name no server."""
+    """MLflow on SQLite inside the state directory, for those who name no server. Raises ConfigError for a path that is no address."""
+    if wrong := sorted(set("?#") & set(str(state_dir.absolute()))):
+        what = f"has {' '.join(wrong)} in its path, which the addresses of its databases cannot hold"
+        raise ConfigError(f"state_dir {state_dir.absolute()}", what, "rename the folder, or set state_dir to another one")
     return f"sqlite:///{(state_dir.absolute() / 'mlflow.db').as_posix()}"

@@ -104,7 +104,7 @@ def load_config(path: Path | None) -> SkillstackConfig:
     if path is None:
         path = Path(CONFIG_NAME)
         if not path.exists():
-            return SkillstackConfig()
+            return _defaults(SkillstackConfig())
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
@@ -116,9 +116,19 @@ def load_config(path: Path | None) -> SkillstackConfig:
         values = yaml.safe_load(text) or {}
     except yaml.YAMLError as error:
         raise ConfigError(str(path), "is not YAML: " + " ".join(str(error).split()), "correct the file") from error
+    except RecursionError as error:
+        raise ConfigError(str(path), "is nested too deep to be read", "a config has sections and keys, two or three levels") from error
     if not isinstance(values, dict):
         raise ConfigError(str(path), f"holds {type(values).__name__}, expected sections", "see `skillstack init`")
     return parse_config(values, where=str(path), folder=path.parent, tree=tree)
+
+
+def _defaults(config: SkillstackConfig) -> SkillstackConfig:
+    """The built-in defaults, for a folder without a lineage: one that has a lineage had a config, which another must not replace."""
+    if (config.state_dir / "stages").is_dir():
+        what = f"is not in {Path.cwd()}, and {config.state_dir} holds a lineage that was made with a config"
+        raise ConfigError(CONFIG_NAME, what, "run where the config is, or give --config FILE")
+    return config
 
 
 def parse_config(values: dict[str, Any], *, where: str, folder: Path, tree: yaml.Node | None = None) -> SkillstackConfig:

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from data_contracts.errors import ConfigError
+from flows.environment import default_tracking_uri
 from flows.init import write_project
 from flows.settings import SkillstackConfig, load_config
 
@@ -76,3 +77,24 @@ def test_relative_paths_belong_to_the_file_not_to_the_working_folder(tmp_path: P
     assert config.state_dir == tmp_path / "state"
     assert config.calibration == tmp_path / "text.jsonl"
     assert Path(config.evaluation.suites[0].source) == tmp_path / "suites" / "a.jsonl"
+
+
+def test_yaml_that_is_nested_too_deep_is_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "skillstack.yaml"
+    path.write_text("train: " + "[" * 5000 + "]" * 5000)
+    with pytest.raises(ConfigError, match="nested too deep"):
+        load_config(path)
+
+
+def test_a_lineage_without_its_config_does_not_go_on_with_the_defaults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert load_config(None) == SkillstackConfig(), "a new folder needs no config"
+    (tmp_path / ".skillstack" / "stages").mkdir(parents=True)
+    with pytest.raises(ConfigError, match=r"holds a lineage that was made with a config \(run where the config is"):
+        load_config(None)
+
+
+@pytest.mark.parametrize("name", ["what?", "no#1"])
+def test_a_path_that_no_database_address_can_hold_is_one_line(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ConfigError, match="rename the folder"):
+        default_tracking_uri(tmp_path / name)
