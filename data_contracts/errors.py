@@ -25,6 +25,10 @@ class DropError(SkillstackError):
     """A drop that cannot be read or does not keep its contract."""
 
 
+class RenderingError(SkillstackError):
+    """A row that the model's chat template and tokenizer cannot turn into what is learned or asked."""
+
+
 class ManifestError(SkillstackError):
     """A manifest that is missing, unreadable, or disagrees with the files it names."""
 

@@ -1,0 +1,6 @@
+"""Rows to text and tokens: the one renderer that validation, training, evaluation and the explorer share."""
+
+from data_contracts.rendering.examples import Answer, Rendering
+from data_contracts.rendering.renderer import Question, TextRenderer
+
+__all__ = ["Answer", "Question", "Rendering", "TextRenderer"]

@@ -1,0 +1,81 @@
+"""A time limit for code that somebody else wrote: a chat template is a program, and one that loops must not stop a round.
+
+Templates run as Python bytecode in this thread, so that an exception set from outside reaches them (signals would reach the main thread
+only, and a process for each row costs more than everything else). What runs inside one C call is not reached until it returns.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class TooSlowError(Exception):
+    """The time limit has passed."""
+
+
+class _Deadlines:
+    """One thread that watches all running limits; it sleeps while there are none."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._awake = threading.Event()
+        self._running: dict[int, float] = {}  # thread -> when it must be done
+        self._fired: set[int] = set()
+        self._watcher: threading.Thread | None = None
+
+    def start(self, thread: int, seconds: float) -> None:
+        with self._lock:
+            self._running[thread] = time.monotonic() + seconds
+            if self._watcher is None or not self._watcher.is_alive():
+                self._watcher = threading.Thread(target=self._watch, name="template deadlines", daemon=True)
+                self._watcher.start()
+        self._awake.set()
+
+    def stop(self, thread: int) -> bool:
+        """End the limit; says whether it had passed, so that its exception is on the way."""
+        with self._lock:
+            self._running.pop(thread, None)
+            fired = thread in self._fired
+            self._fired.discard(thread)
+            return fired
+
+    def _watch(self) -> None:
+        while True:
+            self._awake.wait()
+            with self._lock:
+                late = [thread for thread, end in self._running.items() if time.monotonic() >= end]
+                for thread in late:
+                    del self._running[thread]
+                    self._fired.add(thread)
+                    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(TooSlowError))
+                if not self._running:
+                    self._awake.clear()
+            time.sleep(0.05)
+
+
+_DEADLINES = _Deadlines()
+
+
+@contextmanager
+def time_limit(seconds: float) -> Iterator[None]:
+    """Raise TooSlowError in the body once `seconds` have passed. Not to be nested in one thread."""
+    thread = threading.get_ident()
+    _DEADLINES.start(thread, seconds)
+    try:
+        yield
+    finally:
+        if _DEADLINES.stop(thread):
+            _receive()
+
+
+def _receive() -> None:
+    """Wait for an exception that was sent while the body was ending, so that it does not hit what comes after."""
+    try:
+        for _ in range(1000):
+            time.sleep(0.001)
+    except TooSlowError:
+        pass
