@@ -292,7 +292,7 @@ def worker(folder: Path, pool: str, name: str, environment: Mapping[str, str]) -
             return False
         return isinstance(found, list) and any(each["name"] == name and each["status"] == "ONLINE" for each in found)
 
-    own = {"PREFECT_HOME": str(home), "PREFECT_WORKER_QUERY_SECONDS": "2", "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30"}
+    own = {"PREFECT_HOME": str(home), "PREFECT_WORKER_QUERY_SECONDS": "2"}
     command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", pool, "--type", "process", "--name", name]
     return Server(f"worker-{name}", home, command, {**environment, **own}, online)
 

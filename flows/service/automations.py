@@ -1,4 +1,5 @@
-"""What the Prefect server does unasked: it marks a dead round as crashed, and tells people of a round that died, failed or is held."""
+"""What the Prefect server does by itself, for flow runs of skillstack only: it marks a dead one as crashed, and sends a message when one
+crashed, failed, was blocked or is held."""
 
 from __future__ import annotations
 
@@ -7,7 +8,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from flows.service.server import ROUND_ENDED, ROUND_UNMEASURED, ServiceConfig
+from flows.service.server import END_STATES, OF_SKILLSTACK, ROUND_ENDED, ROUND_UNMEASURED, ZOMBIE, ServiceConfig
 
 if TYPE_CHECKING:
     from prefect.automations import AutomationCore
@@ -15,28 +16,33 @@ if TYPE_CHECKING:
 
 WEBHOOK_BLOCK = "skillstack-notify"
 HEARTBEAT = "prefect.flow-run.heartbeat"
-ENDED = frozenset(f"prefect.flow-run.{state}" for state in ("Completed", "Failed", "Cancelled", "Crashed", "Cancelling"))
+# An event carries the name of the state, so that the names which rounds end with belong to the ends.
+ENDED = frozenset(f"prefect.flow-run.{state}" for state in (*END_STATES.values(), "Failed", "Cancelled", "Crashed", "Cancelling"))
 RESUME = "Run it again to continue after its last finished stage: prefect flow-run retry {{ flow_run.id }}"
 
 
 def zombie_automation(service: ServiceConfig) -> AutomationCore:
-    """A flow run that was heard of and then is not (its process is gone) is marked crashed, which frees its place in the pool."""
+    """A flow run whose heartbeat stops (its process is gone) is marked crashed, which frees its place in the pool.
+
+    The window belongs to the interval at which its flow runs beat: `deploy` writes both from `service.heartbeat_seconds`.
+    """
     from prefect.automations import AutomationCore, ChangeFlowRunState, EventTrigger, Posture, ResourceSpecification
     from prefect.client.schemas.objects import StateType
 
     return AutomationCore(
-        name="skillstack-zombie",
+        name=ZOMBIE,
         description="Marks a flow run as crashed when its process is gone.",
         trigger=EventTrigger(
             after={HEARTBEAT},
             expect={HEARTBEAT, *ENDED},
             match=ResourceSpecification.model_validate({"prefect.resource.id": "prefect.flow-run.*"}),
+            match_related=ResourceSpecification.model_validate(OF_SKILLSTACK),
             for_each={"prefect.resource.id"},
             posture=Posture.Proactive,
             threshold=1,
             within=timedelta(seconds=service.heartbeat_seconds),
         ),
-        actions=[ChangeFlowRunState(state=StateType.CRASHED, message="its process was not heard of; it can be run again and continues")],
+        actions=[ChangeFlowRunState(state=StateType.CRASHED, message="its heartbeat stopped: run it again, it continues")],
     )
 
 
@@ -44,23 +50,27 @@ def notifications(block: UUID) -> tuple[AutomationCore, ...]:
     """Messages to the webhook: one when a flow run fails or crashes, one when a round ends with anything but a promotion."""
     from prefect.automations import AutomationCore, EventTrigger, Posture, ResourceSpecification, SendNotification
 
-    def told(name: str, expect: set[str], resource: str, subject: str, body: str) -> AutomationCore:
+    def message(
+        name: str, expect: set[str], resource: str, subject: str, body: str, related: dict[str, str] | None = None
+    ) -> AutomationCore:
         match = ResourceSpecification.model_validate({"prefect.resource.id": resource})
-        trigger = EventTrigger(expect=expect, match=match, posture=Posture.Reactive, threshold=1, within=timedelta(0))
+        also = ResourceSpecification.model_validate(related or {})
+        trigger = EventTrigger(expect=expect, match=match, match_related=also, posture=Posture.Reactive, threshold=1, within=timedelta(0))
         return AutomationCore(name=name, trigger=trigger, actions=[SendNotification(block_document_id=block, subject=subject, body=body)])
 
     unsettled = {event for event in ROUND_ENDED.values() if event != ROUND_ENDED["PASS"]} | {ROUND_UNMEASURED}
     state = "{{ flow_run.name }} is {{ flow_run.state.name }}: {{ flow_run.state.message }}"
     held = "version {{ event.payload.version }}: {{ event.payload.reason }}\nLook: skillstack history; decide: skillstack approve"
     return (
-        told(
+        message(
             "skillstack-failed",
             {"prefect.flow-run.Failed", "prefect.flow-run.Crashed"},
             "prefect.flow-run.*",
             "skillstack: {{ flow_run.name }} failed",
             f"{state}\n{RESUME}",
+            OF_SKILLSTACK,
         ),
-        told(
+        message(
             "skillstack-held",
             unsettled,
             "skillstack.version.*",

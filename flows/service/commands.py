@@ -12,7 +12,7 @@ from flows.command_options import AsJson, ConfigFile, configured, print_answer
 
 
 def deploy(
-    file: Annotated[Path | None, typer.Option("--file", help="Deployments; default: infra/prefect.yaml of this checkout.")] = None,
+    file: Annotated[Path | None, typer.Option("--file", help="Deployments of your own; default: those of this release.")] = None,
     config: ConfigFile = None,
     as_json: AsJson = False,
 ) -> None:

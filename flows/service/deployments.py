@@ -22,7 +22,7 @@ from data_contracts.manifests import Record
 from flows.service.server import ServiceConfig
 from flows.settings import CONFIG_NAME, SkillstackConfig
 
-PREFECT_FILE = Path(__file__).parents[2] / "infra" / "prefect.yaml"
+PREFECT_FILE = Path(__file__).with_name("prefect.yaml")
 WEBHOOK = "SKILLSTACK_WEBHOOK_URL"
 
 
@@ -46,7 +46,7 @@ def deploy(config: SkillstackConfig, config_file: Path | None, prefect_file: Pat
         raise ConfigError(str(config_path), "is not there, and the workers read it", "run `skillstack init`, or give --config FILE")
     prefect_file = prefect_file or PREFECT_FILE
     if not prefect_file.is_file():
-        raise ConfigError(str(prefect_file), "is not there", "give --file with the infra/prefect.yaml of the release you run")
+        raise ConfigError(str(prefect_file), "is not there", "install the release again, or give --file with deployments of your own")
     check_server(server)
     asyncio.run(_put_pools(config.service))
     _apply(config.service, config_path, prefect_file)
@@ -131,6 +131,7 @@ def _apply(service: ServiceConfig, config_path: Path, prefect_file: Path) -> Non
         "SKILLSTACK_CRON": service.cron,
         "SKILLSTACK_TIMEZONE": service.timezone,
         "SKILLSTACK_WATCH_CRON": service.watch_cron,
+        "SKILLSTACK_BEAT_SECONDS": str(service.beat_seconds),
         "SKILLSTACK_WATCH": str(service.watch).lower(),
     }
     command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all", "--prefect-file", str(prefect_file.absolute())]

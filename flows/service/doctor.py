@@ -48,6 +48,7 @@ def diagnose(config: SkillstackConfig) -> tuple[Diagnosis, ...]:
             ("work pools", services.pools_and_workers),
             ("GPU slots", services.gpu_limit),
             ("deployments", services.deployments),
+            ("crashed rounds", services.zombie_rule),
         )
     return tuple(_run(name, check, config) for name, check in checks)
 

@@ -13,11 +13,13 @@ from pathlib import Path
 from data_contracts.errors import SkillstackError
 from flows.house import open_house
 from flows.service.deployments import check_server
-from flows.service.server import prefect_api
+from flows.service.server import HEARTBEAT_VARIABLE, OF_SKILLSTACK, TAG, ZOMBIE, prefect_api
 from flows.settings import SkillstackConfig
 
 TIMEOUT_SECONDS = 10
 MAX_SKEW_SECONDS = 60.0
+PREFECT_BEAT_SECONDS = 180
+"""What Prefect 3.8 does unless it is given another interval."""
 
 
 def prefect_server(_: SkillstackConfig) -> str:
@@ -108,7 +110,7 @@ def gpu_limit(config: SkillstackConfig) -> str:
 
 def deployments(config: SkillstackConfig) -> str:
     """The deployments that a month needs, with their schedules active and no run late."""
-    there = {f"{each['name']}": each for each in prefect_api("POST", "/deployments/filter") or [] if "skillstack" in each["tags"]}
+    there = {f"{each['name']}": each for each in prefect_api("POST", "/deployments/filter") or [] if TAG in each["tags"]}
     missing = [name for name in ("round", "monthly", "audit", "approve", "reject", "rollback") if name not in there]
     if missing:
         raise SkillstackError("deployments", f"not on the server: {', '.join(missing)}", "skillstack deploy")
@@ -123,6 +125,27 @@ def deployments(config: SkillstackConfig) -> str:
     if not config.inbox.deployment:
         return f"{len(there)} there; inbox.deployment is empty, so the watcher runs rounds itself, without the pool's limit"
     return f"{len(there)} there, none late"
+
+
+def zombie_rule(config: SkillstackConfig) -> str:
+    """The window after which a run is marked crashed, and the interval at which the deployments' runs beat: they belong together."""
+    service, way_out = config.service, "skillstack deploy"
+    automation = next((each for each in prefect_api("POST", "/automations/filter") or [] if each["name"] == ZOMBIE), None)
+    if automation is None or not automation["enabled"]:
+        raise SkillstackError(f"automation {ZOMBIE}", "is missing or disabled: a dead round would hold its slot", way_out)
+    window = float(automation["trigger"]["within"])
+    if window != service.heartbeat_seconds:
+        what = f"waits {window:.0f} s, service.heartbeat_seconds is {service.heartbeat_seconds:.0f}"
+        raise SkillstackError(f"automation {ZOMBIE}", what, way_out)
+    if automation["trigger"]["match_related"] != OF_SKILLSTACK:
+        raise SkillstackError(f"automation {ZOMBIE}", "matches flow runs that are not skillstack's", way_out)
+    there = [each for each in prefect_api("POST", "/deployments/filter") or [] if TAG in each["tags"]]
+    beats = {each["name"]: float((each["job_variables"].get("env") or {}).get(HEARTBEAT_VARIABLE, PREFECT_BEAT_SECONDS)) for each in there}
+    slow = sorted(name for name, beat in beats.items() if not 2 * beat <= window)
+    if slow:
+        what = f"beat every {max(beats.values()):.0f} s, and the automation waits {window:.0f} s: healthy rounds would be marked crashed"
+        raise SkillstackError(f"runs of {', '.join(slow)}", what, way_out)
+    return f"a run is marked crashed after {window:.0f} s without a heartbeat; runs beat every {max(beats.values(), default=0):.0f} s"
 
 
 def launcher(config: SkillstackConfig) -> str:

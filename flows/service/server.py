@@ -21,6 +21,13 @@ if TYPE_CHECKING:
 DROP_VALIDATED = "skillstack.drop.validated"
 ROUND_ENDED = {"PASS": "skillstack.round.promoted", "INCONCLUSIVE": "skillstack.round.held", "BLOCK": "skillstack.round.blocked"}
 ROUND_UNMEASURED = "skillstack.round.unmeasured"
+ZOMBIE = "skillstack-zombie"
+HEARTBEAT_VARIABLE = "PREFECT_FLOWS_HEARTBEAT_FREQUENCY"
+TAG = "skillstack"
+"""Tag of every deployment and, by it, of its flow runs: the automations match nothing else on a server that others use too."""
+OF_SKILLSTACK = {"prefect.resource.id": f"prefect.tag.{TAG}", "prefect.resource.role": "tag"}
+END_STATES = {"PASS": "Completed", "BLOCK": "Blocked", "INCONCLUSIVE": "Held", "ERROR": "Unmeasured"}
+"""Name of a flow run's last state, by the round's decision."""
 TIMEOUT_SECONDS = 10
 
 
@@ -37,8 +44,17 @@ class ServiceConfig(BaseModel):
     cpu_pool: str = Field("cpu", description="work pool of what needs no GPU: watching, decisions, audits")
     gpu_limit: str = Field("skillstack-gpu", description="global concurrency limit that a round holds while it uses the GPU; empty: none")
     gpu_slots: int = Field(1, ge=1, description="rounds that may use a GPU at the same time (limit of the pool and of the slots)")
-    lease_seconds: float = Field(120.0, ge=60.0, description="a holder of the slot that is not heard of for so long has lost it (seconds)")
-    heartbeat_seconds: float = Field(90.0, ge=60.0, description="a flow run that is not heard of for so long is marked crashed (seconds)")
+    lease_seconds: float = Field(120.0, ge=60.0, description="a holder that does not renew its slot for so long has lost it (seconds)")
+    heartbeat_seconds: float = Field(
+        120.0,
+        ge=60.0,
+        description="a flow run without a heartbeat for so long is marked crashed (seconds); it beats two to four times in that",
+    )
+
+    @property
+    def beat_seconds(self) -> int:
+        """Seconds between two heartbeats of a flow run: a fourth of the window that the automation waits, and Prefect's least is 30."""
+        return max(30, int(self.heartbeat_seconds // 4))
 
 
 def has_server() -> bool:

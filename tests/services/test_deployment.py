@@ -10,6 +10,8 @@ from zoneinfo import ZoneInfo
 import pytest
 import yaml
 
+from flows.service.deployments import PREFECT_FILE
+
 pytestmark = pytest.mark.services
 
 
@@ -19,7 +21,7 @@ def deployment(project: Any, name: str) -> dict[str, Any]:
 
 
 def test_every_deployment_of_the_file_is_on_the_server(deployed: Any) -> None:
-    file = yaml.safe_load((Path(__file__).parents[2] / "infra" / "prefect.yaml").read_text())
+    file = yaml.safe_load(PREFECT_FILE.read_text())
     there = {each["name"]: each for each in deployed.post("/deployments/filter")}
     assert set(there) == {each["name"] for each in file["deployments"]}
     for name, each in there.items():
