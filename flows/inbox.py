@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import fnmatch
 import json
+import os
 import shutil
 import tempfile
 import time
@@ -17,16 +18,16 @@ from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 
 from filelock import FileLock
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from data_contracts.digests import file_digest
 from data_contracts.errors import ConfigError
 from data_contracts.manifests import Record, write_atomically
 from flows.disk import naming_full_disk
-from flows.intake import is_url, keep, reading
+from flows.intake import download, is_url, keep, reading
 from flows.parameters import check_skill
 from flows.settings import SkillstackConfig
 
@@ -60,6 +61,7 @@ class Taken(Record):
     heldout: Path | None = None
     outcome: Outcome
     detail: str = ""
+    tries: int = Field(0, description="how often its round was started")
     time: datetime
 
 
@@ -100,9 +102,10 @@ class Inbox:
 
     def _last_look(self) -> dict[str, Arrival]:
         path = self._memory / "looks.json"
-        if not path.is_file():
-            return {}
-        return {each["address"]: Arrival.model_validate(each) for each in json.loads(path.read_text(encoding="utf-8"))}
+        try:
+            return {each["address"]: Arrival.model_validate(each) for each in json.loads(path.read_bytes())}
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            return {}  # no look yet, or one that cannot be read: this look is the first then
 
     def _list(self) -> list[Arrival]:
         files = self._files()
@@ -195,18 +198,25 @@ class Inbox:
     def entries(self) -> Mapping[tuple[str, str], Taken]:
         """The newest line of each file that was ever taken."""
         path = self._memory / "taken.jsonl"
-        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-        read = [Taken.model_validate_json(line) for line in lines if line.endswith("}")]
+        lines = path.read_bytes().split(b"\n") if path.is_file() else []
+        read = [entry for entry in map(_entry_of, lines) if entry is not None]
         return {(entry.sha256, entry.skill): entry for entry in read}
 
     def record(self, entry: Taken, outcome: Outcome, detail: str) -> Taken:
-        changed = entry.model_copy(update={"outcome": outcome, "detail": detail, "time": datetime.now(UTC)})
-        self._remember(changed)
+        self._remember(changed := entry.model_copy(update={"outcome": outcome, "detail": detail, "time": datetime.now(UTC)}))
         return changed
 
+    def begin(self, entry: Taken) -> Taken:
+        """Remember that its round is started once more, before it is: what kills the watcher must not be tried without end."""
+        return self.record(entry.model_copy(update={"tries": entry.tries + 1}), "taken", "begun")
+
     def _remember(self, entry: Taken) -> None:
-        with (self._memory / "taken.jsonl").open("a", encoding="utf-8") as stream:
-            stream.write(entry.model_dump_json() + "\n")
+        with (self._memory / "taken.jsonl").open("a+b") as stream:
+            if stream.tell() and not _ends_a_line(stream):
+                stream.write(b"\n")  # a write that was cut off must not take this line along
+            stream.write(entry.model_dump_json().encode() + b"\n")
+            stream.flush()
+            os.fsync(stream.fileno())
 
     def _heldout(self, arrival: Arrival, scratch: Path) -> Path | None:
         address = arrival.address.removesuffix(".jsonl") + HELDOUT
@@ -217,7 +227,24 @@ class Inbox:
         return scratch / PurePosixPath(address).name
 
     def _copy(self, address: str, target: Path) -> None:
-        files = self._open()[0]
-        safely = naming_full_disk(self._config.state_dir)
-        with reading(address, "put it into the inbox again"), safely, files.open(address, "rb") as source, target.open("wb") as copy:
-            shutil.copyfileobj(source, copy)
+        with reading(address, "put it into the inbox again"), naming_full_disk(self._config.state_dir), target.open("wb") as copy:
+            if is_url(address):
+                download(self._config, address, copy)
+                return
+            if not Path(address).resolve().is_relative_to(Path(self._inbox.folder).resolve()):
+                raise ConfigError(address, "has become a link that leads out of the inbox", "put the file itself into the inbox")
+            with open(address, "rb") as source:
+                shutil.copyfileobj(source, copy)
+
+
+def _entry_of(line: bytes) -> Taken | None:
+    """None for a line that was cut off: its drop is what the lines before say, or is found in the inbox again."""
+    try:
+        return Taken.model_validate_json(line)
+    except ValidationError:
+        return None
+
+
+def _ends_a_line(stream: BinaryIO) -> bool:
+    stream.seek(-1, os.SEEK_END)
+    return stream.read(1) == b"\n"

@@ -1,7 +1,7 @@
 """Where a drop may come from: checked against the allowed roots, and fetched where it is not a local file.
 
-What a request names (a path in a deployment's parameters, a URL) is not trusted: `..`, links out of a root, and other addresses are
-refused.
+What a request names (a path in a deployment's parameters, a URL) is not trusted: `..`, links and redirects out of a root, and other
+addresses are refused.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from urllib.parse import unquote
+from typing import BinaryIO
+from urllib.parse import unquote, urljoin
 
 from data_contracts.digests import file_digest
 from data_contracts.errors import ConfigError, DropError, SkillstackError
@@ -21,6 +22,9 @@ from flows.disk import naming_full_disk
 from flows.settings import SkillstackConfig
 
 _WAY_OUT = "name a file under one of inbox.allowed_roots, or add its folder there"
+_FILE_SCHEMES = ("file", "local")
+_MAX_REDIRECTS = 5
+_HTTP_SECONDS = 60.0
 
 
 def is_url(address: str) -> bool:
@@ -41,7 +45,7 @@ def local_drop(config: SkillstackConfig, address: Path | str) -> Path:
 
 def require_allowed(config: SkillstackConfig, address: str) -> None:
     """Raise ConfigError unless the address stays in an allowed root. Without any root, local files are allowed and URLs are not."""
-    if "\0" in address or not address:
+    if "\0" in address or "::" in address or not address:  # fsspec reads a::b as one address inside another
         raise ConfigError(f"drop {address!r}", "is no address of a file", _WAY_OUT)
     if ".." in unquote(address).replace("\\", "/").split("/"):
         raise ConfigError(f"drop {address}", "leads upwards (..)", "give the plain path of the file")
@@ -62,6 +66,9 @@ def require_allowed(config: SkillstackConfig, address: str) -> None:
 def _url_below(address: str, root: str) -> bool:
     scheme, _, path = unquote(address).partition("://")
     root_scheme, _, root_path = unquote(root).partition("://")
+    if scheme.lower() in _FILE_SCHEMES:  # opened as it is written; a link inside the root may lead out of it
+        real = Path(address.partition("://")[2]).resolve()
+        return root_scheme.lower() in _FILE_SCHEMES and real.is_relative_to(Path(root.partition("://")[2]).resolve())
     below = posixpath.normpath(path).split("/")
     above = posixpath.normpath(root_path).split("/")
     return scheme.lower() == root_scheme.lower() and below[: len(above)] == above and len(below) > len(above)
@@ -73,12 +80,37 @@ def fetch(config: SkillstackConfig, url: str) -> Path:
     drops.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=drops, prefix=".fetch-") as scratch:
         copy = Path(scratch) / posixpath.basename(url)
-        with reading(url, "check the address and the credentials"), naming_full_disk(config.state_dir):
-            import fsspec
-
-            with fsspec.open(url, "rb") as source, copy.open("wb") as target:
-                shutil.copyfileobj(source, target)
+        with reading(url, "check the address and the credentials"), naming_full_disk(config.state_dir), copy.open("wb") as target:
+            download(config, url, target)
         return keep(config, copy)
+
+
+def download(config: SkillstackConfig, url: str, target: BinaryIO) -> None:
+    """Copy what lies at a URL. Raises ConfigError where a redirect leads out of the allowed roots, else what its reader raises."""
+    if url.lower().startswith(("http://", "https://")):
+        _download_http(config, url, target)
+        return
+    import fsspec
+
+    with fsspec.open(url, "rb") as source:
+        shutil.copyfileobj(source, target)
+
+
+def _download_http(config: SkillstackConfig, url: str, target: BinaryIO) -> None:
+    """Each redirect is checked before it is followed: a host that may hold drops may not send this machine anywhere else."""
+    import httpx
+
+    with httpx.Client(timeout=_HTTP_SECONDS) as client:
+        for _ in range(_MAX_REDIRECTS + 1):
+            with client.stream("GET", url) as answer:
+                if not answer.has_redirect_location:
+                    answer.raise_for_status()
+                    for part in answer.iter_bytes():
+                        target.write(part)
+                    return
+                url = urljoin(url, answer.headers["location"])
+            require_allowed(config, url)
+    raise DropError(url, f"redirects more than {_MAX_REDIRECTS} times", "give the address of the file itself")
 
 
 @contextmanager

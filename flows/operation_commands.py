@@ -41,7 +41,9 @@ def _watched_lines(result: Watched) -> Iterable[str]:
     yield from (f"{entry.name}: {entry.skill}: {entry.outcome}: {entry.detail}" for entry in result.started)
     yield from (f"{name}: waits until it is whole" for name in result.waiting)
     yield from (f"{refused.name}: refused: {refused.error}" for refused in result.refused)
-    if not (result.started or result.waiting or result.refused):
+    if result.busy:
+        yield "another look into this inbox is under way, which sees the same files"
+    elif not (result.started or result.waiting or result.refused):
         yield "nothing new"
 
 

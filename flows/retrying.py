@@ -14,11 +14,12 @@ class TrainerHungError(TrainingError):
 
 def may_pass(error: BaseException) -> bool:
     """Whether the same call may succeed a little later: by its own kind, or by the error that it was made from."""
+    from httpx import TransportError
     from requests import ConnectionError as NoConnection
     from requests import Timeout
     from sqlalchemy.exc import InterfaceError, OperationalError
 
-    passing = (TrainerHungError, NoConnection, Timeout, ConnectionError, TimeoutError, InterfaceError, OperationalError)
+    passing = (TrainerHungError, NoConnection, Timeout, TransportError, ConnectionError, TimeoutError, InterfaceError, OperationalError)
     return any(isinstance(each, passing) for each in causes(error))
 
 

@@ -3,7 +3,8 @@
     skillstack watch [--once]
 
 One run of the flow looks twice, `settle_seconds` apart, takes what did not change in between, and starts a round for each: here, or
-where `inbox.deployment` names one, as a run of that deployment. A round that a killed watcher left behind is started again; it continues.
+where `inbox.deployment` names one, as a run of that deployment. A round that a killed watcher left behind is started again and continues;
+one that has failed before comes after what is new. Where another look is under way, this one leaves the inbox to it.
 """
 
 from __future__ import annotations
@@ -30,6 +31,9 @@ from flows.settings import SkillstackConfig
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import FlowRun
 
+MAX_TRIES = 5
+"""How often the round of one drop is started."""
+
 Wait = Annotated[float | None, Field(ge=0.0, description="seconds to wait for the second look; null: inbox.settle_seconds")]
 
 
@@ -46,6 +50,7 @@ class Watched(Record):
     started: tuple[Taken, ...]
     waiting: tuple[str, ...]
     refused: tuple[Refused, ...]
+    busy: bool = Field(False, description="another look was under way, which sees the same files: this one did nothing")
 
 
 def _name_of_watch() -> str:
@@ -59,20 +64,21 @@ def watch(config: ConfigParameter, wait_seconds: Wait = None) -> Watched:
     try:
         with inbox.lock:
             return _watch(config, inbox, config.inbox.settle_seconds if wait_seconds is None else wait_seconds)
-    except Timeout as error:
-        raise ConfigError(str(config.state_dir / "inbox"), "another watcher is at work here", "let it end; one is enough") from error
+    except Timeout:
+        return Watched(started=(), waiting=(), refused=(), busy=True)
 
 
 def _watch(config: SkillstackConfig, inbox: Inbox, wait: float) -> Watched:
     refused: list[Refused] = []
-    started = [_start(config, inbox, entry) for entry in inbox.entries().values() if entry.outcome == "taken"]
+    left = [entry for entry in inbox.entries().values() if entry.outcome == "taken"]
+    started = [_start(config, inbox, entry) for entry in left if entry.tries < 2]  # cut off by a kill
     arrivals = inbox.look()
     if arrivals and len(inbox.settled(arrivals)) < len(arrivals) and wait > 0:
         time.sleep(wait)  # what the second look is compared over, not a wait for something to happen
         arrivals = inbox.look()
     whole = inbox.settled(arrivals)
-    for entry in _take(inbox, whole, refused):
-        started.append(_start(config, inbox, entry))
+    started += [_start(config, inbox, entry) for entry in _take(inbox, whole, refused)]
+    started += [_start(config, inbox, entry) for entry in left if entry.tries >= 2]
     waiting = tuple(each.name for each in arrivals if each not in whole)
     return Watched(started=tuple(started), waiting=waiting, refused=tuple(refused))
 
@@ -81,23 +87,30 @@ def _take(inbox: Inbox, whole: list[Arrival], refused: list[Refused]) -> Iterato
     for arrival in whole:
         try:
             entry = inbox.take(arrival)
-        except SkillstackError as error:
-            refused.append(Refused(name=arrival.name, error=str(error)))
-            say(f"[red]refused[/red] {error}")
+        except Exception as error:  # one file, whatever is wrong with it, must not keep the others waiting
+            refused.append(Refused(name=arrival.name, error=_line(error)))
+            say(f"[red]refused[/red] {_line(error)}")
             continue
         if entry is not None:
             yield entry
 
 
 def _start(config: SkillstackConfig, inbox: Inbox, entry: Taken) -> Taken:
-    """Start the round of a taken drop. What a round raises is its own record, and must not keep the next drop waiting."""
+    """Start the round of a taken drop. What a round raises is its own record, and must not keep the next drop waiting.
+
+    What may pass by itself, and what a kill cut off, is started again by the next looks, MAX_TRIES times in all; nothing else is.
+    """
+    if entry.tries >= MAX_TRIES:
+        what = f"was begun {entry.tries} times and has not ended; last: {entry.detail}"
+        return inbox.record(entry, "failed", f"{what} (skillstack round {entry.drop} --skill {entry.skill})")
+    entry = inbox.begin(entry)
     say(f"[bold]{entry.skill}[/bold] from {entry.name}")
     try:
         if config.inbox.deployment:
             return inbox.record(entry, "started", _submit(config, entry))
         outcome = continual_round(entry.drop, entry.skill, config, entry.heldout)
-    except SkillstackError as error:
-        return inbox.record(entry, "taken" if may_pass(error) else "failed", str(error))  # what may pass is started by the next look
+    except Exception as error:
+        return inbox.record(entry, "taken" if may_pass(error) else "failed", _line(error))
     return inbox.record(entry, "ended", f"{outcome.decision.value}: version {outcome.version}")
 
 
@@ -115,3 +128,9 @@ def _submit(config: SkillstackConfig, entry: Taken) -> str:
     except ObjectNotFound as error:
         raise ConfigError(f"inbox.deployment {config.inbox.deployment}", "is not on the Prefect server", "skillstack deploy") from error
     return f"flow run {cast('FlowRun', asked).id}"  # Prefect's stubs allow for a coroutine, which a synchronous flow does not get
+
+
+def _line(error: Exception) -> str:
+    """One line for a person: an expected error says it all, another one at least its kind."""
+    text = " ".join(str(error).split())[:500]
+    return text if isinstance(error, SkillstackError) else f"{type(error).__name__}: {text}"

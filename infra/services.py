@@ -273,7 +273,7 @@ def prefect_server(folder: Path, postgres: Postgres | None, password: str) -> tu
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "DO_NOT_TRACK": "true",
     }
-    command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port), "--no-ui"]
+    command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
     server = Server("prefect", folder, command, environment, lambda: answers(f"{url}/health"))
     server.start()
     return server, url

@@ -1,4 +1,4 @@
-"""What the automations match: flow runs of skillstack only, and never a healthy one. On a real server: tests/services/test_bare_worker.py."""
+"""What the automations match: flow runs of skillstack only, no healthy one. On a real server: tests/services/test_bare_worker.py."""
 
 from __future__ import annotations
 

@@ -129,6 +129,35 @@ def test_what_became_of_a_drop_survives_a_line_cut_off(folder: Path, open_inbox:
     assert [(each.outcome, each.detail) for each in open_inbox().entries().values()] == [("ended", "PASS: version 2")]
 
 
+def test_a_line_cut_off_takes_no_other_line_along(folder: Path, open_inbox: OpenInbox, tmp_path: Path) -> None:
+    put(folder, "route.jsonl", "1\n")
+    assert len(taken(open_inbox())) == 1
+    memory = tmp_path / "state" / "inbox" / "taken.jsonl"
+    memory.write_bytes(memory.read_bytes() + b'{"sha256": "half a li')
+    put(folder, "date.jsonl", "2\n")
+    assert taken(open_inbox()) == [("date", "2\n")]
+    assert {entry.skill for entry in open_inbox().entries().values()} == {"route", "date"}
+    assert taken(open_inbox()) == []
+
+
+@pytest.mark.parametrize("rest", [b"", b"[{", b"null", b'[{"address": "x"}]', b"\xff"])
+def test_a_memory_of_looks_that_cannot_be_read_is_begun_anew(folder: Path, open_inbox: OpenInbox, tmp_path: Path, rest: bytes) -> None:
+    put(folder, "route.jsonl")
+    open_inbox().look()
+    (tmp_path / "state" / "inbox" / "looks.json").write_bytes(rest)
+    assert [skill for skill, _ in taken(open_inbox())] == ["route"]
+
+
+def test_a_file_that_became_a_link_since_the_look_is_not_followed(folder: Path, open_inbox: OpenInbox, tmp_path: Path) -> None:
+    secret, path, inbox = put(tmp_path, "secret.jsonl", "12\n"), put(folder, "route.jsonl", "1\n\n"), open_inbox()
+    inbox.look()
+    (arrival,) = inbox.settled(inbox.look())
+    path.unlink()
+    path.symlink_to(secret)
+    with pytest.raises(ConfigError, match="link that leads out of the inbox"):
+        inbox.take(arrival)
+
+
 @pytest.mark.parametrize("name", ["_x.jsonl", "a b.jsonl", "-x.jsonl", "x.sealed/drop.jsonl"])
 def test_a_name_that_is_no_skill_is_refused_and_nothing_is_kept(name: str, folder: Path, open_inbox: OpenInbox, tmp_path: Path) -> None:
     put(folder, name)

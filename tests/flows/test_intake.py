@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import http.server
 import resource
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -81,6 +83,68 @@ def test_a_url_is_fetched_by_content_and_a_missing_one_is_named(tmp_path: Path) 
             local_drop(settings, "memory://roots/gone.jsonl")
     finally:
         memory.rm("/roots", recursive=True)
+
+
+def test_links_do_not_lead_out_of_a_file_root(tmp_path: Path) -> None:
+    (tmp_path / "drops").mkdir()
+    (tmp_path / "secret.jsonl").write_text("secret")
+    (tmp_path / "drops" / "plain.jsonl").write_text("rows\n")
+    (tmp_path / "drops" / "link.jsonl").symlink_to(tmp_path / "secret.jsonl")
+    (tmp_path / "drops" / "away").symlink_to(tmp_path)
+    rooted = config(tmp_path, f"file://{tmp_path}/drops")
+    assert local_drop(rooted, f"file://{tmp_path}/drops/plain.jsonl").read_text() == "rows\n"
+    for address in (f"file://{tmp_path}/drops/link.jsonl", f"local://{tmp_path}/drops/away/secret.jsonl"):
+        with pytest.raises(ConfigError, match="outside the allowed roots"):
+            local_drop(rooted, address)
+
+
+def test_an_address_inside_another_is_none(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no address of a file"):
+        require_allowed(config(tmp_path, "http://host/drops"), "http://host/drops/x::file:///etc/passwd")
+
+
+@pytest.fixture
+def host() -> Iterator[tuple[str, dict[str, str]]]:
+    """A web server on loopback: its address, and path -> where it redirects to (paths without one have rows)."""
+    redirects: dict[str, str] = {}
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(302 if self.path in redirects else 200)
+            if self.path in redirects:
+                self.send_header("Location", redirects[self.path])
+            self.end_headers()
+            self.wfile.write(b"" if self.path in redirects else b"rows of " + self.path.encode())
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Nothing."""
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_address[1]}", redirects
+    server.shutdown()
+    server.server_close()
+
+
+def test_redirects_do_not_lead_out_of_an_http_root(tmp_path: Path, host: tuple[str, dict[str, str]]) -> None:
+    url, redirects = host
+    port = url.rpartition(":")[2]
+    redirects |= {
+        "/drops/moved.jsonl": "/drops/plain.jsonl",
+        "/drops/up.jsonl": "/secret",
+        "/drops/other.jsonl": f"http://localhost:{port}/drops/plain.jsonl",
+        "/drops/file.jsonl": "file:///etc/passwd",
+        "/drops/round.jsonl": "/drops/round.jsonl",
+    }
+    rooted = config(tmp_path, f"{url}/drops")
+    assert local_drop(rooted, f"{url}/drops/plain.jsonl").read_text() == "rows of /drops/plain.jsonl"
+    assert local_drop(rooted, f"{url}/drops/moved.jsonl").read_text() == "rows of /drops/plain.jsonl"
+    for name in ("up", "other", "file"):
+        with pytest.raises(ConfigError, match="outside the allowed roots"):
+            local_drop(rooted, f"{url}/drops/{name}.jsonl")
+    with pytest.raises(DropError, match="redirects more than 5 times"):
+        local_drop(rooted, f"{url}/drops/round.jsonl")
+    assert not list((tmp_path / "state" / "drops").glob(".fetch-*"))
 
 
 @contextlib.contextmanager

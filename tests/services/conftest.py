@@ -221,6 +221,12 @@ def parts() -> Any:
 
 
 @pytest.fixture(scope="session")
+def project_type() -> type[Project]:
+    """For tests that start servers of their own."""
+    return Project
+
+
+@pytest.fixture(scope="session")
 def fronts() -> list[Front]:
     """Holds the front of the artifact store once it is up."""
     return []
