@@ -24,6 +24,9 @@ MODEL_FILE_PATTERNS = (
     "vocab.*",
     "merges.txt",
     "chat_template.*",
+    "*.model",  # sentencepiece
+    "*.tiktoken",
+    "*.py",  # a model's own code, run where train.trust_remote_code allows it
 )
 
 

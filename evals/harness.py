@@ -37,10 +37,12 @@ def evaluate_checkpoint(
     cache_dir: Path,
     model_sha256: str | None = None,
     progress: Progress | None = None,
+    trust_remote_code: bool = False,
 ) -> EvalReport:
     """Evaluate the model folder on every suite and leave the report in `out_dir` (manifest last).
 
-    `progress(done, total, suite)` counts items over all suites. Raises EvaluationError for a suite that is missing, empty or malformed and
+    `progress(done, total, suite)` counts items over all suites; `trust_remote_code` lets the folder bring its own Python
+    code. Raises EvaluationError for a suite that is missing, empty or malformed and
     for a score that is not finite, CheckpointError for a folder that is not a model, ConfigError for a backend that is not there.
     """
     if config.backend == "vllm" and find_spec("vllm") is None:
@@ -58,9 +60,9 @@ def evaluate_checkpoint(
     if config.backend == "accelerate" and any(plan.missing for plan in plans):
         from evals.harness_workers import fill_with_workers
 
-        seconds = fill_with_workers(model_dir, resolved, config, cache_dir, digest, counter.reach)
+        seconds = fill_with_workers(model_dir, resolved, config, cache_dir, digest, counter.reach, trust_remote_code=trust_remote_code)
     else:
-        seconds = fill_cache(model_dir, plans, config, counter)
+        seconds = fill_cache(model_dir, plans, config, counter, trust_remote_code=trust_remote_code)
     results = [write_suite(plan, out_dir, seconds.get(plan.suite.name, 0.0)) for plan in plans]
     counter.finish()
     files = {f"items/{result.name}": file_ref(out_dir, items_path(out_dir, result.name)) for result in results}
@@ -97,7 +99,9 @@ def resolve_dtype(config: EvaluationConfig, device: str) -> str:
     return config.dtype if config.dtype != "auto" else ("float32" if device == "cpu" else "bfloat16")
 
 
-def fill_cache(model_dir: Path, plans: Sequence[SuitePlan], config: EvaluationConfig, counter: Counter) -> dict[str, float]:
+def fill_cache(
+    model_dir: Path, plans: Sequence[SuitePlan], config: EvaluationConfig, counter: Counter, *, trust_remote_code: bool = False
+) -> dict[str, float]:
     """Compute what the cache lacks, suite by suite, so that a cut evaluation keeps the suites it finished. Returns seconds by suite."""
     session, seconds = None, {}
     for plan in plans:
@@ -109,7 +113,8 @@ def fill_cache(model_dir: Path, plans: Sequence[SuitePlan], config: EvaluationCo
             from evals.harness_session import Session  # torch, transformers and lm-eval load here
 
             device = resolve_device(config.device)
-            session = Session(model_dir, config, device=device, dtype=resolve_dtype(config, device))
+            dtype = resolve_dtype(config, device)
+            session = Session(model_dir, config, device=device, dtype=dtype, trust_remote_code=trust_remote_code)
         started = time.perf_counter()
         if plan.named:
             rows = session.score_named(plan.named, missing, counter.advance)

@@ -13,8 +13,10 @@ import pandas as pd
 import torch
 from lm_eval.evaluator import evaluate
 from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.utils.logging import disable_progress_bar
 
-from data_contracts.errors import CheckpointError, ConfigError, EvaluationError
+from data_contracts.errors import ConfigError, EvaluationError
+from data_contracts.model_folder import load_strictly, not_loaded, require_model_folder
 from evals.config import EvaluationConfig, SuiteConfig
 from evals.harness_model import ScoringLM
 from evals.harness_named import NamedSuite, silence_bars
@@ -28,18 +30,19 @@ Advance = Callable[[float], None]
 class Session:
     """A model that was loaded once."""
 
-    def __init__(self, model_dir: Path, config: EvaluationConfig, *, device: str, dtype: str) -> None:
+    def __init__(self, model_dir: Path, config: EvaluationConfig, *, device: str, dtype: str, trust_remote_code: bool = False) -> None:
         self._config = config
         self._advance: Advance = _ignore
         if config.num_threads:
             torch.set_num_threads(config.num_threads)
         silence_bars()
         if config.backend == "vllm":
-            self._lm = load_vllm(model_dir, config, dtype=dtype)
+            self._lm = load_vllm(model_dir, config, dtype=dtype, trust_remote_code=trust_remote_code)
             self._tokenizer = self._lm.tokenizer
         else:
             accelerator = open_accelerator() if config.backend == "accelerate" else None
-            model, self._tokenizer = load_model(model_dir, device=str(accelerator.device) if accelerator else device, dtype=dtype)
+            place = str(accelerator.device) if accelerator else device
+            model, self._tokenizer = load_model(model_dir, device=place, dtype=dtype, trust_remote_code=trust_remote_code)
             self._lm = ScoringLM(model, self._tokenizer, config, on_progress=lambda share: self._advance(share))
             if accelerator:
                 self._lm.accelerator, self._lm._rank, self._lm._world_size = (
@@ -109,15 +112,16 @@ class Session:
         return [len(tokens) for tokens in self._tokenizer(texts, add_special_tokens=False)["input_ids"]]
 
 
-def load_model(model_dir: Path, *, device: str, dtype: str) -> tuple[Any, Any]:
-    """(model in eval mode on its device, tokenizer). Raises CheckpointError where the folder does not load."""
+def load_model(model_dir: Path, *, device: str, dtype: str, trust_remote_code: bool = False) -> tuple[Any, Any]:
+    """(model in eval mode on its device, tokenizer). Raises CheckpointError where the folder is not one whole model."""
+    disable_progress_bar()
+    model = load_strictly(AutoModelForCausalLM, model_dir, trust_remote_code=trust_remote_code, dtype=getattr(torch, dtype))
     try:
-        tokenizer = AutoTokenizer.from_pretrained(str(model_dir), local_files_only=True)
-        model = AutoModelForCausalLM.from_pretrained(str(model_dir), dtype=getattr(torch, dtype), local_files_only=True)
-        return model.to(device).eval(), tokenizer
-    except Exception as error:  # transformers, safetensors and torch raise many types for a damaged folder
-        what = f"does not load: {type(error).__name__}: {' '.join(str(error).split())[:300]}"
-        raise CheckpointError(str(model_dir), what, "train or export the checkpoint again") from error
+        tokenizer = AutoTokenizer.from_pretrained(str(model_dir), local_files_only=True, trust_remote_code=trust_remote_code)
+    except Exception as error:  # tokenizers and a model's own code raise many types
+        way_out = "put the tokenizer files beside the weights"
+        raise not_loaded(model_dir, error, "has no usable tokenizer", way_out, trusted=trust_remote_code) from error
+    return model.to(device).eval(), tokenizer
 
 
 def open_accelerator() -> Any:
@@ -134,12 +138,14 @@ def require_vllm() -> None:
         )
 
 
-def load_vllm(model_dir: Path, config: EvaluationConfig, *, dtype: str) -> Any:
+def load_vllm(model_dir: Path, config: EvaluationConfig, *, dtype: str, trust_remote_code: bool) -> Any:
     """lm-eval's vLLM model, as it is: vLLM batches and shares prefixes by itself."""
     require_vllm()
     from lm_eval.models.vllm_causallms import VLLM
 
-    return VLLM(pretrained=str(model_dir), dtype=dtype, max_length=config.max_length, batch_size="auto", seed=config.seed)
+    require_model_folder(model_dir)
+    settings = {"dtype": dtype, "max_length": config.max_length, "seed": config.seed, "trust_remote_code": trust_remote_code}
+    return VLLM(pretrained=str(model_dir), batch_size="auto", **settings)
 
 
 def _ignore(_: float) -> None:

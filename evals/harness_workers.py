@@ -36,10 +36,18 @@ class WorkerJob(BaseModel):
     suites: tuple[SuiteConfig, ...]
     config: EvaluationConfig
     cache_dir: Path
+    trust_remote_code: bool
 
 
 def fill_with_workers(
-    model_dir: Path, suites: Sequence[SuiteConfig], config: EvaluationConfig, cache_dir: Path, digest: str, on_progress: OnProgress
+    model_dir: Path,
+    suites: Sequence[SuiteConfig],
+    config: EvaluationConfig,
+    cache_dir: Path,
+    digest: str,
+    on_progress: OnProgress,
+    *,
+    trust_remote_code: bool = False,
 ) -> dict[str, float]:
     """Run the workers to the end; returns seconds by suite. Raises what a worker raised, in its words.
 
@@ -47,7 +55,12 @@ def fill_with_workers(
     """
     with tempfile.TemporaryDirectory() as folder:
         job = WorkerJob(
-            model_dir=model_dir.absolute(), model_sha256=digest, suites=tuple(suites), config=config, cache_dir=cache_dir.absolute()
+            model_dir=model_dir.absolute(),
+            model_sha256=digest,
+            suites=tuple(suites),
+            config=config,
+            cache_dir=cache_dir.absolute(),
+            trust_remote_code=trust_remote_code,
         )
         path = Path(folder) / "job.json"
         path.write_text(job.model_dump_json(), encoding="utf-8")
@@ -97,7 +110,7 @@ def work(path: Path) -> int:
         planner = Planner(job.model_sha256, value_digest(harness_settings(job.config)), job.config, job.cache_dir)
         plans = [planner.plan(suite) for suite in job.suites]
         counter = Counter(_tell if is_first else None, total=sum(len(plan.facts.doc_hashes) for plan in plans))
-        seconds = fill_cache(job.model_dir, plans, job.config, counter)
+        seconds = fill_cache(job.model_dir, plans, job.config, counter, trust_remote_code=job.trust_remote_code)
     except SkillstackError as error:
         content = {"kind": type(error).__name__, "where": error.where, "what": error.what, "way_out": error.way_out}
         path.with_suffix(".error").write_text(json.dumps(content), encoding="utf-8")

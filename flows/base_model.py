@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from data_contracts.digests import model_files
 from data_contracts.errors import CheckpointError
+from data_contracts.model_folder import require_model_folder
 
 NANO = Path(__file__).parent / "demo" / "nano"
 
@@ -23,7 +23,7 @@ def resolve_base_model(name: str, cache: Path) -> Path:
         return prepare_smollm2(cache)
     folder = Path(name)
     if folder.is_dir():
-        model_files(folder)  # raises where it is not a model folder
+        require_model_folder(folder)
         return folder
     if folder.is_absolute() or name.startswith(".") or name.count("/") != 1:
         raise CheckpointError(
@@ -42,5 +42,5 @@ def _download(name: str, cache: Path) -> Path:
         raise CheckpointError(
             name, f"is not a folder here and cannot be had from the Hugging Face hub: {reason}", "check the id or the network"
         ) from error
-    model_files(folder)
+    require_model_folder(folder)
     return folder

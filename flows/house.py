@@ -61,6 +61,7 @@ def evaluate_model(house: House, model: Path, model_sha256: str, suites: Sequenc
                 cache_dir=house.config.state_dir / "items",
                 model_sha256=model_sha256,
                 progress=advance,
+                trust_remote_code=house.config.train.trust_remote_code,
             )
 
     return run_stage(house.stages, "evaluate", inputs, EvalReport, build, packages=("evals",))

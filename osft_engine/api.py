@@ -17,6 +17,7 @@ from typing import Any
 
 from data_contracts.errors import ConfigError, ManifestError, TrainingError
 from data_contracts.manifests import MANIFEST_NAME, CheckpointManifest, DropManifest, read_manifest, write_atomically
+from data_contracts.model_folder import require_model_folder
 from osft_engine.arguments import OsftArguments, in_own_words, parse_arguments, train_config
 from osft_engine.inputs import CLEAN_NAME, engine_row, read_input, write_drop
 from osft_engine.run import TrainRun
@@ -61,6 +62,7 @@ def plan_run(given: OsftArguments) -> TrainRun:
     if not (Path(given.model_path) / "config.json").is_file():
         what = f"{given.model_path} has no config.json"
         raise ConfigError("osft(model_path=...)", what, "give the folder of a model; one of the hub is downloaded first")
+    require_model_folder(Path(given.model_path))
     if given.calibration is not None and not Path(given.calibration).is_file():
         raise ConfigError(
             "osft(calibration=...)", f"{given.calibration} is not there", "give a JSONL file of general text, or leave it out"

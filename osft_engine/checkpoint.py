@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from data_contracts.digests import MODEL_FILE_PATTERNS, model_digest, model_files
-from data_contracts.errors import CheckpointError
 from data_contracts.manifests import CheckpointManifest, FileRef, file_ref, write_manifest
+from data_contracts.model_folder import load_strictly, not_loaded
 from osft_engine.config import TrainConfig
 from osft_engine.files import full_disk_explained
 
@@ -35,7 +35,7 @@ def pick_dtype(config: TrainConfig, device: torch.device) -> torch.dtype:
 
 
 def load_model(folder: Path, config: TrainConfig) -> Any:
-    """The model of a folder, on its device in its dtype. Raises CheckpointError with the loader's own first line."""
+    """The model of a folder, on its device in its dtype. Raises CheckpointError where the folder is not one whole model."""
     from transformers import AutoModelForCausalLM
     from transformers.utils.logging import disable_progress_bar
 
@@ -45,32 +45,26 @@ def load_model(folder: Path, config: TrainConfig) -> Any:
     dtype = pick_dtype(config, device)
     quantization = quantization_settings(config, dtype)
     disable_progress_bar()  # the training bar is the only one
-    try:
-        model = AutoModelForCausalLM.from_pretrained(
-            folder,
-            dtype=dtype,
-            quantization_config=quantization,
-            device_map=None if quantization is None else {"": device},
-            local_files_only=True,
-            use_safetensors=True,
-            trust_remote_code=config.trust_remote_code,
-        )
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise CheckpointError(
-            str(folder), f"cannot be loaded: {str(error).splitlines()[0]}", "give a causal language model folder"
-        ) from error
+    model = load_strictly(
+        AutoModelForCausalLM,
+        folder,
+        trust_remote_code=config.trust_remote_code,
+        dtype=dtype,
+        quantization_config=quantization,
+        device_map=None if quantization is None else {"": device},
+    )
     return model if quantization is not None else model.to(device)
 
 
 def load_tokenizer(folder: Path, config: TrainConfig) -> Any:
     from transformers import AutoTokenizer
 
+    trusted = config.trust_remote_code
     try:
-        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=config.trust_remote_code)
-    except (OSError, ValueError, KeyError) as error:
-        raise CheckpointError(
-            str(folder), f"has no usable tokenizer: {str(error).splitlines()[0]}", "put the tokenizer files beside the weights"
-        ) from error
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=trusted)
+    except Exception as error:  # tokenizers and a model's own code raise many types
+        way_out = "put the tokenizer files beside the weights"
+        raise not_loaded(folder, error, "has no usable tokenizer", way_out, trusted=trusted) from error
 
 
 def write_model(

@@ -14,6 +14,7 @@ from data_contracts.digests import model_digest, model_files
 from data_contracts.errors import CheckpointError, ConfigError
 from data_contracts.jsonl import read_objects
 from data_contracts.manifests import MANIFEST_NAME, CheckpointManifest, DropManifest, read_manifest
+from data_contracts.model_folder import require_model_folder
 from osft_engine.attach import Attachment
 from osft_engine.batches import require_fitting
 from osft_engine.buffer import BufferRow, buffer_examples, extend_buffer, load_buffer, save_buffer
@@ -58,6 +59,7 @@ def open_inputs(run: TrainRun) -> Inputs:
     """Verify base, drop and parent. Raises a SkillstackError for the first that cannot be used."""
     if run.base.resolve() == (run.out_dir / "model").resolve():
         raise ConfigError(str(run.base), "is where the candidate would be written", "give another out_dir")
+    require_model_folder(run.base)
     base_sha256 = model_digest(model_files(run.base))
     drop = read_manifest(run.drop, DropManifest)
     if "clean" not in drop.files:

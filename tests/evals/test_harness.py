@@ -131,7 +131,7 @@ def test_weights_that_do_not_load_are_a_checkpoint_error(tiny_model: Path, write
     weights.write_bytes(weights.read_bytes()[:100])
     suites = [SuiteConfig(name="colours", source=str(write_rows("colours.jsonl", choice_rows)))]
     earlier = evaluate_checkpoint(tiny_model, suites, tmp_path / "earlier", config=CONFIG, cache_dir=tmp_path / "cache")
-    with pytest.raises(CheckpointError, match="does not load"):
+    with pytest.raises(CheckpointError, match="is not a whole safetensors file"):
         evaluate_checkpoint(broken, suites, tmp_path / "out", config=CONFIG, cache_dir=tmp_path / "cache")
     assert not (tmp_path / "out" / "manifest.json").exists()
     assert load_evaluation(tmp_path / "earlier").report == earlier, "earlier reports stay readable"
@@ -175,7 +175,7 @@ def test_what_stops_a_worker_is_said_in_its_words(tiny_model: Path, suites: list
     weights = broken / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:100])
     config = EvaluationConfig(device="cpu", num_threads=1, backend="accelerate", processes=2)
-    with pytest.raises(CheckpointError, match="does not load"):
+    with pytest.raises(CheckpointError, match="is not a whole safetensors file"):
         evaluate_checkpoint(broken, suites[:1], tmp_path / "out", config=config, cache_dir=tmp_path / "cache")
     assert not (tmp_path / "out" / "manifest.json").exists()
 
