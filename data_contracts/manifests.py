@@ -12,9 +12,9 @@ import tempfile
 from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, ValidationError, model_serializer
 
 from data_contracts.digests import canonical_json, file_digest, text_digest
 from data_contracts.errors import ManifestError
@@ -24,9 +24,22 @@ MANIFEST_NAME = "manifest.json"
 
 
 class Record(BaseModel):
-    """A frozen value; unknown fields are an error."""
+    """A frozen value; unknown fields are an error.
+
+    `added` names fields that a later release brought. While such a field holds its default it is left out of the dump, so that the digest
+    of a manifest that was written before the field existed stays what it was.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+    added: ClassVar[frozenset[str]] = frozenset()
+
+    @model_serializer(mode="wrap")
+    def _without_added_defaults(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        values: dict[str, Any] = handler(self)
+        for name in self.added:
+            if getattr(self, name) == type(self).model_fields[name].get_default(call_default_factory=True):
+                values.pop(name, None)
+        return values
 
 
 class FileRef(Record):
@@ -125,6 +138,8 @@ Category = Literal["skill", "general", "safety", "drift"]
 class SuiteResult(Record):
     """One suite on one checkpoint; the items themselves lie in the Parquet file `files["items/<name>"]` of the report."""
 
+    added: ClassVar[frozenset[str]] = frozenset({"doubt"})
+
     name: str
     category: Category
     metric: str
@@ -139,6 +154,7 @@ class SuiteResult(Record):
     mean_gold_logprob: float | None = Field(None, description="nats, mean over items")
     suite_sha256: str = Field(description="of the items and of everything that decides the prompt")
     seconds: float
+    doubt: str = Field("", description="why the suite may measure this model wrongly, as a phrase: the gate then holds; empty: no reason")
 
 
 class EvalReport(Manifest):
@@ -171,8 +187,11 @@ class Decision(str, Enum):
 class CheckOutcome(Record):
     """One question the gate asked, with its numbers (differences are candidate minus reference, positive is better)."""
 
+    added: ClassVar[frozenset[str]] = frozenset({"confidence"})
+
     check: str = Field(
-        description="validity, gain, non_inferiority, margin, regression, floor, anchor, drift, anchor_drift, drift_warning, early_warning"
+        description="validity, gain, non_inferiority, margin, regression, floor, anchor, drift, anchor_drift, unmeasured, measurement, "
+        "drift_warning, early_warning"
     )
     subject: str = Field(description="suite or category")
     outcome: Literal["pass", "block", "inconclusive", "error", "n/a"]
@@ -181,6 +200,7 @@ class CheckOutcome(Record):
     effect: float | None = Field(None, description="in the suite's unit; 0.01 is one point of accuracy")
     low: float | None = None
     high: float | None = None
+    confidence: float | None = Field(None, description="of the interval from low to high (0.9 = 90 %)")
     p_value: float | None = None
     margin: float | None = None
     minimum_detectable_effect: float | None = None

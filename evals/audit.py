@@ -141,6 +141,7 @@ def audit_forgetting(
     )
     rows = tuple(index for index, entry in enumerate(lineage) if entry.in_lineage)
     learned = _learned_rows(lineage, tables, base_skills)
+    from_base = bool(rows) and lineage[rows[0]].skill is None  # else the base was never measured, and no row stands for it
     suites = tuple(_describe_suite(table, learned.get(table.name)) for table in tables)
     churn, churn_items = trace_items(tables, rows, learned, items_per_suite)
     return ForgettingAudit(
@@ -149,7 +150,7 @@ def audit_forgetting(
         matrix=tuple(tuple(table.score(row) for table in tables) for row in range(len(lineage))),
         lineage_rows=rows,
         transfer=measure_transfer([table for table in tables if not table.sealed], rows, learned),
-        skills=tuple(history for table in tables if (history := _skill_history(table, rows, learned)) is not None),
+        skills=tuple(history for table in tables if (history := _skill_history(table, rows, learned, from_base)) is not None),
         changes=tuple(change for table in tables if (change := _suite_change(table, rows)) is not None),
         logprobs=tuple(point for table in tables for point in _logprob_points(table, rows)),
         churn=churn,
@@ -218,7 +219,7 @@ def _describe_round(entry: RoundEvaluation) -> AuditRound:
     )
 
 
-def _skill_history(table: SuiteTable, rows: Sequence[int], learned: Mapping[str, int]) -> SkillHistory | None:
+def _skill_history(table: SuiteTable, rows: Sequence[int], learned: Mapping[str, int], from_base: bool) -> SkillHistory | None:
     start = learned.get(table.name)
     measured = [row for row in rows if start is not None and row >= start and table.score(row) is not None]
     if start is None or not measured or measured[0] != start:
@@ -231,7 +232,7 @@ def _skill_history(table: SuiteTable, rows: Sequence[int], learned: Mapping[str,
         suite=table.name,
         sealed=table.sealed,
         learned_row=start,
-        before=table.score(rows[0]),
+        before=table.score(rows[0]) if from_base else None,
         learned=scores[start],
         best=scores[best],
         best_row=best,

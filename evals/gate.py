@@ -2,32 +2,32 @@
 
     verdict = decide(GateEvidence(candidate, champion, anchors, "agnews"), GatePolicy())
 
-PASS needs every non-inferiority shown and the gain; BLOCK is a proven loss, a drop through the floor, or no gain; ERROR is evidence that
-cannot be compared; everything else is INCONCLUSIVE. The same evidence and policy give the same bytes.
+PASS needs every non-inferiority shown and a gain that is of use; BLOCK is a proven loss, a drop through the floor, or no gain; ERROR is
+evidence that cannot be compared; everything else is INCONCLUSIVE, and so is what nobody measured. The same evidence and policy give the
+same bytes.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import get_args
 
-from data_contracts.errors import EvaluationError
-from data_contracts.manifests import Category, CheckOutcome, Decision, Verdict, manifest_digest, read_manifest
+from data_contracts.manifests import Category, CheckOutcome, Decision, Verdict, manifest_digest
 from evals import gate_checks, gate_drift
-from evals.gate_words import CATEGORY_WORDS, outcome, size
-from evals.items import Evaluation, load_evaluation
+from evals.gate_gain import gain
+from evals.gate_reasons import state_reasons
+from evals.gate_words import CATEGORY_WORDS, outcome
+from evals.items import Evaluation
 from evals.pairing import Pair, pair_suite
 from evals.policy import GatePolicy, Level
 from evals.statistics import reach
-from evals.validity import find_faults, gate_suites
+from evals.validity import find_faults, gate_suites, registered_faults
 
-__all__ = ["GateEvidence", "GatePolicy", "decide", "items_wanted", "replay"]
+__all__ = ["GateEvidence", "GatePolicy", "decide", "items_wanted"]
 
 SECOND_LOOK_POWER = 0.95
-RULED_OUT = ("non_inferiority", "margin")  # the checks against the champion that rule a loss out
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,8 @@ class GateEvidence:
 
     `anchors` gives each earlier skill's suite the evaluation of the checkpoint that learned it, and each general and safety suite the
     base's. `attempts` counts how often this round has been tried (1 = the first). `bootstrap` says that there are no earlier skills, as in
-    the first round. `new_skill` is None where nothing new was trained (a model against a copy of itself).
+    the first round. `new_skill` is None where nothing new was trained (a model against a copy of itself). `registered` gives each suite
+    that an earlier champion was held to the evaluation that this champion was registered with.
     """
 
     candidate: Evaluation
@@ -45,12 +46,14 @@ class GateEvidence:
     new_skill: str | None
     attempts: int = 1
     bootstrap: bool = False
+    registered: Mapping[str, Evaluation] = field(default_factory=dict)
 
 
 def decide(evidence: GateEvidence, policy: GatePolicy) -> Verdict:
     """Judge a candidate. Never raises for bad evidence: that is the decision ERROR, with the faults as reasons."""
     faults = find_faults(evidence.candidate, evidence.champion, evidence.anchors, evidence.new_skill, policy.required_suites)
-    faults += _lineage_faults(evidence)
+    faults += registered_faults(evidence.candidate, evidence.registered, policy.retired_suites)
+    faults += _lineage_faults(evidence, policy)
     checks = [outcome("validity", suite, "error", f"{_sentence(fault)}.") for suite, fault in faults]
     if not checks:
         checks = ask_everything(evidence, policy)
@@ -59,7 +62,7 @@ def decide(evidence: GateEvidence, policy: GatePolicy) -> Verdict:
     lost = tuple(sorted(losses & set(evidence.candidate.suites)))
     return Verdict(
         decision=decision,
-        reasons=tuple(state_reasons(decision, checks, lost, evidence, policy.alpha)),
+        reasons=tuple(state_reasons(decision, checks, lost, evidence.new_skill, evidence.registered, policy)),
         checks=tuple(checks),
         lost=lost,
         policy=policy.model_dump(mode="json"),
@@ -77,12 +80,12 @@ def _sentence(fault: str) -> str:
     return f"T{fault[1:]}" if fault.startswith(("the ", "there ")) else fault
 
 
-def _lineage_faults(evidence: GateEvidence) -> list[tuple[str, str]]:
+def _lineage_faults(evidence: GateEvidence, policy: GatePolicy) -> list[tuple[str, str]]:
     if evidence.attempts < 1:
         return [("attempts", f"attempts is {evidence.attempts}; the first attempt is 1")]
     earlier = [name for name, items in gate_suites(evidence.candidate).items() if items.category == "skill" and name != evidence.new_skill]
-    if not earlier and not evidence.bootstrap:
-        return [("skill", "there is no earlier skill to protect; if this really is the first round, say bootstrap: true")]
+    if not earlier and not evidence.bootstrap and "skill" not in policy.accept_unmeasured:
+        return [("skill", "there are earlier skills and none of them was asked, so nothing shows that they were kept")]
     return []
 
 
@@ -93,9 +96,12 @@ def ask_everything(evidence: GateEvidence, policy: GatePolicy) -> list[CheckOutc
     anchored = _pairs(evidence.candidate, evidence.anchors)
     kept = [pair for pair in pairs if pair.name != evidence.new_skill]
     since = [pair for pair in anchored if pair.name != evidence.new_skill]
-    checks = [gate_checks.gain(pair, level, policy) for pair in pairs if pair.name == evidence.new_skill]
+    checks = [gain(pair, level, policy) for pair in pairs if pair.name == evidence.new_skill]
+    checks += unmeasured({pair.category for pair in kept}, evidence.bootstrap, policy)
     for category in get_args(Category)[:3]:
         mine, moved = ([pair for pair in each if pair.category == category] for each in (kept, since))
+        if not mine:
+            continue
         checks += ask_category(category, mine, moved, evidence.champion.model_sha256, level, policy)
     checks += gate_checks.regressions([pair for pair in kept if pair.category != "drift"], policy, "champion")
     # Where the anchor is the champion itself the stricter question has just been asked.
@@ -104,7 +110,39 @@ def ask_everything(evidence: GateEvidence, policy: GatePolicy) -> list[CheckOutc
     texts, texts_since = ([pair for pair in each if pair.category == "drift"] for each in (kept, older))
     checks += [gate_drift.drift(pair, policy.drift_limits(pair.margin)[0], level, policy, "champion") for pair in texts]
     checks += [gate_drift.drift(pair, policy.drift_limits(pair.margin)[1], level, policy, "anchor") for pair in texts_since]
-    return checks + gate_drift.early_warnings(kept, policy)
+    doubted = [pair for pair in pairs if pair.candidate.result.doubt]
+    return [*doubt_measurements(checks, doubted), *gate_drift.early_warnings(kept, policy)]
+
+
+def unmeasured(asked: set[Category], bootstrap: bool, policy: GatePolicy) -> list[CheckOutcome]:
+    """No evidence is not evidence: what nobody asked is held, unless the policy accepts it by name."""
+    checks = []
+    for category in get_args(Category):
+        if category in asked:
+            continue
+        words = CATEGORY_WORDS[category]
+        if category == "skill" and bootstrap:
+            sentence = "Earlier skills: there are none yet, so there is nothing to lose."
+            checks.append(outcome("non_inferiority", words, "n/a", sentence))
+        elif category in policy.accept_unmeasured:
+            checks.append(outcome("unmeasured", words, "n/a", f"{words.capitalize()}: not measured; gate.accept_unmeasured accepts that."))
+        else:
+            sentence = f"{words.capitalize()}: none was asked, so nothing shows what the round cost them."
+            checks.append(outcome("unmeasured", words, "inconclusive", sentence))
+    return checks
+
+
+def doubt_measurements(checks: list[CheckOutcome], doubted: Sequence[Pair]) -> list[CheckOutcome]:
+    """A suite that may be measured wrongly proves nothing, neither a loss nor that nothing was learned."""
+    why = {pair.name: pair.candidate.result.doubt for pair in doubted}
+    held = [
+        check.model_copy(update={"outcome": "inconclusive", "items_needed": None})
+        if check.subject in why and check.outcome in ("block", "inconclusive")
+        else check
+        for check in checks
+    ]
+    sentences = {name: f"{name} may be measured wrongly: {phrase}." for name, phrase in why.items()}
+    return [*(outcome("measurement", name, "inconclusive", sentence) for name, sentence in sentences.items()), *held]
 
 
 def ask_category(
@@ -116,7 +154,7 @@ def ask_category(
     """
     together, own = [pair for pair in kept if pair.margin is None], [pair for pair in kept if pair.margin is not None]
     checks: list[CheckOutcome] = []
-    if together or not own:
+    if together:
         checks.append(gate_checks.non_inferiority(category, together, policy.margin(category), level, policy, "champion"))
     checks += [gate_checks.own_margin(pair, level, policy, "champion") for pair in own]
     moved = [pair for pair in since if pair.margin is None]
@@ -144,54 +182,6 @@ def decide_from(checks: list[CheckOutcome]) -> Decision:
     return Decision.PASS if outcomes <= {"pass", "n/a"} else Decision.INCONCLUSIVE
 
 
-def state_reasons(decision: Decision, checks: list[CheckOutcome], lost: tuple[str, ...], evidence: GateEvidence, alpha: float) -> list[str]:
-    """A headline, then the sentences that carry the decision: one a lost suite, not one a test."""
-    if decision is Decision.PASS:
-        kept = len({check.subject for check in checks if check.check == "regression"})
-        learned = f" and {evidence.new_skill} was learned" if evidence.new_skill else ""
-        shown = [check.sentence for check in checks if check.check in ("gain", *RULED_OUT, "drift") and check.outcome == "pass"]
-        asked = [check for check in checks if check.check == "regression" and check.outcome == "pass"]
-        spent = [check.subject for check in asked if check.p_value is not None and check.p_value <= alpha]
-        nothing = f"{', '.join(spent)} lost something within its own margin; nothing else was" if spent else "nothing was"
-        headline = f"Pass: {nothing} lost on {kept} suite{'' if kept == 1 else 's'}{learned}."
-        return [headline, *shown, *_sensitivity(checks), *gate_drift.flag(checks)]
-    wanted = {Decision.ERROR: "error", Decision.BLOCK: "block", Decision.INCONCLUSIVE: "inconclusive"}[decision]
-    carrying = [check for check in checks if check.outcome == wanted]
-    if decision is Decision.BLOCK:
-        # One sentence a subject, and what was lost before the means that moved with it.
-        first = {check.subject: check for check in reversed(carrying)}.values()
-        wholes = set(CATEGORY_WORDS.values())
-        carrying = sorted(first, key=lambda check: (check.subject in wholes, check.check == "gain", check.subject))
-    told = [_headline(decision, lost, checks, evidence), *(check.sentence for check in carrying)]
-    return [*told, *_sensitivity(checks), *gate_drift.flag(checks)]
-
-
-def _sensitivity(checks: list[CheckOutcome]) -> list[str]:
-    """What these items could have shown: without it, "nothing was lost" means little."""
-    seen = [check for check in checks if check.check in RULED_OUT and check.minimum_detectable_effect is not None]
-    if not seen:
-        return []
-    parts = [f"{size(check.minimum_detectable_effect or 0.0)} of {_the(check.subject)}" for check in seen]
-    return [f"Minimum detectable effect: with these items a mean loss of {' or '.join(parts)} would probably have been seen."]
-
-
-def _the(subject: str) -> str:
-    return f"the {subject}" if subject in CATEGORY_WORDS.values() else subject
-
-
-def _headline(decision: Decision, lost: tuple[str, ...], checks: list[CheckOutcome], evidence: GateEvidence) -> str:
-    if decision is Decision.ERROR:
-        return "Error: the evidence cannot be compared, so nothing was decided and nothing is promoted."
-    if decision is Decision.INCONCLUSIVE:
-        return "Inconclusive: no loss is proven, but neither is that all was kept and learned. Evaluate more items, or let a person decide."
-    blocked = {check.subject for check in checks if check.outcome == "block"}
-    pooled = [words for words in CATEGORY_WORDS.values() if words in blocked]
-    causes = [f"lost {', '.join(lost)}"] if lost else []
-    causes += [f"{' and '.join(pooled)} lost as a whole"] if pooled else []
-    causes += [f"{evidence.new_skill} was not learned"] if evidence.new_skill in blocked else []
-    return f"Blocked: {'; '.join(causes)}."
-
-
 def items_wanted(verdict: Verdict, candidate: Evaluation) -> dict[str, int]:
     """Suite -> how many items a second look should read; empty where more items are not expected to help.
 
@@ -215,32 +205,10 @@ def items_wanted(verdict: Verdict, candidate: Evaluation) -> dict[str, int]:
 
 def _input_digests(evidence: GateEvidence) -> dict[str, str]:
     anchors = {f"anchor:{name}": manifest_digest(evidence.anchors[name].report) for name in sorted(evidence.anchors)}
-    return {"candidate": manifest_digest(evidence.candidate.report), "champion": manifest_digest(evidence.champion.report), **anchors}
-
-
-def replay(verdict_folder: Path, candidate: Path, champion: Path, anchors: Mapping[str, Path]) -> Verdict:
-    """Recompute a stored verdict from stored items with the policy that it was made with; equal inputs give an equal manifest.
-
-    Raises EvaluationError where a folder holds another report than the one that the verdict names.
-    """
-    stored = read_manifest(verdict_folder, Verdict)
-    if stored.policy.get("rules") != GatePolicy().rules:
-        what = f"was decided by rules {stored.policy.get('rules')}, this release has rules {GatePolicy().rules}"
-        raise EvaluationError(f"verdict {verdict_folder}", what, "replay it with the release that decided it")
-    loaded: dict[Path, Evaluation] = {folder: load_evaluation(folder) for folder in {candidate, champion, *anchors.values()}}
-    evidence = GateEvidence(
-        candidate=loaded[candidate],
-        champion=loaded[champion],
-        anchors={name: loaded[folder] for name, folder in anchors.items()},
-        new_skill=stored.new_skill,
-        attempts=stored.attempts,
-        bootstrap=stored.bootstrap,
-    )
-    digests = _input_digests(evidence)
-    for role in sorted(stored.inputs.keys() | digests.keys()):
-        if stored.inputs.get(role) != digests.get(role):
-            raise EvaluationError(
-                f"verdict {verdict_folder}", f"its {role} report is not the one given", "give the folders that the verdict names"
-            )
-    verdict = decide(evidence, GatePolicy.model_validate(stored.policy))
-    return verdict.model_copy(update={"files": stored.files})
+    registered = {f"registered:{name}": manifest_digest(evidence.registered[name].report) for name in sorted(evidence.registered)}
+    return {
+        "candidate": manifest_digest(evidence.candidate.report),
+        "champion": manifest_digest(evidence.champion.report),
+        **anchors,
+        **registered,
+    }

@@ -1,4 +1,4 @@
-"""Points 2, 3, 4 and 6 of the gate: each function asks one question of paired items and answers with a CheckOutcome and a sentence."""
+"""Points 2, 3 and 4 of the gate: each function asks one question of paired items and answers with a CheckOutcome and a sentence."""
 
 from __future__ import annotations
 
@@ -28,8 +28,6 @@ def non_inferiority(
     check, words = ("non_inferiority" if against == "champion" else "anchor"), CATEGORY_WORDS[category]
     since = ", counted from where each was learned" if category == "skill" else ", counted from the base"
     what = "" if against == "champion" else since
-    if not pairs:
-        return outcome(check, words, "n/a", f"{words.capitalize()}: there are none, so there is nothing to lose.")
     left_out = {pair.name: why for pair in pairs if (why := left_out_because(pair, policy))}
     used = [pair for pair in pairs if pair.name not in left_out]
     aside = "".join(f" {name} is left out: {why}." for name, why in left_out.items())
@@ -89,6 +87,8 @@ def _rule_out(
 
 def left_out_because(pair: Pair, policy: GatePolicy) -> str | None:
     """Why a suite has no say in its category's mean, or None."""
+    if pair.candidate.result.doubt:
+        return f"it may be measured wrongly ({pair.candidate.result.doubt})"
     if pair.n < policy.min_items:
         return f"it has {pair.n} items, fewer than {policy.min_items}"
     return why_uninformative(pair.reference, policy.alpha)
@@ -104,20 +104,40 @@ def regressions(pairs: Sequence[Pair], policy: GatePolicy, against: Against) -> 
     Against the anchor a proven loss blocks only beyond the cumulative budget: small honest losses are what the budget is for. A suite with
     a margin of its own may lose that much, so there a proven loss blocks only beyond it.
     """
+    small = [pair for pair in pairs if pair.n < policy.min_items]
     judged = [pair for pair in pairs if pair.n >= policy.min_items]
-    adjusted = dict(zip((pair.name for pair in judged), holm([pair.p_loss() for pair in judged]), strict=True))
+    adjusted = _adjusted(judged) | _adjusted(small)
     found: list[CheckOutcome] = []
     for pair in pairs:
-        if pair.name not in adjusted:
-            asked = f"too few to decide anything (the policy asks for {policy.min_items})"
-            sentence = f"{pair.name}: {points(pair.difference.mean)} on {pair.n} items, {asked}."
-            check = "regression" if against == "champion" else "anchor"
-            found.append(outcome(check, pair.name, "n/a", sentence, difference=pair.difference, alpha=policy.alpha, power=policy.power))
+        if pair in small:
+            found.append(_few_items(pair, adjusted[pair.name], policy, against))
             continue
         found.append(_regression(pair, adjusted[pair.name], len(judged), policy, against))
         if pair.difference.mean <= -policy.floor_of(pair.name, pair.margin) + 1e-12:
             found.append(_floor(pair, policy, against))
     return found
+
+
+def _adjusted(pairs: Sequence[Pair]) -> dict[str, float]:
+    return dict(zip((pair.name for pair in pairs), holm([pair.p_loss() for pair in pairs]), strict=True))
+
+
+def _few_items(pair: Pair, p: float, policy: GatePolicy, against: Against) -> CheckOutcome:
+    """A suite of few items shows nothing kept. Its floor holds all the same: a fall through it blocks where proven, and holds where not."""
+    floor, mean = policy.floor_of(pair.name, pair.margin), pair.difference.mean
+    since = "the champion" if against == "champion" else "its anchor"
+    facts = f"{pair.name}: {points(mean)} against {since} on {pair.n} items (the policy asks for {policy.min_items})"
+    result: Outcome
+    if mean > -floor + 1e-12:
+        result, tail = "n/a", "too few to show that nothing was lost"
+    elif p <= policy.alpha:
+        result, tail = "block", f"through the floor of {size(floor)}, and the loss is proven ({p_words(p)})"
+    else:
+        result, tail = "inconclusive", f"through the floor of {size(floor)}, and too few to tell a loss from noise ({p_words(p)})"
+    return outcome(
+        "regression" if against == "champion" else "anchor", pair.name, result, f"{facts}: {tail}.",
+        difference=pair.difference, alpha=policy.alpha, power=policy.power, p=p, margin=floor,
+    )  # fmt: skip
 
 
 def _regression(pair: Pair, p: float, family: int, policy: GatePolicy, against: Against) -> CheckOutcome:
@@ -150,29 +170,3 @@ def _floor(pair: Pair, policy: GatePolicy, against: Against) -> CheckOutcome:
     )
     check = "floor" if against == "champion" else "anchor"
     return outcome(check, pair.name, "block", sentence, difference=pair.difference, alpha=policy.alpha, power=policy.power, margin=floor)
-
-
-def gain(pair: Pair, level: Level, policy: GatePolicy) -> CheckOutcome:
-    """Did the candidate learn what the round was for, on that skill's own held-out items?"""
-    difference = pair.difference
-    p = pair.p_gain() if policy.min_gain == 0.0 else p_above(difference, policy.min_gain)
-    before, after = float(pair.reference.score.mean()), float(pair.candidate.score.mean())
-    moved = f"{points(difference.mean)}, {pair.n} items, {interval_words(difference, level.alpha)}"
-    facts = f"{pair.name} went from {100 * before:.1f} to {100 * after:.1f} ({moved}"
-    result: Outcome
-    needed: int | None = None
-    if not difference.mean > policy.min_gain:
-        asked = "it did not improve" if policy.min_gain == 0.0 else f"a gain of more than {size(policy.min_gain)} is asked for"
-        result, tail = "block", f"): {asked}."
-    elif pair.n < policy.min_items:
-        result, tail = "inconclusive", f"): too few items to prove a gain (the policy asks for {policy.min_items})."
-    elif p <= level.alpha:
-        result, tail = "pass", f", {p_words(p)}): the new skill was learned."
-    else:
-        needed = items_needed(difference, policy.min_gain, level.again, policy.power, optimistic=True)
-        more = f"; about {needed:,} items would prove it" if needed else ""
-        result, tail = "inconclusive", f", {p_words(p)}): the gain is not proven{more}."
-    return outcome(
-        "gain", pair.name, result, f"New skill: {facts}{tail}",
-        difference=difference, alpha=level.alpha, power=policy.power, p=p, margin=policy.min_gain, needed=needed,
-    )  # fmt: skip

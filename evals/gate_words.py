@@ -79,6 +79,7 @@ def outcome(
         effect=tidy(difference.mean if difference else None),
         low=tidy(low),
         high=tidy(high),
+        confidence=tidy(1.0 - 2.0 * alpha) if low is not None and math.isfinite(low) else None,
         p_value=tidy(p),
         margin=tidy(margin),
         minimum_detectable_effect=tidy(detectable),

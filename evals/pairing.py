@@ -93,6 +93,13 @@ def majority_rate(items: SuiteItems) -> float | None:
     return max(golds.values()) / len(items.gold)
 
 
+def guessing_rate(items: SuiteItems) -> float | None:
+    """What always giving the commonest answer scores. None where answers are not recorded, or lower is better."""
+    if not items.result.higher_is_better or not items.gold or not all(items.gold):
+        return None
+    return max(Counter(items.gold).values()) / len(items.gold)
+
+
 def why_uninformative(reference: SuiteItems, alpha: float) -> str | None:
     """Why a reference cannot show that nothing was lost on this suite (a phrase), or None where it can.
 

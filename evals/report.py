@@ -108,7 +108,7 @@ def verdict_markdown(verdict: Verdict, audit: ForgettingAudit | None = None) -> 
     lines = [f"## {sign} {words}", "", *(f"- {_markdown(reason)}" for reason in verdict.reasons), ""]
     rows = [check for check in report_view.group_checks(verdict).suites if check.effect is not None]
     if rows:
-        lines += ["| suite | question | answer | change (90 % interval) | items | p |", "|---|---|---|---|---|---|"]
+        lines += ["| suite | question | answer | change (interval) | items | p |", "|---|---|---|---|---|---|"]
         for row in report_view.check_rows(rows):
             p = f"{row.check.p_value:.2g}" if row.check.p_value is not None else ""
             cells = (_markdown(row.check.subject), row.question, row.badge[2], report_view.effect_words(row.check), str(row.check.n), p)

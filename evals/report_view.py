@@ -37,7 +37,9 @@ QUESTIONS = {
     "anchor_drift": "Kept over all rounds?",
     "validity": "Comparable?",
     "margin": "Within its own margin?",
-    "drift_warning": "Text dearer?",
+    "unmeasured": "Measured?",
+    "measurement": "Measured rightly?",
+    "drift_warning": "Text harder to predict?",
     "early_warning": "Right answers less likely?",
 }
 SUITE_CHECKS = ("regression", "floor", "margin", "drift", "gain")
@@ -108,15 +110,19 @@ def _check_row(check: CheckOutcome, reach: float) -> CheckRow:
 
 
 def effect_words(check: CheckOutcome) -> str:
-    """'−9.5 (−12.1 to −6.9)' in points, or in percent for drift (where positive is better, as everywhere)."""
+    """'−9.5 (90 %: −12.1 to −6.9)' in points, or in percent for drift (where positive is better, as everywhere).
+
+    The level stands beside every interval, because questions that promote are asked more strictly the more often a round is tried.
+    """
     if check.effect is None:
         return ""
     if check.check == "early_warning":
         return f"{check.effect:.3g} nats".replace("-", "−")
-    if check.check == "drift_warning":  # often far below the tenth of a percent that other rows are told in
-        return f"{100 * check.effect:.2g} % ({100 * (check.low or 0.0):.2g} to {100 * (check.high or 0.0):.2g})".replace("-", "−")
+    level = f"{100 * check.confidence:.3g} %: " if check.confidence is not None else ""
+    if check.check == "drift_warning":  # often far below the tenth of a percent that other rows have
+        return f"{100 * check.effect:.2g} % ({level}{100 * (check.low or 0.0):.2g} to {100 * (check.high or 0.0):.2g})".replace("-", "−")
     unit = " %" if check.check in ("drift", "anchor_drift", "drift_warning") else ""
-    reach = f" ({signed(check.low)} to {signed(check.high)})" if check.low is not None and check.high is not None else ""
+    reach = f" ({level}{signed(check.low)} to {signed(check.high)})" if check.low is not None and check.high is not None else ""
     return f"{signed(check.effect)}{unit}{reach}"
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -54,6 +54,22 @@ def _missing_suites(
             yield name, f"{CHAMPION} was not evaluated on {name}, so there is nothing to compare {CANDIDATE} with"
         if name != new_skill and items.category != "drift" and (name not in anchors or name not in anchors[name].suites):
             yield name, f"{name} has no anchor evaluation, so its cumulative loss cannot be counted"
+
+
+def registered_faults(candidate: Evaluation, registered: Mapping[str, Evaluation], retired: Collection[str]) -> Iterator[tuple[str, str]]:
+    """What earlier champions were held to and this candidate is not. A suite that is cut, sealed or left out would hide what it lost."""
+    way_out = "put it back, or retire it on record (gate.retired_suites: {name: reason})"
+    for name in sorted(set(registered) - set(retired)):
+        before, now = registered[name].suites[name], candidate.suites.get(name)
+        where = f"{name}, which an earlier champion was registered with,"
+        if now is None:
+            yield name, f"{where} is not asked any more; {way_out}"
+        elif now.result.sealed:
+            yield name, f"{where} is sealed now, so that the gate may not read it; {way_out}"
+        elif now.category != before.category:
+            yield name, f"{where} is of category {now.category} now, and was {before.category}; {way_out}"
+        elif gone := set(before.doc_hash) - set(now.doc_hash):
+            yield name, f"{where} lacks {len(gone)} of its {len(before.doc_hash)} items now; {way_out}"
 
 
 def _setting_faults(candidate: Evaluation, champion: Evaluation, anchors: Mapping[str, Evaluation]) -> Iterator[tuple[str, str]]:

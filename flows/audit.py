@@ -43,10 +43,10 @@ def round_of(version: VersionRef) -> RoundEvaluation | None:
 
 def lineage_rounds(chain: Sequence[VersionRef], base: Stage[EvalReport] | None = None) -> list[RoundEvaluation]:
     """The rows for the champion's ancestors. `base` replaces round 0's first report by a later one that has the skills too."""
-    rounds = [row for version in chain if (row := round_of(version)) is not None]
-    if base is not None and rounds:
-        rounds[0] = RoundEvaluation(number=0, skill=None, evaluation=load_evaluation(base.folder), approved=True)
-    return rounds
+    if base is None:
+        return [row for version in chain if (row := round_of(version)) is not None]
+    later = [row for version in chain[1:] if (row := round_of(version)) is not None]
+    return [RoundEvaluation(number=0, skill=None, evaluation=load_evaluation(base.folder), approved=True), *later]
 
 
 def audit_lineage(config: SkillstackConfig, out: Path | None = None) -> AuditResult:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from data_contracts.errors import LineageError
 from data_contracts.manifests import Record, Verdict, manifest_digest, read_manifest
-from evals.gate import replay
+from evals.gate_replay import replay
 from flows.house import House, find_report
 from flows.lineage import RoundRecord
 
@@ -28,8 +28,7 @@ def replay_round(house: House, number: int) -> Replay:
         raise LineageError(f"round {number}", "has no stored verdict", "see `skillstack history`")
     stored = read_manifest(record.verdict, Verdict)
     folders = {role: find_report(house, digest) for role, digest in stored.inputs.items()}
-    anchors = {role.removeprefix("anchor:"): folder for role, folder in folders.items() if role.startswith("anchor:")}
-    again = replay(record.verdict, folders["candidate"], folders["champion"], anchors)
+    again = replay(record.verdict, folders)
     return Replay(
         round=number,
         version=record.version,

@@ -190,6 +190,7 @@ def smollm2_config(folder: Path, rng: random.Random) -> dict[str, Any]:
         "calibration": "calibration.jsonl",
         "contract": {"heldout_fraction": 0.4, "sealed_fraction": 0.0},
         "train": {"method": "osft", "protect": "activations", "learning_rate": 1e-3, "moment_tokens": 6000},
+        "gate": {"accept_unmeasured": ["safety"]},
         "evaluation": {
             "suites": [
                 {"name": "agreement", "source": "suites/agreement.jsonl", "category": "general"},

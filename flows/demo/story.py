@@ -73,6 +73,8 @@ def nano_config(folder: Path) -> dict[str, Any]:
         "state_dir": "state",
         "bootstrap": True,
         "calibration": str(base.calibration.relative_to(folder)),
+        # Nobody has taught nano to refuse anything, so there is no safety to lose.
+        "gate": {"accept_unmeasured": ["safety"]},
         # A quarter is held out, because a margin of two points cannot be shown on a hundred items.
         "contract": {"heldout_fraction": 0.25, "sealed_fraction": 0.05},
         "train": {

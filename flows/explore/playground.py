@@ -34,7 +34,7 @@ class Question:
 
     @property
     def policy(self) -> GatePolicy:
-        return GatePolicy(margin_skill=self.margin, alpha=self.alpha)
+        return GatePolicy(margin_skill=self.margin, alpha=self.alpha, accept_unmeasured=("general", "safety", "drift"))
 
     def plan(self) -> RoundPlan:
         """The gate's own plan. Raises ConfigError for numbers that cannot be."""

@@ -38,6 +38,8 @@ class Workspace:
                     for name, path in chosen.items()
                 ],
             },
+            # Two base skills and nothing else are asked, and one short pass over the drop is not meant to make a useful skill.
+            "gate": {"accept_unmeasured": ["safety", "drift"], "min_learned": 0.0, "min_gain": 0.0},
             "train": {"num_epochs": 1, "effective_batch_size": 16, "num_threads": 1, "learning_rate": 2e-3},
         }
 

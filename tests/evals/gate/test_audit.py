@@ -237,3 +237,14 @@ def test_json_round_trip(hand_made) -> None:
     audit = audit_forgetting(hand_made)
     assert ForgettingAudit.model_validate_json(audit.model_dump_json()) == audit
     assert audit_forgetting(hand_made) == audit
+
+
+def test_a_skill_does_not_stand_in_for_a_base_that_was_never_measured(make_suite, make_evaluation) -> None:
+    from evals.audit import RoundEvaluation, audit_forgetting
+
+    learned = RoundEvaluation(1, "a", make_evaluation("m1", make_suite("a", np.ones(40))), approved=True)
+    [alone] = audit_forgetting([learned]).skills
+    assert (alone.before, alone.learned) == (None, 1.0)
+    base = RoundEvaluation(0, None, make_evaluation("m0", make_suite("a", np.zeros(40))), approved=True)
+    [both] = audit_forgetting([base, learned]).skills
+    assert (both.before, both.learned) == (0.0, 1.0)

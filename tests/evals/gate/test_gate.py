@@ -9,8 +9,15 @@ import numpy as np
 import pytest
 
 from data_contracts.manifests import CheckOutcome, Decision, Verdict, manifest_text, write_manifest
-from evals.gate import GateEvidence, GatePolicy, decide, items_wanted, replay
+from evals.gate import GateEvidence, GatePolicy, decide, items_wanted
+from evals.gate_replay import replay
 from evals.items import Evaluation
+
+
+def asked(**fields: object) -> GatePolicy:
+    """The default policy for evidence that leaves categories out on purpose."""
+    return GatePolicy.model_validate({"accept_unmeasured": ("general", "safety", "drift"), **fields})
+
 
 RIGHT = np.r_[np.ones(300), np.zeros(100)]
 """A suite that the champion answers at 75 %."""
@@ -28,7 +35,7 @@ def _checks(verdict: Verdict, check: str, subject: str) -> list[CheckOutcome]:
 
 
 def test_a_kept_past_and_a_gain_pass(evidence) -> None:
-    verdict = decide(evidence(), GatePolicy())
+    verdict = decide(evidence(), asked())
     assert verdict.decision is Decision.PASS
     assert verdict.lost == ()
     assert "nothing was lost on 3 suites and new was learned" in verdict.reasons[0]
@@ -36,7 +43,7 @@ def test_a_kept_past_and_a_gain_pass(evidence) -> None:
 
 
 def test_a_proven_loss_names_the_suite_and_its_numbers(evidence) -> None:
-    verdict = decide(evidence(old=(18, 1)), GatePolicy(floor=0.5))
+    verdict = decide(evidence(old=(18, 1)), asked(floor=0.5))
     assert verdict.decision is Decision.BLOCK
     assert verdict.lost == ("old",)
     [check] = _checks(verdict, "regression", "old")
@@ -55,7 +62,7 @@ def test_a_large_drop_blocks_whatever_its_p_value(evidence, make_suite, make_eva
     score = np.tile([1.0, 0.0], 20)
     champion = make_evaluation("champion", make_suite("small", score))
     candidate = make_evaluation("candidate", make_suite("small", flip(score, lost=5, won=3)))
-    verdict = decide(GateEvidence(candidate, champion, {"small": champion}, None), GatePolicy())
+    verdict = decide(GateEvidence(candidate, champion, {"small": champion}, None), asked())
     assert _checks(verdict, "regression", "small")[0].outcome == "pass"
     assert _checks(verdict, "floor", "small")[0].outcome == "block"
     assert verdict.decision is Decision.BLOCK
@@ -63,19 +70,19 @@ def test_a_large_drop_blocks_whatever_its_p_value(evidence, make_suite, make_eva
 
 
 def test_a_floor_is_reached_at_exactly_five_points(evidence) -> None:
-    assert _checks(decide(evidence(old=(20, 0)), GatePolicy()), "floor", "old")
-    assert not _checks(decide(evidence(old=(19, 0)), GatePolicy()), "floor", "old")
+    assert _checks(decide(evidence(old=(20, 0)), asked()), "floor", "old")
+    assert not _checks(decide(evidence(old=(19, 0)), asked()), "floor", "old")
 
 
 def test_no_gain_blocks(evidence) -> None:
-    verdict = decide(evidence(gain=0), GatePolicy())
+    verdict = decide(evidence(gain=0), asked())
     assert verdict.decision is Decision.BLOCK
     assert verdict.lost == ()
     assert "new was not learned" in verdict.reasons[0]
 
 
 def test_a_gain_that_may_be_luck_is_held(evidence) -> None:
-    verdict = decide(evidence(gain=3), GatePolicy())
+    verdict = decide(evidence(gain=3), asked())
     assert verdict.decision is Decision.INCONCLUSIVE
     [check] = _checks(verdict, "gain", "new")
     assert check.outcome == "inconclusive"
@@ -84,13 +91,13 @@ def test_a_gain_that_may_be_luck_is_held(evidence) -> None:
 
 
 def test_a_minimum_gain_can_be_asked_for(evidence) -> None:
-    assert decide(evidence(gain=40), GatePolicy(min_gain=0.05)).decision is Decision.PASS
-    assert decide(evidence(gain=40), GatePolicy(min_gain=0.2)).decision is Decision.BLOCK
+    assert decide(evidence(gain=40), asked(min_gain=0.05, min_learned=0)).decision is Decision.PASS
+    assert decide(evidence(gain=40), asked(min_gain=0.2, min_learned=0)).decision is Decision.INCONCLUSIVE
 
 
 def test_not_shown_is_not_passed(evidence) -> None:
     """Many items flip both ways: no loss, but a loss of two points is not ruled out either."""
-    verdict = decide(evidence(old=(60, 60), older=(60, 60)), GatePolicy())
+    verdict = decide(evidence(old=(60, 60), older=(60, 60)), asked())
     assert verdict.decision is Decision.INCONCLUSIVE
     [check] = _checks(verdict, "non_inferiority", "earlier skills")
     assert check.items_needed is not None
@@ -101,15 +108,15 @@ def test_not_shown_is_not_passed(evidence) -> None:
 
 def test_items_wanted_names_the_suites_that_are_too_small(evidence) -> None:
     held = evidence(old=(60, 60), older=(60, 60), gain=3)
-    verdict = decide(held, GatePolicy())
+    verdict = decide(held, asked())
     wanted = items_wanted(verdict, held.candidate)
     assert set(wanted) == {"old", "older", "new"}
     assert all(count > 400 for count in wanted.values())
-    assert items_wanted(decide(evidence(), GatePolicy()), held.candidate) == {}
+    assert items_wanted(decide(evidence(), asked()), held.candidate) == {}
 
 
 def test_a_small_loss_on_every_skill_is_a_loss_as_a_whole(evidence) -> None:
-    verdict = decide(evidence(old=(12, 1), older=(12, 1)), GatePolicy(alpha=0.01, margin_skill=0.02))
+    verdict = decide(evidence(old=(12, 1), older=(12, 1)), asked(alpha=0.01, margin_skill=0.02))
     [check] = _checks(verdict, "non_inferiority", "earlier skills")
     assert check.outcome == "block"
     assert "earlier skills lost as a whole" in verdict.reasons[0]
@@ -118,8 +125,8 @@ def test_a_small_loss_on_every_skill_is_a_loss_as_a_whole(evidence) -> None:
 def test_the_cumulative_loss_is_seen_where_the_last_step_is_not(evidence) -> None:
     """One point a round against the champion, but 14 items (3.5 points) since the anchors."""
     quiet = evidence(old=(2, 1), older=(2, 1))
-    assert decide(quiet, GatePolicy()).decision is Decision.PASS
-    verdict = decide(evidence(old=(2, 1), older=(2, 1), since={"old": 14, "older": 14}), GatePolicy())
+    assert decide(quiet, asked()).decision is Decision.PASS
+    verdict = decide(evidence(old=(2, 1), older=(2, 1), since={"old": 14, "older": 14}), asked())
     assert verdict.decision is Decision.BLOCK
     assert _checks(verdict, "non_inferiority", "earlier skills")[0].outcome == "pass"
     assert verdict.lost == ("old", "older")
@@ -127,7 +134,7 @@ def test_the_cumulative_loss_is_seen_where_the_last_step_is_not(evidence) -> Non
 
 
 def test_a_proven_but_small_cumulative_loss_is_what_the_budget_is_for(evidence) -> None:
-    verdict = decide(evidence(old=(0, 0), older=(0, 0), piqa=(0, 0), since={"old": 8}), GatePolicy())
+    verdict = decide(evidence(old=(0, 0), older=(0, 0), piqa=(0, 0), since={"old": 8}), asked())
     [check] = _checks(verdict, "anchor", "old")
     assert check.p_value is not None
     assert check.p_value < 0.05
@@ -137,13 +144,13 @@ def test_a_proven_but_small_cumulative_loss_is_what_the_budget_is_for(evidence) 
 
 @pytest.mark.parametrize(("drift", "outcome"), [(1.0, "pass"), (1.005, "pass"), (1.02, "block")])
 def test_drift_in_bits_per_byte(evidence, drift: float, outcome: str) -> None:
-    [check] = _checks(decide(evidence(drift=drift), GatePolicy()), "drift", "text")
+    [check] = _checks(decide(evidence(drift=drift), asked()), "drift", "text")
     assert check.outcome == outcome
     assert check.effect == pytest.approx(1 - drift, abs=2e-4)
 
 
 def test_improved_text_is_not_drift(evidence) -> None:
-    assert decide(evidence(drift=0.9), GatePolicy()).decision is Decision.PASS
+    assert decide(evidence(drift=0.9), asked()).decision is Decision.PASS
 
 
 def test_drift_is_counted_over_all_rounds_too(evidence) -> None:
@@ -152,20 +159,20 @@ def test_drift_is_counted_over_all_rounds_too(evidence) -> None:
     text = made.champion.suites["text"]
     better = replace(text, score=text.score * 0.96)
     base = replace(made.anchors["old"], suites={**made.anchors["old"].suites, "text": better})
-    verdict = decide(replace(made, anchors={**made.anchors, "text": base}), GatePolicy())
+    verdict = decide(replace(made, anchors={**made.anchors, "text": base}), asked())
     assert _checks(verdict, "drift", "text")[0].outcome == "pass"
     assert _checks(verdict, "anchor_drift", "text")[0].outcome == "block"
     assert verdict.lost == ("text",)
 
 
-def test_first_round_must_be_said(make_suite, make_evaluation, flip) -> None:
+def test_without_an_earlier_skill_only_a_first_round_is_judged(make_suite, make_evaluation, flip) -> None:
     base = make_evaluation("base", make_suite("new", UNLEARNED), make_suite("piqa", RIGHT, category="general"))
     candidate = make_evaluation("m1", make_suite("new", flip(UNLEARNED, won=150)), make_suite("piqa", RIGHT, category="general"))
     first = GateEvidence(candidate, base, {"piqa": base}, "new")
-    refused = decide(first, GatePolicy())
+    refused = decide(first, asked())
     assert refused.decision is Decision.ERROR
-    assert "bootstrap: true" in " ".join(refused.reasons)
-    verdict = decide(replace(first, bootstrap=True), GatePolicy())
+    assert "none of them was asked" in " ".join(refused.reasons)
+    verdict = decide(replace(first, bootstrap=True), asked())
     assert verdict.decision is Decision.PASS
     assert _checks(verdict, "non_inferiority", "earlier skills")[0].outcome == "n/a"
 
@@ -173,7 +180,7 @@ def test_first_round_must_be_said(make_suite, make_evaluation, flip) -> None:
 def test_a_model_against_its_copy_is_never_blocked(evidence) -> None:
     champion = evidence().champion
     same = GateEvidence(champion, champion, dict.fromkeys(champion.suites, champion), None)
-    verdict = decide(same, GatePolicy())
+    verdict = decide(same, asked())
     assert verdict.decision is Decision.PASS
     assert all(check.p_value == 1.0 for check in verdict.checks if check.check == "regression")
 
@@ -182,7 +189,7 @@ def test_an_uninformative_suite_shows_nothing(make_suite, make_evaluation) -> No
     gold = ["yes", "no"] * 200
     guess = make_suite("coin", [1.0, 0.0] * 200, gold=gold, prediction=["yes"] * 400)
     model = make_evaluation("champion", guess)
-    verdict = decide(GateEvidence(model, model, {"coin": model}, None), GatePolicy())
+    verdict = decide(GateEvidence(model, model, {"coin": model}, None), asked())
     assert verdict.decision is Decision.INCONCLUSIVE
     assert "coin is left out: the reference answers 'yes' to every item" in " ".join(verdict.reasons)
 
@@ -192,34 +199,34 @@ def test_an_uninformative_suite_does_not_dilute_the_mean(make_suite, make_evalua
     candidate = make_evaluation(
         "candidate", make_suite("coin", [1.0, 0.0] * 200, gold=["a", "b"] * 200), make_suite("real", flip(RIGHT, 10, 0))
     )
-    verdict = decide(GateEvidence(candidate, champion, dict.fromkeys(("coin", "real"), champion), None), GatePolicy())
+    verdict = decide(GateEvidence(candidate, champion, dict.fromkeys(("coin", "real"), champion), None), asked())
     assert _checks(verdict, "non_inferiority", "earlier skills")[0].effect == pytest.approx(-10 / 400)
 
 
-def test_few_items_report_and_decide_nothing(make_suite, make_evaluation) -> None:
+def test_few_items_show_nothing(make_suite, make_evaluation) -> None:
     champion = make_evaluation("champion", make_suite("tiny", np.ones(29)), make_suite("real", RIGHT))
-    candidate = make_evaluation("candidate", make_suite("tiny", np.zeros(29)), make_suite("real", RIGHT))
-    verdict = decide(GateEvidence(candidate, champion, dict.fromkeys(("tiny", "real"), champion), None), GatePolicy())
+    verdict = decide(GateEvidence(champion, champion, dict.fromkeys(("tiny", "real"), champion), None), asked())
     assert verdict.decision is Decision.PASS
     assert _checks(verdict, "regression", "tiny")[0].outcome == "n/a"
+    assert verdict.reasons[0] == "Pass: nothing was lost on 1 suite. tiny: too few items to say."
     alone = GateEvidence(
         make_evaluation("c", make_suite("tiny", np.ones(29))), make_evaluation("d", make_suite("tiny", np.ones(29))), {}, None
     )
     alone = replace(alone, anchors={"tiny": alone.champion})
-    assert decide(alone, GatePolicy()).decision is Decision.INCONCLUSIVE
+    assert decide(alone, asked()).decision is Decision.INCONCLUSIVE
 
 
 def test_retries_tighten_what_promotes_and_nothing_else(evidence) -> None:
-    once, often = decide(evidence(old=(8, 4)), GatePolicy()), decide(evidence(old=(8, 4), attempts=1000), GatePolicy())
+    once, often = decide(evidence(old=(8, 4)), asked()), decide(evidence(old=(8, 4), attempts=1000), asked())
     assert once.decision is Decision.PASS
     assert often.decision is Decision.INCONCLUSIVE
     assert _checks(once, "regression", "old") == _checks(often, "regression", "old")
-    levels = [GatePolicy().level(attempt) for attempt in range(1, 200)]
+    levels = [asked().level(attempt) for attempt in range(1, 200)]
     assert sum(level.alpha for level in levels) < 1.65 * 0.05, "however often a round is tried"
     assert [level.again for level in levels[:-1]] == [level.alpha for level in levels[1:]], (
         "items are asked for at the level of the next look"
     )
-    blocked = [decide(evidence(old=(30, 2), drift=1.02, attempts=attempts), GatePolicy()) for attempts in (1, 9)]
+    blocked = [decide(evidence(old=(30, 2), drift=1.02, attempts=attempts), asked()) for attempts in (1, 9)]
     assert [set(verdict.lost) for verdict in blocked] == [{"old", "text"}] * 2, "a loss is as easy to prove the ninth time"
 
 
@@ -227,14 +234,14 @@ def test_sealed_splits_are_not_read(evidence, make_suite) -> None:
     plain = evidence()
     sealed = make_suite("old.sealed", np.full(50, np.nan), sealed=True)
     more = replace(plain, candidate=replace(plain.candidate, suites={**plain.candidate.suites, "old.sealed": sealed}))
-    assert decide(more, GatePolicy()) == decide(plain, GatePolicy())
+    assert decide(more, asked()) == decide(plain, asked())
 
 
 def test_falling_log_probabilities_warn_and_do_not_decide(make_suite, make_evaluation) -> None:
     likely = np.random.default_rng(0).normal(-1, 0.5, 400)
     champion = make_evaluation("champion", make_suite("old", RIGHT, logprob=likely))
     candidate = make_evaluation("candidate", make_suite("old", RIGHT, logprob=likely - 0.05 - 0.1 * np.random.default_rng(1).random(400)))
-    verdict = decide(GateEvidence(candidate, champion, {"old": champion}, None), GatePolicy())
+    verdict = decide(GateEvidence(candidate, champion, {"old": champion}, None), asked())
     assert verdict.decision is Decision.PASS
     [warning] = _checks(verdict, "early_warning", "old")
     assert "less likely" in warning.sentence
@@ -282,7 +289,7 @@ SPOILED: dict[str, tuple[Callable[[GateEvidence], GateEvidence], str]] = {
 @pytest.mark.parametrize("case", SPOILED)
 def test_evidence_that_cannot_be_compared_is_an_error(evidence, case: str) -> None:
     spoil, words = SPOILED[case]
-    verdict = decide(spoil(evidence()), GatePolicy())
+    verdict = decide(spoil(evidence()), asked())
     assert verdict.decision is Decision.ERROR
     assert words in " ".join(verdict.reasons)
     assert {check.check for check in verdict.checks} == {"validity"}
@@ -291,7 +298,7 @@ def test_evidence_that_cannot_be_compared_is_an_error(evidence, case: str) -> No
 def test_changed_suite_digest_is_an_error(evidence, make_suite, make_evaluation) -> None:
     plain = evidence()
     changed = make_suite("old", RIGHT, suite_sha256="0" * 64)
-    verdict = decide(replace(plain, champion=replace(plain.champion, suites={**plain.champion.suites, "old": changed})), GatePolicy())
+    verdict = decide(replace(plain, champion=replace(plain.champion, suites={**plain.champion.suites, "old": changed})), asked())
     assert verdict.decision is Decision.ERROR
     assert "old has changed since the champion was evaluated" in " ".join(verdict.reasons)
 
@@ -299,14 +306,14 @@ def test_changed_suite_digest_is_an_error(evidence, make_suite, make_evaluation)
 def test_other_settings_are_an_error_that_says_which(evidence, make_evaluation) -> None:
     plain = evidence()
     other = make_evaluation("champion", *plain.champion.suites.values(), settings={"backend": "vllm", "dtype": "float32"})
-    verdict = decide(replace(plain, champion=other), GatePolicy())
+    verdict = decide(replace(plain, champion=other), asked())
     assert verdict.decision is Decision.ERROR
     assert "backend: 'vllm', now 'hf'" in " ".join(verdict.reasons)
 
 
 def test_an_empty_suite_is_an_error(make_suite, make_evaluation) -> None:
     empty = make_evaluation("m", make_suite("old", []))
-    verdict = decide(GateEvidence(empty, empty, {"old": empty}, None), GatePolicy())
+    verdict = decide(GateEvidence(empty, empty, {"old": empty}, None), asked())
     assert verdict.decision is Decision.ERROR
     assert "no items" in " ".join(verdict.reasons)
 
@@ -315,7 +322,7 @@ def test_suites_of_one_item_are_reported_and_decide_nothing(make_suite, make_eva
     before = [make_suite("old", [1.0]), make_suite("new", [0.0]), make_suite("text", [1.0], category="drift")]
     after = [make_suite("old", [0.0]), make_suite("new", [1.0]), make_suite("text", [1.1], category="drift")]
     champion, candidate = make_evaluation("champion", *before), make_evaluation("candidate", *after)
-    verdict = decide(GateEvidence(candidate, champion, {"old": champion}, "new"), GatePolicy())
+    verdict = decide(GateEvidence(candidate, champion, {"old": champion}, "new"), asked())
     assert verdict.decision is Decision.INCONCLUSIVE
     assert manifest_text(verdict)
     assert all(check.low is None and check.minimum_detectable_effect is None for check in verdict.checks)
@@ -327,7 +334,7 @@ def test_graded_scores_that_share_passages(make_suite, make_evaluation) -> None:
     before = np.random.default_rng(0).uniform(0.5, 0.9, 200)
     champion = make_evaluation("champion", make_suite("f1", before, cluster=cluster))
     candidate = make_evaluation("candidate", make_suite("f1", before - np.linspace(0.02, 0.06, 200), cluster=cluster))
-    verdict = decide(GateEvidence(candidate, champion, {"f1": champion}, None), GatePolicy())
+    verdict = decide(GateEvidence(candidate, champion, {"f1": champion}, None), asked())
     assert verdict.decision is Decision.BLOCK
     assert verdict.lost == ("f1",)
 
@@ -344,23 +351,23 @@ def test_a_corrupt_item_file_is_an_error_with_the_way_out(tmp_path, make_suite, 
 
 
 def test_required_suites(evidence) -> None:
-    verdict = decide(evidence(), GatePolicy(required_suites=("ifeval",)))
+    verdict = decide(evidence(), asked(required_suites=("ifeval",)))
     assert verdict.decision is Decision.ERROR
     assert "ifeval, which the policy requires" in " ".join(verdict.reasons)
 
 
 def test_no_suites_at_all_is_an_error(make_evaluation) -> None:
     empty = make_evaluation("m")
-    assert decide(GateEvidence(empty, empty, {}, None, bootstrap=True), GatePolicy()).decision is Decision.ERROR
+    assert decide(GateEvidence(empty, empty, {}, None, bootstrap=True), asked()).decision is Decision.ERROR
 
 
 def test_order_of_suites_does_not_change_a_byte(evidence) -> None:
     plain = evidence(old=(30, 2), drift=1.02)
     turned = replace(plain, candidate=replace(plain.candidate, suites=dict(reversed(plain.candidate.suites.items()))))
-    assert manifest_text(decide(turned, GatePolicy())) == manifest_text(decide(plain, GatePolicy()))
+    assert manifest_text(decide(turned, asked())) == manifest_text(decide(plain, asked()))
 
 
-@pytest.mark.parametrize("policy", [GatePolicy(), GatePolicy(alpha=0.2, floor=0.3, floors={"old": 0.4})])
+@pytest.mark.parametrize("policy", [asked(), asked(alpha=0.2, floor=0.3, floors={"old": 0.4})])
 def test_replay_gives_the_same_bytes(tmp_path, evidence, store_evaluation, policy: GatePolicy) -> None:
     from evals.items import load_evaluation
 
@@ -375,29 +382,20 @@ def test_replay_gives_the_same_bytes(tmp_path, evidence, store_evaluation, polic
     )
     verdict = decide(loaded, policy)
     stored = write_manifest(tmp_path / "verdict", verdict).read_text()
-    assert manifest_text(replay(tmp_path / "verdict", folders["candidate"], folders["champion"], anchors)) == stored
-
-
-def test_replay_refuses_a_verdict_of_other_rules(tmp_path, evidence) -> None:
-    from data_contracts.errors import EvaluationError
-
-    verdict = decide(evidence(), GatePolicy())
-    write_manifest(tmp_path, verdict.model_copy(update={"policy": {**verdict.policy, "rules": 0}}))
-    with pytest.raises(EvaluationError, match="decided by rules 0"):
-        replay(tmp_path, tmp_path, tmp_path, {})
+    assert manifest_text(replay(tmp_path / "verdict", folders | {f"anchor:{name}": folder for name, folder in anchors.items()})) == stored
 
 
 def test_a_suite_named_like_a_category_is_a_suite(make_suite, make_evaluation, flip) -> None:
     champion = make_evaluation("champion", make_suite("general", RIGHT, category="general"), make_suite("skill", RIGHT))
     candidate = make_evaluation("candidate", make_suite("general", RIGHT, category="general"), make_suite("skill", flip(RIGHT, lost=40)))
-    verdict = decide(GateEvidence(candidate, champion, dict.fromkeys(("general", "skill"), champion), None), GatePolicy())
+    verdict = decide(GateEvidence(candidate, champion, dict.fromkeys(("general", "skill"), champion), None), asked())
     assert verdict.lost == ("skill",)
     assert verdict.reasons[0] == "Blocked: lost skill; earlier skills lost as a whole."
 
 
 @pytest.mark.parametrize("lost", [0, 12, 40])
 def test_every_verdict_prints_what_could_have_been_seen(evidence, lost: int) -> None:
-    reasons = decide(evidence(old=(lost, 0)), GatePolicy()).reasons
+    reasons = decide(evidence(old=(lost, 0)), asked()).reasons
     assert any(reason.startswith("Minimum detectable effect: with these items a mean loss of ") for reason in reasons)
 
 
@@ -414,6 +412,9 @@ def test_replay_refuses_another_report(tmp_path, evidence, store_evaluation) -> 
         champion=load_evaluation(champion),
         anchors={name: load_evaluation(folder) for name, folder in anchors.items()},
     )
-    write_manifest(tmp_path / "verdict", decide(loaded, GatePolicy()))
+    write_manifest(tmp_path / "verdict", decide(loaded, asked()))
     with pytest.raises(EvaluationError, match="its champion report is not the one given"):
-        replay(tmp_path / "verdict", candidate, candidate, anchors)
+        replay(
+            tmp_path / "verdict",
+            {"candidate": candidate, "champion": candidate} | {f"anchor:{name}": folder for name, folder in anchors.items()},
+        )

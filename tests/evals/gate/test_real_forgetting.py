@@ -20,6 +20,12 @@ from evals.items import Evaluation, load_evaluation
 
 torch = pytest.importorskip("torch")
 
+
+def asked(**fields: object) -> GatePolicy:
+    """The default policy for evidence that leaves categories out on purpose."""
+    return GatePolicy.model_validate({"accept_unmeasured": ("general", "safety", "drift"), **fields})
+
+
 KEPT = ("copy", "upper", "sort")
 ITEMS = 100
 
@@ -72,7 +78,7 @@ def _save(model: Any, tokenizer: Any, folder: Path) -> Path:
 
 def _judge(candidate: Evaluation, base: Evaluation) -> Verdict:
     anchors = {name: base for name, items in base.suites.items() if items.category != "drift"}
-    return decide(GateEvidence(candidate, base, anchors, None, bootstrap=True), GatePolicy())
+    return decide(GateEvidence(candidate, base, anchors, None, bootstrap=True), asked())
 
 
 def test_the_base_against_itself_passes(base: Evaluation) -> None:
@@ -108,7 +114,7 @@ def test_three_percent_of_noise_on_the_weights_is_flagged(tmp_path: Path, base: 
     assert (warning.subject, warning.outcome) == ("prose", "n/a")
     assert warning.high is not None
     assert warning.high < 0
-    assert verdict.reasons[-1].startswith("Flagged: text became dearer, beyond noise and below the limit (prose by ")
+    assert verdict.reasons[-1].startswith("Flagged: general text became harder to predict, beyond noise and below the limit (prose by ")
 
 
 @pytest.mark.slow
@@ -137,7 +143,7 @@ def test_three_percent_of_noise_on_smollm2_is_flagged_by_the_packaged_drift_suit
     verdict = _judge(*measured)
     assert verdict.decision is not Decision.BLOCK
     assert [check.subject for check in verdict.checks if check.check == "drift_warning"] == ["drift"]
-    assert any(reason.startswith("Flagged: text became dearer") for reason in verdict.reasons)
+    assert any(reason.startswith("Flagged: general text became harder to predict") for reason in verdict.reasons)
 
 
 def test_thirty_percent_of_noise_on_the_weights_is_blocked(tmp_path: Path, base: Evaluation, measure: Callable[[Path], Evaluation]) -> None:
