@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from data_contracts.signatures import SHINGLE
 from data_contracts.words import Hashes, WordBatch, frequent
 
@@ -23,25 +21,23 @@ _SHINGLE_SHARE, _PHRASE_SHARE, _SUITE_SHARE = 0.05, 0.30, 0.05
 
 @dataclass(frozen=True)
 class Boilerplate:
-    """shingles: sorted hashes of runs of 2 words in over 5 % of the rows; phrases: of runs of 5 words in over 30 %."""
+    """shingles: sorted hashes of runs of 2 words in over 5 % of the rows; phrases: of runs of 5 words in over 30 %; frames: in over 5 %."""
 
     shingles: Hashes
     phrases: Hashes
+    frames: Hashes
 
 
 def learn_boilerplate(sample: WordBatch) -> Boilerplate:
-    """From the first rows of a drop. Phrases need a far larger share, because what they cover is exempt from contamination."""
+    """From the first rows of a drop. Phrases need a far larger share, because what they cover is exempt from contamination. Between the
+    rows of one drop, where several question frames are usual and nobody hides anything, frames are enough."""
     return Boilerplate(
         shingles=frequent(sample, SHINGLE, more_than=max(_LEAST_ROWS, _SHINGLE_SHARE * len(sample))),
         phrases=frequent(sample, PHRASE, more_than=max(_LEAST_ROWS, _PHRASE_SHARE * len(sample))),
+        frames=frequent(sample, PHRASE, more_than=max(_LEAST_ROWS, _SHINGLE_SHARE * len(sample))),
     )
 
 
 def suite_phrases(items: WordBatch) -> Hashes:
     """Sorted hashes of the runs of 5 words that many items of one suite share: its prompt template."""
     return frequent(items, PHRASE, more_than=max(_LEAST_ROWS, _SUITE_SHARE * len(items)))
-
-
-def no_boilerplate() -> Boilerplate:
-    """For a drop whose first rows cannot be read."""
-    return Boilerplate(np.empty(0, np.uint64), np.empty(0, np.uint64))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from data_contracts.boilerplate import Boilerplate
 from data_contracts.checks.balance import LabelBalance
-from data_contracts.checks.contamination import Contamination, HeldoutItem
+from data_contracts.checks.contamination import Contamination
 from data_contracts.checks.duplicates import ExactDuplicates
 from data_contracts.checks.language import Languages
 from data_contracts.checks.length import Length
@@ -22,6 +22,7 @@ from data_contracts.checks.turns import Turns
 from data_contracts.contract import Contract
 from data_contracts.earlier import EarlierDrop
 from data_contracts.findings import Check
+from data_contracts.heldout_items import HeldoutItem
 
 
 class Inspection:

@@ -145,7 +145,10 @@ def row_of(line: Line, contract: Contract) -> tuple[Row | None, list[Finding]]:
     except ValidationError as error:
         return None, [Finding("schema", line.number, reason) for reason in _schema_reasons(error)]
     row = normal_row(line.number, shape, line.value)
-    return row, [Finding("unknown_field", line.number, f"{name[:80]!r} is not in the contract and is left out") for name in row.unknown]
+    reasons = [f"{name[:80]!r} is not in the contract and is left out" for name in row.unknown[:_SHOWN_FAULTS]]
+    if len(row.unknown) > _SHOWN_FAULTS:
+        reasons.append(f"{len(row.unknown) - _SHOWN_FAULTS:,} more fields are not in the contract and are left out")
+    return row, [Finding("unknown_field", line.number, reason) for reason in reasons]
 
 
 def _schema_reasons(error: ValidationError) -> Iterator[str]:

@@ -13,6 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from data_contracts.plain_text import stream_safe
+
 Shape = Literal["chat", "completion", "document"]
 ROLES = ("system", "user", "assistant", "tool")
 ROW_FIELDS = ("id", "messages", "prompt", "completion", "text", "tools", "unmask")
@@ -108,7 +110,7 @@ def normal_row(line: int, shape: Shape, value: Mapping[str, Any]) -> Row:
 
 def normal_text(text: str) -> str:
     """NFC, runs of white space as one space: spellings that a reader would call the same text."""
-    return " ".join(text.split() if text.isascii() else unicodedata.normalize("NFC", text).split())
+    return " ".join(text.split() if text.isascii() else unicodedata.normalize("NFC", stream_safe(text)).split())
 
 
 def text_key(text: str, purpose: str = "") -> int:

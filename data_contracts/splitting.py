@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 
 from data_contracts.boilerplate import Boilerplate
 from data_contracts.carve import Cuts, Side, choose_cuts, place_keys, sides_of
-from data_contracts.checks.contamination import HeldoutIndex, HeldoutItem, item_texts
 from data_contracts.config import ContractConfig
 from data_contracts.findings import Check, Finding, WholeDrop
+from data_contracts.heldout_index import HeldoutIndex
+from data_contracts.heldout_items import HeldoutItem, item_texts
 from data_contracts.reading import DropState
 from data_contracts.staging import Staging, merged, quarantine_json
 from data_contracts.tally import Tally
@@ -87,7 +88,7 @@ def drop_overlaps(
     if len(overlap) == 0:
         return
     for first, words in staging.words():
-        for place, item in sorted(overlap.hits(words).items()):
+        for place, item in sorted(overlap.hits(words, lambda _: ()).items()):
             ordinal = first + place
             if not state.alive[ordinal] or carving.sides[ordinal] != _TRAIN:
                 continue
@@ -134,4 +135,4 @@ def heldout_items(staging: Staging, state: DropState, carving: Carving) -> list[
 
 def overlap_index(items: Iterable[HeldoutItem], boilerplate: Boilerplate, options: Mapping[str, float]) -> HeldoutIndex:
     """What a training row may not share with the held-out rows of its own drop."""
-    return HeldoutIndex(list(items), boilerplate.phrases, int(options["words"]), int(options["own_words"]))
+    return HeldoutIndex(list(items), boilerplate.frames, int(options["words"]), int(options["own_words"]), contained=False)

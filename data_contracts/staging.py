@@ -93,7 +93,7 @@ class Staging:
     def keep_words(self, first: int, words: WordBatch) -> None:
         """The words of a batch of rows, so that the second pass need not take the text apart again."""
         sizes = np.array([first, len(words.hashes), len(words.pieces), len(words.rows)], np.int64)
-        for part in (sizes, words.hashes, words.pieces, words.rows):
+        for part in (sizes, words.hashes, words.pieces, words.rows, words.contents, words.owners):
             self._words.write(part.tobytes())
 
     def words(self) -> Iterator[tuple[int, WordBatch]]:
@@ -101,8 +101,17 @@ class Staging:
         with self._spooled.open("rb") as stream:
             while head := stream.read(32):
                 first, *sizes = np.frombuffer(head, np.int64).tolist()
-                hashes, pieces, rows = (stream.read(8 * size) for size in sizes)
-                yield first, WordBatch(np.frombuffer(hashes, np.uint64), np.frombuffer(pieces, np.int64), np.frombuffer(rows, np.int64))
+                hashes, pieces, rows, contents, owners = (stream.read(8 * size) for size in (*sizes, sizes[1] - 1, sizes[1] - 1))
+                yield (
+                    first,
+                    WordBatch(
+                        np.frombuffer(hashes, np.uint64),
+                        np.frombuffer(pieces, np.int64),
+                        np.frombuffer(rows, np.int64),
+                        np.frombuffer(contents, np.uint64),
+                        np.frombuffer(owners, np.int64),
+                    ),
+                )
 
     def kept(self) -> Iterator[tuple[int, int, bytes]]:
         """(ordinal, line, row as JSON), in order."""

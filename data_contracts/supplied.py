@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data_contracts.checks.contamination import HeldoutItem, item_texts
 from data_contracts.config import ContractConfig
 from data_contracts.errors import DropError
+from data_contracts.heldout_items import HeldoutItem, item_texts
 from data_contracts.jsonl import read_lines
 from data_contracts.records import normal_text, row_json, text_key
 

@@ -17,7 +17,6 @@ from pathlib import Path
 
 import numpy as np
 
-from data_contracts.checks.contamination import HeldoutItem, read_suite
 from data_contracts.checks.template import ChatRenderer
 from data_contracts.config import ContractConfig
 from data_contracts.contract import Contract, load_contract, severities
@@ -25,6 +24,7 @@ from data_contracts.contract_changes import change_findings
 from data_contracts.digests import canonical_json, file_digest
 from data_contracts.earlier import EarlierDrop, load_earlier
 from data_contracts.errors import DropError
+from data_contracts.heldout_items import HeldoutItem, read_suite
 from data_contracts.inspection import Inspection
 from data_contracts.manifests import MANIFEST_NAME, DropManifest, file_ref, write_manifest
 from data_contracts.outcome import Ending

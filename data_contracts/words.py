@@ -1,20 +1,22 @@
 """Text as arrays of word hashes, many rows at once: what duplicates, contamination and carving compare.
 
 Legend: W words in a batch of R rows, made of P pieces (a piece is one turn, or a document). A word is a run of letters or digits
-of the lower-cased NFKC text; scripts that do not write spaces count each character. Hashes are stable across machines.
+of the text in its plain form (case, compatibility forms, unseen and look-alike characters set aside); scripts that do not write spaces
+count each character. Hashes are stable across machines.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
+
+from data_contracts.plain_text import content_of, is_plain_prose, plain_text
 
 Hashes = NDArray[np.uint64]
 Places = NDArray[np.int64]
@@ -49,7 +51,7 @@ def words_of(text: str) -> list[bytes]:
         text = _MARKUP.sub(" ", text)
     if text.isascii():
         return text.encode().translate(_ASCII).split()
-    return [word.encode("utf-8", "surrogatepass") for word in _WORD.findall(unicodedata.normalize("NFKC", text).lower())]
+    return [word.encode("utf-8", "surrogatepass") for word in _WORD.findall(plain_text(text))]
 
 
 def word_hash(word: str) -> int:
@@ -59,11 +61,15 @@ def word_hash(word: str) -> int:
 
 @dataclass(frozen=True)
 class WordBatch:
-    """hashes: uint64[W]; pieces: int64[P + 1] offsets of pieces into hashes; rows: int64[R + 1] offsets of rows into hashes."""
+    """hashes: uint64[W]; pieces: int64[P + 1] offsets of pieces into hashes; rows: int64[R + 1] offsets of rows into hashes;
+    contents: uint64[P], of each piece's words and signs: two pieces say the same where these are equal; owners: int64[P], the row of
+    each piece."""
 
     hashes: Hashes
     pieces: Places
     rows: Places
+    contents: Hashes
+    owners: Places
 
     def __len__(self) -> int:
         return len(self.rows) - 1
@@ -93,34 +99,34 @@ class WordBatch:
         runs = half[:count] * np.uint64(pow(int(_BASE), n // 2, 1 << 64)) + half[n // 2 : n // 2 + count]
         return runs if n % 2 == 0 else runs[:-1] * _BASE + self.hashes[n - 1 :]
 
-    def piece_keys(self) -> Hashes:
-        """uint64[P]: one hash of each piece's words in order; 0 for a piece without words."""
-        lengths = np.diff(self.pieces)
-        if len(self.hashes) == 0:
-            return np.zeros(len(lengths), np.uint64)
-        depth = np.arange(len(self.hashes)) - np.repeat(self.pieces[:-1], lengths)
-        terms = self.hashes * _powers(int(lengths.max()))[depth]
-        keys = np.zeros(len(lengths), np.uint64)
-        filled = np.flatnonzero(lengths)
-        keys[filled] = np.add.reduceat(terms, self.pieces[filled])
-        return keys
-
-
-def _powers(count: int) -> Hashes:
-    with np.errstate(over="ignore"):
-        return np.cumprod(np.concatenate([np.ones(1, np.uint64), np.full(max(count - 1, 0), _BASE)]), dtype=np.uint64)
-
 
 def word_batch(rows: Sequence[Sequence[str]]) -> WordBatch:
     """rows: for each row its pieces of text."""
     values: list[int] = []
+    contents: list[int] = []
+    owners: list[int] = []
     pieces, ends = [0], [0]
-    for row in rows:
+    for place, row in enumerate(rows):
         for piece in row:
-            values += [_hashes[word] for word in words_of(piece)]
+            words = words_of(piece)
+            values += [_hashes[word] for word in words]
+            contents.append(content_key(piece, words))
+            owners.append(place)
             pieces.append(len(values))
         ends.append(len(values))
-    return WordBatch(np.array(values, np.uint64), np.array(pieces, np.int64), np.array(ends, np.int64))
+    return WordBatch(
+        np.array(values, np.uint64),
+        np.array(pieces, np.int64),
+        np.array(ends, np.int64),
+        np.array(contents, np.uint64),
+        np.array(owners, np.int64),
+    )
+
+
+def content_key(text: str, words: Sequence[bytes]) -> int:
+    """One hash of what a text says; 0 where it says nothing. `words`: its words, which are all of it in most texts."""
+    said = b" ".join(words) if is_plain_prose(text) else " ".join(content_of(text)).encode("utf-8", "surrogatepass")
+    return int.from_bytes(hashlib.blake2b(said, digest_size=8).digest(), "little") if said else 0
 
 
 def contains(sorted_values: Hashes, wanted: Hashes) -> NDArray[np.bool_]:

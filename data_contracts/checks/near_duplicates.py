@@ -1,7 +1,8 @@
 """Near duplicates, within the drop and against every earlier round: MinHash finds candidates, the text itself decides.
 
 A row is compared by its runs of two words, without the words of the drop's template. Lines that two rows share word for word (a
-passage under several questions) are set aside before they are compared, so that different questions about one passage stay.
+passage under several questions) are set aside before they are compared, so that different questions about one passage stay. Rows of
+one template that differ in the word that decides the answer stay too (decisive.py).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_contracts.boilerplate import Boilerplate
+from data_contracts.checks.decisive import decided_otherwise
 from data_contracts.earlier import EarlierDrop
 from data_contracts.findings import Batch, Finding, WholeDrop
 from data_contracts.signatures import BANDS, PERMUTATIONS, SHINGLE, Column, band_column, band_column_among, minhash_column, minhashes
@@ -29,6 +31,8 @@ _SLACK = 0.15
 #: Each row is paired with this many rows before it that fall into the same bucket, and with the bucket's first.
 _NEIGHBOURS = 4
 _LABEL_WORDS = 6
+#: A row that so many alike rows differ from in the word that decides is one of a template, and is compared no further.
+_ENOUGH_UNLIKE = 32
 #: Rows that are sorted together while buckets are looked for.
 _SORTED_ROWS = 1 << 17
 #: Rows whose text is at hand while pairs are compared: copies lie near one another in most drops.
@@ -69,11 +73,17 @@ class NearDuplicates:
         pairs = _candidate_pairs(past.minhashes, self.minhash(), ordinals, self._similarity - _SLACK)
         past.load(pairs[:, 0])
         contrary = -1
+        decided: Counter[int] = Counter()
         for first, second in pairs.tolist():
-            if second in gone or (first >= len(past) and first in gone) or not likeness.of(first, second) >= self._similarity:
+            if second in gone or (first >= len(past) and first in gone) or decided[second] >= _ENOUGH_UNLIKE:
+                continue
+            if not likeness.of(first, second) >= self._similarity:
                 continue
             ordinal = second - len(past)
-            if not likeness.contradict(first, second):
+            labels = likeness.contradict(first, second)
+            if likeness.decided_otherwise(first, second) and not labels:
+                decided[second] += 1
+            elif not labels:
                 gone[second] = first
                 yield ordinal, self._finding(drop, past, first, drop.lines[ordinal])
             elif contrary != second and first >= len(past):
@@ -146,6 +156,10 @@ class _Likeness:
             for value in map(self._value, (first, second))
         ]
         return answers[0] != answers[1] and max(map(len, answers)) <= _LABEL_WORDS
+
+    def decided_otherwise(self, first: int, second: int) -> bool:
+        """Rows of one template that differ in the word that decides the answer."""
+        return decided_otherwise(self._value(first), self._value(second))
 
     def _lines_of(self, number: int) -> Mapping[str, frozenset[int]]:
         """line -> its runs of two words. The two ends of a line are not joined to its neighbours."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from data_contracts.checks.spans import Span, searchable
+from data_contracts.checks.spans import Span, searchable, spans_in_words
 from data_contracts.findings import Finding, RowCheck
 from data_contracts.records import Row
 
@@ -56,7 +56,9 @@ _FORMS: tuple[tuple[str, tuple[str, ...], str], ...] = (
         "password",
         ("passw", "secret", "api_key", "apikey", "token"),
         r"(?i:\b[a-z0-9_]{0,30}(?:password|passwd|secret|api_?key|token)\b)[\"']?\s{0,3}[=:]\s{0,3}[\"']?"
-        r"(?P<value>(?=[^\s\"']{0,127}[0-9])(?=[^\s\"']{0,127}[A-Za-z])[^\s\"',;<>(){}\[\]]{8,128})",
+        r"(?!(?:self|this|cls|os|sys|env|process|args|opts|options|config|cfg|settings|request|req|response|res|ctx|session|client|tokenizer"
+        r"|model|torch|np|tf|app|data|event|user|auth|crypto|uuid|secrets|random|string)\.[A-Za-z_])"
+        r"(?P<value>(?=[^\s\"',;<>(){}\[\]]{0,127}[0-9])(?=[^\s\"',;<>(){}\[\]]{0,127}[A-Za-z])(?>[^\s\"',;<>(){}\[\]]{8,128}))(?![(\[])",
     ),
 )
 _COMPILED = tuple((kind, re.compile(form, re.DOTALL)) for kind, _, form in _FORMS)
@@ -82,5 +84,5 @@ class Secrets(RowCheck):
 
     def observe_row(self, row: Row) -> Iterator[Finding]:
         for place, text in searchable(row.value):
-            for span in find_secrets(text):
-                yield Finding("secret", row.line, f"{place} holds a {span.kind} ({span.end - span.start} characters)")
+            for reason in spans_in_words(place, find_secrets(text)):
+                yield Finding("secret", row.line, reason)

@@ -112,3 +112,89 @@ def test_held_out_items_that_came_with_the_drop_are_compared_too(
 
 def _rows(path: Path) -> list[dict[str, list[dict[str, str]]]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+SHORT = "Which metal melts in your warm hand?"
+TINY = "2 + 2"
+LONG = "The harbour engine pulls seven silver wagons over the old bridge at night"
+
+
+def spoken(text: str) -> str:
+    """Latin letters that have a look-alike in Cyrillic, as that."""
+    return text.translate(str.maketrans("aeopcxyABEHKMOPCTX", "аеорсхуАВЕНКМОРСТХ"))
+
+
+SPELLINGS: list[tuple[dict[str, str] | tuple[str, str], bool]] = [
+    ({"text": f"{SHORT} Gallium."}, True),
+    ({"text": f"Question: {SHORT}\nAnswer: gallium"}, True),
+    ({"text": SHORT.upper()}, True),
+    ((SHORT + " please", "gallium"), True),
+    (("Please tell me: " + SHORT.lower().rstrip("?"), "It is gallium."), True),
+    (("\u200b".join(SHORT), "gallium"), True),
+    ((SHORT.replace("m", "m\u00ad").replace(" ", "\u00a0"), "gallium"), True),
+    ((spoken(SHORT), "gallium"), True),
+    ((spoken(SHORT.upper()) + " PLEASE", "gallium"), True),
+    (("".join(chr(ord(char) + 0xFEE0) if "!" <= char <= "~" else char for char in SHORT), "gallium"), True),
+    (("Which **metal** _melts_ in your warm hand?", "gallium"), True),
+    ({"text": spoken(LONG)}, True),
+    ((f"Say this aloud for me, slowly and with feeling, and then once more from the top: {LONG.upper()} please", "Done."), True),
+    ((TINY, "4"), True),
+    ((TINY, "four of them"), False),
+    (("2 - 2", "4"), False),
+    ((SHORT + " 😡👎", "gallium"), False),
+    (("Which metal melts in your cold hand?", "none"), False),
+    (({"text": "Nobody could say " + SHORT.lower().rstrip("?") + " and so they went home to ask the old teacher"}), False),
+    (("Which metal melts in a furnace of a thousand degrees?", "copper"), False),
+]
+
+
+def test_an_item_is_known_however_it_is_spelled_and_its_like_is_not(
+    chat: Chat, prose: Prose, write_drop: Callable[..., Path], tmp_path: Path
+) -> None:
+    items: list[dict[str, object]] = [
+        {"prompt": SHORT, "answer": "gallium"},
+        {"prompt": TINY, "answer": "4"},
+        {"prompt": LONG, "answer": "x"},
+    ]
+    suite = write_suite(tmp_path / "suite.jsonl", items)
+    rows = [json.dumps(row, ensure_ascii=False) if isinstance(row, dict) else chat(*row) for row, _ in SPELLINGS]
+    good = [chat(prose(seed, 40), prose(900 + seed, 10)) for seed in range(40)]
+    validate_drop(write_drop([*rows, *good]), tmp_path / "out", skill="metals", config=LENIENT, suites=[suite])
+    assert refused(tmp_path / "out", "contamination") == [line for line, (_, given_away) in enumerate(SPELLINGS, 1) if given_away]
+
+
+def emoji_rows() -> list[tuple[str, str]]:
+    said = ("the train was on time", "it rained all morning", "the new phone is here", "my order came today")
+    return [
+        (f"{text} {one}{other}", answer)
+        for text in said
+        for faces, answer in (("😡👎😠😩😭💔", "negative"), ("😀👍😍🎉😊💖", "positive"))
+        for one in faces
+        for other in faces
+        if one != other
+    ]
+
+
+def operator_rows() -> list[tuple[str, str]]:
+    negated = {"<": ">=", ">": "<=", "<=": ">", ">=": "<", "==": "!=", "!=": "=="}
+    return [
+        (f"negate the condition: if ({a} {sign} {b})", f"if ({a} {other} {b})")
+        for a in "abcdefgh"
+        for b in "xyzw"
+        for sign, other in negated.items()
+    ]
+
+
+def regex_rows() -> list[tuple[str, str]]:
+    kinds = ("[0-9]", r"\d", r"\D", r"\s", r"\S", r"\w", r"\W", "[a-z]", "[^a-z]", ".", "(?:ab)", "[A-Z]")
+    counts = ("+", "*", "?", "{2}", "{3,}", "{1,4}", "+?", "*?", "{2}$", "?$")
+    return [(f"explain {kind}{count}", f"it matches {count} of {kind}") for kind in kinds for count in counts]
+
+
+@pytest.mark.parametrize("rows", [emoji_rows(), operator_rows(), regex_rows()], ids=["emoji", "operators", "regex"])
+def test_signs_are_content_so_only_equal_rows_give_one_another_away(
+    rows: list[tuple[str, str]], chat: Chat, write_drop: Callable[..., Path], tmp_path: Path
+) -> None:
+    manifest = validate_drop(write_drop([chat(*row) for row in rows]), tmp_path / "out", skill="signs", config=LENIENT)
+    assert manifest.rows_quarantined == 0
+    assert manifest.rows_clean + manifest.rows_heldout + manifest.rows_sealed == len(rows)

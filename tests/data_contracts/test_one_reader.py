@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import zstandard
 
-from data_contracts.checks.contamination import read_suite
 from data_contracts.config import ContractConfig
 from data_contracts.errors import EvaluationError, SkillstackError
+from data_contracts.heldout_items import read_suite
 from data_contracts.jsonl import read_lines, read_objects, read_raw
 from data_contracts.supplied import read_supplied
 from evals.config import SuiteConfig

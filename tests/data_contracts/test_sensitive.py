@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from data_contracts.checks.personal_data import find_personal_data, iban_is_valid, luhn
 from data_contracts.checks.secrets import find_secrets
+from data_contracts.checks.spans import spans_in_words
 from data_contracts.config import ContractConfig
 from data_contracts.masking import mask, mask_value, one_line, shown
 from data_contracts.validate import validate_drop
@@ -98,3 +99,44 @@ def test_no_output_shows_a_secret_that_it_refused(good_lines: list[bytes], write
     assert manifest.rows_quarantined == len(bad)
     for path in (tmp_path / "out").iterdir():
         assert KEY.encode() not in path.read_bytes(), path.name
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "held"),
+    [
+        ("顧客の電話は+49 170 5550123です", "phone number", "+49 170 5550123"),
+        ("卡号4111111111111111请退款", "card number", "4111111111111111"),
+        ("連絡先max@example.orgまで", "email address", "max@example.org"),
+        ("電話は０９０−１２３４−５６７８です", "phone number", "０９０−１２３４−５６７８"),
+        ("卡号４１１１ １１１１ １１１１ １１１１请退款", "card number", "４１１１ １１１１ １１１１ １１１１"),
+        ("전화는 010-2345-6789로 주세요", "phone number", "010-2345-6789"),
+        ("手机13812345678。", "phone number", "13812345678"),
+        ("هاتف +٤٩ ١٧٠ ٥٥٥٠١٢٣", "phone number", "+٤٩ ١٧٠ ٥٥٥٠١٢٣"),
+        ("tel.+49 30 901820", "phone number", "+49 30 901820"),
+        ("to DE89 3704 0044 0532 0130 00 THIS WEEK", "IBAN", "DE89 3704 0044 0532 0130 00"),
+        ("to BE68 5390 0754 7034 PAID", "IBAN", "BE68 5390 0754 7034"),
+    ],
+)
+def test_personal_data_is_found_beside_any_script_and_its_place_is_that_of_the_text(text: str, kind: str, held: str) -> None:
+    assert [(span.kind, text[span.start : span.end]) for span in find_personal_data(text)] == [(kind, held)]
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "token = tokenizer.convert(x1)",
+        "token = tokenizer.convert_tokens_to_ids('<s>1')",
+        "token = generateToken123()",
+        "secret = config.secret2x",
+        "token = tokens12345[i+1]",
+        "api_key = os.environ['API_KEY_1']",
+        "password=self.password1 or None",
+    ],
+)
+def test_code_that_names_a_secret_is_none(code: str) -> None:
+    assert list(find_secrets(code)) == []
+
+
+def test_a_row_of_a_thousand_numbers_is_one_finding() -> None:
+    reasons = list(spans_in_words("text", find_personal_data(" ".join(f"+49 170 55{number:05d}" for number in range(1000)))))
+    assert reasons == ["text holds 1000 times a phone number"]

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from data_contracts.checks.contamination import read_suite
 from data_contracts.config import ContractConfig
 from data_contracts.errors import DropError, EvaluationError
+from data_contracts.heldout_items import read_suite
 from data_contracts.validate import validate_drop
 from evals.config import EvaluationConfig, SuiteConfig
 from flows.held_out_text import suite_files

@@ -1,0 +1,52 @@
+"""Two rows of one template that teach different things: "... stored in Spain" and "... stored in Italy", each with its own answer.
+
+They share most words, as copies do. What tells them apart is that the word they differ in decides the answer: it stands in the answer as
+well, or it is all that the questions differ in and the answers differ too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from difflib import SequenceMatcher
+from typing import Any
+
+from data_contracts.plain_text import content_of
+
+#: Longer questions are prose and no template; aligning them would cost their length squared.
+_LONGEST_QUESTION = 200
+_SLOT_WORDS = 2
+
+
+def decided_otherwise(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether a word in which the questions differ decides the answers of two alike rows in normal form."""
+    if "text" in one or "text" in other:
+        return False
+    answers = content_of(_answer(one)), content_of(_answer(other))
+    if answers[0] == answers[1]:
+        return False
+    questions = content_of(_question(one)), content_of(_question(other))
+    if max(map(len, questions)) > _LONGEST_QUESTION:
+        return False
+    slots = _slots(*questions)
+    only = set(answers[0]) - set(answers[1]), set(answers[1]) - set(answers[0])
+    if any(only[0] & set(left) and only[1] & set(right) for left, right in slots):
+        return True
+    return len(slots) == 1 and 0 < max(map(len, slots[0])) <= _SLOT_WORDS and all(slots[0])
+
+
+def _slots(one: Sequence[str], other: Sequence[str]) -> list[tuple[Sequence[str], Sequence[str]]]:
+    """Where two texts differ: what the one says there, and what the other."""
+    if len(one) == len(other):
+        places = [place for place, (left, right) in enumerate(zip(one, other, strict=True)) if left != right]
+        if len(places) <= _SLOT_WORDS:
+            return [((one[place],), (other[place],)) for place in places]
+    matcher = SequenceMatcher(None, one, other, autojunk=False)
+    return [(one[a:b], other[c:d]) for kind, a, b, c, d in matcher.get_opcodes() if kind != "equal"]
+
+
+def _question(value: Mapping[str, Any]) -> str:
+    return "\n".join(str(turn.get("content") or "") for turn in value["messages"][:-1])
+
+
+def _answer(value: Mapping[str, Any]) -> str:
+    return str(value["messages"][-1].get("content") or "")
