@@ -14,7 +14,7 @@ from evals.policy import GatePolicy
 Metric = Literal["auto", "acc", "acc_norm", "exact_match", "bits_per_byte"]
 Backend = Literal["hf", "accelerate", "vllm"]
 
-__all__ = ["Backend", "EvaluationConfig", "GatePolicy", "Metric", "SkillPolicy", "SuiteConfig"]
+__all__ = ["Backend", "EvaluationConfig", "GatePolicy", "Metric", "ModelUse", "SkillPolicy", "SuiteConfig"]
 
 SUITE_NAME = r"^([A-Za-z0-9][A-Za-z0-9._-]*)?$"
 
@@ -57,8 +57,13 @@ class SuiteConfig(BaseModel):
     where: str = Field("", description="Jinja expression over a row; rows for which it is false are not in the suite; empty: every row")
     prompt: str = Field("{{ prompt }}", description="Jinja template of the question, over a row")
     choices: tuple[str, ...] = Field((), description="closed set of answers for every row; empty: the row's own choices")
+    open_choices: bool = Field(
+        False, description="true: choices are how an answer begins, scored without its end; false: they are whole answers"
+    )
     gold: str = Field(
-        "", description="Jinja template of the right answer (a choice, or its index), over a row; empty: the row's gold or answer"
+        "",
+        description="Jinja template of the right answer, over a row: a text is a choice, an integer the index of one; "
+        "empty: the row's gold or answer",
     )
     cluster: str = Field("", description="Jinja template of what items share (a passage); empty: items are independent")
     separator: str = Field(" ", description="text between a plain prompt and its answer; chat prompts need none")
@@ -70,8 +75,15 @@ class SuiteConfig(BaseModel):
         "", description="regular expression; its last match (group 1 if it has one) is the answer, in gold and output alike"
     )
     ignore_case: bool = Field(False, description="exact_match compares without case")
-    max_new_tokens: int | None = Field(None, ge=1, description="longest generated answer, tokens; null: 64, or as the lm-eval task says")
-    stop: tuple[str, ...] | None = Field(None, description="texts that end a generated answer; null: none for chat, a line break for plain")
+    score_reasoning: bool = Field(
+        False, description="true: exact_match compares the reasoning too; false: what stands after it, in gold and output alike"
+    )
+    max_new_tokens: int | None = Field(
+        None, ge=1, description="longest generated answer, tokens; a longer gold raises it; null: 64, or as the lm-eval task says"
+    )
+    stop: tuple[str, ...] | None = Field(
+        None, description="texts that end a generated answer, beside the end of a chat turn; null: none for chat, a line break for plain"
+    )
     duplicates: Literal["error", "drop"] = Field("error", description="what to do about two equal items in one suite")
 
     @model_validator(mode="before")
@@ -126,7 +138,20 @@ class SkillPolicy(BaseModel):
     )
     answer_pattern: str = Field("", description="regular expression that finds the answer in gold and output; empty: the whole text")
     ignore_case: bool = Field(False, description="exact match compares without case")
-    max_new_tokens: int = Field(64, ge=1, description="longest generated answer, tokens")
+    score_reasoning: bool = Field(
+        False, description="true: exact match compares the reasoning too; false: what stands after it, in gold and output alike"
+    )
+    max_new_tokens: int = Field(64, ge=1, description="longest generated answer, tokens; a longer gold raises it")
+
+
+class ModelUse(BaseModel):
+    """How a model is loaded and asked: what training was given of it, which evaluation must be given too."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    chat_template: str | None = Field(None, description="Jinja chat template that replaces the tokenizer's")
+    chat_template_kwargs: dict[str, Any] = Field({}, description="variables of the chat template, as enable_thinking")
+    trust_remote_code: bool = Field(False, description="run the model's own Python files")
 
 
 class EvaluationConfig(BaseModel):

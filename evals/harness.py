@@ -17,15 +17,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from data_contracts.digests import model_digest, model_files, value_digest
+from data_contracts.digests import model_digest, model_files, text_digest, value_digest
 from data_contracts.errors import ConfigError, EvaluationError
 from data_contracts.manifests import EvalReport, SuiteResult, file_ref, write_manifest
-from evals.config import EvaluationConfig, SuiteConfig
+from evals.config import EvaluationConfig, ModelUse, SuiteConfig
 from evals.harness_plan import Planner, SuitePlan
 from evals.items import COLUMNS, write_items
+from evals.scoring_code import scoring_digest
 from evals.suites import resolve_suites
 
 Progress = Callable[[int, int, str], None]
+_AS_IT_IS = ModelUse()
 
 
 def evaluate_checkpoint(
@@ -35,9 +37,9 @@ def evaluate_checkpoint(
     *,
     config: EvaluationConfig,
     cache_dir: Path,
+    use: ModelUse = _AS_IT_IS,
     model_sha256: str | None = None,
     progress: Progress | None = None,
-    trust_remote_code: bool = False,
 ) -> EvalReport:
     """Evaluate the model folder on every suite and leave the report in `out_dir` (manifest last).
 
@@ -50,7 +52,7 @@ def evaluate_checkpoint(
             "evaluation.backend", "is vllm, and vLLM is not installed", "install vllm in this environment, or use hf or accelerate"
         )
     digest = model_sha256 or model_digest(model_files(model_dir))
-    settings = harness_settings(config)
+    settings = harness_settings(config, use)
     planner = Planner(digest, value_digest(settings), config, cache_dir)
     resolved = resolve_suites(suites, Path.cwd())
     if not resolved:
@@ -60,9 +62,9 @@ def evaluate_checkpoint(
     if config.backend == "accelerate" and any(plan.missing for plan in plans):
         from evals.harness_workers import fill_with_workers
 
-        seconds = fill_with_workers(model_dir, resolved, config, cache_dir, digest, counter.reach, trust_remote_code=trust_remote_code)
+        seconds = fill_with_workers(model_dir, resolved, config, use, cache_dir, digest, counter.reach)
     else:
-        seconds = fill_cache(model_dir, plans, config, counter, trust_remote_code=trust_remote_code)
+        seconds = fill_cache(model_dir, plans, config, use, counter)
     results = [write_suite(plan, out_dir, seconds.get(plan.suite.name, 0.0)) for plan in plans]
     counter.finish()
     files = {f"items/{result.name}": file_ref(out_dir, items_path(out_dir, result.name)) for result in results}
@@ -71,7 +73,7 @@ def evaluate_checkpoint(
     return report
 
 
-def harness_settings(config: EvaluationConfig) -> dict[str, Any]:
+def harness_settings(config: EvaluationConfig, use: ModelUse = _AS_IT_IS) -> dict[str, Any]:
     """What changes scores but belongs to no suite. Scores under different settings are never compared, and never share a cache."""
     device = resolve_device(config.device)
     return {
@@ -81,6 +83,9 @@ def harness_settings(config: EvaluationConfig) -> dict[str, Any]:
         "max_length": config.max_length,
         "seed": config.seed,
         "versions": {name: version(name) for name in ("lm_eval", "torch", "transformers")},
+        "scorer": scoring_digest()[:16],
+        "chat_template": text_digest(use.chat_template) if use.chat_template else "",
+        "chat_template_kwargs": use.chat_template_kwargs,
     }
 
 
@@ -99,9 +104,7 @@ def resolve_dtype(config: EvaluationConfig, device: str) -> str:
     return config.dtype if config.dtype != "auto" else ("float32" if device == "cpu" else "bfloat16")
 
 
-def fill_cache(
-    model_dir: Path, plans: Sequence[SuitePlan], config: EvaluationConfig, counter: Counter, *, trust_remote_code: bool = False
-) -> dict[str, float]:
+def fill_cache(model_dir: Path, plans: Sequence[SuitePlan], config: EvaluationConfig, use: ModelUse, counter: Counter) -> dict[str, float]:
     """Compute what the cache lacks, suite by suite, so that a cut evaluation keeps the suites it finished. Returns seconds by suite."""
     session, seconds = None, {}
     for plan in plans:
@@ -113,8 +116,7 @@ def fill_cache(
             from evals.harness_session import Session  # torch, transformers and lm-eval load here
 
             device = resolve_device(config.device)
-            dtype = resolve_dtype(config, device)
-            session = Session(model_dir, config, device=device, dtype=dtype, trust_remote_code=trust_remote_code)
+            session = Session(model_dir, config, use, device=device, dtype=resolve_dtype(config, device))
         started = time.perf_counter()
         if plan.named:
             rows = session.score_named(plan.named, missing, counter.advance)

@@ -136,11 +136,19 @@ def _with_local_data(suite: SuiteConfig, manager: TaskManager, cache_dir: Path) 
 
 
 def _number_documents(named: NamedSuite, name: str, task: Any) -> None:
-    """An item per document. lm-eval counts repeated documents, so the digest holds which repetition it is."""
+    """An item per document, asked after the worked examples. lm-eval counts repeated documents, so the digest says which it is."""
     seen: Counter[str] = Counter()
+    shots = _shots_digest(task)
     for number, doc in enumerate(task.eval_docs):
-        content = value_digest([name, json.dumps(dict(doc), sort_keys=True, default=str)])
+        content = value_digest([name, shots, json.dumps(dict(doc), sort_keys=True, default=str)])
         seen[content] += 1
         doc_hash = value_digest([content, seen[content]])
         named.places[doc_hash] = (name, number)
         named.items.append(Item(doc_hash, "choice"))
+
+
+def _shots_digest(task: Any) -> str:
+    """Digest of the documents that worked examples are drawn from; empty where none are shown."""
+    if not task.get_config("num_fewshot"):
+        return ""
+    return value_digest([json.dumps(doc, sort_keys=True, default=str) for doc in task.fewshot_docs() or ()])

@@ -19,7 +19,10 @@ from data_contracts.digests import file_digest, value_digest
 from data_contracts.manifests import write_atomically
 from evals.config import EvaluationConfig, SuiteConfig
 from evals.item_cache import ItemCache
+from evals.scoring_code import scoring_digest
 from evals.suite_items import Item, load_items, prompting_digest, select_items, source_files, suite_digest
+from evals.suites import resolve_suites
+from evals.task_files import definition_digest
 
 if TYPE_CHECKING:
     from evals.harness_named import NamedSuite
@@ -67,6 +70,17 @@ class Planner:
         suite = prefer_local_data(suite, self.config)
         return self._plan_file(suite) if suite.is_file else self._plan_named(suite)
 
+    def facts(self, suite: SuiteConfig) -> SuiteFacts:
+        """What is known of a suite, for any model."""
+        if suite.is_file:
+            return self._plan_file(suite).facts
+        note = None if _is_own_task(suite) else _read_note(self._note(suite))
+        return note or self._plan_named(suite).facts
+
+    def _note(self, suite: SuiteConfig) -> Path:
+        """Where the items of a task of lm-eval's own library are written down."""
+        return self.cache_dir / "suites" / f"{value_digest([named_digest(suite, self.config), suite.items])[:32]}.json"
+
     def _plan_file(self, suite: SuiteConfig) -> SuitePlan:
         every = load_items(suite)
         items = select_items(every, suite.items)
@@ -78,10 +92,11 @@ class Planner:
         return SuitePlan(suite, facts, cache, _known(cache), items=tuple(items))
 
     def _plan_named(self, suite: SuiteConfig) -> SuitePlan:
+        """A task of one's own is loaded every time: what its functions read is known by its documents alone."""
         prompting = named_digest(suite, self.config)
         cache = self._cache(prompting)
-        note = self.cache_dir / "suites" / f"{value_digest([prompting, suite.items])[:32]}.json"
-        facts, known = _read_note(note), _known(cache)
+        note = self._note(suite)
+        facts, known = None if _is_own_task(suite) else _read_note(note), _known(cache)
         if facts and known.issuperset(facts.doc_hashes):
             return SuitePlan(suite, facts, cache, known)
         from evals.harness_named import load_named
@@ -112,11 +127,31 @@ def prefer_local_data(suite: SuiteConfig, config: EvaluationConfig) -> SuiteConf
 
 def named_digest(suite: SuiteConfig, config: EvaluationConfig) -> str:
     """Digest of all that decides the prompts and scores of an lm-eval task, as far as it can be known before its data are loaded."""
-    keys = ("source", "task_metric", "few_shot", "chat", "cluster", "max_new_tokens")
+    keys = ("task_metric", "few_shot", "chat", "cluster", "max_new_tokens", "score_reasoning")
     files = {split: file_digest(Path(path)) for split, path in suite.data.items() if Path(path).is_file()}
-    definition = file_digest(Path(suite.source)) if suite.source.endswith((".yaml", ".yml")) else ""
+    definition = definition_digest(Path(suite.source)) if _is_own_task(suite) else ""
     spec: dict[str, Any] = {key: getattr(suite, key) for key in keys}
-    return value_digest(spec | {"data": files, "definition": definition, "seed": config.seed, "lm_eval": version("lm_eval")})
+    named = {"task": "" if definition else suite.source, "definition": definition, "data": files}
+    return value_digest(spec | named | {"seed": config.seed, "lm_eval": version("lm_eval"), "scoring": scoring_digest()})
+
+
+def _is_own_task(suite: SuiteConfig) -> bool:
+    return suite.source.endswith((".yaml", ".yml"))
+
+
+def evaluation_identity(suites: Sequence[SuiteConfig], config: EvaluationConfig, cache_dir: Path) -> list[dict[str, Any]]:
+    """What the report on these suites depends on beside the model and the settings, by content and not by where files lie.
+
+    Raises EvaluationError for a suite that cannot be read.
+    """
+    planner = Planner("", "", config, cache_dir)
+    fields = ("name", "category", "sealed", "margin", "higher_is_better")
+    identity = []
+    for suite in resolve_suites(suites, Path.cwd()):
+        chosen = prefer_local_data(suite, config)
+        facts = planner.facts(chosen)
+        identity.append({field: getattr(chosen, field) for field in fields} | {"sha256": facts.suite_sha256, "available": facts.available})
+    return identity
 
 
 def _direction(suite: SuiteConfig, metric: str) -> bool:

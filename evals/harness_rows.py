@@ -10,14 +10,19 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from data_contracts.digests import value_digest
 from data_contracts.errors import EvaluationError
 from evals.config import SuiteConfig
+from evals.harness_prompts import Prompt
 from evals.harness_tasks import LocalTask
 from evals.items import COLUMNS
-from evals.suite_items import Item, render
+from evals.suite_items import Item
+from evals.suite_templates import render
 
 AGREEMENT = 1e-12  # the same numbers, summed in another order
 PER_TEXT = ("bits_per_byte", "byte_perplexity", "word_perplexity")
+
+_NOTHING_KEPT = ("", 0, None)  # no reasoning set aside, no context cut, no choices of ours
 
 Sample = dict[str, Any]
 Row = tuple[Any, ...]
@@ -60,14 +65,23 @@ def _local_row(task: LocalTask, item: Item, sample: Sample) -> Row:
     answers = sample["filtered_resps"]
     if item.kind == "text":
         return _text_row(task.suite, item.doc_hash, item.text, (answers[0], len(item.text.encode("utf-8"))), item.cluster)
-    prompt = sample["doc"]["context"]
-    logprobs = _finite(task.suite, prompt, [answer[0] for answer in (answers if item.kind == "choice" else answers[:1])])
+    prompt = task.prompts[sample["doc"]["number"]]
+    logprobs = _finite(task.suite, prompt.text, [answer[0] for answer in (answers if item.kind == "choice" else answers[:1])])
+    reasoning = ""
     if item.kind == "choice":
         ranked = np.array(logprobs) / (np.array([len(choice) for choice in item.choices]) if task.metric == "acc_norm" else 1.0)
         prediction, gold = item.choices[int(np.argmax(ranked))], logprobs[item.gold]
     else:
-        prediction, gold = answers[1].strip(), logprobs[0]
-    return (item.doc_hash, _sha256(prompt), float(sample[task.metric]), gold, 1.0, item.cluster, prompt, item.answer, prediction)
+        reasoning, said = task.set_aside(answers[1])
+        prediction, gold = said.strip(), logprobs[0]
+    shown = (item.cluster, prompt.text, item.answer, prediction)
+    kept = (reasoning, prompt.cut, logprobs if item.kind == "choice" else None)
+    return (item.doc_hash, _prompt_digest(prompt), float(sample[task.metric]), gold, 1.0, *shown, *kept)
+
+
+def _prompt_digest(prompt: Prompt) -> str:
+    """Of the exact tokens that the model read before the answer, and of their text."""
+    return value_digest([prompt.text, prompt.context, prompt.asked])
 
 
 def _named_row(suite: SuiteConfig, task: Any, metric: str, sample: Sample, doc_hash: str) -> Row:
@@ -83,7 +97,7 @@ def _named_row(suite: SuiteConfig, task: Any, metric: str, sample: Sample, doc_h
             suite.name, f"{metric} of an item is {value!r}, not a number in [0, 1]", f"task_metric is one of {sample['metrics']}"
         )
     gold_logprob, gold, prediction = _gold(suite, task, sample)
-    return (doc_hash, sample["prompt_hash"], float(value), gold_logprob, 1.0, cluster, prompt, gold, prediction)
+    return (doc_hash, sample["prompt_hash"], float(value), gold_logprob, 1.0, cluster, prompt, gold, prediction, *_NOTHING_KEPT)
 
 
 def _gold(suite: SuiteConfig, task: Any, sample: Sample) -> tuple[float | None, str, str]:
@@ -106,7 +120,7 @@ def _gold(suite: SuiteConfig, task: Any, sample: Sample) -> tuple[float | None, 
 
 def _text_row(suite: SuiteConfig, doc_hash: str, text: str, value: tuple[float, int], cluster: str | None) -> Row:
     (nats,), size = _finite(suite, text, [value[0]]), value[1]
-    return (doc_hash, _sha256(text), -nats / size / math.log(2), nats, float(size), cluster, text, "", "")
+    return (doc_hash, _sha256(text), -nats / size / math.log(2), nats, float(size), cluster, text, "", "", *_NOTHING_KEPT)
 
 
 def _finite(suite: SuiteConfig, prompt: str, logprobs: Sequence[float]) -> list[float]:

@@ -15,13 +15,17 @@ from lm_eval.evaluator import evaluate
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils.logging import disable_progress_bar
 
-from data_contracts.errors import ConfigError, EvaluationError
+from data_contracts.errors import ConfigError, EvaluationError, RenderingError
 from data_contracts.model_folder import load_strictly, not_loaded, require_model_folder
-from evals.config import EvaluationConfig, SuiteConfig
+from data_contracts.rendering import TextRenderer
+from data_contracts.window import read_window
+from evals.config import EvaluationConfig, ModelUse, SuiteConfig
 from evals.harness_model import ScoringLM
 from evals.harness_named import NamedSuite, silence_bars
+from evals.harness_prompts import Prompt, PromptMaker
 from evals.harness_rows import check_agreement, local_rows, metric_key, named_rows
-from evals.harness_tasks import LocalTask
+from evals.harness_tasks import LocalTask, Reading
+from evals.harness_tokens import PlainTokens
 from evals.suite_items import Item
 
 Advance = Callable[[float], None]
@@ -30,26 +34,32 @@ Advance = Callable[[float], None]
 class Session:
     """A model that was loaded once."""
 
-    def __init__(self, model_dir: Path, config: EvaluationConfig, *, device: str, dtype: str, trust_remote_code: bool = False) -> None:
+    def __init__(self, model_dir: Path, config: EvaluationConfig, use: ModelUse, *, device: str, dtype: str) -> None:
         self._config = config
         self._advance: Advance = _ignore
         if config.num_threads:
             torch.set_num_threads(config.num_threads)
         silence_bars()
+        self._in_tokens = config.backend != "vllm"
         if config.backend == "vllm":
-            self._lm = load_vllm(model_dir, config, dtype=dtype, trust_remote_code=trust_remote_code)
+            self._lm = load_vllm(model_dir, config, use, dtype=dtype)
             self._tokenizer = self._lm.tokenizer
         else:
-            accelerator = open_accelerator() if config.backend == "accelerate" else None
-            place = str(accelerator.device) if accelerator else device
-            model, self._tokenizer = load_model(model_dir, device=place, dtype=dtype, trust_remote_code=trust_remote_code)
-            self._lm = ScoringLM(model, self._tokenizer, config, on_progress=lambda share: self._advance(share))
-            if accelerator:
-                self._lm.accelerator, self._lm._rank, self._lm._world_size = (
-                    accelerator,
-                    accelerator.process_index,
-                    accelerator.num_processes,
-                )
+            self._lm, self._tokenizer = self._load(model_dir, use, device=device, dtype=dtype)
+        self._renderer = TextRenderer(self._tokenizer, use.chat_template, use.chat_template_kwargs)
+        self._lm.render_chat = lambda turns: self._renderer.context({"messages": turns}, "a question")[1]
+        tokens = PlainTokens(self._tokenizer, add_bos=self._lm.add_bos_token, prefix_id=self._lm.prefix_token_id)
+        self._prompts = PromptMaker(self._tokenizer, self._renderer, tokens, self._lm.max_length)
+
+    def _load(self, model_dir: Path, use: ModelUse, *, device: str, dtype: str) -> tuple[ScoringLM, Any]:
+        accelerator = open_accelerator() if self._config.backend == "accelerate" else None
+        on = str(accelerator.device) if accelerator else device
+        model, tokenizer = load_model(model_dir, device=on, dtype=dtype, trust_remote_code=use.trust_remote_code)
+        window = read_window(model_dir)
+        lm = ScoringLM(model, tokenizer, self._config, on_progress=lambda share: self._advance(share), window=window)
+        if accelerator:
+            lm.accelerator, lm._rank, lm._world_size = accelerator, accelerator.process_index, accelerator.num_processes
+        return lm, tokenizer
 
     @property
     def is_first(self) -> bool:
@@ -61,7 +71,7 @@ class Session:
 
         Raises EvaluationError where a log-probability is not finite, or where our mean is not lm-eval's own aggregate.
         """
-        task = LocalTask(suite, items, self._render, self._count_tokens)
+        task = self.task(suite, items)
         calls = 2 if items[0].kind == "answer" else 1
         outcome = self._evaluate(suite, {suite.name: task}, lambda share: advance(share * len(items) / calls))
         if outcome is None:
@@ -70,12 +80,36 @@ class Session:
         check_agreement(suite, rows, outcome["results"][suite.name][f"{task.metric},none"])
         return rows
 
+    def task(self, suite: SuiteConfig, items: Sequence[Item]) -> LocalTask:
+        """The items as lm-eval asks them. Raises EvaluationError for one that the model's template or window cannot take."""
+        if items[0].kind == "text":
+            return LocalTask(suite, items, (), Reading(), in_tokens=self._in_tokens)
+        if suite.chat:
+            self._require_template()
+        try:
+            prompts = self._prompts.make(suite, items)
+        except RenderingError as error:
+            raise EvaluationError(error.where, error.what, error.way_out) from error
+        if suite.chat and not self._in_tokens:
+            self._require_same_tokens(suite, prompts)
+        reading = Reading(self._prompts.ends(suite), self._prompts.stops(suite, prompts), self._prompts.reasoning_close(suite))
+        return LocalTask(suite, items, prompts, reading, in_tokens=self._in_tokens)
+
+    def _require_same_tokens(self, suite: SuiteConfig, prompts: Sequence[Prompt]) -> None:
+        """A backend that is handed text must read the tokens that training rendered, or its scores are of another question."""
+        for prompt in prompts:
+            if tuple(self._tokenizer(prompt.text, add_special_tokens=False)["input_ids"]) != prompt.context:
+                what = f"vllm would read other tokens than training rendered: {prompt.text[:80]!r}"
+                raise EvaluationError(suite.name, what, "set evaluation.backend: hf")
+
     def score_named(self, named: NamedSuite, wanted: Sequence[str], advance: Advance) -> pd.DataFrame:
         """The same for items of lm-eval's own tasks, under lm-eval's own prompts."""
         samples = named.samples(wanted)
         tasks = {name: named.tasks[name] for name in samples}
         if named.suite.chat:
             self._require_template()
+        self._lm.chat_end = self._renderer.end_text if named.suite.chat else ""
+        self._lm.think_end_token = self._prompts.reasoning_close(named.suite) or None
         kwargs = {"samples": samples, "apply_chat_template": named.suite.chat, "fewshot_as_multiturn": named.suite.chat}
         outcome = self._evaluate(named.suite, tasks, lambda share: advance(share * len(wanted)), **kwargs)
         if outcome is None:
@@ -98,21 +132,16 @@ class Session:
             raise EvaluationError(suite.name, str(error), "leave such items out, or evaluate a model with a longer context") from error
         return outcome
 
-    def _render(self, turns: list[dict[str, str]]) -> str:
-        self._require_template()
-        return str(self._tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
-
     def _require_template(self) -> None:
-        if not self._tokenizer.chat_template:
+        if not self._renderer.template.exists:
             raise EvaluationError(
-                str(self._tokenizer.name_or_path), "has no chat template", "set chat: false on the suite, or add a template"
+                str(self._tokenizer.name_or_path),
+                "has no chat template",
+                "set chat: false on the suite, or give train.chat_template",
             )
 
-    def _count_tokens(self, texts: list[str]) -> list[int]:
-        return [len(tokens) for tokens in self._tokenizer(texts, add_special_tokens=False)["input_ids"]]
 
-
-def load_model(model_dir: Path, *, device: str, dtype: str, trust_remote_code: bool = False) -> tuple[Any, Any]:
+def load_model(model_dir: Path, *, device: str, dtype: str, trust_remote_code: bool) -> tuple[Any, Any]:
     """(model in eval mode on its device, tokenizer). Raises CheckpointError where the folder is not one whole model."""
     disable_progress_bar()
     model = load_strictly(AutoModelForCausalLM, model_dir, trust_remote_code=trust_remote_code, dtype=getattr(torch, dtype))
@@ -138,13 +167,13 @@ def require_vllm() -> None:
         )
 
 
-def load_vllm(model_dir: Path, config: EvaluationConfig, *, dtype: str, trust_remote_code: bool) -> Any:
+def load_vllm(model_dir: Path, config: EvaluationConfig, use: ModelUse, *, dtype: str) -> Any:
     """lm-eval's vLLM model, as it is: vLLM batches and shares prefixes by itself."""
     require_vllm()
     from lm_eval.models.vllm_causallms import VLLM
 
     require_model_folder(model_dir)
-    settings = {"dtype": dtype, "max_length": config.max_length, "seed": config.seed, "trust_remote_code": trust_remote_code}
+    settings = {"dtype": dtype, "max_length": config.max_length, "seed": config.seed, "trust_remote_code": use.trust_remote_code}
     return VLLM(pretrained=str(model_dir), batch_size="auto", **settings)
 
 

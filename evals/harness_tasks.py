@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,43 +14,49 @@ from lm_eval.api.task import Task
 from lm_eval.config.task import TaskConfig
 
 from evals.config import SuiteConfig
+from evals.harness_model import AnswerIds, Draft, LikelihoodIds
+from evals.harness_prompts import Prompt
 from evals.suite_items import Item
 
 OUTPUT_TYPES = {"choice": "multiple_choice", "answer": "generate_until", "text": "loglikelihood_rolling"}
 METRICS = {"choice": "acc", "answer": "exact_match", "text": "bits_per_byte"}
-Render = Callable[[list[dict[str, str]]], str]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How answers end and are read: tokens and texts that end one, and what closes the reasoning that is set aside."""
+
+    ends: tuple[int, ...] = ()
+    stops: tuple[str, ...] = ()
+    reasoning_close: str = ""
 
 
 class LocalTask(Task):  # type: ignore[misc]
-    """Items whose prompts are rendered already, so that the hash of a prompt is the hash of what the model read."""
+    """Items whose prompts are rendered already, so that the hash of a prompt is the hash of what the model read.
+
+    `in_tokens`: the model is handed the tokens of its prompts; otherwise (vLLM) their text.
+    """
 
     VERSION = 1
 
-    def __init__(self, suite: SuiteConfig, items: Sequence[Item], render: Render, count_tokens: Callable[[list[str]], list[int]]) -> None:
-        self.suite, self.kind = suite, items[0].kind
+    def __init__(self, suite: SuiteConfig, items: Sequence[Item], prompts: Sequence[Prompt], reading: Reading, *, in_tokens: bool) -> None:
+        self.suite, self.kind, self.prompts, self.reading = suite, items[0].kind, prompts, reading
+        self._in_tokens = in_tokens
         self.metric = suite.metric if suite.metric != "auto" else METRICS[self.kind]
-        self._docs = [self._document(item, render) for item in items]
-        if self.kind == "answer":
-            for doc, tokens in zip(self._docs, count_tokens([item.answer for item in items]), strict=True):
-                # The model recognises this draft where greedy decoding would give it, and then need not decode it again.
-                doc |= {"draft": doc["answer"], "stops": list(suite.stops), "max_tokens": self._generation_length(tokens)}
+        texts = [{"text": item.text} for item in items] if self.kind == "text" else []
+        self._docs = texts or [
+            self._document(number, item, prompt) for number, (item, prompt) in enumerate(zip(items, prompts, strict=True))
+        ]
         self.OUTPUT_TYPE = OUTPUT_TYPES[self.kind]
         super().__init__(
             config={"task": suite.name, "output_type": self.OUTPUT_TYPE, "num_fewshot": suite.few_shot, "generation_kwargs": None}
         )
 
-    def _document(self, item: Item, render: Render) -> dict[str, Any]:
-        if item.kind == "text":
-            return {"text": item.text}
-        context = render(list(item.turns)) if self.suite.chat else item.prompt
-        glue = "" if self.suite.chat else self.suite.separator
-        return {"context": context, "choices": list(item.choices), "gold": item.gold, "answer": item.answer, "glue": glue}
-
-    def _generation_length(self, gold_tokens: int) -> int:
-        """Tokens to generate: an answer much longer than the gold one is wrong already, unless a pattern has to find it in there."""
-        if self.suite.answer_pattern:
-            return self.suite.generation_limit
-        return min(self.suite.generation_limit, 1 << (gold_tokens + 1).bit_length())
+    def _document(self, number: int, item: Item, prompt: Prompt) -> dict[str, Any]:
+        doc = {"number": number, "context": prompt.text, "choices": list(item.choices), "gold": item.gold, "answer": prompt.gold}
+        if self.kind == "answer" and self._in_tokens:
+            doc["draft"] = Draft(prompt.asked, self.reading.ends, self.reading.stops, prompt.limit)
+        return doc
 
     def download(self, *_: Any, **__: Any) -> None:
         self.dataset = None
@@ -70,7 +77,7 @@ class LocalTask(Task):  # type: ignore[misc]
         return str(doc.get("context", ""))
 
     def doc_to_target(self, doc: dict[str, Any]) -> str:
-        return str(doc["text"] if self.kind == "text" else doc["glue"] + doc["answer"])
+        return str(doc["text"] if self.kind == "text" else doc["answer"])
 
     def build_all_requests(self, *, limit: int | None = None, rank: int = 0, world_size: int = 1, **_: Any) -> None:
         documents = self.doc_iterator(rank=rank, limit=limit, world_size=world_size)
@@ -79,26 +86,35 @@ class LocalTask(Task):  # type: ignore[misc]
     def construct_requests(self, doc: dict[str, Any], ctx: str, **kwargs: Any) -> list[Instance]:
         """One request a choice; for an answer the likelihood of the gold text and a greedy generation; for a text its likelihood."""
         metadata = (self.suite.name, kwargs["doc_id"], 1)
-        if self.kind == "text":
-            requests: list[tuple[str, tuple[Any, ...]]] = [("loglikelihood_rolling", (doc["text"],))]
-        elif self.kind == "choice":
-            requests = [("loglikelihood", (doc["context"], doc["glue"] + choice)) for choice in doc["choices"]]
-        else:
-            generation = {"until": doc["stops"], "max_gen_toks": doc["max_tokens"], "do_sample": False}
-            requests = [("loglikelihood", (doc["context"], doc["glue"] + doc["answer"])), ("generate_until", (doc["context"], generation))]
+        requests = [("loglikelihood_rolling", (doc["text"],))] if self.kind == "text" else list(self._requests(doc))
         return [
             Instance(request_type=kind, doc=doc, arguments=args, idx=index, metadata=metadata)
             for index, (kind, args) in enumerate(requests)
         ]
 
+    def _requests(self, doc: dict[str, Any]) -> Iterator[tuple[str, tuple[Any, ...]]]:
+        prompt = self.prompts[doc["number"]]
+        for text, ids in zip(prompt.texts, prompt.continuations, strict=True):
+            yield "loglikelihood", (prompt.text, text, *([LikelihoodIds(prompt.context, ids)] if self._in_tokens else ()))
+        if self.kind == "answer":
+            settings = {"until": list(self.reading.stops), "max_gen_toks": prompt.limit, "do_sample": False}
+            yield "generate_until", (prompt.text, settings, *([AnswerIds(prompt.asked, self.reading.ends)] if self._in_tokens else ()))
+
     def process_results(self, doc: dict[str, Any], results: Sequence[Any]) -> dict[str, Any]:
         if self.kind == "text":
             return {"bits_per_byte": (results[0], len(doc["text"].encode("utf-8")))}
         if self.kind == "answer":
-            return {"exact_match": float(self.extract(results[1]) == self.extract(doc["answer"]))}
+            said, gold = self.set_aside(results[1])[1], self.set_aside(doc["answer"])[1]
+            return {"exact_match": float(self.extract(said) == self.extract(gold))}
         logprobs = np.array([logprob for logprob, _ in results])
         lengths = np.array([float(len(choice)) for choice in doc["choices"]])
         return {"acc": float(np.argmax(logprobs) == doc["gold"]), "acc_norm": float(np.argmax(logprobs / lengths) == doc["gold"])}
+
+    def set_aside(self, text: str) -> tuple[str, str]:
+        """(reasoning, the answer that stands after it); no reasoning where the text closes none, or the suite scores it."""
+        close = self.reading.reasoning_close
+        before, found, after = text.rpartition(close) if close else ("", "", text)
+        return (before + found).strip(), after
 
     def extract(self, text: str) -> str:
         """The answer in a text: the last match of the suite's pattern, or the whole text, without surrounding space."""

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict
 
 from data_contracts.digests import value_digest
 from data_contracts.errors import CheckpointError, ConfigError, EvaluationError, SkillstackError
-from evals.config import EvaluationConfig, SuiteConfig
+from evals.config import EvaluationConfig, ModelUse, SuiteConfig
 
 TAIL_LINES = 5
 PROGRESS = "progress "
@@ -35,19 +35,18 @@ class WorkerJob(BaseModel):
     model_sha256: str
     suites: tuple[SuiteConfig, ...]
     config: EvaluationConfig
+    use: ModelUse
     cache_dir: Path
-    trust_remote_code: bool
 
 
 def fill_with_workers(
     model_dir: Path,
     suites: Sequence[SuiteConfig],
     config: EvaluationConfig,
+    use: ModelUse,
     cache_dir: Path,
     digest: str,
     on_progress: OnProgress,
-    *,
-    trust_remote_code: bool = False,
 ) -> dict[str, float]:
     """Run the workers to the end; returns seconds by suite. Raises what a worker raised, in its words.
 
@@ -59,8 +58,8 @@ def fill_with_workers(
             model_sha256=digest,
             suites=tuple(suites),
             config=config,
+            use=use,
             cache_dir=cache_dir.absolute(),
-            trust_remote_code=trust_remote_code,
         )
         path = Path(folder) / "job.json"
         path.write_text(job.model_dump_json(), encoding="utf-8")
@@ -107,10 +106,10 @@ def work(path: Path) -> int:
     job = WorkerJob.model_validate_json(path.read_text(encoding="utf-8"))
     is_first = os.environ.get("RANK", "0") == "0"
     try:
-        planner = Planner(job.model_sha256, value_digest(harness_settings(job.config)), job.config, job.cache_dir)
+        planner = Planner(job.model_sha256, value_digest(harness_settings(job.config, job.use)), job.config, job.cache_dir)
         plans = [planner.plan(suite) for suite in job.suites]
         counter = Counter(_tell if is_first else None, total=sum(len(plan.facts.doc_hashes) for plan in plans))
-        seconds = fill_cache(job.model_dir, plans, job.config, counter, trust_remote_code=job.trust_remote_code)
+        seconds = fill_cache(job.model_dir, plans, job.config, job.use, counter)
     except SkillstackError as error:
         content = {"kind": type(error).__name__, "where": error.where, "what": error.what, "way_out": error.way_out}
         path.with_suffix(".error").write_text(json.dumps(content), encoding="utf-8")

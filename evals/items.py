@@ -9,6 +9,11 @@ Columns of a file, one row an item, in the suite's order:
     weight        float  bytes of the item for drift suites, 1 otherwise
     cluster       str    items that share a passage share this (null where they do not)
     prompt, gold, prediction   str   for people: the audit shows them
+    reasoning     str    what was set aside of the model's answer before it was compared (empty where nothing was)
+    cut           int    tokens of the context that the model's window had no room for
+    choice_logprobs   list of floats, nats, in the order of the item's choices (null where it has none)
+
+The last three came later: a store without them is read as one where they are empty.
 """
 
 from __future__ import annotations
@@ -28,7 +33,8 @@ from data_contracts.manifests import Category, EvalReport, SuiteResult, read_man
 
 _TEXT = ("doc_hash", "prompt_hash", "prompt", "gold", "prediction")
 _NUMBERS = ("score", "gold_logprob", "weight")
-COLUMNS = ("doc_hash", "prompt_hash", "score", "gold_logprob", "weight", "cluster", "prompt", "gold", "prediction")
+_FIRST_COLUMNS = ("doc_hash", "prompt_hash", "score", "gold_logprob", "weight", "cluster", "prompt", "gold", "prediction")
+COLUMNS = (*_FIRST_COLUMNS, "reasoning", "cut", "choice_logprobs")
 
 
 @dataclass(frozen=True)
@@ -45,6 +51,9 @@ class SuiteItems:
     prompt: tuple[str, ...]
     gold: tuple[str, ...]
     prediction: tuple[str, ...]
+    reasoning: tuple[str, ...] = ()
+    cut: tuple[int, ...] = ()
+    choice_logprobs: tuple[tuple[float, ...] | None, ...] = ()
 
     @property
     def name(self) -> str:
@@ -80,11 +89,11 @@ def read_items(path: Path, result: SuiteResult) -> SuiteItems:
         table = parquet.ParquetFile(path).read(use_threads=False)
     except Exception as error:  # pyarrow raises many types for a corrupt file
         raise EvaluationError(str(path), f"cannot be read as Parquet: {error}", "evaluate the checkpoint again") from error
-    missing = [column for column in COLUMNS if column not in table.column_names]
+    missing = [column for column in _FIRST_COLUMNS if column not in table.column_names]
     if missing or len(table) != result.n:
         what = f"lacks the columns {missing}" if missing else f"has {len(table)} items where the report says {result.n}"
         raise EvaluationError(str(path), what, "evaluate the checkpoint again")
-    column: dict[str, list[Any]] = {name: table.column(name).to_pylist() for name in COLUMNS}
+    column: dict[str, list[Any]] = {name: _column(table, name) for name in COLUMNS}
     text = {name: tuple("" if _empty(value) else str(value) for value in column[name]) for name in _TEXT}
     number = {name: np.array([np.nan if value is None else value for value in column[name]], dtype=np.float64) for name in _NUMBERS}
     return SuiteItems(
@@ -98,7 +107,16 @@ def read_items(path: Path, result: SuiteResult) -> SuiteItems:
         prompt=text["prompt"],
         gold=text["gold"],
         prediction=text["prediction"],
+        reasoning=tuple(str(value or "") for value in column["reasoning"]),
+        cut=tuple(int(value or 0) for value in column["cut"]),
+        choice_logprobs=tuple(None if value is None else tuple(value) for value in column["choice_logprobs"]),
     )
+
+
+def _column(table: Any, name: str) -> list[Any]:
+    """A column's values, nulls where an older store lacks it."""
+    values: list[Any] = table.column(name).to_pylist() if name in table.column_names else [None] * len(table)
+    return values
 
 
 def _empty(value: Any) -> bool:

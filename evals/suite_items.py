@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
-
-import jinja2
 
 from data_contracts.digests import file_digest, value_digest
 from data_contracts.errors import EvaluationError
 from data_contracts.jsonl import read_objects
 from evals.config import SuiteConfig
+from evals.scoring_code import scoring_digest
+from evals.suite_gold import answer_text, choice_texts, gold_index, gold_value
+from evals.suite_templates import condition, render
 
 Kind = Literal["choice", "answer", "text"]
-Turn = dict[str, str]
-
-# What of a row is the item. Other keys (subject, source, ...) may change without making it another item.
-CONTENT_KEYS = ("messages", "prompt", "choices", "gold", "answer", "text")
+Turn = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Item:
-    """One question. `turns` is what a chat model is asked, `prompt` what a plain one is asked, `text` what a drift item measures."""
+    """One question. `turns` is what a chat model is asked, `prompt` what a plain one is asked, `text` what a drift item measures.
+
+    `answer` is the right answer as people read it, `gold_turn` the turn that a chat model should say, its reasoning and calls included.
+    """
 
     doc_hash: str
     kind: Kind
@@ -35,6 +36,13 @@ class Item:
     answer: str = ""
     text: str = ""
     cluster: str | None = None
+    gold_turn: Turn = field(default_factory=dict)
+    tools: tuple[Any, ...] = ()
+
+    def row(self, choice: str | None = None) -> dict[str, Any]:
+        """The item as a row of a drop: the question, and the right answer or one of the choices as its last turn."""
+        last = self.gold_turn if choice is None else {"role": "assistant", "content": choice}
+        return {"messages": [*self.turns, last]} | ({"tools": list(self.tools)} if self.tools else {})
 
 
 def load_items(suite: SuiteConfig) -> list[Item]:
@@ -75,13 +83,19 @@ def select_items(items: Sequence[Item], limit: int | None) -> list[Item]:
     return [item for item in items if item.doc_hash in chosen]
 
 
+# What decides the prompts and the scores of a suite, beside its items and the code that scores them.
+_PROMPTING = (
+    "metric", "chat", "prompt", "choices", "gold", "cluster", "separator", "answer_pattern", "ignore_case", "generation_limit",
+    "open_choices", "score_reasoning",
+)  # fmt: skip
+
+
 def prompting_digest(suite: SuiteConfig) -> str:
     """Digest of everything but the items that decides what the model is asked and how its answer is scored."""
-    keys = ("metric", "chat", "prompt", "choices", "gold", "cluster", "separator", "answer_pattern", "ignore_case", "generation_limit")
-    spec: dict[str, Any] = {key: getattr(suite, key) for key in keys} | {"stops": suite.stops, "few_shot": suite.shots}
+    spec: dict[str, Any] = {key: getattr(suite, key) for key in _PROMPTING} | {"stops": suite.stops, "few_shot": suite.shots}
     if suite.shots:
         spec["shots"] = [file_digest(path) for path in source_files(suite.few_shot_source or suite.source)]
-    return value_digest(spec)
+    return value_digest(spec | {"scoring": scoring_digest()})
 
 
 def suite_digest(suite: SuiteConfig, items: Sequence[Item]) -> str:
@@ -91,58 +105,103 @@ def suite_digest(suite: SuiteConfig, items: Sequence[Item]) -> str:
 
 def _rows(suite: SuiteConfig, path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """(file and line, row) of every row that the suite keeps."""
-    keep = _ENVIRONMENT.compile_expression(suite.where) if suite.where else None
+    keep = condition(suite.where) if suite.where else None
     for where, row in read_objects(path, error=EvaluationError):
         if keep is None or keep(**row):
             yield where, row
 
 
 def _item(suite: SuiteConfig, row: Mapping[str, Any], where: str) -> Item:
-    doc_hash = value_digest({key: row[key] for key in CONTENT_KEYS if key in row})
-    cluster = render(suite.cluster, row, where) if suite.cluster else None
     if isinstance(row.get("text"), str) and "prompt" not in row and "messages" not in row:
-        if not row["text"]:
-            raise EvaluationError(where, "has an empty text", "remove the row")
-        return Item(doc_hash, "text", text=row["text"], cluster=cluster)
-    turns, prompt, gold = _question(suite, row, where)
-    choices = suite.choices or tuple(str(choice) for choice in row.get("choices") or ())
-    wants_choice = suite.metric in ("acc", "acc_norm") or (suite.metric == "auto" and bool(choices))
-    if not wants_choice:
-        answer = choices[int(gold)] if choices and gold.isdigit() else gold
-        if not answer.strip():
-            raise EvaluationError(where, "has no answer", 'add "answer", or a last assistant turn')
-        return Item(doc_hash, "answer", turns, prompt, answer=answer, cluster=cluster)
-    index = _gold_index(choices, gold, where, by_name=bool(suite.choices) and not suite.gold)
-    return Item(doc_hash, "choice", turns, prompt, choices, index, choices[index], cluster=cluster)
+        item = _text_item(row, where)
+    elif "messages" in row:
+        item = _chat_item(suite, row, where)
+    else:
+        item = _prompt_item(suite, row, where)
+    cluster = render(suite.cluster, row, where) if suite.cluster else None
+    return replace(item, cluster=cluster, doc_hash=_identity(item, cluster))
 
 
-def _question(suite: SuiteConfig, row: Mapping[str, Any], where: str) -> tuple[tuple[Turn, ...], str, str]:
-    """(turns, plain prompt, gold as text) of a row."""
-    if "messages" in row:
-        turns = [{"role": str(turn["role"]), "content": str(turn["content"])} for turn in row["messages"]]
-        if len(turns) < 2 or turns[-1]["role"] != "assistant":
-            raise EvaluationError(where, "does not end with an assistant turn after a question", "add the gold answer as last message")
-        return tuple(turns[:-1]), "\n\n".join(turn["content"] for turn in turns[:-1]), turns[-1]["content"]
+def _identity(item: Item, cluster: str | None) -> str:
+    """Digest of all that is rendered from a row, whatever the row's keys are called; other keys (subject, source) may change freely."""
+    asked = {"turns": item.turns, "prompt": item.prompt, "choices": item.choices, "text": item.text, "tools": item.tools}
+    right = {"gold": item.gold, "answer": item.answer, "gold_turn": item.gold_turn, "cluster": cluster}
+    return value_digest({"kind": item.kind} | asked | right)
+
+
+def _text_item(row: Mapping[str, Any], where: str) -> Item:
+    if not row["text"]:
+        raise EvaluationError(where, "has an empty text", "remove the row")
+    return Item("", "text", text=row["text"])
+
+
+def _prompt_item(suite: SuiteConfig, row: Mapping[str, Any], where: str) -> Item:
     prompt = render(suite.prompt, row, where)
     if not prompt.strip():
         raise EvaluationError(
             where, "has an empty prompt", 'rows are {"prompt", "choices", "gold"}, {"prompt", "answer"}, {"messages"} or {"text"}'
         )
-    gold = render(suite.gold, row, where) if suite.gold else str(row.get("gold", row.get("answer", "")))
-    return ({"role": "user", "content": prompt},), prompt, gold
+    gold, typed = gold_value(suite.gold, row, where)
+    turns = ({"role": "user", "content": prompt},)
+    given = suite.choices or row.get("choices") or ()
+    choices = choice_texts(given, where) if given else ()
+    index = gold_index(choices, gold, where, typed=typed, numbered=any(not isinstance(choice, str) for choice in given)) if choices else -1
+    answer = choices[index] if choices else answer_text(gold, where)
+    return _asked(suite, turns, prompt, choices, index, answer, {"role": "assistant", "content": answer}, _tools(row), where)
 
 
-def _gold_index(choices: Sequence[str], gold: str, where: str, *, by_name: bool) -> int:
-    """Position of the right choice; gold is its text or its index."""
-    if len(choices) < 2 or len(set(choices)) != len(choices) or not all(choices):
-        raise EvaluationError(where, f"has the choices {list(choices)}", "give at least two choices, all different, none empty")
-    if gold in choices and (by_name or not gold.isdigit()):
-        return list(choices).index(gold)
-    if gold.isdigit() and int(gold) < len(choices):
-        return int(gold)
-    raise EvaluationError(
-        where, f"gold {gold!r} is not one of the {len(choices)} choices", "gold is the index or the text of the right choice"
-    )
+def _chat_item(suite: SuiteConfig, row: Mapping[str, Any], where: str) -> Item:
+    turns = row["messages"]
+    if not isinstance(turns, list) or not all(isinstance(turn, Mapping) and isinstance(turn.get("role"), str) for turn in turns):
+        raise EvaluationError(
+            where, "has messages that are no list of turns", 'write {"messages": [{"role": "user", "content": ...}, ...]}'
+        )
+    if len(turns) < 2 or turns[-1]["role"] != "assistant":
+        raise EvaluationError(where, "does not end with an assistant turn after a question", "add the gold answer as last message")
+    last = turns[-1]
+    answer = turn_text(last)
+    if not answer.strip() and not last.get("tool_calls"):
+        raise EvaluationError(where, "has no answer", "add a last assistant turn with content or tool calls")
+    if not suite.chat and any(turn.get("tool_calls") or turn.get("content") is None for turn in turns):
+        raise EvaluationError(where, "has turns without text, which a plain prompt cannot ask", "set chat: true on the suite")
+    prompt = "\n\n".join(map(turn_text, turns[:-1]))
+    given = suite.choices or row.get("choices") or ()
+    choices = choice_texts(given, where) if given and not last.get("tool_calls") else ()
+    gold: tuple[Any, bool] = gold_value(suite.gold, row, where) if suite.gold else (answer, True)
+    index = gold_index(choices, gold[0], where, typed=gold[1]) if choices else -1
+    shown = answer if answer.strip() else json.dumps(last.get("tool_calls"), ensure_ascii=False)
+    return _asked(suite, tuple(turns[:-1]), prompt, choices, index, choices[index] if choices else shown, last, _tools(row), where)
+
+
+def _asked(
+    suite: SuiteConfig,
+    turns: tuple[Turn, ...],
+    prompt: str,
+    choices: tuple[str, ...],
+    index: int,
+    answer: str,
+    gold_turn: Turn,
+    tools: tuple[Any, ...],
+    where: str,
+) -> Item:
+    """A question as a choice or as an answer to be given, as the suite's metric says."""
+    if suite.metric in ("acc", "acc_norm") or (suite.metric == "auto" and bool(choices)):
+        if not choices:
+            raise EvaluationError(where, "has no choices", "give at least two choices, or set metric: exact_match")
+        return Item("", "choice", turns, prompt, choices, index, answer, gold_turn=gold_turn, tools=tools)
+    return Item("", "answer", turns, prompt, answer=answer, gold_turn=gold_turn, tools=tools)
+
+
+def _tools(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    return tuple(row.get("tools") or ())
+
+
+def turn_text(turn: Turn) -> str:
+    """The text of a turn: its content, or the text parts of it; empty where it has none."""
+    content = turn.get("content")
+    if isinstance(content, list):
+        return "".join(str(part.get("text", "")) for part in content if isinstance(part, Mapping))
+    return "" if content is None else str(content)
 
 
 def _without_duplicates(suite: SuiteConfig, items: Sequence[Item]) -> list[Item]:
@@ -159,21 +218,6 @@ def _without_duplicates(suite: SuiteConfig, items: Sequence[Item]) -> list[Item]
 def _with_shots(item: Item, shots: Sequence[Item], suite: SuiteConfig) -> Item:
     if not shots or item.kind == "text":
         return item
-    turns = tuple(turn for shot in shots for turn in (*shot.turns, {"role": "assistant", "content": shot.answer}))
+    turns = tuple(turn for shot in shots for turn in (*shot.turns, shot.gold_turn))
     plain = "".join(f"{shot.prompt}{suite.separator}{shot.answer}\n\n" for shot in shots)
     return replace(item, turns=turns + item.turns, prompt=plain + item.prompt)
-
-
-_ENVIRONMENT = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False, keep_trailing_newline=True)
-
-
-@lru_cache(maxsize=256)
-def _compile(template: str) -> jinja2.Template:
-    return _ENVIRONMENT.from_string(template)
-
-
-def render(template: str, row: Mapping[str, Any], where: str) -> str:
-    try:
-        return _compile(template).render(**row)
-    except jinja2.TemplateError as error:
-        raise EvaluationError(where, f"does not fit the template {template!r}: {error}", f"the row has {sorted(row)}") from error

@@ -13,7 +13,9 @@ from pydantic import ValidationError
 from data_contracts.errors import ConfigError, EvaluationError
 from data_contracts.jsonl import is_jsonl, read_objects
 from data_contracts.manifests import DropManifest, read_manifest
+from data_contracts.rendering.chat import REASONING
 from evals.config import EvaluationConfig, SkillPolicy, SuiteConfig
+from evals.suite_items import turn_text
 
 SETS = Path(__file__).parent / "suite_sets"
 SEALED_SUFFIX = ".sealed"
@@ -107,17 +109,23 @@ def _skill_suite(skill: str, path: Path, policy: SkillPolicy, choices: tuple[str
         margin=policy.margin,
         answer_pattern=policy.answer_pattern,
         ignore_case=policy.ignore_case,
+        score_reasoning=policy.score_reasoning,
         max_new_tokens=policy.max_new_tokens,
     )
 
 
 def _closed_set(paths: Sequence[Path], policy: SkillPolicy) -> tuple[str, ...]:
-    """The distinct last assistant turns of all splits, sorted; empty where they are too many or too rarely repeated."""
+    """The distinct last assistant turns of all splits, sorted; empty where they are too many or too rarely repeated, or where a turn is
+    more than its text (a call, or reasoning that comes first): then the answer has to be generated."""
     counts: Counter[str] = Counter()
     for path in paths:
         for _, row in read_objects(path, error=EvaluationError):
-            if row.get("messages"):
-                counts[str(row["messages"][-1]["content"])] += 1
+            if not row.get("messages"):
+                continue
+            last = row["messages"][-1]
+            if any(last.get(name) for name in ("tool_calls", *REASONING)):
+                return ()
+            counts[turn_text(last)] += 1
         if len(counts) > max(policy.max_classes, counts.total() / ROWS_PER_CLASS):
             return ()
     few = 2 <= len(counts) <= policy.max_classes and len(counts) * ROWS_PER_CLASS <= counts.total()

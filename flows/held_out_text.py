@@ -11,7 +11,7 @@ from data_contracts.digests import file_digest, value_digest
 from data_contracts.manifests import write_atomically
 from evals.config import EvaluationConfig, SuiteConfig
 from evals.harness_plan import named_digest, prefer_local_data
-from evals.suite_items import Item, load_items, source_files
+from evals.suite_items import Item, load_items, source_files, turn_text
 
 _AS_IT_IS = SuiteConfig.model_fields["prompt"].default
 
@@ -47,8 +47,8 @@ def _written(suite: SuiteConfig, evaluation: EvaluationConfig, folder: Path) -> 
 
 
 def _item_text(item: Item) -> dict[str, str]:
-    asked = item.turns[-1]["content"] if item.turns else item.prompt or item.text
-    return {"prompt": asked, "answer": item.choices[item.gold] if item.choices else item.answer}
+    asked = turn_text(item.turns[-1]) if item.turns else item.prompt or item.text
+    return {"prompt": asked, "answer": item.answer}
 
 
 def _document_texts(suite: SuiteConfig, evaluation: EvaluationConfig, folder: Path) -> Iterator[dict[str, str]]:

@@ -10,12 +10,13 @@ from pathlib import Path
 from data_contracts.digests import file_digest
 from data_contracts.errors import ManifestError
 from data_contracts.manifests import MANIFEST_NAME, EvalReport
-from evals.config import SuiteConfig
+from evals.config import ModelUse, SuiteConfig
 from evals.suites import skill_suites
 from flows.environment import default_tracking_uri
 from flows.lineage import Lineage
 from flows.settings import SkillstackConfig
 from flows.stages import Stage, run_stage
+from osft_engine.config import TrainConfig
 
 
 @dataclass(frozen=True)
@@ -45,11 +46,16 @@ def suites_of_skill(house: House, skill: str, drop: Path) -> list[SuiteConfig]:
 
 def evaluate_model(house: House, model: Path, model_sha256: str, suites: Sequence[SuiteConfig], label: str) -> Stage[EvalReport]:
     """Evaluate one model on suites, once: the report is kept by content, and inside it every suite's items are."""
-    from evals.harness import evaluate_checkpoint  # torch and lm-eval load here, not when a command starts
+    from evals.harness import evaluate_checkpoint, harness_settings  # torch and lm-eval load here, not when a command starts
+    from evals.harness_plan import evaluation_identity
     from flows.progress import bar
 
-    config = house.config.evaluation
-    inputs = {"model": model_sha256, "suites": [_suite_identity(suite) for suite in suites], "config": config.model_dump(mode="json")}
+    config, use, cache = house.config.evaluation, model_use(house.config.train), house.config.state_dir / "items"
+    inputs = {
+        "model": model_sha256,
+        "suites": evaluation_identity(suites, config, cache),
+        "settings": harness_settings(config, use),
+    }
 
     def build(folder: Path) -> EvalReport:
         with bar(f"evaluate {label}") as advance:
@@ -58,22 +64,18 @@ def evaluate_model(house: House, model: Path, model_sha256: str, suites: Sequenc
                 suites,
                 folder,
                 config=config,
-                cache_dir=house.config.state_dir / "items",
+                cache_dir=cache,
+                use=use,
                 model_sha256=model_sha256,
                 progress=advance,
-                trust_remote_code=house.config.train.trust_remote_code,
             )
 
     return run_stage(house.stages, "evaluate", inputs, EvalReport, build, packages=("evals",))
 
 
-def _suite_identity(suite: SuiteConfig) -> dict[str, object]:
-    """A suite by what it says and by the bytes of its file, not by where the file lies."""
-    source = Path(suite.source)
-    identity = suite.model_dump(mode="json")
-    if source.is_file():
-        identity["source"] = file_digest(source)
-    return identity
+def model_use(train: TrainConfig) -> ModelUse:
+    """A model is evaluated as it is trained: under the same template and variables, with or without its own code."""
+    return ModelUse(chat_template=train.chat_template, trust_remote_code=train.trust_remote_code)
 
 
 def find_report(house: House, digest: str) -> Path:

@@ -28,7 +28,7 @@ from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 from safetensors.torch import load_file, save_file
 
-from evals.config import EvaluationConfig, SuiteConfig
+from evals.config import EvaluationConfig, ModelUse, SuiteConfig
 from evals.harness import evaluate_checkpoint
 from evals.harness_session import Session
 from evals.suite_items import load_items
@@ -74,7 +74,7 @@ def main() -> None:
 
 def race_all(model: Path, items: int, folder: Path) -> list[Race]:
     config = EvaluationConfig(device="cpu", num_threads=1)
-    session = Session(model, config, device="cpu", dtype="float32")
+    session = Session(model, config, ModelUse(), device="cpu", dtype="float32")
     answers = [name for name in ("reverse", "add") if name in BASE_SKILLS]
     suites = [topic_suite(folder, items), sentence_suite(folder, items), text_suite(folder, items)]
     suites += [answer_suite(BASE_SKILLS[name], folder, items) for name in answers]
@@ -85,7 +85,7 @@ def race_all(model: Path, items: int, folder: Path) -> list[Race]:
 def race(session: Session, suite: SuiteConfig, folder: Path) -> Race:
     items = load_items(suite)
     ours, rows = timed(lambda: session.score(suite, items, lambda _: None))
-    task = by_hand(suite, session._render, folder)
+    task = by_hand(suite, session._renderer, folder)
     metric = {"choice": "acc,none", "answer": "exact_match,none", "text": "bits_per_byte,none"}[items[0].kind]
     best, theirs = float("inf"), 0.0
     for batch in BATCHES:
@@ -98,11 +98,11 @@ def race(session: Session, suite: SuiteConfig, folder: Path) -> Race:
     return Race(suite.name, len(items), ours, best, abs(mean - theirs))
 
 
-def by_hand(suite: SuiteConfig, render: Callable[[list[dict[str, str]]], str], folder: Path) -> dict[str, Any]:
+def by_hand(suite: SuiteConfig, renderer: Any, folder: Path) -> dict[str, Any]:
     """The same items as a user of lm-eval would write them: one JSON file and one task."""
     items = load_items(suite)
     kind = items[0].kind
-    prompts = [render(list(item.turns)) if suite.chat else item.prompt for item in items]
+    prompts = [renderer.context({"messages": item.turns}, "row")[1] if suite.chat else item.prompt for item in items]
     keys = ("text", "choices", "gold", "answer")
     rows = [{"prompt": prompt} | {key: getattr(item, key) for key in keys} for prompt, item in zip(prompts, items, strict=True)]
     data = folder / f"by-hand-{suite.name}.jsonl"

@@ -12,37 +12,60 @@ import pytest
 CHAT_TEMPLATE = (
     "{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}<|end|>{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
-SPECIAL = ["<|end|>", "<|bos|>", "<|user|>", "<|assistant|>", "<|system|>"]
+SPECIAL = ["<|end|>", "<|bos|>", "<|user|>", "<|assistant|>", "<|system|>", "<|tool|>", "<|eos|>"]
 
 
-@pytest.fixture(scope="session")
-def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder of a random two-layer Llama that from_pretrained loads."""
+RICH_TEMPLATE = (
+    "{% if tools %}<|system|>{{ tools | tojson }}<|end|>{% endif %}"
+    "{% for m in messages %}<|{{ m['role'] }}|>"
+    "{% if m['reasoning_content'] %}<think>{{ m['reasoning_content'] }}</think>{% endif %}{{ m['content'] or '' }}"
+    "{% for c in m['tool_calls'] or [] %}[{{ c['function']['name'] }} {{ c['function']['arguments'] | tojson }}]{% endfor %}"
+    "<|end|>\n{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+"""Prints tools, calls and reasoning; a line break follows the end of a turn, which is no end of sequence (see `rich_model`)."""
+
+
+def _write_tiny(folder: Path, template: str, eos: str) -> Path:
+    """A random two-layer Llama that from_pretrained loads."""
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-    folder = tmp_path_factory.mktemp("tiny") / "model"
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocabulary = {token: index for index, token in enumerate([*SPECIAL, *alphabet])}
     tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, eos_token="<|end|>", pad_token="<|end|>", bos_token="<|bos|>", additional_special_tokens=SPECIAL[2:]
+        tokenizer_object=tokenizer,
+        eos_token=eos,
+        pad_token=eos,
+        bos_token="<|bos|>",
+        additional_special_tokens=[token for token in SPECIAL if token not in (eos, "<|bos|>")],
     )
-    fast.chat_template = CHAT_TEMPLATE
+    fast.chat_template = template
     fast.save_pretrained(folder)
     torch.manual_seed(0)
     sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2}
-    model = LlamaForCausalLM(
-        LlamaConfig(vocab_size=len(vocabulary), max_position_embeddings=256, initializer_range=0.3, bos_token_id=1, eos_token_id=0, **sizes)
-    )
+    ends = {"bos_token_id": vocabulary["<|bos|>"], "eos_token_id": vocabulary[eos]}
+    model = LlamaForCausalLM(LlamaConfig(vocab_size=len(vocabulary), max_position_embeddings=256, initializer_range=0.3, **ends, **sizes))
     with torch.no_grad():  # it says letters only, so that what it says is text that can be asked back
         silent = [index for token, index in vocabulary.items() if not (token.isascii() and token.isalpha())]
         model.lm_head.weight[silent] = 0.0
     model.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny model whose end of turn is its end of sequence."""
+    return _write_tiny(tmp_path_factory.mktemp("tiny") / "model", CHAT_TEMPLATE, "<|end|>")
+
+
+@pytest.fixture(scope="session")
+def rich_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny model whose template prints tools, calls and reasoning, and whose turns do not end with its end of sequence."""
+    return _write_tiny(tmp_path_factory.mktemp("rich") / "model", RICH_TEMPLATE, "<|eos|>")
 
 
 @pytest.fixture

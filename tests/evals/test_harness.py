@@ -72,7 +72,7 @@ def test_a_folder_without_a_model_is_refused(tmp_path: Path, suites: list[SuiteC
 
 def test_a_missing_suite_is_named(tiny_model: Path, tmp_path: Path) -> None:
     gone = SuiteConfig(name="gone", source=str(tmp_path / "gone.jsonl"))
-    with pytest.raises(EvaluationError, match=r"gone.*does not exist"):
+    with pytest.raises(EvaluationError, match=r"gone\.jsonl.*does not exist"):
         evaluate_checkpoint(tiny_model, [gone], tmp_path / "out", config=CONFIG, cache_dir=tmp_path / "cache")
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from evals.config import EvaluationConfig, SuiteConfig
+from evals.config import EvaluationConfig, ModelUse, SuiteConfig
 
 Write = Callable[..., Path]
 Rows = list[dict[str, Any]]
@@ -22,7 +22,7 @@ Rows = list[dict[str, Any]]
 def session(tiny_model: Path) -> Any:
     from evals.harness_session import Session
 
-    return Session(tiny_model, EvaluationConfig(device="cpu", num_threads=1), device="cpu", dtype="float32")
+    return Session(tiny_model, EvaluationConfig(device="cpu", num_threads=1), ModelUse(), device="cpu", dtype="float32")
 
 
 @pytest.fixture(scope="module")
@@ -80,39 +80,48 @@ def test_rolling_log_probabilities_are_those_of_hflm(session: Any, plain_lm: Any
     )
 
 
+def _ask(session: Any, context: str, answer: str, stops: tuple[str, ...], limit: int) -> tuple[Any, Any]:
+    """(request for the answer's likelihood, request for an answer), as a plain suite makes them."""
+    from lm_eval.api.instance import Instance
+
+    from evals.harness_model import AnswerIds, Draft
+
+    (asked,) = map(tuple, session._lm.tokens.encode([context]))
+    doc = {"draft": Draft(asked, (), stops, limit)}
+    settings = {"until": list(stops), "max_gen_toks": limit, "do_sample": False}
+    likelihood = Instance("loglikelihood", doc, (context, answer), 0, ("t", 0, 1))
+    return likelihood, Instance("generate_until", doc, (context, settings, AnswerIds(asked, ())), 1, ("t", 0, 1))
+
+
 def test_recognised_answers_are_what_generation_gives(session: Any, plain_lm: Any) -> None:
     """Ask for the model's own greedy answers as gold: they must be recognised without decoding, and be the decoded text."""
     from lm_eval.api.instance import Instance
 
-    def ask(kind: str, number: int, doc: dict[str, Any], arguments: tuple[Any, ...]) -> Any:
-        return Instance(kind, doc, arguments, 0, ("t", number, 1))
-
     contexts = [f"<|user|>Tell me {n}<|end|><|assistant|>" for n in range(30)]
     long = {"until": [], "max_gen_toks": 8, "do_sample": False}
-    decoded = plain_lm.generate_until([ask("generate_until", n, {}, (c, long)) for n, c in enumerate(contexts)], disable_tqdm=True)
+    decoded = plain_lm.generate_until([Instance("generate_until", {}, (c, long), 0, ("t", 0, 1)) for c in contexts], disable_tqdm=True)
     recognised = 0
-    for n, (context, text) in enumerate(zip(contexts, decoded, strict=True)):
+    for context, text in zip(contexts, decoded, strict=True):
         stop = next((c for i, c in enumerate(text) if i >= 2 and c not in text[:i]), None)
         if stop is None or not text.isascii():
             continue
         answer = text[: text.index(stop)]
-        doc = {"draft": answer, "stops": [stop], "max_tokens": 64}
-        session._lm.loglikelihood([ask("loglikelihood", n, doc, (context, answer)), ask("loglikelihood", n, {}, (context, answer + "!"))])
-        arguments = (context, {"until": [stop], "max_gen_toks": 64, "do_sample": False})
-        recognised += context in session._lm._drafts
-        ours = session._lm.generate_until([ask("generate_until", n, doc, arguments)])
-        assert ours == plain_lm.generate_until([ask("generate_until", n, {}, arguments)], disable_tqdm=True) == [answer]
+        likelihood, request = _ask(session, context, answer, (stop,), 64)
+        session._lm.loglikelihood([likelihood, Instance("loglikelihood", {}, (context, answer + "!"), 0, ("t", 0, 1))])
+        recognised += request.args[-1].asked in session._lm._drafts
+        ours = session._lm.generate_until([request])
+        theirs = plain_lm.generate_until([Instance("generate_until", {}, request.args[:2], 0, ("t", 0, 1))], disable_tqdm=True)
+        assert ours == theirs == [answer]
     assert recognised >= 1
 
 
 def test_a_wrong_draft_is_not_taken_for_the_answer(session: Any, plain_lm: Any) -> None:
     from lm_eval.api.instance import Instance
 
-    context, arguments = "<|user|>Two?<|end|><|assistant|>", {"until": [], "max_gen_toks": 8, "do_sample": False}
-    doc = {"draft": "not what it says", "stops": [], "max_tokens": 64}
-    session._lm.loglikelihood([Instance("loglikelihood", doc, (context, doc["draft"]), 0, ("t", 0, 1))])
-    request = Instance("generate_until", doc, (context, arguments), 0, ("t", 0, 1))
-    assert session._lm.generate_until([request]) == plain_lm.generate_until([request], disable_tqdm=True) != [doc["draft"]]
+    likelihood, request = _ask(session, "<|user|>Two?<|end|><|assistant|>", "not what it says", (), 8)
+    session._lm.loglikelihood([likelihood])
+    theirs = plain_lm.generate_until([Instance("generate_until", {}, request.args[:2], 0, ("t", 0, 1))], disable_tqdm=True)
+    assert session._lm.generate_until([request]) == theirs != ["not what it says"]
 
 
 @pytest.mark.parametrize("limit", [None, 5])
@@ -158,12 +167,13 @@ def test_bits_per_byte_is_the_byte_weighted_mean(session: Any, write_rows: Write
 
 
 def test_an_answer_in_a_pattern_is_found_in_gold_and_output() -> None:
-    from evals.harness_tasks import LocalTask
+    from evals.harness_prompts import Prompt
+    from evals.harness_tasks import LocalTask, Reading
     from evals.suite_items import Item
 
     suite = SuiteConfig(name="sums", source="sums.jsonl", answer_pattern=r"#### (-?\d+)")
-    item = Item("h", "answer", ({"role": "user", "content": "q"},), "q", answer="2+2 is 4\n#### 4")
-    task = LocalTask(suite, [item], lambda turns: turns[-1]["content"], lambda texts: [len(text) for text in texts])
+    prompt = Prompt("q", (1,), ((2,),), (" a",), (1,), gold="2+2 is 4\n#### 4", limit=8)
+    task = LocalTask(suite, [Item("h", "answer")], [prompt], Reading(), in_tokens=True)
     assert task.process_results(task.test_docs()[0], [(-1.0, False), "so #### 3, no: #### 4"]) == {"exact_match": 1.0}
     assert task.process_results(task.test_docs()[0], [(-1.0, False), "#### 5"]) == {"exact_match": 0.0}
 
@@ -176,7 +186,7 @@ def test_logits_that_are_not_finite_stop_the_evaluation(tiny_model: Path, write_
     from evals.harness_session import Session
     from evals.suite_items import load_items
 
-    broken = Session(tiny_model, EvaluationConfig(device="cpu", num_threads=1), device="cpu", dtype="float32")
+    broken = Session(tiny_model, EvaluationConfig(device="cpu", num_threads=1), ModelUse(), device="cpu", dtype="float32")
     with torch.no_grad():
         broken._lm.model.model.norm.weight.fill_(math.nan)
     suite = SuiteConfig(name="colours", source=str(write_rows("colours.jsonl", choice_rows)))

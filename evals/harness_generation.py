@@ -1,0 +1,88 @@
+"""Greedy answers after contexts that are given in token ids; they end at the tokens and texts that end an answer, and nowhere else.
+
+Contexts of unequal length are padded only where the model can be shown to be blind to padding; a model that is not (Mamba and its kin) gets
+batches of equal length.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Sequence
+from typing import Any
+
+import torch
+from lm_eval.models.utils_hf import stop_sequences_criteria
+from transformers import GenerationConfig
+
+Ids = tuple[int, ...]
+
+
+class GreedyGenerator:
+    """Decodes with a loaded model. Nothing of the model's own generation_config counts but the tokens that end a text."""
+
+    def __init__(self, model: Any, tokenizer: Any, *, max_rows: int) -> None:
+        self._model, self._tokenizer, self._max_rows = model, tokenizer, max_rows
+        self.eos = _end_tokens(model, tokenizer)
+        model.generation_config = GenerationConfig(eos_token_id=sorted(self.eos) or None)
+        self._pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
+        self.pads = self._is_blind_to_padding()
+
+    def batches(self, contexts: Sequence[Ids]) -> list[list[int]]:
+        """Numbers of the contexts that are decoded together, the longest first."""
+        order = sorted(range(len(contexts)), key=lambda number: (-len(contexts[number]), number))
+        groups: dict[int, list[int]] = defaultdict(list)
+        for number in order:
+            groups[0 if self.pads else len(contexts[number])].append(number)
+        return [group[start : start + self._max_rows] for group in groups.values() for start in range(0, len(group), self._max_rows)]
+
+    def answers(self, contexts: Sequence[Ids], *, ends: Collection[int], stops: Sequence[str], limit: int) -> list[str]:
+        """The text after each context: up to the first of `ends` or `stops`, or `limit` tokens."""
+        ends = {*ends, *self.eos}
+        ids, mask = self._padded(contexts)
+        width = ids.shape[1]
+        criteria = stop_sequences_criteria(self._tokenizer, list(stops), width, len(contexts)) if stops else None
+        said = self._generate(ids, mask, GenerationConfig(max_new_tokens=limit, **self._settings(ends)), stopping_criteria=criteria)
+        return [self.text(_before_end(tokens[width:], ends), stops) for tokens in said.tolist()]
+
+    def text(self, tokens: Sequence[int], stops: Sequence[str] = ()) -> str:
+        """Tokens of an answer as text, special ones too: they are what a call or a reasoning block is marked with."""
+        said = str(self._tokenizer.decode(list(tokens), skip_special_tokens=False, clean_up_tokenization_spaces=False))
+        for stop in stops:
+            said = said.split(stop)[0] if stop else said
+        return said
+
+    def _settings(self, ends: Collection[int]) -> dict[str, Any]:
+        return {"do_sample": False, "eos_token_id": sorted(ends) or None, "pad_token_id": self._pad}
+
+    @torch.no_grad()
+    def _generate(self, ids: torch.Tensor, mask: torch.Tensor, config: GenerationConfig, **more: Any) -> Any:
+        return self._model.generate(input_ids=ids, attention_mask=mask, generation_config=config, **more)
+
+    def _padded(self, contexts: Sequence[Ids]) -> tuple[torch.Tensor, torch.Tensor]:
+        width = max(map(len, contexts))
+        ids = torch.tensor([[self._pad] * (width - len(context)) + list(context) for context in contexts], device=self._model.device)
+        mask = torch.tensor([[0] * (width - len(context)) + [1] * len(context) for context in contexts], device=self._model.device)
+        return ids, mask
+
+    def _is_blind_to_padding(self) -> bool:
+        """Whether the first token after a short context is judged the same beside a longer one as alone."""
+        size = min(self._model.config.get_text_config().vocab_size, 50)
+        short, long = (size - 3, 2, 1), (size - 1, 5, 4, 3, 7, 6, 2)
+        settings = GenerationConfig(max_new_tokens=1, output_logits=True, return_dict_in_generate=True, **self._settings(()))
+        try:
+            alone, beside = (self._generate(*self._padded(rows), settings).logits[0][0].float() for rows in ([short], [short, long]))
+        except (RuntimeError, TypeError, ValueError, IndexError):
+            return False
+        tolerance = 1e-4 if self._model.dtype == torch.float32 else 5e-2
+        return bool(torch.allclose(alone, beside, atol=tolerance, rtol=tolerance))
+
+
+def _before_end(tokens: Sequence[int], ends: Collection[int]) -> list[int]:
+    return list(tokens[: next((at for at, token in enumerate(tokens) if token in ends), len(tokens))])
+
+
+def _end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
+    """What ends a text by the model's own account: of its generation_config and of its tokenizer."""
+    own = model.generation_config.eos_token_id if model.generation_config is not None else None
+    listed = own if isinstance(own, list) else [own]
+    return frozenset(token for token in (*listed, tokenizer.eos_token_id) if token is not None)
