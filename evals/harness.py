@@ -43,9 +43,9 @@ def evaluate_checkpoint(
 ) -> EvalReport:
     """Evaluate the model folder on every suite and leave the report in `out_dir` (manifest last).
 
-    `progress(done, total, suite)` counts items over all suites; `trust_remote_code` lets the folder bring its own Python
-    code. Raises EvaluationError for a suite that is missing, empty or malformed and
-    for a score that is not finite, CheckpointError for a folder that is not a model, ConfigError for a backend that is not there.
+    `use` says how the model is asked and loaded. `progress(done, total, suite)` counts items over all suites. Raises EvaluationError for a
+    suite that is missing, empty or malformed and for a score that is not finite, CheckpointError for a folder that is not a model,
+    ConfigError for a backend that is not there.
     """
     if config.backend == "vllm" and find_spec("vllm") is None:
         raise ConfigError(
