@@ -27,6 +27,7 @@ MODEL_FILE_PATTERNS = (
     "*.model",  # sentencepiece
     "*.tiktoken",
     "*.py",  # a model's own code, run where train.trust_remote_code allows it
+    "additional_chat_templates/*.jinja",
 )
 
 
@@ -61,7 +62,9 @@ def model_files(folder: Path) -> dict[str, str]:
     """
     if not (folder / "config.json").is_file():
         raise CheckpointError(str(folder), "is not a model folder: no config.json", "give a folder that from_pretrained can load")
-    found = {path.name: path for pattern in MODEL_FILE_PATTERNS for path in folder.glob(pattern) if path.is_file()}
+    found = {
+        path.relative_to(folder).as_posix(): path for pattern in MODEL_FILE_PATTERNS for path in folder.glob(pattern) if path.is_file()
+    }
     if not any(name.endswith(".safetensors") for name in found):
         raise CheckpointError(
             str(folder), "has no *.safetensors weights", "convert the model to safetensors; pickled weights are never loaded"

@@ -71,6 +71,9 @@ class OsftArguments(BaseModel):
     use_liger: bool = Field(False, description="refused: its kernels are not used; logits are made for the tokens that count in the loss")
     target_patterns: tuple[str, ...] = Field((), description="regular expressions of the layers to train; none means all linear ones")
     chat_template: str | None = Field(None, min_length=1, description="Jinja chat template that replaces the tokenizer's")
+    chat_template_kwargs: dict[str, Any] = Field(
+        default_factory=dict, description="variables of the chat template, such as {'enable_thinking': False}"
+    )
     unmask_messages: bool = Field(False, description="learn every token, not the assistant's only")
     use_processed_dataset: bool = Field(False, description="rows hold input_ids and labels")
     is_pretraining: bool = Field(False, description="rows hold documents")
@@ -170,6 +173,7 @@ def _inapplicable(given: OsftArguments) -> list[tuple[str, bool, str]]:
         ("use_processed_dataset", given.use_processed_dataset and given.is_pretraining, "choose it or is_pretraining"),
         ("unmask_messages", given.unmask_messages and given.row_kind != "messages", "it belongs to rows with messages"),
         ("chat_template", given.chat_template is not None and given.row_kind != "messages", "it belongs to rows with messages"),
+        ("chat_template_kwargs", bool(given.chat_template_kwargs) and given.row_kind != "messages", "it belongs to rows with messages"),
         ("block_size", given.block_size is not None and not given.is_pretraining, "use max_seq_len, or set is_pretraining"),
         ("block_size", too_long, "pieces over max_seq_len would all be left out; lower it, or leave max_seq_len out"),
         ("document_column_name", given.document_column_name is not None and not given.is_pretraining, "set is_pretraining"),

@@ -91,6 +91,7 @@ class CacheKeys:
             "ledger_rank",
             "target_patterns",
             "chat_template",
+            "chat_template_kwargs",
             "max_seq_len",
             "max_tokens_per_batch",
             "unmask",

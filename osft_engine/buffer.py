@@ -18,11 +18,12 @@ from typing import Any
 from data_contracts.digests import canonical_json, text_digest
 from data_contracts.jsonl import read_objects
 from data_contracts.manifests import write_atomically
+from data_contracts.rendering import TextRenderer
 from osft_engine.config import TrainConfig
-from osft_engine.examples import Example, encode_row, require_chat_template
+from osft_engine.examples import Example, encode_row
 
-# What a row is learned from. A row that has messages or text is kept as those alone, as `encode_row` reads it.
-_FORMS = (("messages", "text"), ("input_ids", "labels"))
+# What a row is learned from: the fields of each form that the renderer reads. The first form that a row has is kept, and nothing else.
+_FORMS = (("messages", "tools", "unmask"), ("prompt", "completion", "unmask"), ("text",), ("input_ids", "labels"))
 
 
 @dataclass(frozen=True)
@@ -56,20 +57,18 @@ def extend_buffer(
 
 
 def _kept(row: Mapping[str, Any]) -> dict[str, Any]:
-    form = next((names for names in _FORMS if any(row.get(name) is not None for name in names)), ())
-    return {name: row[name] for name in form if name in row}
+    form = next((names for names in _FORMS if row.get(names[0]) is not None), ())
+    return {name: row[name] for name in form if row.get(name) is not None}
 
 
-def buffer_examples(rows: Sequence[BufferRow], tokenizer: Any, config: TrainConfig) -> tuple[Example, ...]:
+def buffer_examples(rows: Sequence[BufferRow], renderer: TextRenderer, config: TrainConfig) -> tuple[Example, ...]:
     """The rows as training examples, in the buffer's order, less those that are too long or have nothing to learn.
 
-    Raises TrainingError where a conversation meets a tokenizer without a chat template.
+    Raises RenderingError where a conversation meets a tokenizer without a chat template.
     """
-    if any("messages" in each.row for each in rows):  # this round's drop may have none, and have asked for no template
-        require_chat_template(tokenizer, config.chat_template, "the buffer's conversations")
     found = [
         example
         for index, each in enumerate(rows)
-        for example in encode_row(tokenizer, each.row, f"buffer:{index + 1}", unmask=config.unmask, max_tokens=config.max_seq_len)
+        for example in encode_row(renderer, each.row, f"buffer:{index + 1}", unmask=config.unmask, max_tokens=config.max_seq_len)
     ]
     return tuple(example for example in found if example.loss_tokens and len(example.ids) <= config.max_seq_len)

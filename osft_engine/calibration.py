@@ -14,6 +14,7 @@ import torch
 
 from data_contracts.errors import TrainingError
 from data_contracts.jsonl import read_objects
+from data_contracts.rendering import TextRenderer
 from osft_engine.examples import Example, encode_row
 
 _MARKER = "\u2402skillstack-question\u2403"
@@ -21,11 +22,13 @@ _ROWS = 64  # sampled side by side at most: each step reads all weights once, wh
 _LENGTH = 128  # tokens of one answer or document
 
 
-def calibration_examples(path: Path | None, model: Any, tokenizer: Any, *, tokens: int, max_tokens: int, seed: int) -> list[Example]:
+def calibration_examples(
+    path: Path | None, model: Any, renderer: TextRenderer, *, tokens: int, max_tokens: int, seed: int
+) -> list[Example]:
     """About `tokens` tokens of general text: from the file, or in the model's own words."""
     if path is None:
-        return generate_examples(model, tokenizer, tokens=tokens, length=min(_LENGTH, max_tokens // 2), seed=seed)
-    found = [each for origin, row in read_objects(path) for each in encode_row(tokenizer, row, origin, unmask=True, max_tokens=max_tokens)]
+        return generate_examples(model, renderer, tokens=tokens, length=min(_LENGTH, max_tokens // 2), seed=seed)
+    found = [each for origin, row in read_objects(path) for each in encode_row(renderer, row, origin, unmask=True, max_tokens=max_tokens)]
     usable = [each for each in found if 1 < len(each.ids) <= max_tokens]
     if not usable:
         raise TrainingError(
@@ -35,7 +38,7 @@ def calibration_examples(path: Path | None, model: Any, tokenizer: Any, *, token
 
 
 @torch.no_grad()
-def generate_examples(model: Any, tokenizer: Any, *, tokens: int, length: int, seed: int) -> list[Example]:
+def generate_examples(model: Any, renderer: TextRenderer, *, tokens: int, length: int, seed: int) -> list[Example]:
     """Sample the model at temperature 1, half as conversations (where it has a chat template), half as documents."""
     was_training = model.training
     model.eval()
@@ -45,49 +48,60 @@ def generate_examples(model: Any, tokenizer: Any, *, tokens: int, length: int, s
     try:
         while (missing := tokens - sum(len(each.ids) for each in made)) > 0:
             rows = max(1, min(_ROWS, round(missing / length / 2)))
-            made.extend(_documents(model, tokenizer, rows, length, len(made)))
-            if tokenizer.chat_template:
-                made.extend(_conversations(model, tokenizer, rows, length, len(made)))
+            made.extend(_documents(model, renderer, rows, length, len(made)))
+            if renderer.template.exists:
+                made.extend(_conversations(model, renderer, rows, length, len(made)))
     finally:
         torch.set_rng_state(state)
         model.train(was_training)
     return made
 
 
-def _documents(model: Any, tokenizer: Any, rows: int, length: int, count: int) -> list[Example]:
+def _documents(model: Any, renderer: TextRenderer, rows: int, length: int, count: int) -> list[Example]:
+    tokenizer = renderer.tokenizer
     start = next((token for token in (tokenizer.bos_token_id, tokenizer.eos_token_id) if token is not None), 0)
-    written = _sample(model, tokenizer, [[start]] * rows, length, at_least=length)
+    written = _sample(model, renderer, [[start]] * rows, length, at_least=length)
     return [_example(row, f"generated:{count + index}") for index, row in enumerate(written)]
 
 
-def _conversations(model: Any, tokenizer: Any, rows: int, length: int, count: int) -> list[Example]:
-    opening = _render(tokenizer, _MARKER).partition(_MARKER)[0]
+def _conversations(model: Any, renderer: TextRenderer, rows: int, length: int, count: int) -> list[Example]:
+    tokenizer = renderer.tokenizer
+    opening = _asked(renderer, _MARKER)[1].partition(_MARKER)[0]
     head = tokenizer(opening, add_special_tokens=False)["input_ids"] if opening else []
     if not head:
-        return _documents(model, tokenizer, rows, length, count)
-    asked = _sample(model, tokenizer, [head] * rows, length // 2, at_least=1)
+        return _documents(model, renderer, rows, length, count)
+    asked = _sample(model, renderer, [head] * rows, length // 2, at_least=1)
     questions = [tokenizer.decode(row[len(head) :], skip_special_tokens=True).strip() or "Hello" for row in asked]
-    prompts = [tokenizer(_render(tokenizer, question), add_special_tokens=False)["input_ids"] for question in questions]
-    answered = _sample(model, tokenizer, prompts, length, at_least=1)
+    prompts = [_asked(renderer, question)[0] for question in questions]
+    answered = _sample(model, renderer, prompts, length, at_least=1)
     return [_example(row, f"generated:{count + index}") for index, row in enumerate(answered)]
 
 
-def _render(tokenizer: Any, question: str) -> str:
-    return str(tokenizer.apply_chat_template([{"role": "user", "content": question}], tokenize=False, add_generation_prompt=True))
+def _asked(renderer: TextRenderer, question: str) -> tuple[Sequence[int], str]:
+    return renderer.context({"messages": [{"role": "user", "content": question}]}, "the model's own question")
 
 
-def _sample(model: Any, tokenizer: Any, prompts: Sequence[Sequence[int]], new_tokens: int, *, at_least: int) -> list[list[int]]:
+def _sample(model: Any, renderer: TextRenderer, prompts: Sequence[Sequence[int]], new_tokens: int, *, at_least: int) -> list[list[int]]:
     """Continue each prompt; the rows come back without padding, cut after the first end token."""
+    tokenizer = renderer.tokenizer
     pad = next((token for token in (tokenizer.pad_token_id, tokenizer.eos_token_id) if token is not None), 0)
     width = max(len(prompt) for prompt in prompts)
     ids = torch.tensor([[pad] * (width - len(prompt)) + list(prompt) for prompt in prompts], device=model.device)
     mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts], device=model.device)
-    settings = {"do_sample": True, "temperature": 1.0, "top_k": 0, "top_p": 1.0, "repetition_penalty": 1.0, "pad_token_id": pad}
+    ends = model.generation_config.eos_token_id
+    stop = {*renderer.end_ids, *(ends if isinstance(ends, list) else [] if ends is None else [ends])}
+    settings = {
+        "eos_token_id": sorted(stop) or None,
+        "do_sample": True,
+        "temperature": 1.0,
+        "top_k": 0,
+        "top_p": 1.0,
+        "repetition_penalty": 1.0,
+        "pad_token_id": pad,
+    }
     grown = model.generate(
         input_ids=ids, attention_mask=mask, max_new_tokens=new_tokens, min_new_tokens=min(at_least, new_tokens), **settings
     )
-    ends = model.generation_config.eos_token_id
-    stop = set(ends if isinstance(ends, list) else [ends])
     rows: list[list[int]] = []
     for prompt, row in zip(prompts, grown.tolist(), strict=True):
         said: list[int] = []

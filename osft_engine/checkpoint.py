@@ -17,6 +17,7 @@ from data_contracts.manifests import CheckpointManifest, FileRef, file_ref, writ
 from data_contracts.model_folder import load_strictly, not_loaded
 from osft_engine.config import TrainConfig
 from osft_engine.files import full_disk_explained
+from osft_engine.model_text import write_text_settings
 
 # What save_pretrained writes by itself; everything else of a model folder is copied byte for byte from the base.
 _WRITTEN_BY_MODEL = {"config.json", "generation_config.json"}
@@ -67,28 +68,27 @@ def load_tokenizer(folder: Path, config: TrainConfig) -> Any:
         raise not_loaded(folder, error, "has no usable tokenizer", way_out, trusted=trusted) from error
 
 
-def write_model(
-    model: Any, base: Path, folder: Path, state: Mapping[str, Tensor] | None = None, *, chat_template: str | None = None
-) -> None:
+def write_model(model: Any, base: Path, folder: Path, config: TrainConfig, state: Mapping[str, Tensor] | None = None) -> None:
     """Write a dense model folder in one move: weights and config from the model, tokenizer and templates from the base.
 
-    `state` replaces the model's own weights, where the model is still in training or sharded; `chat_template` replaces the base's, so
-    that the candidate is judged with the template that it learned.
+    `state` replaces the model's own weights, where the model is still in training or sharded. The config's chat template and its variables
+    replace the base's, so that the candidate is asked with the text that it learned.
     """
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     model.save_pretrained(partial, **({} if state is None else {"state_dict": dict(state)}))
     for source in _carried_files(base):
-        shutil.copyfile(source, partial / source.name)
-    if chat_template is not None:
-        (partial / "chat_template.jinja").write_text(chat_template, encoding="utf-8")
+        target = partial / source.relative_to(base)
+        target.parent.mkdir(exist_ok=True)
+        shutil.copyfile(source, target)
+    write_text_settings(partial, load_tokenizer(base, config), config)
     shutil.rmtree(folder, ignore_errors=True)
     os.replace(partial, folder)
 
 
 def _carried_files(base: Path) -> list[Path]:
-    found = {path.name: path for pattern in MODEL_FILE_PATTERNS for path in base.glob(pattern) if path.is_file()}
-    return [path for name, path in sorted(found.items()) if name not in _WRITTEN_BY_MODEL and ".safetensors" not in name]
+    found = sorted({path for pattern in MODEL_FILE_PATTERNS for path in base.glob(pattern) if path.is_file()})
+    return [path for path in found if path.name not in _WRITTEN_BY_MODEL and ".safetensors" not in path.name]
 
 
 def model_file_refs(out_dir: Path) -> tuple[dict[str, FileRef], str]:
@@ -124,6 +124,7 @@ def describe_base(model_dir: Path, out_dir: Path) -> CheckpointManifest:
     with full_disk_explained(out_dir):
         target.mkdir(parents=True, exist_ok=True)
         for name in names:
+            (target / name).parent.mkdir(exist_ok=True)
             _link_or_copy((model_dir / name).resolve(), target / name)
         refs, digest = model_file_refs(out_dir)
         manifest = CheckpointManifest(files=refs, method="base", model_sha256=digest, versions=running_versions())

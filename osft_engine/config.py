@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Annotated, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+
+from data_contracts.errors import ConfigError
+from data_contracts.rendering.baked import check_variables
 
 Patterns = TypeVar("Patterns", tuple[str, ...], dict[str, float])
 Method = Literal["osft", "full", "lora"]
@@ -116,7 +119,13 @@ class TrainConfig(BaseModel):
     max_grad_norm: float = Field(1.0, ge=0.0, description="largest L2 norm of a step's gradient; 0 does not clip")
     gradient_checkpointing: bool = Field(False, description="recompute activations in the backward pass: less memory, a third more time")
     unmask: bool = Field(False, description="count every token in the loss, not only the assistant's")
-    chat_template: str | None = Field(None, description="Jinja chat template that replaces the tokenizer's")
+    chat_template: str | None = Field(
+        None, min_length=1, description="Jinja chat template that replaces the tokenizer's, in the whole round and in the saved model"
+    )
+    chat_template_kwargs: dict[str, Any] = Field(
+        default_factory=dict,
+        description="variables of the chat template, such as enable_thinking: false, in the whole round and the saved model",
+    )
 
     replay_share: float = Field(
         0.0, ge=0.0, lt=1.0, description="share of the training examples that are drawn from the buffer of earlier rounds"
@@ -158,6 +167,15 @@ class TrainConfig(BaseModel):
             except re.error as error:
                 raise ValueError(f"{pattern!r} is not a regular expression: {error}") from error
         return patterns
+
+    @field_validator("chat_template_kwargs")
+    @classmethod
+    def _are_variables(cls, variables: dict[str, Any]) -> dict[str, Any]:
+        try:
+            check_variables(variables)
+        except ConfigError as error:
+            raise ValueError(str(error)) from error
+        return variables
 
     @field_validator("rank_overrides")
     @classmethod

@@ -59,11 +59,11 @@ def write_outcome(run: TrainRun, attachment: Attachment, ledger: Ledger | None, 
 def save_dense(attachment: Attachment, run: TrainRun, folder: Path, world: World) -> None:
     """Write the dense model. Sharded, every process takes part in gathering it and the first one writes."""
     if world.size == 1:
-        write_model(attachment.merge(), run.base, folder, chat_template=run.config.chat_template)
+        write_model(attachment.merge(), run.base, folder, run.config)
         return
     state = attachment.dense_state()
     if world.leads:
-        write_model(attachment.model, run.base, folder, state, chat_template=run.config.chat_template)
+        write_model(attachment.model, run.base, folder, run.config, state)
     world.barrier()
 
 

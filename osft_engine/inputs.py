@@ -21,6 +21,7 @@ RowKind = Literal["messages", "processed", "documents"]
 CLEAN_NAME = "clean.jsonl"
 _TABLES = {".parquet": "parquet", ".csv": "csv"}
 _NOT_LEARNED = -100
+_BESIDE = ("tools", "unmask")  # of a conversation
 
 
 def read_input(data_path: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -84,6 +85,12 @@ def engine_row(place: str, row: Mapping[str, Any], kind: RowKind, column: str) -
         return {"text": row[column]}
     if kind == "processed":
         return _processed_row(place, _nested(place, row, "input_ids"), _nested(place, row, "labels"))
+    return _conversation(place, row) | {name: value for name in _BESIDE if (value := _nested(place, row, name)) is not None}
+
+
+def _conversation(place: str, row: Mapping[str, Any]) -> dict[str, Any]:
+    if isinstance(row.get("prompt"), str) and isinstance(row.get("completion"), str) and row.get("messages") is None:
+        return {"prompt": row["prompt"], "completion": row["completion"]}
     messages = _nested(place, row, "messages")
     if not isinstance(messages, list):
         raise DropError(place, "has no messages", f"it has {sorted(row)}; documents need is_pretraining, token ids use_processed_dataset")

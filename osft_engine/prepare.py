@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from data_contracts.errors import ConfigError
+from data_contracts.rendering import TextRenderer
 from osft_engine.attach import Attachment, FullAttachment, LoraAttachment, OsftAttachment, allowed_updates, find_targets
 from osft_engine.bases import CacheKeys, Decompositions, cached_bases, cached_ledger, read_parent
 from osft_engine.batches import MicroBatch
@@ -42,7 +43,7 @@ class Scene:
 
     run: TrainRun
     model: Any
-    tokenizer: Any
+    renderer: TextRenderer
     base_sha256: str
     parent_ledger: Path | None
     earlier: Sequence[Example]
@@ -156,7 +157,7 @@ def calibrate(scene: Scene, targets: Mapping[str, nn.Module], ledger: Ledger, pa
     layers = known_layers(scene.model, ledger) | dict(targets)
     for number in ledger.lacking(targets):
         name = ledger.rounds[number]
-        examples = _general_examples(scene) if number == 0 else buffer_examples(past.get(name, ()), scene.tokenizer, config)
+        examples = _general_examples(scene) if number == 0 else buffer_examples(past.get(name, ()), scene.renderer, config)
         if examples:
             ledger = ledger.heard(number, measure_examples(scene.model, layers, examples, config), config.ledger_rank)
         else:
@@ -219,7 +220,7 @@ def _general_examples(scene: Scene) -> list[Example]:
     config = scene.config
     longest = min(config.max_seq_len, config.max_tokens_per_batch)
     return calibration_examples(
-        scene.run.calibration, scene.model, scene.tokenizer, tokens=config.moment_tokens, max_tokens=longest, seed=config.seed
+        scene.run.calibration, scene.model, scene.renderer, tokens=config.moment_tokens, max_tokens=longest, seed=config.seed
     )
 
 

@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -15,13 +14,15 @@ from data_contracts.errors import CheckpointError, ConfigError
 from data_contracts.jsonl import read_objects
 from data_contracts.manifests import MANIFEST_NAME, CheckpointManifest, DropManifest, read_manifest
 from data_contracts.model_folder import require_model_folder
+from data_contracts.rendering import TextRenderer
+from data_contracts.window import read_window, shortest
 from osft_engine.attach import Attachment
 from osft_engine.batches import require_fitting
 from osft_engine.buffer import BufferRow, buffer_examples, extend_buffer, load_buffer, save_buffer
 from osft_engine.checkpoint import load_model, load_tokenizer, pick_device, pick_dtype, write_model
 from osft_engine.distributed import World, current_world, shard_model
 from osft_engine.events import EventLog, OnEvent
-from osft_engine.examples import Example, ExampleSet, load_examples, require_chat_template
+from osft_engine.examples import Example, ExampleSet, load_examples, open_renderer
 from osft_engine.files import full_disk_explained, require_free_space
 from osft_engine.finish import ROLES, summarise, write_candidate_manifest, write_outcome
 from osft_engine.memory import memory_explained
@@ -87,6 +88,7 @@ def _finished(run: TrainRun, inputs: Inputs) -> CheckpointManifest | None:
 
 
 def _train(run: TrainRun, inputs: Inputs, on_event: OnEvent | None) -> CheckpointManifest:
+    run = _within_window(run)
     config, world = run.config, current_world()
     if config.num_threads:
         torch.set_num_threads(config.num_threads)
@@ -96,8 +98,8 @@ def _train(run: TrainRun, inputs: Inputs, on_event: OnEvent | None) -> Checkpoin
     world.barrier()
     events = EventLog(run.out_dir / ROLES["metrics"], on_event, enabled=world.leads)
     torch.manual_seed(config.seed)
-    tokenizer = load_tokenizer(run.base, config)
-    examples, held_out = _read_examples(run, inputs, tokenizer)
+    renderer = open_renderer(load_tokenizer(run.base, config), config)
+    examples, held_out = _read_examples(run, inputs, renderer)
     # What would stop the run at some step is asked for before the model is loaded.
     for each in (examples.examples, held_out):
         require_fitting(each, config.max_tokens_per_batch)
@@ -108,9 +110,9 @@ def _train(run: TrainRun, inputs: Inputs, on_event: OnEvent | None) -> Checkpoin
     model = load_model(run.base, config)
     if config.gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    earlier = buffer_examples(inputs.buffer, tokenizer, config) if config.rank_policy == "importance" else ()
+    earlier = buffer_examples(inputs.buffer, renderer, config) if config.rank_policy == "importance" else ()
     tokens_per_step = examples.mean_tokens * config.effective_batch_size
-    scene = Scene(run, model, tokenizer, inputs.base_sha256, inputs.ledger, earlier, tokens_per_step, world)
+    scene = Scene(run, model, renderer, inputs.base_sha256, inputs.ledger, earlier, tokens_per_step, world)
     attachment, ledger = attach_method(scene, resume)
     shard_model(attachment.model, world)
 
@@ -137,6 +139,12 @@ def _train(run: TrainRun, inputs: Inputs, on_event: OnEvent | None) -> Checkpoin
     return manifest
 
 
+def _within_window(run: TrainRun) -> TrainRun:
+    """Examples are counted by the model's own window where that is the shorter limit."""
+    longest = shortest(run.config.max_seq_len, read_window(run.base))
+    return run.model_copy(update={"config": run.config.model_copy(update={"max_seq_len": longest})})
+
+
 def _disk_needed(run: TrainRun) -> int:
     """Model, update, ledger and the state of a cut-off run, roughly: four times the weights."""
     return 4 * sum(path.stat().st_size for path in run.base.glob("*.safetensors"))
@@ -147,20 +155,18 @@ def _epoch_writer(run: TrainRun, attachment: Attachment, world: World) -> Callab
         state = attachment.dense_state()
         if world.leads:
             folder = run.out_dir / "epochs" / f"epoch-{epoch}"
-            write_model(attachment.model, run.base, folder, state, chat_template=run.config.chat_template)
+            write_model(attachment.model, run.base, folder, run.config, state)
 
     return write
 
 
-def _read_examples(run: TrainRun, inputs: Inputs, tokenizer: Any) -> tuple[ExampleSet, tuple[Example, ...]]:
+def _read_examples(run: TrainRun, inputs: Inputs, renderer: TextRenderer) -> tuple[ExampleSet, tuple[Example, ...]]:
     """What is trained on (the drop, and replayed rows of the buffer), and what is held out of the drop for validation."""
     config = run.config
-    if any("messages" in row for _, row in read_objects(inputs.clean)):
-        require_chat_template(tokenizer, config.chat_template, str(run.base))
-    found = load_examples(inputs.clean, tokenizer, max_tokens=config.max_seq_len, unmask=config.unmask)
+    found = load_examples(inputs.clean, renderer, max_tokens=config.max_seq_len, unmask=config.unmask)
     kept, held = split_rows(found.examples, config.validation_share, config.seed)
     wanted = round(len(kept) * config.replay_share / (1.0 - config.replay_share))
-    replayed = buffer_examples(inputs.buffer, tokenizer, config)[:wanted] if wanted else ()
+    replayed = buffer_examples(inputs.buffer, renderer, config)[:wanted] if wanted else ()
     train = ExampleSet((*kept, *replayed), found.dropped_too_long, found.dropped_without_loss)
     return train, held
 

@@ -32,7 +32,7 @@ class Rendering:
     ids: Ids
     learn: tuple[bool, ...]
     origin: str
-    text: str
+    text: str = ""
     answers: tuple[Answer, ...] = ()
 
     @property

@@ -40,7 +40,7 @@ class TextRenderer:
     """Renders rows with one tokenizer, one chat template (the tokenizer's own where none is given) and that template's variables."""
 
     def __init__(self, tokenizer: Any, chat_template: str | None = None, chat_template_kwargs: Mapping[str, Any] | None = None) -> None:
-        self._tokenizer = tokenizer
+        self.tokenizer = tokenizer
         self.template = ChatTemplate(tokenizer, chat_template, chat_template_kwargs)
         self.facts = TemplateFacts(self.template, tokenizer)
 
@@ -65,8 +65,8 @@ class TextRenderer:
         if chat is None or len(chat.messages) < 2 or chat.messages[-1]["role"] != "assistant":
             raise RenderingError(origin, "does not end with an answer after a question", "end messages with the assistant's turn")
         [found] = self._answers(chat, [len(chat.messages) - 1], origin)
-        context = encode(self._tokenizer, found.context)
-        answer = encode_after(self._tokenizer, found.context, context, found.answer)
+        context = encode(self.tokenizer, found.context)
+        answer = encode_after(self.tokenizer, found.context, context, found.answer)
         return Question(context, answer, found.context, found.said)
 
     def context(self, row: Mapping[str, Any], origin: str) -> tuple[Ids, str]:
@@ -74,7 +74,7 @@ class TextRenderer:
         chat = self._chat(row, origin)
         with _named(origin):
             text = question_text(self.template, self.facts, chat.messages, chat.tools)
-        return encode(self._tokenizer, text), text
+        return encode(self.tokenizer, text), text
 
     def text(self, row: Mapping[str, Any], origin: str) -> str:
         """The whole of a conversation as the template prints it."""
@@ -94,7 +94,7 @@ class TextRenderer:
         """Each of these ids ends an answer: the end of a turn that the template prints, if it is a token of its own, and the tokenizer's
         end of sequence."""
         ends = [self.facts.end_mark(self.end_text), self.facts.call_end, self.facts.end_of_sequence]
-        found = [encode(self._tokenizer, mark) for mark in ends if mark]
+        found = [encode(self.tokenizer, mark) for mark in ends if mark]
         return tuple(dict.fromkeys(ids[0] for ids in found if len(ids) == 1))
 
     @property
@@ -126,10 +126,10 @@ class TextRenderer:
         wanted = spoken if chat.unmask else [index for index in spoken if chat.learned[index]]
         if not wanted:
             text = self.text({"messages": chat.messages, "tools": list(chat.tools or ())}, origin)
-            ids = encode(self._tokenizer, text)
+            ids = encode(self.tokenizer, text)
             return [make_rendering(ids, [chat.unmask] * len(ids), origin, text)]
         answers = self._answers(chat, wanted, origin)
-        pieces = [tokenise(self._tokenizer, found, self.facts.end_mark(found.end)) for found in answers]
+        pieces = [tokenise(self.tokenizer, found, self.facts.end_mark(found.end)) for found in answers]
         examples = [learned_example(group, origin) for group in together(pieces)]
         return [self._unmasked(chat, examples[-1], origin)] if chat.unmask else examples
 
@@ -137,14 +137,14 @@ class TextRenderer:
         with _named(origin):
             whole = self.template.text(chat.messages, chat.tools)
         after = whole[len(example.text) :] if whole.startswith(example.text) else ""  # turns behind the last answer
-        more = encode_after(self._tokenizer, example.text, example.ids, after)
+        more = encode_after(self.tokenizer, example.text, example.ids, after)
         skipped = [index for index, message in enumerate(chat.messages) if message["role"] == "assistant" and not chat.learned[index]]
         return unmasked_example(example, more, after, skipped)
 
     def _render_document(self, text: str, origin: str, max_tokens: int) -> list[Rendering]:
         """Plain text counts in every token; a long document becomes several examples, none of them cut away."""
-        ids = list(self._tokenizer(text)["input_ids"])  # with the special tokens that the tokenizer itself gives a document
-        eos = self._tokenizer.eos_token_id
+        ids = list(self.tokenizer(text)["input_ids"])  # with the special tokens that the tokenizer itself gives a document
+        eos = self.tokenizer.eos_token_id
         if eos is not None and (not ids or ids[-1] != eos):
             ids.append(eos)
         pieces = [ids[start : start + max_tokens] for start in range(0, len(ids), max_tokens)]

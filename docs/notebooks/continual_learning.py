@@ -54,13 +54,13 @@ def _():
     from plotly.subplots import make_subplots
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    from data_contracts.rendering import TextRenderer
     from flows.base_model import NANO
     from flows.demo.materials import calibration_rows, distinct_pairs
     from flows.demo.skills import BASE_SKILLS, NEW_SKILLS
     from osft_engine.attach import find_targets
     from osft_engine.batches import micro_batches
     from osft_engine.config import TrainConfig
-    from osft_engine.examples import encode_chat
     from osft_engine.forward import run_model
     from osft_engine.inputs import write_drop
     from osft_engine.run import TrainRun
@@ -85,7 +85,7 @@ def _():
         calibration_rows,
         contextlib,
         distinct_pairs,
-        encode_chat,
+        TextRenderer,
         find_targets,
         go,
         io,
@@ -152,9 +152,9 @@ def _(mo):
 
 
 @app.cell
-def _(AutoModelForCausalLM, AutoTokenizer, ITEMS, NANO, chat, encode_chat, heldout, micro_batches, mo, run_model, skills, torch):
+def _(AutoModelForCausalLM, AutoTokenizer, ITEMS, NANO, chat, TextRenderer, heldout, micro_batches, mo, run_model, skills, torch):
     _tokenizer = AutoTokenizer.from_pretrained(NANO)
-    _examples = [encode_chat(_tokenizer, chat(*pair)["messages"], name) for name in skills for pair in heldout[name]]
+    _examples = [TextRenderer(_tokenizer).render_row(chat(*pair), name, max_tokens=256)[0] for name in skills for pair in heldout[name]]
     _batches = micro_batches(_examples, max_tokens=8192, packed=False)
 
     @torch.no_grad()

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from data_contracts.errors import CheckpointError
+from data_contracts.rendering import TextRenderer
 from evals.weights import open_weights
 from flows.explore.constraint import input_frame, rotate, weight_frame
 from flows.explore.scene import Subject, require_model
@@ -65,7 +66,7 @@ def _open(folder: Path, stamp: str, text: Path, ledger: Path | None) -> Model:
     module.eval()
     module.requires_grad_(False)
     tokenizer = load_tokenizer(folder, _LOOKING)
-    found = calibration_examples(text, module, tokenizer, tokens=SAMPLE_TOKENS, max_tokens=SAMPLE_TOKENS, seed=0)
+    found = calibration_examples(text, module, TextRenderer(tokenizer), tokens=SAMPLE_TOKENS, max_tokens=SAMPLE_TOKENS, seed=0)
     chosen: list[Example] = []
     total = 0
     for example in found:

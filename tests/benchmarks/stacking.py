@@ -28,6 +28,7 @@ from typing import Any
 import torch
 
 from data_contracts.manifests import DropManifest, file_ref, write_manifest
+from data_contracts.rendering import TextRenderer
 from evals.config import EvaluationConfig, SuiteConfig
 from evals.harness import evaluate_checkpoint
 from osft_engine.attach import find_targets
@@ -237,11 +238,11 @@ def train_peft_osf(world: World, rate: float, seed: int, skill: str, before: Pat
     config = TrainConfig(**world.train, learning_rate=rate, seed=seed, num_threads=1, save_every_seconds=1e6)
     torch.manual_seed(seed)
     model, tokenizer = load_model(base, config), load_tokenizer(base, config)
-    examples = load_examples(world.drop(skill, seed) / "clean.jsonl", tokenizer, max_tokens=config.max_seq_len)
+    examples = load_examples(world.drop(skill, seed) / "clean.jsonl", TextRenderer(tokenizer), max_tokens=config.max_seq_len)
     attachment = OsfAttachment(model)
     resume = ResumeFolder(out, "benchmark", {})
     Trainer(attachment, examples.examples, config, resume=resume, emit=lambda event: None).run()
-    write_model(attachment.merge(), base, out / "model")
+    write_model(attachment.merge(), base, out / "model", config)
     shutil.rmtree(resume.folder)
     return out / "model"
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from data_contracts.errors import CheckpointError, ConfigError, TrainingError
+from data_contracts.errors import CheckpointError, ConfigError, RenderingError, TrainingError
 from data_contracts.manifests import CheckpointManifest
 from osft_engine import api, osft
 from osft_engine.api import plan_run
@@ -211,7 +211,7 @@ def test_errors_from_further_in_name_arguments_of_this_call(tmp_path: Path, base
     shutil.copytree(base_folder, bare)
     (bare / "chat_template.jinja").unlink()
     call = {"model_path": bare, "data_path": _data(tmp_path / "data.jsonl"), "protect": "weights"}
-    with pytest.raises(TrainingError, match=r"has no chat template \(set chat_template, or"):
+    with pytest.raises(RenderingError, match=r"has no chat template \(set chat_template, or"):
         osft(**call, ckpt_output_dir=tmp_path / "first")
     template = (base_folder / "chat_template.jinja").read_text()
     with pytest.raises(ConfigError, match=r"^osft\(validation_split=...\): 0.01 of 8 rows is 0"):

@@ -8,6 +8,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
+from data_contracts.rendering import TextRenderer
 from osft_engine.attach import find_targets
 from osft_engine.bases import cached_ledger
 from osft_engine.batches import micro_batches
@@ -20,17 +21,19 @@ from osft_engine.subspace import EigenSketch
 def test_the_model_writes_conversations_and_documents_of_the_wanted_size(base_folder: Path, tokenizer: PreTrainedTokenizerFast) -> None:
     model = AutoModelForCausalLM.from_pretrained(base_folder)
     before = torch.get_rng_state()
-    made = generate_examples(model, tokenizer, tokens=200, length=20, seed=3)
+    made = generate_examples(model, TextRenderer(tokenizer), tokens=200, length=20, seed=3)
     assert torch.equal(torch.get_rng_state(), before)
     assert sum(len(each.ids) for each in made) >= 200
-    assert [each.ids for each in generate_examples(model, tokenizer, tokens=200, length=20, seed=3)] == [each.ids for each in made]
+    assert [each.ids for each in generate_examples(model, TextRenderer(tokenizer), tokens=200, length=20, seed=3)] == [
+        each.ids for each in made
+    ]
     assert any(tokenizer.decode(each.ids).startswith("<|im_start|>user\n") for each in made)
     assert all(each.loss_tokens == len(each.ids) - 1 for each in made)
 
 
 def test_moments_ignore_padding_and_are_shared_by_layers_that_read_the_same(base_folder: Path, tokenizer: PreTrainedTokenizerFast) -> None:
     model = AutoModelForCausalLM.from_pretrained(base_folder).eval()
-    examples = generate_examples(model, tokenizer, tokens=120, length=16, seed=1)
+    examples = generate_examples(model, TextRenderer(tokenizer), tokens=120, length=16, seed=1)
     targets = find_targets(model)
     padded, packed = (measure_moments(model, targets, micro_batches(examples, max_tokens=64, packed=way)) for way in (False, True))
     assert padded.tokens == packed.tokens == sum(len(each.ids) for each in examples)
@@ -47,8 +50,8 @@ def test_ledger_adds_rounds_with_equal_weight_in_a_size_that_does_not_grow(
 ) -> None:
     model = AutoModelForCausalLM.from_pretrained(base_folder).eval()
     targets = find_targets(model)
-    few = generate_examples(model, tokenizer, tokens=40, length=16, seed=1)
-    many = generate_examples(model, tokenizer, tokens=160, length=16, seed=2)
+    few = generate_examples(model, TextRenderer(tokenizer), tokens=40, length=16, seed=1)
+    many = generate_examples(model, TextRenderer(tokenizer), tokens=160, length=16, seed=2)
     one, two = (measure_moments(model, targets, micro_batches(each, max_tokens=64, packed=True)) for each in (few, many))
     ledger = Ledger().add("base", one, 48).add("sums", two, 48)
     name = "model.layers.0.self_attn.k_proj"

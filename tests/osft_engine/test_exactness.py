@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from data_contracts.manifests import CheckpointManifest
+from data_contracts.rendering import TextRenderer
 from osft_engine.attach import find_targets
 from osft_engine.bases import load_bases
 from osft_engine.examples import load_examples
@@ -149,7 +150,7 @@ def _inputs(run: TrainRun) -> dict[str, np.ndarray]:
         model.get_submodule(name).register_forward_pre_hook(lambda _, inputs, reads=reads: reads.append(inputs[0][0].double().numpy()))
     assert run.calibration is not None
     with torch.no_grad():
-        for example in load_examples(run.calibration, tokenizer, max_tokens=run.config.max_seq_len).examples:
+        for example in load_examples(run.calibration, TextRenderer(tokenizer), max_tokens=run.config.max_seq_len).examples:
             model(torch.tensor([example.ids]))
     return {name: np.concatenate(reads) for name, reads in seen.items()}
 

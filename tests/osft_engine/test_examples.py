@@ -8,9 +8,15 @@ from pathlib import Path
 import pytest
 from transformers import PreTrainedTokenizerFast
 
-from data_contracts.errors import DropError, TrainingError
-from osft_engine.examples import encode_chat, encode_document, load_examples, require_chat_template
+from data_contracts.errors import RenderingError, TrainingError
+from data_contracts.rendering import TextRenderer
+from osft_engine.config import TrainConfig
+from osft_engine.examples import load_examples, open_renderer
 
+CHAT_TEMPLATE = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
 CONVERSATION = [
     {"role": "system", "content": "Be brief."},
     {"role": "user", "content": "Say yes."},
@@ -21,7 +27,7 @@ CONVERSATION = [
 # Rewrites earlier turns, as templates of thinking models do: no rendering of a part is a prefix of the whole.
 REWRITES = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}"
-    "{% if not loop.last and message['role'] == 'assistant' %} (earlier){% endif %}\n"
+    "{% if not loop.last and message['role'] == 'assistant' %} (earlier){% endif %}{{ '\n' }}"
     "{{ message['content'] }}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 # No special token ends a turn: the line break does.
@@ -39,28 +45,29 @@ def _with_template(tokenizer: PreTrainedTokenizerFast, template: str) -> PreTrai
     return other
 
 
-def _learned_text(tokenizer: PreTrainedTokenizerFast, messages: list[dict[str, str]]) -> str:
-    example = encode_chat(tokenizer, messages, "row")
-    return str(tokenizer.decode([token for token, learn in zip(example.ids, example.learn, strict=True) if learn]))
-
-
-def test_only_the_assistants_words_and_end_of_turn_count(tokenizer: PreTrainedTokenizerFast) -> None:
-    assert _learned_text(tokenizer, CONVERSATION) == "yes<|im_end|>no<|im_end|>"
+def _learned_texts(tokenizer: PreTrainedTokenizerFast, messages: list[dict[str, str]], **options: bool) -> list[str]:
+    """What counts in the loss, one text an example."""
+    examples = TextRenderer(tokenizer).render_row({"messages": messages}, "row", max_tokens=512, **options)
+    return [tokenizer.decode([token for token, learn in zip(each.ids, each.learn, strict=True) if learn]) for each in examples]
 
 
 @pytest.mark.parametrize(
     ("template", "expected"),
-    [(REWRITES, "yes<|im_end|>no<|im_end|>"), (PLAIN, "yes\nno\n"), (STRIPS, "yes<|im_end|>no<|im_end|>")],
-    ids=["rewrites-earlier-turns", "no-special-tokens", "no-generation-prompt"],
+    [
+        (CHAT_TEMPLATE, ["yes<|im_end|>no<|im_end|>"]),
+        (REWRITES, ["yes<|im_end|>", "no<|im_end|>"]),  # "yes" is learned where it is asked: as the last turn, under its own header
+        (PLAIN, ["yes\nno\n"]),
+        (STRIPS, ["yes<|im_end|>no<|im_end|>"]),
+    ],
+    ids=["chatml", "rewrites-earlier-turns", "no-special-tokens", "no-generation-prompt"],
 )
-def test_any_template_gives_the_same_words(tokenizer: PreTrainedTokenizerFast, template: str, expected: str) -> None:
-    learned = _learned_text(_with_template(tokenizer, template), CONVERSATION)
-    assert learned.replace("[assistant] ", "") == expected
+def test_only_the_assistants_words_and_end_of_turn_count(tokenizer: PreTrainedTokenizerFast, template: str, expected: list[str]) -> None:
+    assert _learned_texts(_with_template(tokenizer, template), CONVERSATION) == expected
 
 
 def test_an_answer_that_repeats_the_question_is_found_in_its_own_place(tokenizer: PreTrainedTokenizerFast) -> None:
     messages = [{"role": "user", "content": "echo echo"}, {"role": "assistant", "content": "echo echo"}]
-    example = encode_chat(_with_template(tokenizer, REWRITES), messages, "row")
+    [example] = TextRenderer(_with_template(tokenizer, REWRITES)).render_row({"messages": messages}, "row", max_tokens=512)
     text = tokenizer.decode(example.ids)
     first = example.learn.index(True)
     assert text.count("echo echo") == 2
@@ -68,12 +75,12 @@ def test_an_answer_that_repeats_the_question_is_found_in_its_own_place(tokenizer
 
 
 def test_unmask_counts_every_token_but_the_first(tokenizer: PreTrainedTokenizerFast) -> None:
-    example = encode_chat(tokenizer, CONVERSATION, "row", unmask=True)
+    [example] = TextRenderer(tokenizer).render_row({"messages": CONVERSATION}, "row", unmask=True, max_tokens=512)
     assert example.learn == (False, *[True] * (len(example.ids) - 1))
 
 
 def test_a_long_document_becomes_several_examples_and_loses_nothing(tokenizer: PreTrainedTokenizerFast) -> None:
-    pieces = encode_document(tokenizer, "abcdefghij", "row", 4)
+    pieces = TextRenderer(tokenizer).render_row({"text": "abcdefghij"}, "row", max_tokens=4)
     assert [len(piece.ids) for piece in pieces] == [4, 4, 3]
     assert tokenizer.decode([token for piece in pieces for token in piece.ids]) == "abcdefghij<|im_end|>"
 
@@ -84,24 +91,26 @@ def test_long_and_silent_examples_are_left_out_and_counted(tokenizer: PreTrained
     silent = '{"messages":[{"role":"user","content":"anyone?"}]}'
     good = '{"messages":[{"role":"user","content":"a"},{"role":"assistant","content":"b"}]}'
     file.write_text("\n".join([long, silent, good]) + "\n")
-    found = load_examples(file, tokenizer, max_tokens=100)
+    found = load_examples(file, TextRenderer(tokenizer), max_tokens=100)
     assert (len(found.examples), found.dropped_too_long, found.dropped_without_loss) == (1, 1, 1)
     file.write_text("\n".join([long, silent]) + "\n")
     with pytest.raises(TrainingError, match="nothing to train on: 1 examples are longer than 100 tokens, 1 have no token"):
-        load_examples(file, tokenizer, max_tokens=100)
+        load_examples(file, TextRenderer(tokenizer), max_tokens=100)
 
 
 def test_a_row_of_another_shape_is_named_by_its_line(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
     file = tmp_path / "clean.jsonl"
     file.write_text('{"text": "fine"}\n{"question": "?"}\n')
-    with pytest.raises(DropError, match=r"clean\.jsonl:2: has neither 'messages' nor 'text'"):
-        load_examples(file, tokenizer, max_tokens=100)
+    with pytest.raises(RenderingError, match=r"clean\.jsonl:2: has neither messages, nor prompt and completion, nor text"):
+        load_examples(file, TextRenderer(tokenizer), max_tokens=100)
 
 
 def test_a_tokenizer_without_a_template_needs_an_override(tokenizer: PreTrainedTokenizerFast) -> None:
     bare = copy.deepcopy(tokenizer)
     bare.chat_template = None
-    with pytest.raises(TrainingError, match="has no chat template"):
-        require_chat_template(bare, None, "model")
-    require_chat_template(bare, PLAIN, "model")
-    assert bare.chat_template == PLAIN
+    config = TrainConfig(chat_template=PLAIN)
+    row = {"messages": CONVERSATION}
+    with pytest.raises(RenderingError, match="row: has messages, and the model's tokenizer has no chat template"):
+        open_renderer(bare, TrainConfig()).render_row(row, "row", max_tokens=512)
+    given = open_renderer(bare, config).render_row(row, "row", max_tokens=512)
+    assert given == open_renderer(_with_template(tokenizer, PLAIN), TrainConfig()).render_row(row, "row", max_tokens=512)
