@@ -47,8 +47,8 @@ def item_texts(value: Mapping[str, Any]) -> tuple[tuple[str, ...], str]:
     messages = value.get("messages")
     if isinstance(messages, list):
         turns = [turn for turn in messages if isinstance(turn, dict) and isinstance(turn.get("content"), str)]
-        asked = tuple(turn["content"] for turn in turns if turn.get("role") == "user")
-        return asked, turns[-1]["content"] if turns and turns[-1].get("role") == "assistant" else ""
+        asked = tuple(str(turn.get("content") or "") for turn in turns if turn.get("role") == "user")
+        return asked, str(turns[-1].get("content") or "") if turns and turns[-1].get("role") == "assistant" else ""
     for name in ("prompt", "question", "text", "query"):
         if isinstance(value.get(name), str) and value[name].strip():
             choices, gold, answer = value.get("choices"), value.get("gold"), value.get("answer")

@@ -19,7 +19,7 @@ from data_contracts.contract import Contract
 from data_contracts.errors import DropError
 from data_contracts.findings import SEVERITIES, Batch, Check, Finding, Severity
 from data_contracts.jsonl import Line, read_lines
-from data_contracts.records import Row, normal_row, shape_of
+from data_contracts.records import Row, join_parts, normal_row, shape_of
 from data_contracts.staging import Staging
 from data_contracts.tally import Tally
 from data_contracts.words import word_batch
@@ -140,6 +140,7 @@ def row_of(line: Line, contract: Contract) -> tuple[Row | None, list[Finding]]:
         return None, [Finding("schema", line.number, f"is a {shape} row, which the contract {contract.id} does not allow")]
     if type(line.value.get("id")) is int:
         line.value["id"] = str(line.value["id"])
+    join_parts(line.value)
     try:
         model.model_validate(line.value)
     except ValidationError as error:

@@ -20,7 +20,7 @@ ROLES = ("system", "user", "assistant", "tool")
 ROW_FIELDS = ("id", "messages", "prompt", "completion", "text", "tools", "unmask")
 #: Made once: `json.dumps` makes an encoder a call.
 _spell = json.JSONEncoder(ensure_ascii=False, separators=(", ", ": ")).encode
-MESSAGE_FIELDS = ("role", "content", "reasoning_content", "tool_calls", "tool_call_id", "name")
+MESSAGE_FIELDS = ("role", "content", "reasoning_content", "tool_calls", "tool_call_id", "name", "weight")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +86,17 @@ def shape_of(value: Mapping[str, Any]) -> Shape:
         raise ValueError(f"has the fields of {' and '.join(found)} rows: expected one shape")
     names = ", ".join(name[:40] for name in sorted(value)[:5]) or "no fields"
     raise ValueError(f"has neither messages, nor prompt and completion, nor text (it has {names})")
+
+
+def join_parts(value: dict[str, Any]) -> None:
+    """Content in text parts becomes the text that they make, in place; other parts stay for the schema to refuse."""
+    turns = value.get("messages")
+    for turn in turns if isinstance(turns, list) else ():
+        content = turn.get("content") if isinstance(turn, dict) else None
+        if isinstance(content, list) and all(isinstance(part, dict) and part.get("type") == "text" for part in content):
+            texts = [part.get("text") for part in content]
+            if all(isinstance(text, str) for text in texts):
+                turn["content"] = "".join(texts)
 
 
 def normal_row(line: int, shape: Shape, value: Mapping[str, Any]) -> Row:

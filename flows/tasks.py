@@ -89,7 +89,7 @@ def validate_stage(
         "skill": skill,
         "contract": config.contract.model_dump(mode="json") | {"path": _digest_or_none(config.contract.path)},
         "tokenizer": chain[0].model_sha256,
-        "max_tokens": config.train.max_seq_len,
+        "text": config.train.model_dump(mode="json", include={"max_seq_len", "chat_template", "chat_template_kwargs"}),
         "earlier": [file_digest(folder / "manifest.json") for folder in earlier],
         "suites": [file_digest(path) if path.is_file() else str(path) for path in suites],
     }
@@ -103,7 +103,7 @@ def validate_stage(
                     folder,
                     skill=skill,
                     config=config.contract,
-                    renderer=TokenizerRenderer(model, config.train.max_seq_len, trust_remote_code=config.train.trust_remote_code),
+                    renderer=TokenizerRenderer(model, config.train),
                     heldout=heldout,
                     earlier=earlier,
                     suites=suites,

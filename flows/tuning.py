@@ -20,7 +20,7 @@ from data_contracts.manifests import DropManifest, file_ref, write_atomically, w
 from evals.config import SuiteConfig
 from flows.house import House, suites_of_skill
 from flows.lineage import VersionRef
-from flows.renderer import TokenizerRenderer
+from flows.renderer import open_text
 from flows.stages import Stage, discard_partial, run_stage
 
 SUFFIX = ".tuning"
@@ -106,6 +106,7 @@ def _split(house: House, chain: Sequence[VersionRef], clean: Stage[DropManifest]
         "share": share,
         "calibration": file_digest(calibration) if calibration is not None else None,
         "tokenizer": chain[0].model_sha256,
+        "text": house.config.train.model_dump(mode="json", include={"chat_template", "chat_template_kwargs"}),
     }
     return run_stage(house.stages, "tuning", inputs, DropManifest, build, packages=("data_contracts",))
 
@@ -116,9 +117,8 @@ def _drawn(line: str, share: float) -> bool:
 
 def _general_text(house: House, model: Path, calibration: Path) -> list[str]:
     """Calibration rows as {"text"}: conversations through the chat template, because bits per byte are of what the model reads."""
-    train = house.config.train
-    renderer = TokenizerRenderer(model, train.max_seq_len, trust_remote_code=train.trust_remote_code)
-    rows = [row for _, row in read_objects(calibration)]
-    texts: list[str | Exception] = [str(row["text"]) for row in rows if "text" in row]
-    texts += renderer.render([row["messages"] for row in rows if "messages" in row])
-    return [json.dumps({"text": text}, ensure_ascii=False) for text in texts if isinstance(text, str) and text.strip()]
+    renderer = open_text(model, house.config.train)
+    rows = list(read_objects(calibration))
+    texts = [str(row["text"]) for _, row in rows if "text" in row]
+    texts += [renderer.text(row, origin) for origin, row in rows if "messages" in row]
+    return [json.dumps({"text": text}, ensure_ascii=False) for text in texts if text.strip()]

@@ -49,7 +49,7 @@ def _validate(config: SkillstackConfig, drop: Path, skill: str, heldout: Path | 
                 folder,
                 skill=skill,
                 config=config.contract,
-                renderer=TokenizerRenderer(_model(house), config.train.max_seq_len, trust_remote_code=config.train.trust_remote_code),
+                renderer=TokenizerRenderer(_model(house), config.train),
                 heldout=heldout,
                 earlier=earlier_drops(house),
                 suites=suite_files(config.evaluation, config.state_dir),

@@ -6,10 +6,10 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
+from data_contracts.errors import RenderingError
 from data_contracts.findings import Batch, Finding, RowCheck
 from data_contracts.records import Row
-
-Conversation = Sequence[Mapping[str, Any]]
+from data_contracts.rendering import RowText
 
 
 class ChatRenderer(Protocol):
@@ -21,8 +21,8 @@ class ChatRenderer(Protocol):
         """The longest conversation that training takes, in tokens."""
         ...
 
-    def render(self, conversations: Sequence[Conversation]) -> Sequence[str | Exception]:
-        """The text that the model sees of each conversation, or what the template raised: templates refuse in their own words."""
+    def render(self, rows: Sequence[Mapping[str, Any]]) -> Sequence[RowText | RenderingError]:
+        """What the model sees of each row, or why it can see nothing of it."""
         ...
 
     def token_counts(self, texts: Sequence[str]) -> Sequence[int]:
@@ -45,10 +45,10 @@ class ControlTokens(RowCheck):
 
 
 class Template(RowCheck):
-    """Renders every conversation. A template that refuses a row, or leaves its answer out, makes the row useless; a template that
-    leaves an earlier turn out (some drop system turns or old reasoning) changes what the row teaches.
+    """Renders every row as training does. A template that refuses a row, or leaves its answer out, makes the row useless; a template that
+    leaves an earlier turn, tools or reasoning out changes what the row teaches.
 
-    What was rendered is counted at once; `tokens` hands the counts of the last batch on.
+    What was rendered is counted at once; `tokens` hands the longest count of each row of the last batch on.
     """
 
     def __init__(self, renderer: ChatRenderer) -> None:
@@ -64,30 +64,24 @@ class Template(RowCheck):
         return self._tokens.get(row.line)
 
     def observe(self, batch: Batch) -> Iterator[tuple[int, Finding]]:
-        rendered = self._renderer.render([row.messages or _as_turn(row) for row in batch.rows])
-        texts = {row.line: text for row, text in zip(batch.rows, rendered, strict=True) if isinstance(text, str)}
-        self._tokens = dict(zip(texts, self._renderer.token_counts(list(texts.values())), strict=True))
-        for place, (row, text) in enumerate(zip(batch.rows, rendered, strict=True)):
-            if isinstance(text, str):
-                yield from ((place, finding) for finding in _left_out(row, text))
-            elif row.shape != "document":
-                yield place, Finding("template", row.line, f"the chat template refuses it: {_in_a_line(text)}")
+        rendered = self._renderer.render([row.value for row in batch.rows])
+        texts = [(row.line, text) for row, each in zip(batch.rows, rendered, strict=True) for text in _texts(each)]
+        self._tokens = {}
+        for (line, _), count in zip(texts, self._renderer.token_counts([text for _, text in texts]), strict=True):
+            self._tokens[line] = max(count, self._tokens.get(line, 0))
+        for place, (row, each) in enumerate(zip(batch.rows, rendered, strict=True)):
+            if isinstance(each, RowText):
+                yield from ((place, finding) for finding in _left_out(row, each))
+            else:
+                yield place, Finding("template", row.line, " ".join(part for part in (each.where, each.what) if part))
 
 
-def _as_turn(row: Row) -> Conversation:
-    """A document as the one turn that a template can take, so that its length can be told."""
-    return ({"role": "assistant", "content": row.value["text"]},)
+def _texts(rendered: RowText | RenderingError) -> Sequence[str]:
+    return rendered.texts if isinstance(rendered, RowText) else ()
 
 
-def _in_a_line(error: Exception) -> str:
-    return str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-
-
-def _left_out(row: Row, rendered: str) -> Iterator[Finding]:
-    """Turns whose text does not stand in the rendered one."""
-    last = len(row.messages) - 1
-    for index, turn in enumerate(row.messages):
-        said = (turn.get("content") or "").strip()
-        if turn["role"] != "tool" and said not in rendered:
-            check = "template" if index == last else "template_change"
-            yield Finding(check, row.line, f"the chat template leaves messages[{index}] ({turn['role']}) out or changes it")
+def _left_out(row: Row, rendered: RowText) -> Iterator[Finding]:
+    """What of the row stands in none of its texts."""
+    for part in rendered.missing:
+        check = "template" if part.final else "template_change"
+        yield Finding(check, row.line, f"the chat template leaves {part.what} out or changes it")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from data_contracts.errors import RenderingError
 from data_contracts.findings import Finding, RowCheck
 from data_contracts.records import ROLES, Row
+from data_contracts.rendering.chat import chat_of
 
 #: Which roles may follow which. A tool turn answers an assistant's call; several may follow one another.
 _NEXT = {
@@ -25,7 +27,7 @@ class Turns(RowCheck):
             if not row.value["text"].strip():
                 yield Finding("empty_turn", row.line, "text is empty or white space")
             return
-        for reason in _role_faults(row):
+        for reason in (*_role_faults(row), *_call_faults(row)):
             yield Finding("turns", row.line, reason)
         for index, turn in enumerate(row.messages):
             if not _says_something(turn.get("content")) and not (turn["role"] == "assistant" and turn.get("tool_calls")):
@@ -35,6 +37,15 @@ class Turns(RowCheck):
 def _says_something(text: str | None) -> bool:
     """False for nothing, white space, and characters that nobody sees (zero-width, byte-order mark)."""
     return bool(text) and any(not char.isspace() and char not in "\u200b\u200c\u200d\u2060\ufeff\u00ad" for char in text or "")
+
+
+def _call_faults(row: Row) -> Iterator[str]:
+    """Tool calls and tools that no chat template could print."""
+    if row.value.get("tools") or any(turn.get("tool_calls") for turn in row.messages):
+        try:
+            chat_of(row.value, "")
+        except RenderingError as error:
+            yield f"{error.where} {error.what}".strip()
 
 
 def _role_faults(row: Row) -> Iterator[str]:
@@ -52,5 +63,5 @@ def _role_faults(row: Row) -> Iterator[str]:
         before = role
     if before != "assistant":
         yield f"ends with {before!r}: the last turn must be the assistant's"
-    elif row.messages[-1].get("tool_calls") and not _says_something(row.messages[-1].get("content")):
-        yield "ends with a tool call that nothing answers: the last assistant turn must say something"
+    elif all(turn.get("weight") == 0 for turn in row.messages if turn["role"] == "assistant"):
+        yield "has the weight 0 in every assistant turn: nothing would be learned"

@@ -2,5 +2,6 @@
 
 from data_contracts.rendering.examples import Answer, Rendering
 from data_contracts.rendering.renderer import Question, TextRenderer
+from data_contracts.rendering.row_text import Missing, RowText
 
-__all__ = ["Answer", "Question", "Rendering", "TextRenderer"]
+__all__ = ["Answer", "Missing", "Question", "Rendering", "RowText", "TextRenderer"]

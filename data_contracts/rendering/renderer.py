@@ -18,6 +18,7 @@ from data_contracts.rendering.chat import Chat, chat_of
 from data_contracts.rendering.encoding import Ids, encode, encode_after
 from data_contracts.rendering.examples import Rendering, learned_example, make_rendering, together, tokenise, unmasked_example
 from data_contracts.rendering.facts import TemplateFacts
+from data_contracts.rendering.row_text import RowText, example_texts, missing_parts
 from data_contracts.rendering.template import ChatTemplate
 
 _WRONG_SHAPE = "has neither messages, nor prompt and completion, nor text, nor input_ids with labels of the same length"
@@ -82,6 +83,17 @@ class TextRenderer:
         with _named(origin):
             return self.template.text(chat.messages, chat.tools)
 
+    def row_text(self, row: Mapping[str, Any], origin: str) -> RowText:
+        """What the model would read of a row, untokenised, and what of it the template leaves out."""
+        chat = chat_of(row, origin)
+        if chat is None:
+            return RowText((str(row.get("text", "")),))
+        answers = self._answers(chat, self._wanted(chat), origin)
+        with _named(origin):
+            whole = self.template.text(chat.messages, chat.tools)
+            bare = self.template.text(chat.messages) if chat.tools else ""
+        return RowText(example_texts(answers) or (whole,), tuple(missing_parts(chat, whole, bare, answers)))
+
     # ------------------------------------------------------------------------------------------ how an answer ends
 
     @cached_property
@@ -121,9 +133,14 @@ class TextRenderer:
         with _named(origin):
             return [answer_text(self.template, self.facts, chat, turn) for turn in turns]
 
-    def _render_chat(self, chat: Chat, origin: str) -> list[Rendering]:
+    @staticmethod
+    def _wanted(chat: Chat) -> list[int]:
+        """The answers that are looked for: those that are learned, and all of them where every token is."""
         spoken = [index for index, message in enumerate(chat.messages) if message["role"] == "assistant"]
-        wanted = spoken if chat.unmask else [index for index in spoken if chat.learned[index]]
+        return spoken if chat.unmask else [index for index in spoken if chat.learned[index]]
+
+    def _render_chat(self, chat: Chat, origin: str) -> list[Rendering]:
+        wanted = self._wanted(chat)
         if not wanted:
             text = self.text({"messages": chat.messages, "tools": list(chat.tools or ())}, origin)
             ids = encode(self.tokenizer, text)

@@ -69,9 +69,10 @@ def every_check(drop: Path, out: Path, renderer: ChatRenderer | None) -> int:
 def _renderer(folder: Path) -> ChatRenderer:
     """The one that the flow supplies; its imports and its first row are paid before the clock starts."""
     from flows.renderer import TokenizerRenderer
+    from osft_engine.config import TrainConfig
 
-    renderer = TokenizerRenderer(folder, max_tokens=2048)
-    renderer.render([[{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]])
+    renderer = TokenizerRenderer(folder, TrainConfig())
+    renderer.render([{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}])
     return renderer
 
 

@@ -12,9 +12,10 @@ import pytest
 from data_contracts.checks.language import languages_of, script_of
 from data_contracts.checks.refusals import Refusals
 from data_contracts.config import ContractConfig
-from data_contracts.errors import DropError
+from data_contracts.errors import DropError, RenderingError
 from data_contracts.manifests import DropManifest
 from data_contracts.records import Row
+from data_contracts.rendering import Missing, RowText
 from data_contracts.validate import validate_drop
 from data_contracts.words import word_batch
 
@@ -28,16 +29,17 @@ class Template:
 
     max_tokens = 60
 
-    def render(self, conversations: Sequence[Sequence[Mapping[str, Any]]]) -> list[str | Exception]:
-        return [self._render_one(messages) for messages in conversations]
+    def render(self, rows: Sequence[Mapping[str, Any]]) -> list[RowText | RenderingError]:
+        return [self._render_one(row["messages"]) for row in rows]
 
-    def _render_one(self, messages: Sequence[Mapping[str, Any]]) -> str | Exception:
+    def _render_one(self, messages: Sequence[Mapping[str, Any]]) -> RowText | RenderingError:
         if any(turn["role"] == "tool" for turn in messages):
-            return ValueError("Only user and assistant roles are supported!")
+            return RenderingError("", "the chat template refuses it: Only user and assistant roles are supported!")
         parts = [f"<|im_start|>{turn['role']}\n{turn['content'].strip()}<|im_end|>\n" for turn in messages if turn["role"] != "system"]
+        missing = [Missing("messages[0] (system)", final=False)] if messages[0]["role"] == "system" else []
         if "swallow" in messages[-1]["content"]:
-            parts = parts[:-1]
-        return "".join(parts)
+            missing.append(Missing("messages[1] (assistant)", final=True))
+        return RowText(("".join(parts),), tuple(missing))
 
     def token_counts(self, texts: Sequence[str]) -> list[int]:
         return [len(text.split()) for text in texts]

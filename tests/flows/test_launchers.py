@@ -130,7 +130,7 @@ def test_two_processes_under_torchrun_train_a_candidate(tmp_path: Path) -> None:
     config = SkillstackConfig.model_validate(
         {"train": {"num_epochs": 1, "effective_batch_size": 16, "num_threads": 1, "protect": "weights", "learning_rate": 1e-3}}
     )
-    renderer = TokenizerRenderer(NANO, config.train.max_seq_len)
+    renderer = TokenizerRenderer(NANO, config.train)
     validate_drop(drop, tmp_path / "drop", skill="route", config=config.contract, renderer=renderer)
     run = TrainRun(base=NANO, drop=tmp_path / "drop", skill="route", out_dir=tmp_path / "out", config=config.train)
     events: list[dict[str, Any]] = []
