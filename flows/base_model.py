@@ -32,6 +32,26 @@ def resolve_base_model(name: str, cache: Path) -> Path:
     return _download(name, cache)
 
 
+def find_base_model(name: str, cache: Path) -> Path | None:
+    """The same folder where it lies on this machine already; None where it would have to be downloaded or converted."""
+    if name == "nano":
+        return NANO
+    if name == "smollm2":
+        from flows.demo.smollm2 import FOLDER_NAME
+
+        folder = cache / FOLDER_NAME
+        return folder if (folder / "config.json").is_file() else None
+    if Path(name).is_dir() or Path(name).is_absolute() or name.count("/") != 1:
+        return resolve_base_model(name, cache)
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(name, cache_dir=cache, local_files_only=True))
+    except LocalEntryNotFoundError:
+        return None
+
+
 def _download(name: str, cache: Path) -> Path:
     from huggingface_hub import snapshot_download
 

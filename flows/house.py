@@ -75,7 +75,9 @@ def evaluate_model(house: House, model: Path, model_sha256: str, suites: Sequenc
 
 def model_use(train: TrainConfig) -> ModelUse:
     """A model is evaluated as it is trained: under the same template and variables, with or without its own code."""
-    return ModelUse(chat_template=train.chat_template, trust_remote_code=train.trust_remote_code)
+    return ModelUse(
+        chat_template=train.chat_template, chat_template_kwargs=train.chat_template_kwargs, trust_remote_code=train.trust_remote_code
+    )
 
 
 def find_report(house: House, digest: str) -> Path:

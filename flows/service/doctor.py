@@ -12,10 +12,11 @@ from pathlib import Path
 from data_contracts.digests import model_files
 from data_contracts.errors import SkillstackError
 from data_contracts.manifests import Record
-from flows.base_model import resolve_base_model
+from flows.base_model import find_base_model, resolve_base_model
 from flows.house import open_house
 from flows.service import doctor_services as services
 from flows.settings import SkillstackConfig
+from flows.text_facts import text_facts
 
 FREE_BYTES_PER_WEIGHT_BYTE = 4
 """A round writes a dense copy, its resume state and a ledger; four times the base model's weights is enough room for one."""
@@ -35,6 +36,7 @@ def diagnose(config: SkillstackConfig) -> tuple[Diagnosis, ...]:
         ("versions", _versions),
         ("state directory", _state_directory),
         ("base model", _base_model),
+        ("text", _text),
         ("suites", _suites),
         ("inbox", _inbox),
         ("launcher", services.launcher),
@@ -89,6 +91,13 @@ def _weights(config: SkillstackConfig) -> Iterator[Path]:
 def _base_model(config: SkillstackConfig) -> str:
     size = sum(path.stat().st_size for path in _weights(config))
     return f"{config.base_model}: {size / 1e6:.0f} MB of safetensors"
+
+
+def _text(config: SkillstackConfig) -> str:
+    folder = find_base_model(config.base_model, config.state_dir / "models")
+    if folder is None:
+        return f"{config.base_model} is not on this machine yet: the first round downloads and checks it"
+    return "; ".join(f"{fact.name}: {fact.value}" for fact in text_facts(folder, config.train))
 
 
 def _suites(config: SkillstackConfig) -> str:
