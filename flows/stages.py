@@ -87,3 +87,8 @@ def _set_aside(folder: Path) -> None:
     while (target := folder.with_suffix(f".damaged-{number}")).exists():
         number += 1
     os.replace(folder, target)
+
+
+def digest_or_none(path: Path | None) -> str | None:
+    """A file by its bytes, for a stage's inputs; what is no file by its name."""
+    return None if path is None else file_digest(path) if path.is_file() else str(path)

@@ -25,6 +25,7 @@ from flows import decompositions
 from flows.audit import lineage_rounds
 from flows.drop_page import publish_drop_report
 from flows.evidence import Evaluated, evaluate_round, gate_evidence
+from flows.facts import FACTS_NAME, write_facts
 from flows.held_out_text import suite_files
 from flows.house import House
 from flows.lineage import RoundRun, VersionRef
@@ -34,7 +35,8 @@ from flows.progress import bar
 from flows.renderer import TokenizerRenderer
 from flows.retrying import retry_if_it_may_pass
 from flows.round_zero import ensure_champion
-from flows.stages import Stage, discard_partial, run_stage
+from flows.stages import Stage, digest_or_none, discard_partial, run_stage
+from flows.text_facts import text_facts
 from flows.training.process import run_trainer
 from osft_engine.config import TrainConfig
 from osft_engine.run import TrainRun
@@ -65,8 +67,8 @@ def validate(house: House, run: RoundRun, chain: Sequence[VersionRef], drop: Pat
 
     stage = validate_stage(house, chain, drop, skill, heldout, on_refusal)
     publish_drop_report(stage.folder)
-    page = stage.folder / "report.html"
-    house.lineage.log_stage(run, "validate", stage.manifest, stage.folder, artifacts=[page], seconds=time.perf_counter() - started)
+    pages = [path for name in ("report.html", FACTS_NAME) if (path := stage.folder / name).is_file()]
+    house.lineage.log_stage(run, "validate", stage.manifest, stage.folder, artifacts=pages, seconds=time.perf_counter() - started)
     return stage
 
 
@@ -87,8 +89,8 @@ def validate_stage(
         "name": drop.name,
         "heldout": file_digest(heldout) if heldout and heldout.is_file() else str(heldout),
         "skill": skill,
-        "contract": config.contract.model_dump(mode="json") | {"path": _digest_or_none(config.contract.path)},
-        "tokenizer": chain[0].model_sha256,
+        "contract": config.contract.model_dump(mode="json") | {"path": digest_or_none(config.contract.path)},
+        "tokenizer": chain[-1].model_sha256,
         "text": config.train.model_dump(mode="json", include={"max_seq_len", "chat_template", "chat_template_kwargs"}),
         "earlier": [file_digest(folder / "manifest.json") for folder in earlier],
         "suites": [file_digest(path) if path.is_file() else str(path) for path in suites],
@@ -96,6 +98,7 @@ def validate_stage(
 
     def build(folder: Path) -> None:
         discard_partial(folder)
+        facts = text_facts(model, config.train)  # refuses a template under which training would read another text than evaluation asks
         try:
             with bar(f"validate {skill}") as advance:
                 validate_drop(
@@ -112,6 +115,7 @@ def validate_stage(
         except DropError as error:
             on_refusal(folder, error)
             raise
+        write_facts(folder / FACTS_NAME, facts)
 
     return run_stage(house.stages, "validate", inputs, DropManifest, build, packages=("data_contracts",))
 
@@ -141,7 +145,7 @@ def train_stage(
         "champion": champion.manifest_sha256,
         "drop": drop.manifest.files["clean"].sha256,
         "skill": skill,
-        "calibration": _digest_or_none(config.calibration),
+        "calibration": digest_or_none(config.calibration),
         "config": training.model_dump(mode="json"),
     }
 
@@ -294,7 +298,3 @@ def register(
     with not_vital(f"version {version.version}"):
         publish_verdict(verdict.manifest, forgetting, page, reports.candidate.manifest, reports.champion.manifest, version)
     return outcome_of(house, run, version, verdict.manifest, verdict.folder, reports.champion.manifest)
-
-
-def _digest_or_none(path: Path | None) -> str | None:
-    return None if path is None else file_digest(path) if path.is_file() else str(path)

@@ -12,7 +12,7 @@ from pathlib import Path
 from data_contracts.digests import model_files
 from data_contracts.errors import SkillstackError
 from data_contracts.manifests import Record
-from flows.base_model import find_base_model, resolve_base_model
+from flows.base_model import find_base_model
 from flows.house import open_house
 from flows.service import doctor_services as services
 from flows.settings import SkillstackConfig
@@ -71,11 +71,10 @@ def _versions(_: SkillstackConfig) -> str:
 
 def _state_directory(config: SkillstackConfig) -> str:
     folder = config.state_dir
-    folder.mkdir(parents=True, exist_ok=True)
-    probe = folder / ".doctor"
-    probe.write_text("writable", encoding="utf-8")
-    probe.unlink()
-    free = shutil.disk_usage(folder).free
+    there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        raise SkillstackError(str(there), "cannot be written to", "make it writable, or set state_dir to another folder")
+    free = shutil.disk_usage(there).free
     need = FREE_BYTES_PER_WEIGHT_BYTE * sum(path.stat().st_size for path in _weights(config))
     if free < need:
         what = f"has {free / 1e9:.1f} GB free, a round needs about {need / 1e9:.1f} GB"
@@ -83,20 +82,27 @@ def _state_directory(config: SkillstackConfig) -> str:
     return f"{folder}: {free / 1e9:.1f} GB free"
 
 
+def _local(config: SkillstackConfig) -> Path | None:
+    return find_base_model(config.base_model, config.state_dir / "models")
+
+
 def _weights(config: SkillstackConfig) -> Iterator[Path]:
-    folder = resolve_base_model(config.base_model, config.state_dir / "models")
-    return (folder / name for name in model_files(folder) if name.endswith(".safetensors"))
+    folder = _local(config)
+    names = model_files(folder) if folder is not None else {}
+    return (folder / name for name in names if folder is not None and name.endswith(".safetensors"))
 
 
 def _base_model(config: SkillstackConfig) -> str:
+    if _local(config) is None:
+        return f"{config.base_model} is not on this machine yet: the first round gets it"
     size = sum(path.stat().st_size for path in _weights(config))
     return f"{config.base_model}: {size / 1e6:.0f} MB of safetensors"
 
 
 def _text(config: SkillstackConfig) -> str:
-    folder = find_base_model(config.base_model, config.state_dir / "models")
+    folder = _local(config)
     if folder is None:
-        return f"{config.base_model} is not on this machine yet: the first round downloads and checks it"
+        return f"{config.base_model} is not on this machine yet: the first round checks it"
     return "; ".join(f"{fact.name}: {fact.value}" for fact in text_facts(folder, config.train))
 
 
