@@ -37,14 +37,17 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run; returns the exit code."""
-    from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn
+
+    from data_contracts.terminal import PlainConsole
 
     asked = parse(arguments)
     failure: SkillstackError | None = None
     try:
         config = ContractConfig(path=asked.contract, max_bad_fraction=asked.max_bad_fraction)
-        with Progress("reading", BarColumn(), DownloadColumn(), TimeRemainingColumn(), console=Console(stderr=True), transient=True) as bar:
+        with Progress(
+            "reading", BarColumn(), DownloadColumn(), TimeRemainingColumn(), console=PlainConsole(stderr=True), transient=True
+        ) as bar:
             task = bar.add_task("read")
             manifest = validate_drop(
                 asked.drop,
@@ -66,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if asked.json:
             print(text, end="")
         else:
-            Console().print(report_table(json.loads(text)))
+            PlainConsole().print(report_table(json.loads(text)))
     if failure is not None:
         print(failure, file=sys.stderr)
     return 0 if failure is None else 1

@@ -5,13 +5,12 @@ The page holds everything it needs (no scripts, no fonts, no network), reads in 
 
 from __future__ import annotations
 
-import html
-import re
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from data_contracts.charts import Bar, bar_chart, histogram
+from data_contracts.escaping import markdown_text
 from data_contracts.rules import RULES
 
 if TYPE_CHECKING:
@@ -98,27 +97,22 @@ def report_markdown(report: Mapping[str, Any]) -> str:
     """The outcome, the rows by side and every finding with its first example, for a place that shows Markdown."""
     rows, contract = report["rows"], report["contract"]
     lines = [
-        f"# {_plain(report['source'])} for skill {_plain(report['skill'])}: {report['outcome']}",
-        f"Contract {_plain(contract['id'])} {contract['version']}, sha256 of the drop `{report['source_sha256']}`",
+        f"# {markdown_text(report['source'])} for skill {markdown_text(report['skill'])}: {report['outcome']}",
+        f"Contract {markdown_text(contract['id'])} {contract['version']}, sha256 of the drop `{report['source_sha256']}`",
     ]
     if report["outcome"] != "passed":
-        lines.append(f"**{_plain(report['where'])}**: {_plain(report['reason'])} ({_plain(report['way_out'])})")
+        lines.append(f"**{markdown_text(report['where'])}**: {markdown_text(report['reason'])} ({markdown_text(report['way_out'])})")
     sides = ", ".join(f"{rows[key]:,} {name}" for name, key in _SIDES)
     lines.append(f"{rows['read']:,} rows read: {sides}.")
     if report["findings"]:
         table = ["| check | rows | the row is | first example |", "|---|---:|---|---|"]
         for found in _gravest_first(report):
-            cells = (found["check"], f"{found['rows']:,}", _meaning(found), _plain(_first_example(found)))
+            cells = (found["check"], f"{found['rows']:,}", _meaning(found), markdown_text(_first_example(found)))
             table.append(f"| {' | '.join(cells)} |")
         lines.append("\n".join(table))
     else:
         lines.append("No findings.")
     return "\n\n".join(lines) + "\n"
-
-
-def _plain(text: str) -> str:
-    """Text from a drop, so that Markdown and HTML leave it as it is."""
-    return html.escape(re.sub(r"([\\`*_\[\]|#~])", r"\\\1", text), quote=False)
 
 
 def _first_example(found: Mapping[str, Any]) -> str:
@@ -129,7 +123,6 @@ def _first_example(found: Mapping[str, Any]) -> str:
 def report_table(report: Mapping[str, Any]) -> Group:
     """The report for a terminal: a line with the outcome, the rows by side, and a table of findings with their first example."""
     from rich.console import Group
-    from rich.markup import escape
     from rich.table import Table
     from rich.text import Text
 
@@ -148,7 +141,7 @@ def report_table(report: Mapping[str, Any]) -> Group:
         findings.add_column(column, justify="right" if column == "rows" else "left")
     for found in _gravest_first(report):
         style = _STYLE[found["severity"]]
-        findings.add_row(found["check"], f"{found['rows']:,}", f"[{style}]{_meaning(found)}[/]", escape(_first_example(found)[:160]))
+        findings.add_row(found["check"], f"{found['rows']:,}", Text(_meaning(found), style), Text(_first_example(found)[:160]))
     parts: list[RenderableType] = [head, sides, findings if report["findings"] else Text("No findings.")]
     if report["outcome"] != "passed":
         parts.append(Text(f"{report['where']}: {report['reason']} ({report['way_out']})", style="red"))

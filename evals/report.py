@@ -8,17 +8,19 @@ The pages need no network and no server; the same input gives the same bytes (no
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from data_contracts.escaping import markdown_text
 from data_contracts.manifests import Verdict, write_atomically
 from evals import report_figures, report_view
 from evals.audit import ForgettingAudit
 from evals.gate import GateEvidence
 from evals.gate_words import signed
 
-__all__ = ["render_lineage", "render_round", "verdict_markdown"]
+__all__ = ["MonthView", "render_lineage", "render_round", "verdict_markdown"]
 
 FATES = {
     "lost_now": "lost in the newest round",
@@ -73,10 +75,22 @@ def render_round(verdict: Verdict, audit: ForgettingAudit, evidence: GateEvidenc
     return out
 
 
-def render_lineage(audit: ForgettingAudit, out: Path) -> Path:
-    """Write the page of a whole lineage: what was kept, what was lost, what is left. Returns `out`."""
-    write_atomically(out, _environment().get_template("lineage.html.j2").render(**_audit_view(audit)))
+def render_lineage(audit: ForgettingAudit, out: Path, month: MonthView | None = None) -> Path:
+    """Write the page of a lineage: what was kept, what was lost, what is left; of a month also what was decided. Returns `out`."""
+    write_atomically(out, _environment().get_template("lineage.html.j2").render(month=month, **_audit_view(audit)))
     return out
+
+
+@dataclass(frozen=True)
+class MonthView:
+    """What the page of a month says besides the audit, in words: decisions are (when, event, version, who, why)."""
+
+    title: str
+    summary: str
+    waiting: str
+    checked: str
+    decisions: tuple[tuple[str, str, str, str, str], ...]
+    findings: tuple[tuple[str, str], ...]
 
 
 def _audit_view(audit: ForgettingAudit) -> dict[str, object]:
@@ -105,13 +119,13 @@ def _scores(evidence: GateEvidence | None) -> dict[str, tuple[str, str]]:
 def verdict_markdown(verdict: Verdict, audit: ForgettingAudit | None = None) -> str:
     """The verdict for a Prefect artifact and a model version's description: reasons, the suites, the lineage in a few numbers."""
     _, sign, words = report_view.BADGES[verdict.decision]
-    lines = [f"## {sign} {words}", "", *(f"- {_markdown(reason)}" for reason in verdict.reasons), ""]
+    lines = [f"## {sign} {words}", "", *(f"- {markdown_text(reason)}" for reason in verdict.reasons), ""]
     rows = [check for check in report_view.group_checks(verdict).suites if check.effect is not None]
     if rows:
         lines += ["| suite | question | answer | change (interval) | items | p |", "|---|---|---|---|---|---|"]
         for row in report_view.check_rows(rows):
             p = f"{row.check.p_value:.2g}" if row.check.p_value is not None else ""
-            cells = (_markdown(row.check.subject), row.question, row.badge[2], report_view.effect_words(row.check), str(row.check.n), p)
+            cells = (markdown_text(row.check.subject), row.question, row.badge[2], report_view.effect_words(row.check), str(row.check.n), p)
             lines.append(f"| {' | '.join(cells)} |")
         lines.append("")
     if audit is not None:
@@ -121,10 +135,3 @@ def verdict_markdown(verdict: Verdict, audit: ForgettingAudit | None = None) -> 
         lines += [f"Average over learned skills {average}; forgetting {forgetting}; BWT {bwt} (points, 90 % interval).", ""]
     lines.append(f"Candidate `{verdict.candidate_sha256[:12]}`, champion `{verdict.champion_sha256[:12]}`, attempt {verdict.attempts}.")
     return "\n".join(lines) + "\n"
-
-
-def _markdown(text: str) -> str:
-    """Names come from people: what Markdown or HTML would take for markup is escaped."""
-    for mark in "\\`*_[]<>|#":
-        text = text.replace(mark, f"\\{mark}")
-    return text

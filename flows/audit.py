@@ -51,13 +51,17 @@ def lineage_rounds(chain: Sequence[VersionRef], base: Stage[EvalReport] | None =
 
 def audit_lineage(config: SkillstackConfig, out: Path | None = None) -> AuditResult:
     """Audit every decided round, rejected ones included, from stored evaluations: no model is loaded."""
-    house = open_house(config)
+    return _report(audit_rounds(open_house(config)), out or config.state_dir / "reports" / "lineage.html")
+
+
+def audit_rounds(house: House) -> ForgettingAudit:
+    """The audit of the lineage without its page. Raises LineageError where there is no champion yet."""
     champion = house.lineage.champion(verify=False)
     if champion is None:
         raise LineageError(house.lineage.where, "has no champion, so there is nothing to audit", "run a round first")
     alive = {version.version for version in house.lineage.ancestry(champion.version)}
     rounds = [row for record in house.lineage.history() if (row := _row_of(record, alive)) is not None]
-    return _report(audit_forgetting(rounds), out or config.state_dir / "reports" / "lineage.html")
+    return audit_forgetting(rounds)
 
 
 def _row_of(record: RoundRecord, alive: set[int]) -> RoundEvaluation | None:

@@ -166,13 +166,18 @@ def rollback(
 
 
 @gate_app.command("replay")
-def gate_replay(number: Annotated[int, typer.Argument(metavar="ROUND")], config: ConfigFile = None, as_json: AsJson = False) -> None:
+def gate_replay(
+    number: Annotated[int, typer.Argument(metavar="ROUND")],
+    attempt: Annotated[int | None, typer.Option(help="Which attempt at the round; default: the newest that was decided.", min=1)] = None,
+    config: ConfigFile = None,
+    as_json: AsJson = False,
+) -> None:
     """Recompute an old verdict from the stored items; exit 1 where it is not the same to the byte."""
     settings = read_config(config, as_json)
     from flows.house import open_house
     from flows.replay import replay_round
 
-    result = replay_round(open_house(settings), number)
+    result = replay_round(open_house(settings), number, attempt)
     console.show_replay(result)
     raise typer.Exit(0 if result.equal else 1)
 

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from data_contracts.digests import canonical_json
+from data_contracts.terminal import PlainConsole
 from flows.settings import SkillstackConfig
 
 ConfigFile = Annotated[
@@ -32,4 +32,4 @@ def print_answer(as_json: bool, value: dict[str, Any], lines: Iterable[str | Tab
         sys.stdout.write(canonical_json(value) + "\n")
         return
     for line in lines:
-        Console().print(line, soft_wrap=True, highlight=False, markup=False)
+        PlainConsole().print(line, soft_wrap=True)

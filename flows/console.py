@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from data_contracts.errors import SkillstackError
 from data_contracts.report import report_table
+from data_contracts.terminal import PlainConsole
 from flows.progress import show_progress
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 COLOURS = {"PASS": "bold green", "BLOCK": "bold red", "INCONCLUSIVE": "bold yellow", "ERROR": "bold red"}
 
-_out = Console()
+_out = PlainConsole()
 _as_json = False
 
 
@@ -40,7 +40,7 @@ def choose(as_json: bool) -> None:
     """Decide for the rest of this process. Progress bars go to stderr, so that stdout can be piped either way."""
     global _as_json
     _as_json = as_json
-    show_progress(None if as_json else Console(stderr=True))
+    show_progress(None if as_json else PlainConsole(stderr=True))
 
 
 def _answer(value: BaseModel | dict[str, Any] | list[Any]) -> bool:
@@ -62,7 +62,7 @@ def points(value: float) -> str:
 
 def show_error(error: SkillstackError) -> None:
     if not _answer({"error": {"where": error.where, "what": error.what, "way_out": error.way_out}}):
-        Console(stderr=True).print(Text("error: ", style="bold red") + Text(str(error)), soft_wrap=True)
+        PlainConsole(stderr=True).print(Text("error: ", style="bold red") + Text(str(error)), soft_wrap=True)
 
 
 def show_files(paths: Sequence[Path]) -> None:
@@ -111,12 +111,13 @@ def show_outcome(outcome: RoundOutcome) -> None:
 def show_history(records: Sequence[RoundRecord]) -> None:
     if _answer({"rounds": [record.model_dump(mode="json") for record in records]}):
         return
-    table = Table("round", "skill", "method", "version", "status", "verdict", "why")
+    table = Table("round", "skill", "version", "verdict", "event", "who", "when (UTC)", "why")
     for record in records:
         number = f"{record.round}" + (f" (attempt {record.attempt})" if record.attempt > 1 else "")
         version = "-" if record.version is None else f"{record.version}" + (" champion" if record.champion else "")
-        why = record.why or record.error or (record.reasons[0] if record.reasons else "")
-        table.add_row(number, record.skill or "base", record.method or "-", version, record.status, verdict_text(record.decision), why)
+        when = f"{record.when:%Y-%m-%d %H:%M}" if record.when else "-"
+        told = (record.event or record.status, record.who or "-", when, record.why or "")
+        table.add_row(number, record.skill or "base", version, verdict_text(record.decision), *told)
     _out.print(table)
 
 
@@ -159,7 +160,7 @@ def show_replay(result: Replay) -> None:
         same = (
             "the same to the byte" if result.equal else f"DIFFERENT: {result.recomputed_sha256[:12]} instead of {result.stored_sha256[:12]}"
         )
-        _out.print(f"round {result.round}: {result.decision}, {same}")
+        _out.print(f"round {result.round}, attempt {result.attempt}: {result.decision}, {same}")
 
 
 def show_plan(plan: RoundPlan) -> None:

@@ -20,7 +20,7 @@ from evals.audit import ForgettingAudit
 from flows import tasks
 from flows.disk import naming_disk_errors
 from flows.evidence import Evaluated
-from flows.house import House, open_house
+from flows.house import House, open_house, round_sources
 from flows.intake import local_drop
 from flows.lineage import RoundRun, VersionRef
 from flows.outcome import RoundOutcome, past_outcome
@@ -59,7 +59,7 @@ def continual_round(
             if scale < 1.0:
                 candidate = tasks.rescale(house, run, champion, candidate, skill, scale)
             reports, forgetting, verdict = judge(house, run, chain, clean, candidate, skill)
-        outcome = tasks.register(house, run, champion, clean, candidate, reports, forgetting, verdict)
+        outcome = tasks.register(house, run, champion, clean, candidate, reports, forgetting, verdict, round_sources(config, local, items))
         tag_flow_run(f"skill:{skill}", f"round:{run.round}", f"month:{this_month()}", outcome.decision.value)
     announce_outcome(outcome, house.config.tracking.model_name)
     return outcome

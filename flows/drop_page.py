@@ -8,6 +8,7 @@ from pathlib import Path
 from prefect.artifacts import create_markdown_artifact
 
 from data_contracts.errors import DropError
+from data_contracts.escaping import markdown_text
 from data_contracts.report import report_markdown
 from flows.pages import not_vital
 
@@ -22,6 +23,8 @@ def publish_drop_report(folder: Path, refusal: DropError | None = None) -> None:
         text = report_markdown(json.loads(report.read_text(encoding="utf-8")))
         text += f"\nThe whole report, with plots: [{page.name}]({page.as_uri()})\n"
     else:
-        text = f"# The drop cannot be read\n\n{refusal}\n"
+        text = f"# The drop cannot be read\n\n{markdown_text(str(refusal))}\n"
     with not_vital("the drop"):
-        create_markdown_artifact(text, key="drop", description=f"refused: {refusal}" if refusal else "the drop keeps its contract")
+        create_markdown_artifact(
+            text, key="drop", description=f"refused: {markdown_text(str(refusal))}" if refusal else "the drop keeps its contract"
+        )

@@ -18,6 +18,7 @@ from evals.gate import GateEvidence
 from evals.items import Evaluation, load_evaluation
 from flows.house import House, evaluate_model, suites_of_skill
 from flows.lineage import VersionRef
+from flows.registered_scores import require_registered_scores
 from flows.stages import Stage
 
 
@@ -51,7 +52,8 @@ def evaluate_round(
     by_skill = {name: more_items(own, wanted) for name, own in by_skill.items()}
 
     def on(version: VersionRef, wanted: Sequence[SuiteConfig], label: str) -> Stage[EvalReport]:
-        return evaluate_model(house, version.checkpoint / "model", version.model_sha256, wanted, label)
+        stage = evaluate_model(house, version.checkpoint / "model", version.model_sha256, wanted, label)
+        return require_registered_scores(version, stage)
 
     return Evaluated(
         candidate=evaluate_model(house, candidate.folder / "model", candidate.manifest.model_sha256, suites, f"{skill} candidate"),

@@ -37,7 +37,17 @@ def open_house(config: SkillstackConfig) -> House:
     """Connect to the lineage that the environment names, or to SQLite under the state directory."""
     uri = os.environ.get("MLFLOW_TRACKING_URI") or default_tracking_uri(config.state_dir)
     names = config.tracking
-    return House(config, Lineage(uri, model_name=names.model_name, experiment=names.experiment, state_dir=config.state_dir))
+    return House(
+        config,
+        Lineage(uri, model_name=names.model_name, experiment=names.experiment, state_dir=config.state_dir, signing=config.signing),
+    )
+
+
+def round_sources(config: SkillstackConfig, drop: Path, heldout: Path | None) -> dict[str, Path]:
+    """The user's own files that a round reads, by role; what belongs to a hub or to lm-eval is not among them."""
+    own = {f"suite {suite.name}": Path(suite.source) for suite in config.evaluation.suites}
+    named = {"drop": drop, "held-out items": heldout, "calibration": config.calibration, "contract": config.contract.path}
+    return {role: path for role, path in {**named, **own}.items() if path is not None and path.is_file()}
 
 
 def suites_of_skill(house: House, skill: str, drop: Path) -> list[SuiteConfig]:

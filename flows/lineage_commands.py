@@ -29,20 +29,30 @@ def _lineage(path: Path | None, as_json: bool) -> Lineage:
 
 
 def _print_entry(as_json: bool, entry: LedgerEntry) -> None:
+    from flows.lineage.history import actor_of
+
     until = f" until {entry.expires:%Y-%m-%d %H:%M} UTC" if entry.expires else ""
     champion = f"version {entry.champion} is champion" if entry.champion else "there is no champion"
-    line = f"{entry.action}: version {entry.version} by {entry.actor}{until}: {entry.reason}; {champion}"
+    line = f"{entry.action}: version {entry.version} by {actor_of(entry)}{until}: {entry.reason}; {champion}"
     print_answer(as_json, entry.model_dump(mode="json"), [line])
 
 
-def verify(config: ConfigFile = None, as_json: AsJson = False) -> None:
-    """Recompute every digest in the lineage; exit 1 where anything is missing, changed or out of place."""
-    result = _lineage(config, as_json).verify()
+def verify(
+    public_key: Annotated[
+        list[Path] | None, typer.Option("--public-key", help="PEM file whose signatures count, besides signing.public_keys; repeat it.")
+    ] = None,
+    head: Annotated[str | None, typer.Option(help="A head of the ledger that was kept elsewhere: NUMBER:DIGEST.")] = None,
+    config: ConfigFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Recompute every digest and verdict in the lineage; exit 1 where anything is missing, changed, forged or out of place."""
+    result = _lineage(config, as_json).verify(public_key or (), head)
     table = Table("round", "version", "where", "what")
     for finding in result.findings:
         table.add_row(*("-" if value is None else str(value) for value in (finding.round, finding.version)), finding.where, finding.problem)
-    summary = f"{result.rounds} rounds, {result.files} files, {result.bytes / 1e6:.1f} MB: {len(result.findings)} findings"
-    print_answer(as_json, result.model_dump(mode="json") | {"ok": result.ok}, [table, summary] if result.findings else [summary])
+    read = f"{result.rounds} rounds, {result.files} files, {result.bytes / 1e6:.1f} MB, {result.replayed} verdicts computed again"
+    lines = [f"{read}: {len(result.findings)} findings", f"{result.signatures()}; head {result.head or '-'}"]
+    print_answer(as_json, result.model_dump(mode="json") | {"ok": result.ok}, [table, *lines] if result.findings else lines)
     raise typer.Exit(0 if result.ok else 1)
 
 
@@ -134,9 +144,36 @@ def reject(version: Version, reviewer: Reviewer, reason: Reason, config: ConfigF
     _print_entry(as_json, refuse(settings, version, reviewer, reason))
 
 
+def keys_new(
+    folder: Annotated[Path, typer.Argument(help="Where to write skillstack.key (keep it secret) and skillstack.pub.")],
+    as_json: AsJson = False,
+) -> None:
+    """Make a key pair that signs the ledger; nothing that exists is replaced."""
+    from flows.lineage.signing import KEY_VARIABLE, make_key_pair
+
+    private, public = make_key_pair(folder)
+    lines = [f"private key: {private} (name it in {KEY_VARIABLE})", f"public key: {public} (name it in signing.public_keys)"]
+    print_answer(as_json, {"private": str(private), "public": str(public)}, lines)
+
+
+def keys_introduce(
+    public_key: Annotated[Path, typer.Argument(help="PEM file of the public key that may sign from now on.")],
+    reason: Reason,
+    actor: Actor = "",
+    config: ConfigFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Record a public key, signed by the present private key: the next key, or the first one of a lineage that is older than it."""
+    _print_entry(as_json, _lineage(config, as_json).introduce_key(public_key, reason=reason, actor=actor or getpass.getuser()))
+
+
 COMMANDS: tuple[Callable[..., None], ...] = (verify, lineage, pull, gc, rebuild, approve, reject)
 
 
 def add_lineage_commands(app: typer.Typer) -> None:
     for command in COMMANDS:
         app.command()(command)
+    keys = typer.Typer(help="Keys that sign the ledger.", no_args_is_help=True)
+    keys.command("new")(keys_new)
+    keys.command("introduce")(keys_introduce)
+    app.add_typer(keys, name="keys")

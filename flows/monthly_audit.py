@@ -15,11 +15,15 @@ from prefect import flow
 from pydantic import AfterValidator, Field
 
 from data_contracts.errors import ConfigError
+from data_contracts.escaping import markdown_text
 from data_contracts.manifests import Record, write_atomically
 from evals.audit import ForgettingAudit
-from flows.audit import audit_lineage
+from evals.report import MonthView, render_lineage
+from flows.audit import audit_rounds
 from flows.house import open_house
 from flows.lineage import LedgerEntry, RoundRecord, Verification
+from flows.lineage.history import actor_of
+from flows.lineage.records import DECISIONS
 from flows.pages import not_vital, publish_audit
 from flows.parameters import ConfigParameter, check_month, named, this_month
 
@@ -58,26 +62,55 @@ def monthly_audit(config: ConfigParameter, month: Month = "") -> MonthlyReport:
     month = month or this_month()
     house = open_house(config)
     folder = config.state_dir / "reports"
-    result = audit_lineage(config, folder / f"audit-{month}.html")
+    folder.mkdir(parents=True, exist_ok=True)
+    audit = audit_rounds(house)
     tree = house.lineage.tree()
     champion = next((record for record in tree.rounds if record.champion), None)
     report = MonthlyReport(
         month=month,
         champion=champion.version if champion else None,
         rounds=tuple(record for record in tree.rounds if record.started and f"{record.started:%Y-%m}" == month),
-        decisions=tuple(entry for entry in tree.ledger if f"{entry.time:%Y-%m}" == month),
+        decisions=tuple(entry for entry in tree.ledger if entry.action != "register" and f"{entry.time:%Y-%m}" == month),
         waiting=tuple(waiting_versions(tree.rounds)),
         verification=house.lineage.verify(),
-        gaps=result.audit.gaps,
-        page=result.report,
+        gaps=audit.gaps,
+        page=folder / f"audit-{month}.html",
         summary=folder / f"audit-{month}.md",
     )
-    text = "\n".join(summary_lines(report, result.audit)) + "\n"
+    render_lineage(audit, report.page, month_view(report))
+    text = "\n".join(summary_lines(report, audit)) + "\n"
     write_atomically(report.summary, text)
     house.lineage.keep_report(report.page, report.summary)
     with not_vital(f"the report of {month}"):
         publish_audit(text, month)
     return report
+
+
+def month_view(report: MonthlyReport) -> MonthView:
+    """The same facts as the Markdown holds, for the page."""
+    return MonthView(
+        title=report.month,
+        summary=f"Champion: version {report.champion}. Rounds this month: {len(report.rounds)}. Decisions: {len(report.decisions)}.",
+        waiting=", ".join(f"version {number}" for number in report.waiting),
+        checked=checked_words(report.verification),
+        decisions=tuple(
+            (f"{entry.time:%Y-%m-%d %H:%M}", event_of(entry), str(entry.version), actor_of(entry), entry.reason)
+            for entry in report.decisions
+        ),
+        findings=tuple((finding.where, finding.problem) for finding in report.verification.findings),
+    )
+
+
+def event_of(entry: LedgerEntry) -> str:
+    """What was decided, with the verdict that it was decided on or against."""
+    return f"{entry.action} (verdict {entry.decision})" if entry.decision and entry.action in DECISIONS else entry.action
+
+
+def checked_words(result: Verification) -> str:
+    """What was read again, and the head of the ledger: a copy of this page elsewhere proves later that no entry was changed."""
+    read = f"{result.files} files and {result.entries} ledger entries were read again, {result.replayed} verdicts computed again"
+    said = "everything is as recorded" if result.ok else f"{len(result.findings)} findings"
+    return f"{read}: {said}. {result.signatures()[0].upper()}{result.signatures()[1:]}. Head of the ledger: {result.head or 'none'}."
 
 
 def waiting_versions(rounds: Sequence[RoundRecord]) -> Iterator[int]:
@@ -98,32 +131,33 @@ def summary_lines(report: MonthlyReport, audit: ForgettingAudit) -> Iterator[str
         versions = ", ".join(f"version {number}" for number in report.waiting)
         yield f"**Waiting for a person:** {versions} (`skillstack approve VERSION` or `skillstack reject VERSION`)."
         yield ""
-    if report.verification.ok:
-        yield f"Every file of the lineage was read again and is as recorded: {report.verification.files} files."
-    else:
-        yield f"**{len(report.verification.findings)} findings in the files and records:**"
-        yield from (f"- {finding.where}: {finding.problem}" for finding in report.verification.findings)
+    yield checked_words(report.verification)
+    yield ""
+    yield from (f"- {markdown_text(finding.where)}: {markdown_text(finding.problem)}" for finding in report.verification.findings)
     yield ""
     if report.decisions:
         yield "| when | what | version | who | why |"
         yield "|---|---|---|---|---|"
         for entry in report.decisions:
-            yield f"| {entry.time:%Y-%m-%d %H:%M} | {entry.action} | {entry.version} | {entry.actor} | {entry.reason.replace('|', '/')} |"
+            who, why = markdown_text(actor_of(entry)), markdown_text(entry.reason)
+            yield f"| {entry.time:%Y-%m-%d %H:%M} | {event_of(entry)} | {entry.version} | {who} | {why} |"
         yield ""
     yield from _matrix(audit)
-    yield from (f"- {gap}" for gap in report.gaps)
+    yield from (f"- {markdown_text(gap)}" for gap in report.gaps)
 
 
 def _matrix(audit: ForgettingAudit) -> Iterator[str]:
     shown = [index for index, suite in enumerate(audit.suites) if not suite.sealed]
     yield "Scores after each round, in % (drift suites: bits a byte, lower is better)."
     yield ""
-    yield "| after | " + " | ".join(audit.suites[index].name for index in shown) + " | verdict |"
+    yield "| after | " + " | ".join(markdown_text(audit.suites[index].name) for index in shown) + " | verdict |"
     yield "|---" * (len(shown) + 2) + "|"
     for entry, row in zip(audit.rounds, audit.matrix, strict=True):
         cells = [format_score(row[index], audit.suites[index].category) for index in shown]
         yield (
-            f"| {entry.label or f'round {entry.number}'} | " + " | ".join(cells) + f" | {entry.decision.value if entry.decision else '-'} |"
+            f"| {markdown_text(entry.label or f'round {entry.number}')} | "
+            + " | ".join(cells)
+            + f" | {entry.decision.value if entry.decision else '-'} |"
         )
     yield ""
 

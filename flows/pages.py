@@ -17,6 +17,7 @@ from prefect.client.orchestration import get_client
 from prefect.context import FlowRunContext, TaskRunContext
 from prefect.exceptions import PrefectException
 
+from data_contracts.escaping import markdown_text
 from data_contracts.manifests import EvalReport, Verdict
 from evals.audit import ForgettingAudit
 from evals.report import verdict_markdown
@@ -34,10 +35,11 @@ def publish_verdict(
     """Attach the verdict to the running flow. Artifact keys are fixed, so that the page of a key shows every round."""
     reason = verdict.reasons[0] if verdict.reasons else ""
     place = f"decide · {version.skill} · round {version.round}"
-    link = f"Full report: `{report.name}` among the artifacts of the MLflow run `{place}`; on the worker it is `{report}`."
+    place, path = markdown_text(place), markdown_text(str(report))
+    link = f"Full report: {report.name} among the artifacts of the MLflow run {place}; on the worker it is {path}."
     markdown = "\n\n".join((_next_step(verdict, version.version), verdict_markdown(verdict, forgetting), link)) + "\n"
-    about = f"{version.skill}, version {version.version}"
-    create_markdown_artifact(markdown, key="verdict", description=f"{about}: {reason or verdict.decision.value}")
+    about = f"{markdown_text(version.skill or 'base')}, version {version.version}"
+    create_markdown_artifact(markdown, key="verdict", description=f"{about}: {markdown_text(reason) or verdict.decision.value}")
     rows = list(suite_rows(candidate, champion, verdict.lost))
     create_table_artifact(rows, key="suites", description=f"{about}: every suite on the champion and on the candidate")
     checks = [
@@ -129,5 +131,7 @@ def publish_audit(markdown: str, month: str) -> None:
 
 def publish_points(markdown: str, rows: Sequence[Mapping[str, Any]], skill: str) -> None:
     """A sweep's points and its choice."""
-    create_markdown_artifact(markdown, key="sweep", description=f"{skill}: learning against forgetting")
-    create_table_artifact([dict(row) for row in rows], key="sweep-points", description=f"{skill}: every ratio and scale that was tried")
+    create_markdown_artifact(markdown, key="sweep", description=f"{markdown_text(skill)}: learning against forgetting")
+    create_table_artifact(
+        [dict(row) for row in rows], key="sweep-points", description=f"{markdown_text(skill)}: every ratio and scale that was tried"
+    )

@@ -28,12 +28,12 @@ def bar(label: str) -> Iterator[Advance]:
         return
     columns = (
         SpinnerColumn(finished_text="[green]✓"),
-        TextColumn("{task.description:<24}"),
+        TextColumn("{task.description:<24}", markup=False),
         BarColumn(bar_width=10),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(compact=True),
-        TextColumn("[dim]{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", style="dim", markup=False),
     )
     with Progress(*columns, console=_console, refresh_per_second=4) as progress:
         row = progress.add_task(label, total=None, note="")
@@ -46,7 +46,7 @@ def bar(label: str) -> Iterator[Advance]:
         progress.update(row, completed=done, total=done)
 
 
-def say(text: str) -> None:
+def say(text: str, style: str | None = None) -> None:
     """A line above or below the bars."""
     if _console is not None:
-        _console.print(text)
+        _console.print(text, style=style)

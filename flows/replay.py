@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from data_contracts.errors import LineageError
 from data_contracts.manifests import Record, Verdict, manifest_digest, read_manifest
-from evals.gate_replay import replay
-from flows.house import House, find_report
+from flows.house import House
 from flows.lineage import RoundRecord
+from flows.lineage.replaying import recompute
 
 
 class Replay(Record):
     round: int
+    attempt: int
     version: int
     decision: str
     stored_sha256: str
@@ -21,16 +22,19 @@ class Replay(Record):
         return self.stored_sha256 == self.recomputed_sha256
 
 
-def replay_round(house: House, number: int) -> Replay:
-    """Replay the newest decided attempt at a round. Raises LineageError where there is none, EvaluationError where items changed."""
-    record = _decided(house, number)
+def replay_round(house: House, number: int, attempt: int | None = None) -> Replay:
+    """Replay the newest decided attempt at a round, or the one that is named.
+
+    Raises LineageError where there is none, EvaluationError or ManifestError where items changed.
+    """
+    record = _decided(house, number, attempt)
     if record.verdict is None or record.version is None:
         raise LineageError(f"round {number}", "has no stored verdict", "see `skillstack history`")
     stored = read_manifest(record.verdict, Verdict)
-    folders = {role: find_report(house, digest) for role, digest in stored.inputs.items()}
-    again = replay(record.verdict, folders)
+    again = recompute(house.config.state_dir, record.verdict)
     return Replay(
         round=number,
+        attempt=record.attempt,
         version=record.version,
         decision=again.decision.value,
         stored_sha256=manifest_digest(stored),
@@ -38,9 +42,13 @@ def replay_round(house: House, number: int) -> Replay:
     )
 
 
-def _decided(house: House, number: int) -> RoundRecord:
-    records = [record for record in house.lineage.history() if record.round == number and record.decision is not None and record.verdict]
-    if not records:
-        decided = sorted({record.round for record in house.lineage.history() if record.verdict})
-        raise LineageError(f"round {number}", "was never decided", f"decided rounds: {', '.join(map(str, decided)) or 'none'}")
-    return records[-1]
+def _decided(house: House, number: int, attempt: int | None) -> RoundRecord:
+    decided = [record for record in house.lineage.history() if record.decision is not None and record.verdict is not None]
+    records = [record for record in decided if record.round == number and attempt in (None, record.attempt)]
+    if records:
+        return records[-1]
+    if attempt is None:
+        known = ", ".join(map(str, sorted({record.round for record in decided})))
+        raise LineageError(f"round {number}", "was never decided", f"decided rounds: {known or 'none'}")
+    known = ", ".join(str(record.attempt) for record in decided if record.round == number)
+    raise LineageError(f"round {number}, attempt {attempt}", "was never decided", f"decided attempts: {known or 'none'}")

@@ -19,6 +19,7 @@ from data_contracts.errors import ConfigError
 from evals.config import EvaluationConfig
 from evals.policy import GatePolicy
 from evals.suites import resolve_suites
+from flows.lineage.signing import SigningConfig
 from flows.service.server import ServiceConfig
 from flows.training.launchers import LaunchConfig
 from osft_engine.config import TrainConfig
@@ -89,6 +90,7 @@ class SkillstackConfig(BaseModel):
     evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig)
     gate: GatePolicy = Field(default_factory=GatePolicy)
     tracking: TrackingConfig = Field(default_factory=TrackingConfig)
+    signing: SigningConfig = Field(default_factory=SigningConfig)
     inbox: InboxConfig = Field(default_factory=InboxConfig)
     sweep: SweepConfig = Field(default_factory=SweepConfig)
     trainer: TrainerConfig = Field(default_factory=TrainerConfig)
@@ -192,6 +194,11 @@ def _absolute(config: SkillstackConfig, folder: Path) -> SkillstackConfig:
     contract = config.contract.model_copy(update={"path": anchored(config.contract.path)})
     roots = tuple(anchored_address(root) for root in config.inbox.allowed_roots)
     inbox = config.inbox.model_copy(update={"folder": anchored_address(config.inbox.folder), "allowed_roots": roots})
+    signing = SigningConfig(
+        private_key=anchored(config.signing.private_key),
+        public_keys=tuple((folder / path).absolute() for path in config.signing.public_keys),
+        head_file=anchored(config.signing.head_file),
+    )
     suites = tuple(resolve_suites(config.evaluation.suites, folder.absolute()))
     return config.model_copy(
         update={
@@ -200,6 +207,7 @@ def _absolute(config: SkillstackConfig, folder: Path) -> SkillstackConfig:
             "base_model": str(anchored(Path(config.base_model))) if (folder / config.base_model).is_dir() else config.base_model,
             "contract": contract,
             "inbox": inbox,
+            "signing": signing,
             "evaluation": config.evaluation.model_copy(update={"suites": suites}),
         }
     )

@@ -16,6 +16,7 @@ from typing import Annotated
 from prefect import flow, task
 from pydantic import Field
 
+from data_contracts.escaping import markdown_text
 from data_contracts.manifests import CheckpointManifest, DropManifest, EvalReport, Record, write_atomically
 from flows import tasks
 from flows.continual_round import continual_round
@@ -156,11 +157,11 @@ class SweepTable(Record):
 def sweep_lines(skill: str, points: Sequence[SweepPoint], choice: Choice, notes: Sequence[str]) -> Iterator[str]:
     """The sweep in Markdown."""
     taken = choice.point
-    yield f"## Sweep of {skill}: ratio {taken.ratio:g}, scale {taken.scale:g}"
+    yield f"## Sweep of {markdown_text(skill)}: ratio {taken.ratio:g}, scale {taken.scale:g}"
     yield ""
     yield f"Chosen on the tuning split, because it {choice.reason}." if choice.reason.startswith(("learns", "within")) else choice.reason
     yield ""
-    yield from (f"- {note}" for note in notes)
+    yield from (f"- {markdown_text(note)}" for note in notes)
     yield ""
     rows = [point_row(point, choice) for point in points]
     yield "| " + " | ".join(rows[0]) + " |"

@@ -12,8 +12,8 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from data_contracts.digests import file_digest
-from data_contracts.errors import DropError
-from data_contracts.manifests import CheckpointManifest, Decision, DropManifest, Verdict, write_manifest
+from data_contracts.errors import DropError, LineageError
+from data_contracts.manifests import CheckpointManifest, Decision, DropManifest, Verdict, file_ref, write_manifest
 from data_contracts.validate import validate_drop
 from evals.audit import ForgettingAudit, RoundEvaluation, audit_forgetting
 from evals.gate import decide as decide_gate
@@ -252,12 +252,24 @@ def decide(house: House, run: RoundRun, reports: Evaluated, forgetting: Forgetti
     def build(folder: Path) -> None:
         evidence = gate_evidence(reports, skill, attempts)
         verdict = decide_gate(evidence, house.config.gate)
-        render_round(verdict, forgetting, evidence, out=folder / "report.html")
-        write_manifest(folder, verdict)
+        page = render_round(verdict, forgetting, evidence, out=folder / "report.html")
+        write_manifest(folder, verdict.model_copy(update={"files": {"report": file_ref(folder, page)}}))
 
     stage = run_stage(house.stages, "decide", inputs, Verdict, build, packages=("evals",))
+    if stage.reused:
+        again = decide_gate(gate_evidence(reports, skill, attempts), house.config.gate)
+        require_same_verdict(stage, again)
     house.lineage.log_stage(run, "decide", stage.manifest, stage.folder, artifacts=[stage.folder / "report.html"])
     return stage
+
+
+def require_same_verdict(stage: Stage[Verdict], again: Verdict) -> None:
+    """A verdict that lay on the disk is what the gate says of this evidence under this policy, or nothing is decided."""
+    if again.model_copy(update={"files": stage.manifest.files}) != stage.manifest:
+        what = (
+            f"holds the verdict {stage.manifest.decision.value}, of the same evidence the gate says {again.decision.value}: it was edited"
+        )
+        raise LineageError(str(stage.folder), what, "delete this folder and run the round again")
 
 
 def items_to_add(verdict: Stage[Verdict], reports: Evaluated) -> dict[str, int]:
@@ -277,6 +289,7 @@ def register(
     reports: Evaluated,
     forgetting: ForgettingAudit,
     verdict: Stage[Verdict],
+    sources: Mapping[str, Path],
 ) -> RoundOutcome:
     """Every candidate becomes a version with its verdict; only PASS moves the alias `champion`, and only if nobody moved it meanwhile."""
     version = house.lineage.register_candidate(
@@ -288,6 +301,7 @@ def register(
         verdict=verdict.manifest,
         verdict_folder=verdict.folder,
         drop=drop.folder,
+        sources=sources,
     )
     if verdict.manifest.decision is Decision.PASS:
         house.lineage.promote(

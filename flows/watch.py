@@ -89,7 +89,7 @@ def _take(inbox: Inbox, whole: list[Arrival], refused: list[Refused]) -> Iterato
             entry = inbox.take(arrival)
         except Exception as error:  # one file, whatever is wrong with it, must not keep the others waiting
             refused.append(Refused(name=arrival.name, error=_line(error)))
-            say(f"[red]refused[/red] {_line(error)}")
+            say(f"refused {_line(error)}", style="red")
             continue
         if entry is not None:
             yield entry
@@ -104,7 +104,7 @@ def _start(config: SkillstackConfig, inbox: Inbox, entry: Taken) -> Taken:
         what = f"was begun {entry.tries} times and has not ended; last: {entry.detail}"
         return inbox.record(entry, "failed", f"{what} (skillstack round {entry.drop} --skill {entry.skill})")
     entry = inbox.begin(entry)
-    say(f"[bold]{entry.skill}[/bold] from {entry.name}")
+    say(f"{entry.skill} from {entry.name}", style="bold")
     try:
         if config.inbox.deployment:
             return inbox.record(entry, "started", _submit(config, entry))

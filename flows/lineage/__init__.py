@@ -3,11 +3,12 @@
 Nothing here imports MLflow before a `Lineage` is made.
 """
 
+from flows.lineage.ledger_rules import Finding
 from flows.lineage.records import ChampionRef, LedgerEntry, RoundRecord, RoundRun, VersionRef
 from flows.lineage.retention import CollectionItem, RetentionPolicy
 from flows.lineage.store import Lineage
 from flows.lineage.tree import LineageTree
-from flows.lineage.verification import Finding, Verification
+from flows.lineage.verification import Verification
 
 __all__ = [
     "ChampionRef",

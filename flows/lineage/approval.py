@@ -40,7 +40,9 @@ def reject(store: Store, version: int, *, reviewer: str, reason: str) -> LedgerE
 
 
 def promote_approved(store: Store, version: int, *, now: datetime | None = None) -> LedgerEntry:
-    """Make an approved version champion. The ledger says `override`, with the reviewer's name and reason.
+    """Make an approved version champion, in the reviewer's name and with the reviewer's reason.
+
+    The ledger says `promote-approved` of a version that the gate held, and `override` of one that it blocked.
 
     Raises LineageError where there is no approval, it has expired, or the champion is another than the one it was given against.
     """

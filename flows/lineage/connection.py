@@ -8,11 +8,12 @@ import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data_contracts.errors import LineageError
+from flows.lineage.signing import Keys
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -49,6 +50,7 @@ class Store:
     experiment_id: str
     model_name: str
     state_dir: Path
+    keys: Keys = field(default_factory=Keys)
 
 
 def silence_mlflow() -> None:
@@ -120,6 +122,12 @@ def hide_password(uri: str) -> str:
     head, at, tail = uri.rpartition("@")
     scheme, separator, user = head.partition("://")
     return f"{scheme}{separator}{user.split(':')[0]}:***@{tail}" if at and separator else uri
+
+
+def authenticated_user(tracking_uri: str) -> str | None:
+    """The user that the MLflow server knows this process as; None without a server, or without authentication."""
+    user, password = (os.environ.get(f"MLFLOW_TRACKING_{name}") for name in ("USERNAME", "PASSWORD"))
+    return user if tracking_uri.startswith(("http://", "https://")) and user and password else None
 
 
 def _make_sqlite_folder(uri: str) -> None:

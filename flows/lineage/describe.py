@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from data_contracts.escaping import markdown_text
 from data_contracts.manifests import CheckpointManifest, DropManifest, EvalReport, Manifest, Verdict
 
 MAX_TEXT = 4000  # a tag of a run may hold 8000
@@ -22,10 +23,13 @@ def legal_name(name: str) -> str:
 def verdict_note(verdict: Verdict) -> str:
     """What the round's page in MLflow says first: the decision, why, and each question that was asked."""
     lines = [f"## {verdict.decision.value}"]
-    lines += [f"**Lost:** {', '.join(verdict.lost)}", ""] if verdict.lost else []
-    lines += [f"- {reason}" for reason in verdict.reasons]
+    lines += [f"**Lost:** {markdown_text(', '.join(verdict.lost))}", ""] if verdict.lost else []
+    lines += [f"- {markdown_text(reason)}" for reason in verdict.reasons]
     lines += ["", "| check | subject | outcome | what was found |", "|---|---|---|---|"] if verdict.checks else []
-    lines += [f"| {check.check} | {check.subject} | {check.outcome} | {check.sentence.replace('|', '/')} |" for check in verdict.checks]
+    lines += [
+        f"| {check.check} | {markdown_text(check.subject)} | {check.outcome} | {markdown_text(check.sentence)} |"
+        for check in verdict.checks
+    ]
     note = "\n".join(lines)
     if len(note) <= MAX_TEXT:
         return note

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -59,6 +60,7 @@ def _record(store: Store, run: Any, raw: Any, entries: Sequence[LedgerEntry], ch
         tags = {name.removeprefix(PREFIX): value for name, value in run.data.tags.items()} | tags
     number = int(raw.version) if raw is not None else None
     own = [entry for entry in entries if entry.version == number]
+    event = _last_event(entries, number, run, tags)
     judged = [entry for entry in own if entry.action in ("approve", "reject")]
     folders = {role: real_path(store, tags.get(role)) for role in ("checkpoint", "evaluation", "reevaluation", "verdict", "drop")}
     return RoundRecord(
@@ -82,11 +84,56 @@ def _record(store: Store, run: Any, raw: Any, entries: Sequence[LedgerEntry], ch
         ended=_moment(run.info.end_time) if run is not None else None,
         approved_until=judged[-1].expires if judged and judged[-1].action == "approve" else None,
         rejected=bool(judged) and judged[-1].action == "reject",
-        who=own[-1].actor if own else None,
-        why=own[-1].reason if own else None,
+        event=event.what,
+        who=event.who,
+        when=event.when,
+        why=event.why,
         error=tags.get("error") if run is not None and run.info.status == "FAILED" else None,
         run_id=run.info.run_id if run is not None else tags.get("parent_run", ""),
     )
+
+
+_EVENTS = {
+    "promote": "promoted",
+    "promote-approved": "promoted on approval",
+    "override": "promoted by override",
+    "approve": "approved",
+    "reject": "rejected",
+}
+_VERDICTS = {"PASS": "passed", "BLOCK": "blocked", "INCONCLUSIVE": "held", "ERROR": "not measured"}
+
+
+@dataclass(frozen=True)
+class _Event:
+    what: str
+    who: str | None
+    when: datetime | None
+    why: str | None
+
+
+def _last_event(entries: Sequence[LedgerEntry], number: int | None, run: Any, tags: Mapping[str, str]) -> _Event:
+    """What was decided last about this very version: a rollback is told of the version that it took away, and book-keeping is left out."""
+    last: _Event | None = None
+    for entry in entries if number is not None else ():
+        if entry.version == number and entry.action in _EVENTS:
+            last = _Event(_EVENTS[entry.action], actor_of(entry), entry.time, entry.reason)
+        elif entry.action == "rollback" and entry.previous == number and entry.champion != number:
+            last = _Event(f"rolled back to version {entry.champion}", actor_of(entry), entry.time, entry.reason)
+        elif entry.action == "rollback" and entry.champion == number and last is not None and last.what.startswith("rolled back"):
+            last = _Event("champion again by rollback", actor_of(entry), entry.time, entry.reason)
+    if last is not None:
+        return last
+    ended = _moment(run.info.end_time) if run is not None else None
+    if (decision := tags.get("decision")) is not None:
+        reasons = json.loads(tags.get("reasons") or "[]")
+        return _Event(_VERDICTS.get(decision, decision), "gate", ended, reasons[0] if reasons else None)
+    return _Event(_status(run), None, ended, tags.get("error"))
+
+
+def actor_of(entry: LedgerEntry) -> str:
+    """Who decided, with the user that the server knew the writer as where that is another name."""
+    known = entry.authenticated
+    return entry.actor if known in (None, entry.actor) else f"{entry.actor} (signed in as {known})"
 
 
 def _status(run: Any) -> Status:

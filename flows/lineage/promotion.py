@@ -9,13 +9,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 from data_contracts.errors import LineageError
-from data_contracts.manifests import Decision, Verdict, manifest_digest
-from flows.lineage.connection import PREFIX, Store
-from flows.lineage.ledger import champion_by_ledger, chart_scores, copy_to_artifact, entry_text, read_ledger, write_entry
+from data_contracts.manifests import Decision, EvalReport, Verdict, manifest_digest
+from flows.lineage.connection import PREFIX, Store, authenticated_user
+from flows.lineage.facts import all_facts_digest, facts_digest
+from flows.lineage.ledger import champion_by_ledger, chart_scores, copy_to_artifact, entries_before, read_ledger, write_entry
 from flows.lineage.records import FIRST_PRIOR, MOVES_CHAMPION, Action, LedgerEntry, VersionRef
-from flows.lineage.registry import CHAMPION, PREVIOUS, aliases, verify_reference, version_reference
+from flows.lineage.registry import CHAMPION, PREVIOUS, aliases, raw_versions, verify_reference, version_reference
+from flows.lineage.replaying import confirm_verdict
+from flows.lineage.signing import KEY_VARIABLE, public_pem, read_public, require_signed, sign_entry
 
 PENDING_TAG = PREFIX + "pending"
 _LOCK_SECONDS = 120.0
@@ -49,7 +53,9 @@ def promote(
 ) -> LedgerEntry:
     """Make `version` the champion if the champion still is the one it was judged against. Raises LineageError where it is not.
 
-    The base (no verdict) may only become the first champion. Anything but PASS needs `override`, which the ledger records as such.
+    The base (no verdict) may only become the first champion. Anything but PASS needs `override`: a person's word, which the ledger records
+    as `promote-approved` for a version that was held and as `override` for one that was blocked. The verdict is recomputed from the stored
+    items first: what the gate did not say, promotes nothing.
     """
     with promotion_lock(store):
         champion = confirmed_champion(store)
@@ -62,7 +68,9 @@ def promote(
             what = f"was judged against {_name(expected_champion)}, but {_name(champion)} is champion now"
             raise LineageError(f"version {version}", what, "run the round again, so that it is judged against the champion")
         verify_reference(target)
-        return _move(store, entries, "override" if override else "promote", target, champion, reason, actor, verdict)
+        if verdict is not None:
+            confirm_verdict(store, target, verdict)
+        return _move(store, entries, _promotion(verdict), target, champion, reason, actor, verdict)
 
 
 def roll_back(store: Store, to: int | None, *, reason: str, actor: str) -> LedgerEntry:
@@ -87,13 +95,56 @@ def roll_back(store: Store, to: int | None, *, reason: str, actor: str) -> Ledge
 
 
 def record_note(
-    store: Store, action: Action, target: VersionRef, *, reason: str, actor: str, expires: datetime | None = None
+    store: Store,
+    action: Action,
+    target: VersionRef,
+    *,
+    reason: str,
+    actor: str,
+    expires: datetime | None = None,
+    evidence_sha256: str | None = None,
 ) -> LedgerEntry:
-    """Record a decision that leaves the champion where it is (approve, reject, collect, rebuild). The caller holds the lock."""
+    """Record what leaves the champion where it is (approve, reject, collect, rebuild, ...). The caller holds the lock."""
     champion = confirmed_champion(store)
     entry = _entry(read_ledger(store), action, target, champion, champion, reason, actor, None, expires)
-    _carry_out(store, entry)
-    return entry
+    return _carry_out(store, entry.model_copy(update={"evidence_sha256": evidence_sha256}))
+
+
+def record_registration(store: Store, target: VersionRef) -> None:
+    """The ledger's first word on a version, with the digest of its tags; doing it again changes nothing."""
+    with promotion_lock(store):
+        _finish_pending(store)
+        if not any(entry.version == target.version and entry.action == "register" for entry in read_ledger(store)):
+            said = f"verdict {target.decision}" if target.decision else "the base model" if target.method == "base" else "no verdict"
+            record_note(store, "register", target, reason=f"round {target.round}: {said}", actor="skillstack")
+
+
+def record_measurement(store: Store, version: int, report: EvalReport) -> None:
+    """A later report on a version, by digest; the same one again adds nothing."""
+    digest = manifest_digest(report)
+    with promotion_lock(store):
+        _finish_pending(store)
+        if not any(entry.version == version and entry.evidence_sha256 == digest for entry in read_ledger(store)):
+            target = version_reference(store, version)
+            record_note(store, "reevaluate", target, reason="measured on more suites", actor="skillstack", evidence_sha256=digest)
+
+
+def introduce_key(store: Store, public_key: Path, *, reason: str, actor: str) -> LedgerEntry:
+    """Record a public key, signed by the present one. The entry holds the digest of all versions' facts: it covers those that are older
+    than any signature too."""
+    key = read_public(public_key)
+    if store.keys.private is None:
+        way_out = f"name the present private key in {KEY_VARIABLE} or signing.private_key"
+        raise LineageError("ledger", "a key is introduced by the key before it, and this machine has none", way_out)
+    with promotion_lock(store):
+        champion = confirmed_champion(store)
+        versions = raw_versions(store)
+        if not versions:
+            raise LineageError("ledger", "has no version yet, so there is nothing to sign", "run a round first")
+        newest = version_reference(store, int(versions[-1].version))
+        entry = _entry(read_ledger(store), "key", newest, champion, champion, reason, actor, None, None)
+        added = {"introduces": public_pem(key), "facts_sha256": all_facts_digest(versions)}
+        return _carry_out(store, entry.model_copy(update=added))
 
 
 def _check_allowed(target: VersionRef, verdict: Verdict | None, champion: int | None, override: bool) -> None:
@@ -108,6 +159,12 @@ def _check_allowed(target: VersionRef, verdict: Verdict | None, champion: int | 
         raise LineageError(
             where, f"its verdict is {verdict.decision.value}, not PASS", "a person may override it with a reviewer and a reason"
         )
+
+
+def _promotion(verdict: Verdict | None) -> Action:
+    if verdict is None or verdict.decision is Decision.PASS:
+        return "promote"
+    return "promote-approved" if verdict.decision is Decision.INCONCLUSIVE else "override"
 
 
 def confirmed_champion(store: Store) -> int | None:
@@ -135,9 +192,7 @@ def _move(
     actor: str,
     verdict: Verdict | None,
 ) -> LedgerEntry:
-    entry = _entry(entries, action, target, champion, target.version, reason, actor, verdict, None)
-    _carry_out(store, entry)
-    return entry
+    return _carry_out(store, _entry(entries, action, target, champion, target.version, reason, actor, verdict, None))
 
 
 def _entry(
@@ -188,9 +243,14 @@ def _time_after(entries: tuple[LedgerEntry, ...], action: Action) -> datetime:
     return now
 
 
-def _carry_out(store: Store, entry: LedgerEntry) -> None:
-    store.client.set_registered_model_tag(store.model_name, PENDING_TAG, entry_text(entry))
+def _carry_out(store: Store, entry: LedgerEntry) -> LedgerEntry:
+    """Add what only this writer knows (the version's facts as they are now, who it is to the server, its signature), then do it."""
+    raw = store.client.get_model_version(store.model_name, str(entry.version))
+    known = {"facts_sha256": entry.facts_sha256 or facts_digest(raw.tags), "authenticated": authenticated_user(store.tracking_uri)}
+    complete = sign_entry(store.keys, entry.model_copy(update=known))
+    store.client.set_registered_model_tag(store.model_name, PENDING_TAG, complete.text)
     _finish_pending(store)
+    return complete
 
 
 def _finish_pending(store: Store) -> None:
@@ -199,13 +259,15 @@ def _finish_pending(store: Store) -> None:
     if text is None:
         return
     entry = LedgerEntry.model_validate_json(text)
+    if store.keys.required:
+        require_signed(store.keys, [*entries_before(store, entry.sequence), entry])
     write_entry(store, entry)
     if entry.action in MOVES_CHAMPION:
         if entry.previous not in (None, entry.champion):
             store.client.set_registered_model_alias(store.model_name, PREVIOUS, str(entry.previous))
         store.client.set_registered_model_alias(store.model_name, CHAMPION, str(entry.champion))
     copy_to_artifact(store, read_ledger(store))
-    if entry.action in ("promote", "override"):
+    if entry.action in MOVES_CHAMPION and entry.action != "rollback":
         chart_scores(store, version_reference(store, entry.version))
     store.client.delete_registered_model_tag(store.model_name, PENDING_TAG)
 

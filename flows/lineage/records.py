@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
-from data_contracts.digests import value_digest
+from data_contracts.digests import canonical_json, value_digest
 from data_contracts.manifests import Record
 
 Stage = Literal["validate", "train", "evaluate", "decide"]
-Action = Literal["promote", "rollback", "approve", "reject", "override", "collect", "rebuild"]
+Action = Literal[
+    "register", "promote", "promote-approved", "override", "rollback", "approve", "reject", "reevaluate", "collect", "rebuild", "key"
+]
 
-MOVES_CHAMPION: frozenset[str] = frozenset({"promote", "rollback", "override"})
+MOVES_CHAMPION: frozenset[str] = frozenset({"promote", "promote-approved", "override", "rollback"})
+DECISIONS: frozenset[str] = MOVES_CHAMPION | {"approve", "reject"}
+"""Actions that a person or the gate decided; the others keep the books."""
 FIRST_PRIOR = "0" * 64
+_ADDED = frozenset({"authenticated", "facts_sha256", "evidence_sha256", "introduces", "key", "signature"})
 
 
 class RoundRun(Record):
@@ -56,7 +62,11 @@ ChampionRef = VersionRef
 
 
 class LedgerEntry(Record):
-    """One decision about the champion. `prior` chains it to the entry before it, so that none can be changed or taken out unseen."""
+    """One decision about the champion, or one record of what was registered.
+
+    `prior` chains it to the entry before it, so that none can be changed or taken out unseen; `signature` says who could have written it.
+    Fields that a later release brought are left out of the text while they are empty: the digest of an older entry stays what it was.
+    """
 
     sequence: int
     action: Action
@@ -72,10 +82,54 @@ class LedgerEntry(Record):
     manifest_sha256: str
     expires: datetime | None = Field(None, description="when an approval or override stops being usable")
     prior: str
+    authenticated: str | None = Field(None, description="user that the MLflow server knew the writer as, where it has authentication")
+    facts_sha256: str | None = Field(None, description="digest of every tag of the version that a decision reads (flows/lineage/facts.py)")
+    evidence_sha256: str | None = Field(None, description="of a re-evaluation: digest of its report's manifest")
+    introduces: str | None = Field(None, description="public key (PEM) that may sign from the next entry on")
+    key: str | None = Field(None, description="fingerprint of the public key that checks the signature")
+    signature: str | None = Field(None, description="ECDSA P-256 over the text of the entry without this field, base64")
+
+    def values(self) -> dict[str, Any]:
+        values = self.model_dump(mode="json")
+        return {name: value for name, value in values.items() if value is not None or name not in _ADDED}
+
+    @property
+    def text(self) -> str:
+        """The bytes that are stored and chained."""
+        return canonical_json(self.values())
+
+    @property
+    def unsigned_text(self) -> str:
+        """The bytes that are signed."""
+        return canonical_json({name: value for name, value in self.values().items() if name != "signature"})
 
     @property
     def digest(self) -> str:
-        return value_digest(self.model_dump(mode="json"))
+        return value_digest(self.values())
+
+
+@dataclass(frozen=True)
+class RegisteredVersion:
+    """A version as the registry holds it, and the run of its round (None where that is gone)."""
+
+    raw: Any
+    run: Any
+
+    @property
+    def tags(self) -> dict[str, str]:
+        return dict(self.raw.tags)
+
+    def fact(self, name: str) -> str | None:
+        return self.tags.get("skillstack." + name) or None
+
+    @property
+    def round(self) -> int | None:
+        return int(text) if (text := self.fact("round")) else None
+
+    @property
+    def ended(self) -> bool:
+        """A round that is not over may still be registering its version."""
+        return self.run is None or self.run.info.status == "FINISHED"
 
 
 class RoundRecord(Record):
@@ -105,7 +159,9 @@ class RoundRecord(Record):
     ended: datetime | None = None
     approved_until: datetime | None = Field(None, description="a person's approval that has not been taken back by a later rejection")
     rejected: bool = Field(False, description="a person has rejected it")
-    who: str | None = Field(None, description="actor of the last ledger entry on its version")
-    why: str | None = Field(None, description="reason of the last ledger entry on its version")
+    event: str = Field("", description="what became of it last: promoted, approved, rejected, rolled back, ..., or its status")
+    who: str | None = Field(None, description="who decided that event")
+    when: datetime | None = Field(None, description="when that event was decided")
+    why: str | None = Field(None, description="why, in the words of whoever decided that event")
     error: str | None = None
     run_id: str

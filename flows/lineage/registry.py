@@ -11,10 +11,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from data_contracts.digests import file_digest
 from data_contracts.errors import LineageError
-from data_contracts.manifests import CheckpointManifest, EvalReport, Verdict, manifest_digest, read_manifest
+from data_contracts.escaping import markdown_text
+from data_contracts.manifests import MANIFEST_NAME, CheckpointManifest, EvalReport, Verdict, manifest_digest, read_manifest
 from flows.lineage.connection import PREFIX, Store, as_default
 from flows.lineage.describe import legal_name, manifest_datasets
+from flows.lineage.facts import describe_sources
 from flows.lineage.records import RoundRun, VersionRef
 from flows.lineage.tracking import log_datasets, real_path, stored_path
 
@@ -106,6 +109,7 @@ def register_candidate(
     verdict_folder: Path | None,
     verdict: Verdict | None,
     drop: Path | None,
+    sources: Mapping[str, Path],
 ) -> VersionRef:
     """Make the version of a round, once, whatever the verdict was. The alias `candidate` follows the newest."""
     known = raw_versions(store)
@@ -120,6 +124,8 @@ def register_candidate(
     tags |= {"parent_run": parent.run_id, "round": str(parent.round), "attempt": str(parent.attempt), "skill": parent.skill or ""}
     tags |= {"method": manifest.method, "model_sha256": manifest.model_sha256, "manifest_sha256": digest}
     tags |= {"drop_sha256": manifest.drop_sha256} if manifest.drop_sha256 else {}
+    tags |= {"drop_manifest_sha256": file_digest(drop / MANIFEST_NAME)} if drop is not None else {}
+    tags |= {"sources": describe_sources(store, sources)} if sources else {}
     tags |= {"evaluation_sha256": manifest_digest(report)} if report is not None else {}
     tags |= _parent_tag(known, manifest)
     if verdict is not None:
@@ -213,12 +219,12 @@ def record_reevaluation(store: Store, version: int, report: EvalReport, folder: 
 
 def _description(parent: RoundRun, manifest: CheckpointManifest, verdict: Verdict | None) -> str:
     """What the version's page says: the verdict first, then why, a line a reason; the whole list is in the round's run."""
-    adds = f"adds **{parent.skill}** by {manifest.method}" if parent.skill else "the base model"
+    adds = f"adds **{markdown_text(parent.skill)}** by {manifest.method}" if parent.skill else "the base model"
     title = f"Round {parent.round}: {adds}."
     if verdict is None:
         return title
-    shown = [f"- {reason}" for reason in verdict.reasons[:_REASONS]]
+    shown = [f"- {markdown_text(reason)}" for reason in verdict.reasons[:_REASONS]]
     more = len(verdict.reasons) - len(shown)
     rest = [f"- and {more} more, on the page of the round's run"] if more > 0 else []
-    lost = [f"**Lost:** {', '.join(verdict.lost)}", ""] if verdict.lost else []
+    lost = [f"**Lost:** {markdown_text(', '.join(verdict.lost))}", ""] if verdict.lost else []
     return "\n".join([f"**{verdict.decision.value}** · {title}", "", *lost, *shown, *rest])

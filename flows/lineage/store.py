@@ -7,6 +7,7 @@ champion = lineage.champion()
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from flows.lineage.live import LiveStage
 from flows.lineage.pull import pull_model
 from flows.lineage.records import LedgerEntry, RoundRecord, RoundRun, Stage, VersionRef
 from flows.lineage.retention import CollectionItem, RetentionPolicy
+from flows.lineage.signing import SigningConfig, load_keys, with_public
 from flows.lineage.tree import LineageTree
 from flows.lineage.verification import Verification
 
@@ -25,8 +27,11 @@ from flows.lineage.verification import Verification
 class Lineage:
     """A connection to one lineage. Every method raises LineageError (or ManifestError) with where, what and the way out."""
 
-    def __init__(self, tracking_uri: str, *, model_name: str, experiment: str, state_dir: Path) -> None:
-        self._store = connect(tracking_uri, model_name, experiment, state_dir)
+    def __init__(
+        self, tracking_uri: str, *, model_name: str, experiment: str, state_dir: Path, signing: SigningConfig | None = None
+    ) -> None:
+        keys = load_keys(signing or SigningConfig())
+        self._store = replace(connect(tracking_uri, model_name, experiment, state_dir), keys=keys)
         self.where = hide_password(tracking_uri)
 
     @property
@@ -98,10 +103,13 @@ class Lineage:
         verdict_folder: Path | None = None,
         verdict: Verdict | None = None,
         drop: Path | None = None,
+        sources: Mapping[str, Path] | None = None,
     ) -> VersionRef:
-        """Register what the round made, once, whatever the verdict. Weights are not copied: path and digests are tags."""
+        """Register what the round made, once, whatever the verdict. Weights are not copied: path and digests are tags.
+
+        `sources` names the user's own files that the round read, by role: `verify` says when they are not what they were."""
         with speaking_plainly(self.where):
-            return registry.register_candidate(
+            reference = registry.register_candidate(
                 self._store,
                 parent,
                 checkpoint,
@@ -111,12 +119,16 @@ class Lineage:
                 verdict_folder=verdict_folder,
                 verdict=verdict,
                 drop=drop,
+                sources=sources or {},
             )
+            promotion.record_registration(self._store, reference)
+            return reference
 
     def record_reevaluation(self, version: int, report: EvalReport, folder: Path) -> None:
         """Keep a later report on more suites with a version. Verdict and first report stay as they are."""
         with speaking_plainly(self.where):
             registry.record_reevaluation(self._store, version, report, folder)
+            promotion.record_measurement(self._store, version, report)
 
     def version(self, number: int, *, verify: bool = False) -> VersionRef:
         with speaking_plainly(self.where):
@@ -194,10 +206,18 @@ class Lineage:
             rounds, entries = history.read_lineage(self._store)
         return LineageTree(rounds=rounds, ledger=entries)
 
-    def verify(self) -> Verification:
-        """Recompute every digest of every round, and compare registry, ledger, runs and files."""
+    def verify(self, public_keys: Sequence[Path] = (), head: str | None = None) -> Verification:
+        """Recompute every digest and the champions' verdicts, and compare registry, ledger, runs, caches and files.
+
+        `public_keys` count besides the configured ones; `head` is one that was kept elsewhere (`number:digest`)."""
+        store = replace(self._store, keys=with_public(self._store.keys, public_keys))
         with speaking_plainly(self.where):
-            return verification.verify_lineage(self._store)
+            return verification.verify_lineage(store, head)
+
+    def introduce_key(self, public_key: Path, *, reason: str, actor: str) -> LedgerEntry:
+        """Record a public key whose signatures count from the next entry on, signed by the present one; it covers all versions so far."""
+        with speaking_plainly(self.where):
+            return promotion.introduce_key(self._store, public_key, reason=reason, actor=actor)
 
     # ------------------------------------------------------------------------------------------------ weights
 
@@ -215,6 +235,8 @@ class Lineage:
             reference = None if number is None else self.version(number)
         if reference is None:
             raise LineageError(f"alias {alias}", "names no version", "see `skillstack history` for what there is")
+        with speaking_plainly(self.where):
+            verification.require_vouched(self._store, reference.version)
         pull_model(reference, target)
         return reference
 

@@ -9,13 +9,16 @@ from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
+import pandas as pd
 import pytest
 
-from data_contracts.digests import text_digest
+from data_contracts.digests import text_digest, value_digest
 from data_contracts.manifests import (
     CheckpointManifest,
     Decision,
+    DropManifest,
     EvalReport,
     SuiteResult,
     TrainingSummary,
@@ -23,11 +26,20 @@ from data_contracts.manifests import (
     file_ref,
     write_manifest,
 )
+from evals.gate import GateEvidence, GatePolicy, decide
+from evals.item_cache import ItemCache
+from evals.items import load_evaluation, write_items
 from flows.lineage import Lineage, RoundRun, VersionRef
+from flows.lineage.describe import legal_name
+from flows.lineage.signing import SigningConfig
+
+ITEMS = 400
+POLICY: dict[str, Any] = {}
 
 
-def open_store(state_dir: Path) -> Lineage:
-    return Lineage(f"sqlite:///{state_dir}/mlflow.db", model_name="tiny", experiment="rounds", state_dir=state_dir)
+def open_store(state_dir: Path, signing: SigningConfig | None = None) -> Lineage:
+    uri = f"sqlite:///{state_dir}/mlflow.db"
+    return Lineage(uri, model_name="tiny", experiment="rounds", state_dir=state_dir, signing=signing)
 
 
 def copy_state(source: Path, target: Path) -> Path:
@@ -36,6 +48,8 @@ def copy_state(source: Path, target: Path) -> Path:
 
     utils._artifact_repos_cache.clear()  # it knows runs by id, and a copy's runs have the ids of the source's
     shutil.copytree(source, target)
+    for path in source.parent.glob("*.jsonl"):  # the user's own files, beside the state
+        shutil.copyfile(path, target.parent / path.name)
     with closing(sqlite3.connect(target / "mlflow.db")) as database, database:
         for table, column in (("experiments", "artifact_location"), ("runs", "artifact_uri"), ("logged_models", "artifact_location")):
             database.execute(f"UPDATE {table} SET {column} = replace({column}, ?, ?)", (str(source), str(target)))
@@ -95,6 +109,8 @@ class RoundFolders:
     report: EvalReport
     verdict_folder: Path
     verdict: Verdict
+    drop: Path | None
+    sources: dict[str, Path]
 
 
 def write_folders(
@@ -123,24 +139,94 @@ def write_folders(
         files={"model/model.safetensors": file_ref(root / "checkpoint", weights)},
     )
     write_manifest(root / "checkpoint", manifest)
-    suite = {"metric": "acc,none", "higher_is_better": True, "n": 100, "seconds": 1.0}
-    suites = (
-        SuiteResult(name="old", category="skill", score=score, suite_sha256=text_digest("old"), **suite),
-        SuiteResult(name="piqa, 0-shot", category="general", score=0.5, suite_sha256=text_digest("piqa"), **suite),
+    stages = state_dir / "stages" / "evaluate"
+    champion = _evaluation(stages / f"{name}-champion", parent or manifest.model_sha256, _before(skill, score))
+    report = _evaluation(stages / f"{name}-candidate", manifest.model_sha256, _after(_before(skill, score), skill, decision))
+    evidence = GateEvidence(
+        candidate=load_evaluation(report),
+        champion=load_evaluation(champion),
+        anchors=dict.fromkeys(("old", "piqa, 0-shot"), load_evaluation(champion)),
+        new_skill=skill,
     )
-    report = EvalReport(model_sha256=manifest.model_sha256, settings={"dtype": "float32"}, settings_sha256=text_digest("s"), suites=suites)
-    write_manifest(root / "evaluation", report)
-    verdict = Verdict(
-        decision=decision,
-        reasons=(f"{decision.value} because of {name}",),
-        checks=(),
-        lost=() if decision is Decision.PASS else ("old",),
-        policy={},
-        candidate_sha256=manifest.model_sha256,
-        champion_sha256=parent or manifest.model_sha256,
-    )
+    verdict = decide(evidence, GatePolicy(**POLICY))
+    assert skill is None or verdict.decision is decision, verdict.reasons
     write_manifest(root / "verdict", verdict)
-    return RoundFolders(root / "checkpoint", manifest, root / "evaluation", report, root / "verdict", verdict)
+    drop = None if skill is None else _drop(root / "drop", skill)
+    sources = {} if skill is None else _sources(state_dir.parent, skill)
+    return RoundFolders(root / "checkpoint", manifest, report, evidence.candidate.report, root / "verdict", verdict, drop, sources)
+
+
+def _drop(folder: Path, skill: str) -> Path:
+    """A validated drop: clean and held-out rows."""
+    folder.mkdir(parents=True)
+    for role in ("clean", "heldout"):
+        (folder / f"{role}.jsonl").write_text(f'{{"{role}":"{skill}"}}\n')
+    files = {role: file_ref(folder, folder / f"{role}.jsonl") for role in ("clean", "heldout")}
+    rows = {f"rows_{name}": 1 for name in ("read", "clean", "heldout", "sealed", "quarantined")}
+    about = {"source": f"{skill}.jsonl", "source_sha256": text_digest(skill), "contract": "default", "contract_version": "1"}
+    write_manifest(folder, DropManifest(skill=skill, files=files, **about, **rows))
+    return folder
+
+
+def _sources(project: Path, skill: str) -> dict[str, Path]:
+    """The user's own files beside the state directory; a drop of its own a round."""
+    sources = {"drop": project / f"{skill}.jsonl", "suite piqa": project / "piqa.jsonl", "calibration": project / "calibration.jsonl"}
+    for role, path in sources.items():
+        path.write_text(f'{{"text": "{role}"}}\n')
+    return sources
+
+
+def _before(skill: str | None, score: float) -> dict[str, list[float]]:
+    """Scores of the champion: a skill that was learned, a general suite, and the new skill, which it does not know."""
+    scores = {"old": [1.0] * round(score * ITEMS) + [0.0] * (ITEMS - round(score * ITEMS)), "piqa, 0-shot": [1.0, 0.0] * (ITEMS // 2)}
+    return scores if skill is None else scores | {skill: [0.0] * ITEMS}
+
+
+def _after(before: dict[str, list[float]], skill: str | None, decision: Decision) -> dict[str, list[float]]:
+    """Scores of a candidate of which the gate says what is wanted."""
+    after = {name: list(scores) for name, scores in before.items()}
+    if skill is not None:
+        after[skill] = [1.0] * ITEMS
+    if decision is Decision.BLOCK:
+        after["old"] = [0.0] * ITEMS
+    if decision is Decision.INCONCLUSIVE:  # as many items won as lost: no loss is proven, and none is ruled out
+        after["old"] = after["old"][::-1]
+    if decision is Decision.ERROR:
+        del after["old"]
+    return after
+
+
+def _evaluation(folder: Path, model_sha256: str, scores: dict[str, list[float]]) -> Path:
+    """A report with its items, as the harness leaves it."""
+    suites, files = [], {}
+    for name, values in scores.items():
+        docs = [text_digest(f"{name} {number}") for number in range(len(values))]
+        table = {"doc_hash": docs, "prompt_hash": docs, "score": values, "gold_logprob": [-1.0 - 0.5 * (1.0 - value) for value in values]}
+        text = {"prompt": "Say it.", "gold": "yes", "prediction": ["yes" if value else "no" for value in values]}
+        path = folder / "items" / f"{legal_name(name)}.parquet"
+        items = pd.DataFrame(table | {"weight": 1.0, "cluster": None} | text)
+        write_items(path, items)
+        state = folder.parents[2]
+        ItemCache.open(state / "items", model=model_sha256, prompting=name, settings=text_digest("settings")).add(items)
+        files[f"items/{name}"] = file_ref(folder, path)
+        suites.append(
+            SuiteResult(
+                name=name,
+                category="general" if name.startswith("piqa") else "skill",
+                metric="acc,none",
+                higher_is_better=True,
+                n=len(values),
+                score=sum(values) / len(values),
+                suite_sha256=text_digest(name),
+                seconds=1.0,
+            )
+        )
+    settings = {"dtype": "float32"}
+    write_manifest(
+        folder,
+        EvalReport(model_sha256=model_sha256, settings=settings, settings_sha256=value_digest(settings), suites=tuple(suites), files=files),
+    )
+    return folder
 
 
 def _summary() -> TrainingSummary:
@@ -168,8 +254,10 @@ def run_round(
         folders.manifest,
         evaluation=folders.evaluation,
         report=folders.report,
-        verdict_folder=folders.verdict_folder,
+        verdict_folder=folders.verdict_folder if judged is not None else None,
         verdict=judged,
+        drop=folders.drop,
+        sources=folders.sources,
     )
     lineage.finish_round(opened)
     return opened, version, folders
@@ -180,7 +268,17 @@ def make_folders(state_dir: Path) -> Callable[..., RoundFolders]:
     return partial(write_folders, state_dir)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
+def make_folders_in() -> Callable[..., RoundFolders]:
+    return write_folders
+
+
+@pytest.fixture(scope="session")
+def open_store_at() -> Callable[..., Lineage]:
+    return open_store
+
+
+@pytest.fixture(scope="session")
 def register() -> Callable[..., tuple[RoundRun, VersionRef, RoundFolders]]:
     return run_round
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from data_contracts.errors import LineageError
-from flows.lineage.ledger import ENTRY_TAG, HEAD_TAG, LEDGER_FILE, check_chain, entry_text, ledger_run
+from flows.lineage.ledger import ENTRY_TAG, HEAD_TAG, LEDGER_FILE, check_chain, ledger_run
 
 
 @pytest.mark.parametrize("damage", ["edit", "edit the last", "remove", "remove the last", "swap", "garbage"])
 def test_a_broken_chain_is_found(grown, damage):
-    texts = [entry_text(entry) for entry in grown.ledger()]
+    texts = [entry.text for entry in grown.ledger()]
     head = grown._store.client.get_registered_model("tiny").tags[HEAD_TAG]
     assert check_chain(texts, head) == grown.ledger()
     if damage == "edit":
@@ -31,7 +31,7 @@ def test_a_broken_chain_is_found(grown, damage):
 
 def test_an_entry_edited_in_mlflow_stops_history_and_champion(grown):
     entry = grown.ledger()[1]
-    forged = entry_text(entry).replace('"gate"', '"all fine"')
+    forged = entry.text.replace('"gate"', '"all fine"')
     grown._store.client.set_model_version_tag("tiny", "2", f"{ENTRY_TAG}000001", forged)
     for read in (grown.ledger, grown.champion, grown.history):
         with pytest.raises(LineageError, match="ledger entry 2: does not continue the chain"):
@@ -48,4 +48,4 @@ def test_a_deleted_version_is_found_by_the_ledger(grown):
 def test_the_copy_on_disk_is_the_whole_ledger(grown, tmp_path):
     path = grown._store.client.download_artifacts(ledger_run(grown._store), LEDGER_FILE, str(tmp_path))
     with open(path, encoding="utf-8") as copy:
-        assert copy.read().splitlines() == [entry_text(entry) for entry in grown.ledger()]
+        assert copy.read().splitlines() == [entry.text for entry in grown.ledger()]

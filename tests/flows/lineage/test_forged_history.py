@@ -1,0 +1,335 @@
+"""History that was written by hand, with SQL or with the product's own functions: each forgery is a named finding of `verify`."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from data_contracts.digests import file_digest
+from data_contracts.errors import LineageError, SkillstackError
+from data_contracts.manifests import Decision, DropManifest, EvalReport, Verdict, file_ref, read_manifest, write_manifest
+from evals.items import write_items
+from flows.lineage import Lineage, ledger
+from flows.lineage.facts import facts_digest
+from flows.lineage.records import FIRST_PRIOR, LedgerEntry
+from flows.lineage.signing import SigningConfig, make_key_pair
+
+
+@pytest.fixture(scope="session")
+def judged_state(tmp_path_factory: pytest.TempPathFactory, grown_state: Path, copy_of: Any, register: Any, open_store_at: Any) -> Path:
+    """Base, two promoted rounds (the champion is version 3), and version 4, which the gate blocked."""
+    state = copy_of(grown_state, tmp_path_factory.mktemp("judged") / "state")
+    lineage = open_store_at(state)
+    register(lineage, "third", 3, parent=lineage.champion().model_sha256, decision=Decision.BLOCK)
+    return state
+
+
+@pytest.fixture
+def forged(judged_state: Path, tmp_path: Path, copy_of: Any, open_store_at: Any) -> Lineage:
+    return open_store_at(copy_of(judged_state, tmp_path / "judged" / "state"))
+
+
+def sql(lineage: Lineage, statement: str, *values: object) -> None:
+    with closing(sqlite3.connect(lineage.state_dir / "mlflow.db")) as database, database:
+        assert database.execute(statement, values).rowcount > 0, statement
+
+
+def set_tag(name: str, value: str, version: int = 3) -> Callable[[Lineage], None]:
+    return lambda lineage: sql(
+        lineage, "UPDATE model_version_tags SET value = ? WHERE version = ? AND key = ?", value, version, f"skillstack.{name}"
+    )
+
+
+def set_run_tag(name: str, value: str, version: int) -> Callable[[Lineage], None]:
+    def forge(lineage: Lineage) -> None:
+        run = lineage.version(version).run_id
+        sql(lineage, "UPDATE tags SET value = ? WHERE run_uuid = ? AND key = ?", value, run, f"skillstack.{name}")
+
+    return forge
+
+
+def promote_by_sql(lineage: Lineage) -> None:
+    """The blocked version 4 becomes champion: ledger entry, head, copy and alias, all as the product writes them."""
+    entries = lineage.ledger()
+    entry = entries[-1].model_copy(
+        update={"sequence": len(entries), "action": "promote", "previous": 3, "champion": 4, "actor": "gate", "reason": "Pass."}
+        | {"verdict_sha256": lineage.version(4).verdict_sha256, "prior": entries[-1].digest}
+    )
+    _rewrite(lineage, [*entries, entry])
+    sql(lineage, "UPDATE registered_model_aliases SET version = 4 WHERE alias = 'champion'")
+
+
+def promote_and_edit_the_tag(lineage: Lineage) -> None:
+    """The same, with the decision changed in every entry and tag."""
+    promote_by_sql(lineage)
+    set_tag("decision", "PASS", 4)(lineage)
+    set_run_tag("decision", "PASS", 4)(lineage)
+    _rewrite(lineage, [entry.model_copy(update={"decision": "PASS"}) if entry.version == 4 else entry for entry in lineage.ledger()])
+
+
+def rebuild_chain(lineage: Lineage) -> None:
+    """Another person, another reason, in a chain that is whole again."""
+    _rewrite(lineage, [entry.model_copy(update={"actor": "nobody", "reason": "all fine"}) for entry in lineage.ledger()])
+
+
+def cut_chain(lineage: Lineage) -> None:
+    """The newest entry taken out, head and copy brought up to date."""
+    entries = lineage.ledger()
+    sql(lineage, "DELETE FROM model_version_tags WHERE key = ?", f"{ledger.ENTRY_TAG}{len(entries) - 1:06d}")
+    lineage._store.client.set_registered_model_tag("tiny", ledger.HEAD_TAG, ledger.head_of(entries[-2]))
+    ledger.copy_to_artifact(lineage._store, entries[:-1])
+
+
+def _rewrite(lineage: Lineage, entries: list[LedgerEntry]) -> None:
+    """Chain the entries anew and write them, head and copy with them."""
+    prior = FIRST_PRIOR
+    for entry in entries:
+        chained = entry.model_copy(update={"prior": prior, "key": None, "signature": None})
+        ledger.write_entry(lineage._store, chained)
+        prior = chained.digest
+    ledger.copy_to_artifact(lineage._store, lineage.ledger())
+
+
+def edit_verdict(lineage: Lineage) -> None:
+    """The champion's verdict with another reason, every digest of it brought up to date in files, tags and ledger."""
+    folder = lineage.version(3).verdict
+    assert folder is not None
+    verdict = read_manifest(folder, Verdict)
+    write_manifest(folder, verdict.model_copy(update={"reasons": ("Pass: it is splendid.",)}))
+    digest = file_digest(folder / "manifest.json")
+    set_tag("verdict_sha256", digest)(lineage)
+    set_tag("reasons", json.dumps(["Pass: it is splendid."]))(lineage)
+    facts = facts_digest(lineage._store.client.get_model_version("tiny", "3").tags)
+    _rewrite(
+        lineage,
+        [
+            entry.model_copy(update={"facts_sha256": facts, "verdict_sha256": digest if entry.verdict_sha256 else None})
+            if entry.version == 3
+            else entry
+            for entry in lineage.ledger()
+        ],
+    )
+
+
+def edit_report(lineage: Lineage) -> None:
+    """A stored report of the champion's, items and manifest."""
+    folder = lineage.version(3).evaluation
+    assert folder is not None
+    report = read_manifest(folder, EvalReport)
+    path = folder / report.files["items/old"].path
+    write_items(path, pd.read_parquet(path).assign(score=1.0))
+    write_manifest(folder, report.model_copy(update={"files": {**report.files, "items/old": file_ref(folder, path)}}))
+
+
+def edit_cache(lineage: Lineage) -> None:
+    """Scores that the next round would read, with the digest beside them."""
+    path = next(path for path in (lineage.state_dir / "items").glob("*/*.parquet") if pd.read_parquet(path)["score"].mean() < 1.0)
+    write_items(path, pd.read_parquet(path).assign(score=1.0))
+    path.with_suffix(".sha256").write_text(file_digest(path))
+
+
+def replace_heldout(lineage: Lineage) -> None:
+    folder = lineage.version(2).drop
+    assert folder is not None
+    (folder / "heldout.jsonl").write_text('{"heldout": "easier"}\n')
+    manifest = read_manifest(folder, DropManifest, verify=False)
+    write_manifest(folder, manifest.model_copy(update={"files": {**manifest.files, "heldout": file_ref(folder, folder / "heldout.jsonl")}}))
+
+
+def replace(name: str) -> Callable[[Lineage], None]:
+    def forge(lineage: Lineage) -> None:
+        path = lineage.state_dir.parent / name
+        assert path.is_file()
+        path.write_text('{"text": "another"}\n')
+
+    return forge
+
+
+def delete_version(lineage: Lineage) -> None:
+    lineage._store.client.delete_model_version("tiny", "4")
+
+
+def add_version(lineage: Lineage) -> None:
+    """A version that no round made: a copy of version 4's row and tags under a new number."""
+    columns = "name, creation_time, last_updated_time, description, user_id, current_stage, source, run_id, status, status_message"
+    sql(lineage, f"INSERT INTO model_versions ({columns}, version) SELECT {columns}, 5 FROM model_versions WHERE version = 4")
+    copied = "SELECT key, value, name, 5 FROM model_version_tags WHERE version = 4 AND key NOT LIKE '%ledger%' AND key NOT LIKE '%run'"
+    sql(lineage, f"INSERT INTO model_version_tags (key, value, name, version) {copied}")
+
+
+FORGERIES: dict[str, tuple[Callable[[Lineage], None], str]] = {
+    "blocked version promoted by SQL": (promote_by_sql, "promotes version 4 by itself, although its verdict was BLOCK"),
+    "blocked version promoted, decision edited": (promote_and_edit_the_tag, "disagree about the verdict"),
+    "decision tag": (set_tag("decision", "PASS", 4), "tags are not those that ledger entry"),
+    "decision tag of the run": (set_run_tag("decision", "ERROR", 4), "round's run disagree about the decision"),
+    "parent tag": (set_tag("parent_version", "1"), "disagree about the parent"),
+    "evaluation tag": (set_tag("evaluation_sha256", "0" * 64), "tags are not those that ledger entry"),
+    "skill relabelled": (set_tag("skill", "other"), "disagree about the skill"),
+    "attempt of the run": (set_run_tag("attempt", "9", 3), "round's run disagree about the attempt"),
+    "version deleted": (delete_version, "it was deleted"),
+    "version added": (add_version, "it was written by hand"),
+    "champion's verdict rewritten everywhere": (edit_verdict, "not the same bytes"),
+    "report edited": (edit_report, "its manifest is not the one that was registered"),
+    "cached scores": (edit_cache, "cached scores are not those"),
+    "held-out items replaced": (replace_heldout, "disagree about the manifest of the drop"),
+    "suite file replaced": (replace("piqa.jsonl"), "is not the file that version 4 was made with (suite piqa)"),
+    "calibration text replaced": (replace("calibration.jsonl"), "is not the file that version 4 was made with (calibration)"),
+    "source drop changed": (replace("first.jsonl"), "is not the file that version 2 was made with (drop)"),
+}
+
+
+def test_a_lineage_that_nobody_touched_has_no_finding(forged):
+    result = forged.verify()
+    assert result.findings == ()
+    assert (result.replayed, result.entries, result.signed_from) == (2, 7, None)
+
+
+@pytest.mark.parametrize("name", FORGERIES)
+def test_every_forgery_is_found(forged, name):
+    forge, wanted = FORGERIES[name]
+    forge(forged)
+    problems = [f"{finding.where}: {finding.problem}" for finding in forged.verify().findings]
+    assert any(wanted in problem for problem in problems), problems
+
+
+def test_a_deleted_version_does_not_stop_what_does_not_need_it(forged):
+    entries = forged.ledger()
+    delete_version(forged)
+    assert forged.ledger() == entries
+    assert forged.champion().version == 3
+
+
+# ------------------------------------------------------------------------------------------------ with a key
+
+
+@pytest.fixture
+def signed(tmp_path: Path, copy_of: Any, grown_state: Path, open_store_at: Any, register: Any) -> tuple[Lineage, SigningConfig]:
+    """A lineage that is older than its key; the key was introduced and a blocked round registered since."""
+    private, public = make_key_pair(tmp_path / "keys")
+    config = SigningConfig(private_key=private, public_keys=(public,), head_file=tmp_path / "elsewhere" / "heads")
+    lineage = open_store_at(copy_of(grown_state, tmp_path / "signed" / "state"), config)
+    lineage.introduce_key(public, reason="signed from now on", actor="ann")
+    register(lineage, "third", 3, parent=lineage.champion().model_sha256, decision=Decision.BLOCK)
+    return lineage, config
+
+
+def only_public(config: SigningConfig) -> SigningConfig:
+    return SigningConfig(public_keys=config.public_keys)
+
+
+def test_a_signed_lineage_verifies_with_the_public_key_alone(signed, open_store_at, tmp_path):
+    lineage, config = signed
+    result = open_store_at(lineage.state_dir).verify(config.public_keys)
+    assert (result.findings, result.signed_from) == ((), 6)
+    reader = open_store_at(lineage.state_dir, only_public(config))
+    assert reader.pull(tmp_path / "served").version == 3
+    with pytest.raises(LineageError, match="this machine has no private key"):
+        reader.reject(4, reviewer="bob", reason="no")
+
+
+@pytest.mark.parametrize(("forge", "wanted"), [(rebuild_chain, "no entry of the ledger is signed"), (cut_chain, "it was cut short")])
+def test_a_chain_that_was_rebuilt_whole_or_cut_short_is_found(signed, open_store_at, tmp_path, forge, wanted):
+    lineage, config = signed
+    unsigned = open_store_at(lineage.state_dir)
+    entries = unsigned.ledger()
+    forge(unsigned)
+    if forge is rebuild_chain:
+        assert unsigned.verify().findings == ()  # without a key, or a head that was kept elsewhere, nothing shows
+    problems = [finding.problem for finding in open_store_at(lineage.state_dir, config).verify().findings]
+    assert any(wanted in problem for problem in problems), problems
+    assert unsigned.verify(head=ledger.head_of(entries[-1])).findings != ()
+    with pytest.raises(SkillstackError):
+        open_store_at(lineage.state_dir, config).pull(tmp_path / "served")
+
+
+def test_an_entry_written_without_the_key_is_found_and_not_served(signed, open_store_at, tmp_path):
+    lineage, config = signed
+    plain = open_store_at(lineage.state_dir)
+    plain.approve(4, reviewer="eve", reason="let it in", override=True)
+    plain.promote_approved(4)
+    assert plain.champion().version == 4
+    reader = open_store_at(lineage.state_dir, only_public(config))
+    assert any("is not signed, although" in finding.problem for finding in reader.verify().findings)
+    with pytest.raises(LineageError, match="is not signed"):
+        reader.pull(tmp_path / "served")
+
+
+def test_a_tag_of_a_version_older_than_the_key_is_covered(signed, open_store_at):
+    lineage, config = signed
+    sql(lineage, "UPDATE model_version_tags SET value = '7' WHERE version = 2 AND key = 'skillstack.attempt'")
+    problems = [finding.problem for finding in open_store_at(lineage.state_dir, config).verify().findings]
+    assert any("covers the tags of all versions" in problem for problem in problems)
+
+
+def test_keys_are_rotated_by_an_entry_of_the_old_one(signed, open_store_at, tmp_path):
+    lineage, config = signed
+    private, public = make_key_pair(tmp_path / "next")
+    stranger = SigningConfig(private_key=private, public_keys=config.public_keys)
+    lineage.introduce_key(public, reason="the year's new key", actor="ann")
+    open_store_at(lineage.state_dir, stranger).reject(4, reviewer="ann", reason="lost too much")
+    result = open_store_at(lineage.state_dir).verify(config.public_keys)  # the first public key is enough
+    assert result.findings == ()
+    _, other = make_key_pair(tmp_path / "other")
+    assert any("not trusted" in finding.problem for finding in open_store_at(lineage.state_dir).verify((other,)).findings)
+
+
+def test_a_key_that_cannot_be_read_stops_everything(tmp_path, empty_state, open_store_at):
+    with pytest.raises(SkillstackError, match="private key"):
+        open_store_at(empty_state, SigningConfig(private_key=tmp_path / "missing.key"))
+    shutil.copyfile(__file__, tmp_path / "wrong.pub")
+    with pytest.raises(SkillstackError, match="public key"):
+        open_store_at(empty_state, SigningConfig(public_keys=(tmp_path / "wrong.pub",)))
+
+
+# ------------------------------------------------------------------------------------------------ before the alias moves
+
+
+def test_a_verdict_that_was_changed_to_pass_promotes_nothing(forged):
+    version = forged.version(4)
+    verdict = read_manifest(version.verdict, Verdict).model_copy(update={"decision": Decision.PASS})
+    with pytest.raises(LineageError, match="not the one that it was registered with"):
+        forged.promote(4, expected_champion=3, reason="Pass.", actor="gate", verdict=verdict)
+    assert forged.champion().version == 3
+
+
+def test_a_verdict_edited_before_it_was_registered_promotes_nothing(forged, make_folders_in):
+    """The round was killed after the decision; its manifest was changed; the round went on."""
+    champion = forged.champion()
+    folders = make_folders_in(forged.state_dir, "fourth", skill="fourth", parent=champion.model_sha256, decision=Decision.BLOCK)
+    edited = folders.verdict.model_copy(update={"decision": Decision.PASS, "reasons": ("Pass: nothing was lost.",)})
+    write_manifest(folders.verdict_folder, edited)
+    run = forged.open_round(3, "fourth", key="fourth")
+    version = forged.register_candidate(
+        run,
+        folders.checkpoint,
+        folders.manifest,
+        evaluation=folders.evaluation,
+        report=folders.report,
+        verdict_folder=folders.verdict_folder,
+        verdict=edited,
+    )
+    with pytest.raises(LineageError, match="its verdict says PASS, recomputed from the stored items it is BLOCK"):
+        forged.promote(version.version, expected_champion=3, reason="Pass.", actor="gate", verdict=edited)
+    assert forged.champion().version == 3
+
+
+def test_an_approval_that_ran_out_before_the_promotion_is_found(forged):
+    forged.approve(4, reviewer="ann", reason="we accept it", override=True, valid_for=timedelta(hours=1))
+    entry = forged.promote_approved(4)
+    assert (entry.action, entry.decision) == ("override", "BLOCK")
+    assert forged.verify().findings == ()
+    late = [
+        each.model_copy(update={"time": each.time + timedelta(days=1)}) if each.sequence == entry.sequence else each
+        for each in forged.ledger()
+    ]
+    _rewrite(forged, late)
+    assert any("without an approval on record" in finding.problem for finding in forged.verify().findings)
