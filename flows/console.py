@@ -193,4 +193,4 @@ def show_demo(result: DemoResult) -> None:
         _out.print(Text(f"round {row.round}, {row.skill} by {row.method}: ") + Text(row.reason), soft_wrap=True)
     _out.print(f"\nreport of the whole lineage: {result.report}", soft_wrap=True)
     for title, command in result.commands.items():
-        _out.print(f"{title}: [bold]{command}[/bold]", soft_wrap=True)
+        _out.print(Text(f"{title}: ") + Text(command, style="bold"), soft_wrap=True)

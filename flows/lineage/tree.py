@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from data_contracts.manifests import Record
+from flows.lineage.history import actor_of
 from flows.lineage.records import LedgerEntry, RoundRecord
 
 
@@ -19,7 +20,7 @@ class LineageTree(Record):
         return tuple(record for record in self.rounds if record.version is not None and record.parent_version == version)
 
     def decisions(self, version: int) -> tuple[LedgerEntry, ...]:
-        return tuple(entry for entry in self.ledger if entry.version == version)
+        return tuple(entry for entry in self.ledger if entry.version == version and entry.action != "register")
 
     def lines(self) -> Iterator[str]:
         """The tree as indented text, then the attempts that never became a version."""
@@ -35,7 +36,7 @@ class LineageTree(Record):
         for detail in details(record):
             yield f"{rest}    {detail}"
         for entry in self.decisions(record.version):
-            yield f"{rest}    {entry.time:%Y-%m-%d} {entry.action} by {entry.actor}: {entry.reason}"
+            yield f"{rest}    {entry.time:%Y-%m-%d} {entry.action} by {actor_of(entry)}: {entry.reason}"
         children = self.children(record.version)
         for child in children:
             last = child is children[-1]

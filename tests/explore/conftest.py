@@ -30,7 +30,8 @@ from data_contracts.manifests import (
     file_ref,
     write_manifest,
 )
-from evals.items import write_items
+from evals.gate import GateEvidence, GatePolicy, decide
+from evals.items import load_evaluation, write_items
 from flows.base_model import NANO
 from flows.explore import scene
 from flows.lineage import Lineage
@@ -97,10 +98,20 @@ ROUNDS: tuple[tuple[str | None, int | None, Decision | None, dict[str, int]], ..
 )
 
 
+def judge(candidate: Path, champion: Path, new_skill: str | None) -> Verdict:
+    """The gate's own verdict, under margins that 40 items can decide."""
+    after, before = load_evaluation(candidate), load_evaluation(champion)
+    anchors = {name: before for name in after.suites if name != new_skill}
+    policy = GatePolicy(margin_skill=0.4, margin_general=0.4, anchor_budget=0.4, floor=0.5, accept_unmeasured=("safety", "drift"))
+    evidence = GateEvidence(after, before, anchors, new_skill, bootstrap=set(after.suites) <= {"general", new_skill})
+    return decide(evidence, policy)
+
+
 def write_lineage(state: Path) -> None:
     """Base, two promoted rounds, and one that was blocked."""
     lineage = Lineage(f"sqlite:///{state / 'mlflow.db'}", model_name="skillstack", experiment="skillstack", state_dir=state)
     champion: int | None = None
+    standing: dict[str, int] = {}
     for number, (skill, free, decision, right) in enumerate(ROUNDS):
         run = lineage.open_round(number, skill)
         checkpoint, evaluation, verdict_folder = (state / "stages" / kind / str(number) for kind in ("train", "evaluate", "decide"))
@@ -113,10 +124,10 @@ def write_lineage(state: Path) -> None:
         lineage.log_stage(run, "evaluate", report, evaluation)
         verdict = None
         if decision is not None:
-            verdict = Verdict(
-                decision=decision, reasons=("as the test says",), checks=(), candidate_sha256=manifest.model_sha256,
-                champion_sha256=lineage.version(champion or 1).model_sha256, policy={}, inputs={},
-            )  # fmt: skip
+            before = state / "stages" / "evaluate" / f"{number}-champion"
+            write_evaluation(before, lineage.version(champion or 1).model_sha256, {name: standing.get(name, 0) for name in right})
+            verdict = judge(evaluation, before, skill if skill in right else None)
+            assert verdict.decision is decision, verdict.reasons
             write_manifest(verdict_folder, verdict)
             lineage.log_stage(run, "decide", verdict, verdict_folder)
         version = lineage.register_candidate(
@@ -125,7 +136,7 @@ def write_lineage(state: Path) -> None:
         ).version  # fmt: skip
         if decision in (None, Decision.PASS):
             lineage.promote(version, expected_champion=champion, reason="test", actor="test", verdict=verdict)
-            champion = version
+            champion, standing = version, right
         lineage.finish_round(run)
 
 

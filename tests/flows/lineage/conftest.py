@@ -24,6 +24,7 @@ from data_contracts.manifests import (
     TrainingSummary,
     Verdict,
     file_ref,
+    read_manifest,
     write_manifest,
 )
 from evals.gate import GateEvidence, GatePolicy, decide
@@ -34,7 +35,7 @@ from flows.lineage.describe import legal_name
 from flows.lineage.signing import SigningConfig
 
 ITEMS = 400
-POLICY: dict[str, Any] = {}
+POLICY: dict[str, Any] = {"accept_unmeasured": ("safety", "drift")}
 
 
 def open_store(state_dir: Path, signing: SigningConfig | None = None) -> Lineage:
@@ -139,21 +140,27 @@ def write_folders(
         files={"model/model.safetensors": file_ref(root / "checkpoint", weights)},
     )
     write_manifest(root / "checkpoint", manifest)
-    stages = state_dir / "stages" / "evaluate"
-    champion = _evaluation(stages / f"{name}-champion", parent or manifest.model_sha256, _before(skill, score))
-    report = _evaluation(stages / f"{name}-candidate", manifest.model_sha256, _after(_before(skill, score), skill, decision))
-    evidence = GateEvidence(
-        candidate=load_evaluation(report),
-        champion=load_evaluation(champion),
-        anchors=dict.fromkeys(("old", "piqa, 0-shot"), load_evaluation(champion)),
-        new_skill=skill,
-    )
-    verdict = decide(evidence, GatePolicy(**POLICY))
-    assert skill is None or verdict.decision is decision, verdict.reasons
-    write_manifest(root / "verdict", verdict)
+    champion = parent or manifest.model_sha256
+    evaluation, verdict = judge_round(state_dir, name, manifest.model_sha256, champion, skill=skill, decision=decision, score=score)
     drop = None if skill is None else _drop(root / "drop", skill)
     sources = {} if skill is None else _sources(state_dir.parent, skill)
-    return RoundFolders(root / "checkpoint", manifest, report, evidence.candidate.report, root / "verdict", verdict, drop, sources)
+    return RoundFolders(
+        root / "checkpoint", manifest, evaluation, read_manifest(evaluation, EvalReport), root / "verdict", verdict, drop, sources
+    )
+
+
+def judge_round(
+    state_dir: Path, name: str, model: str, champion: str, *, skill: str | None, decision: Decision, score: float = 0.9
+) -> tuple[Path, Verdict]:
+    """What the gate says of items that were made for a decision: the folder of the candidate's report, and the verdict, which is kept."""
+    stages = state_dir / "stages" / "evaluate"
+    before = _evaluation(stages / f"{name}-champion", champion, _before(skill, score))
+    after = _evaluation(stages / f"{name}-candidate", model, _after(_before(skill, score), skill, decision))
+    anchors = dict.fromkeys(("old", "piqa, 0-shot"), load_evaluation(before))
+    verdict = decide(GateEvidence(load_evaluation(after), load_evaluation(before), anchors, skill), GatePolicy(**POLICY))
+    assert skill is None or verdict.decision is decision, verdict.reasons
+    write_manifest(state_dir / "rounds" / name / "verdict", verdict)
+    return after, verdict
 
 
 def _drop(folder: Path, skill: str) -> Path:
@@ -281,6 +288,11 @@ def open_store_at() -> Callable[..., Lineage]:
 @pytest.fixture(scope="session")
 def register() -> Callable[..., tuple[RoundRun, VersionRef, RoundFolders]]:
     return run_round
+
+
+@pytest.fixture(scope="session")
+def judge() -> Callable[..., tuple[Path, Verdict]]:
+    return judge_round
 
 
 @pytest.fixture(scope="session")

@@ -25,10 +25,10 @@ def test_an_approved_version_becomes_champion_in_the_reviewers_name(grown, held)
     grown.approve(version, reviewer="ann", reason="the margin is wide enough for us")
     assert grown.champion().version == 3
     entry = grown.promote_approved(version)
-    assert (entry.action, entry.actor, entry.decision) == ("override", "ann", "INCONCLUSIVE")
+    assert (entry.action, entry.actor, entry.decision) == ("promote-approved", "ann", "INCONCLUSIVE")
     assert grown.champion().version == version
     assert grown.promote_approved(version) == entry
-    assert [entry.action for entry in grown.ledger()][-2:] == ["approve", "override"]
+    assert [entry.action for entry in grown.ledger()][-2:] == ["approve", "promote-approved"]
 
 
 def test_an_approval_expires(grown, held):

@@ -82,7 +82,7 @@ def test_approve_promotes_and_reject_does_not(command, grown, register):
     assert json.loads(later.stdout)["action"] == "approve"
     assert grown.champion().version == 3
     now = command("approve", str(held[1]), "--reviewer", "ann", "--reason", "wide margin", "--json")
-    assert (json.loads(now.stdout)["action"], grown.champion().version) == ("override", held[1])
+    assert (json.loads(now.stdout)["action"], grown.champion().version) == ("promote-approved", held[1])
 
 
 @pytest.mark.parametrize(

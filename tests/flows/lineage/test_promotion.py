@@ -94,8 +94,10 @@ def test_two_processes_cannot_both_promote(grown, register, state_dir):
     assert len(grown.ledger()) == 4
 
 
-@pytest.mark.parametrize("decision", [Decision.BLOCK, Decision.INCONCLUSIVE, Decision.ERROR])
-def test_only_pass_promotes_without_a_person(grown, register, decision):
+@pytest.mark.parametrize(
+    ("decision", "action"), [(Decision.BLOCK, "override"), (Decision.INCONCLUSIVE, "promote-approved"), (Decision.ERROR, "override")]
+)
+def test_only_pass_promotes_without_a_person(grown, register, decision, action):
     champion = grown.champion()
     _, version, folders = register(grown, "third", 3, parent=champion.model_sha256, decision=decision)
     arguments = {"expected_champion": 3, "reason": "we accept it", "actor": "ann", "verdict": folders.verdict}
@@ -103,7 +105,7 @@ def test_only_pass_promotes_without_a_person(grown, register, decision):
         grown.promote(version.version, **arguments)
     assert grown.champion() == champion
     entry = grown.promote(version.version, override=True, **arguments)
-    assert (entry.action, entry.decision, entry.actor) == ("override", decision.value, "ann")
+    assert (entry.action, entry.decision, entry.actor) == (action, decision.value, "ann")
 
 
 def test_a_verdict_about_another_model_promotes_nothing(grown, register):

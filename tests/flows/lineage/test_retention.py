@@ -13,7 +13,7 @@ from data_contracts.manifests import (
     CheckpointManifest,
     Decision,
     DropManifest,
-    Verdict,
+    EvalReport,
     file_ref,
     manifest_digest,
     read_manifest,
@@ -53,7 +53,7 @@ def _drop(folder: Path, word: str) -> Path:
 
 
 @pytest.fixture(scope="module")
-def trained_state(tmp_path_factory, empty_state, copy_of) -> Path:
+def trained_state(tmp_path_factory, empty_state, copy_of, judge) -> Path:
     """Base, three promoted rounds of OSFT (thin updates, then a dense one) and one blocked round of full fine-tuning."""
     from osft_engine.checkpoint import describe_base
     from osft_engine.config import TrainConfig
@@ -85,18 +85,18 @@ def trained_state(tmp_path_factory, empty_state, copy_of) -> Path:
             )
         )
         decision = Decision.PASS if number < 4 else Decision.BLOCK
-        verdict = Verdict(
-            decision=decision,
-            reasons=("as told",),
-            checks=(),
-            policy={},
-            candidate_sha256=manifest.model_sha256,
-            champion_sha256=champion.model_sha256,
-        )
-        write_manifest(folder / "verdict", verdict)
+        before = champion.model_sha256
+        evaluation, verdict = judge(state, str(number), manifest.model_sha256, before, skill=word, decision=decision)
         run = lineage.open_round(number, word)
         version = lineage.register_candidate(
-            run, folder / "checkpoint", manifest, verdict_folder=folder / "verdict", verdict=verdict, drop=folder / "drop"
+            run,
+            folder / "checkpoint",
+            manifest,
+            evaluation=evaluation,
+            report=read_manifest(evaluation, EvalReport),
+            verdict_folder=folder / "verdict",
+            verdict=verdict,
+            drop=folder / "drop",
         )
         lineage.finish_round(run)
         if decision is Decision.PASS:
