@@ -109,7 +109,7 @@ def event_of(entry: LedgerEntry) -> str:
 def checked_words(result: Verification) -> str:
     """What was read again, and the head of the ledger: a copy of this page elsewhere proves later that no entry was changed."""
     read = f"{result.files} files and {result.entries} ledger entries were read again, {result.replayed} verdicts computed again"
-    said = "everything is as recorded" if result.ok else f"{len(result.findings)} findings"
+    said = "everything is as recorded" if result.ok else f"{len(result.findings)} finding{'s' * (len(result.findings) != 1)}"
     return f"{read}: {said}. {result.signatures()[0].upper()}{result.signatures()[1:]}. Head of the ledger: {result.head or 'none'}."
 
 

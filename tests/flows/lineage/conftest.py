@@ -209,7 +209,9 @@ def _evaluation(folder: Path, model_sha256: str, scores: dict[str, list[float]])
     for name, values in scores.items():
         docs = [text_digest(f"{name} {number}") for number in range(len(values))]
         table = {"doc_hash": docs, "prompt_hash": docs, "score": values, "gold_logprob": [-1.0 - 0.5 * (1.0 - value) for value in values]}
-        text = {"prompt": "Say it.", "gold": "yes", "prediction": ["yes" if value else "no" for value in values]}
+        golds = [f"answer {number % 8}" for number in range(len(values))]
+        said = [gold if value else "something else" for gold, value in zip(golds, values, strict=True)]
+        text = {"prompt": "Say it.", "gold": golds, "prediction": said}
         path = folder / "items" / f"{legal_name(name)}.parquet"
         items = pd.DataFrame(table | {"weight": 1.0, "cluster": None} | text)
         write_items(path, items)
