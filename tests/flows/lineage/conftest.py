@@ -213,7 +213,8 @@ def _evaluation(folder: Path, model_sha256: str, scores: dict[str, list[float]])
         said = [gold if value else "something else" for gold, value in zip(golds, values, strict=True)]
         text = {"prompt": "Say it.", "gold": golds, "prediction": said}
         path = folder / "items" / f"{legal_name(name)}.parquet"
-        items = pd.DataFrame(table | {"weight": 1.0, "cluster": None} | text)
+        unused = {"weight": 1.0, "cluster": None, "reasoning": "", "cut": 0, "choice_logprobs": None}
+        items = pd.DataFrame(table | unused | text)
         write_items(path, items)
         state = folder.parents[2]
         ItemCache.open(state / "items", model=model_sha256, prompting=name, settings=text_digest("settings")).add(items)
