@@ -31,7 +31,7 @@ def read_window(model_dir: Path) -> int | None:
     path = model_dir / "config.json"
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(str(path), f"cannot be read: {error}", "give a folder that from_pretrained can load") from error
     return model_window(config) if isinstance(config, dict) else None
 

@@ -50,11 +50,11 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and 
 Reason = Annotated[str, typer.Option(help="Why; kept in the ledger.")]
 
 
-def read_config(path: Path | None, as_json: bool) -> SkillstackConfig:
+def read_config(path: Path | None, as_json: bool, *, writes: bool = True) -> SkillstackConfig:
     """Load the config and set the environment that Prefect and MLflow read when they are imported."""
     console.choose(as_json)  # first, so that a wrong config is told in the form that was asked for
     config = load_config(path)
-    prepare_environment(config.state_dir)
+    prepare_environment(config.state_dir, writes=writes)
     return config
 
 
@@ -72,7 +72,7 @@ def init(
 @app.command()
 def doctor(config: ConfigFile = None, as_json: AsJson = False) -> None:
     """Check that a round can run here, and say what to do where it cannot."""
-    settings = read_config(config, as_json)
+    settings = read_config(config, as_json, writes=False)
     from flows.service.doctor import diagnose
 
     diagnoses = diagnose(settings)
@@ -90,7 +90,7 @@ def validate(
     as_json: AsJson = False,
 ) -> None:
     """Say whether a drop keeps its contract, line by line. Trains nothing and registers nothing."""
-    settings = read_config(config, as_json)
+    settings = read_config(config, as_json, writes=False)
     from flows.validation import check_drop
 
     result = check_drop(settings, drop, skill, heldout, out)

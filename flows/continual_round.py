@@ -24,7 +24,7 @@ from flows.house import House, open_house, round_sources
 from flows.intake import local_drop
 from flows.lineage import RoundRun, VersionRef
 from flows.outcome import RoundOutcome, past_outcome
-from flows.pages import tag_flow_run
+from flows.pages import ended_as, tag_flow_run
 from flows.parameters import ConfigParameter, DropAddress, Heldout, Scale, SkillName, named, this_month
 from flows.service.server import announce_outcome, gpu_slot
 from flows.stages import Stage
@@ -50,7 +50,7 @@ def continual_round(
     champion = tasks.find_champion(house)
     run = begin_round(house, champion, local, skill, items, scale)
     if run.finished:
-        return past_outcome(house, run)
+        return ended_as(past_outcome(house, run))
     with failure_recorded(house, run):
         chain = house.lineage.ancestry(champion.version)
         clean = tasks.validate(house, run, chain, local, skill, items)
@@ -62,7 +62,7 @@ def continual_round(
         outcome = tasks.register(house, run, champion, clean, candidate, reports, forgetting, verdict, round_sources(config, local, items))
         tag_flow_run(f"skill:{skill}", f"round:{run.round}", f"month:{this_month()}", outcome.decision.value)
     announce_outcome(outcome, house.config.tracking.model_name)
-    return outcome
+    return ended_as(outcome)
 
 
 def judge(

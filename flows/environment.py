@@ -26,13 +26,23 @@ OFFLINE_AND_QUIET = {
 }
 
 
-def prepare_environment(state_dir: Path) -> None:
-    """Set what is not set yet. Call once, before the first import of prefect, mlflow or transformers."""
+SERVER_LOG = Path(__file__).parent / "service" / "embedded_log.json"
+"""Logging of Prefect's embedded server, which also starts the watch over it (service/embedded.py)."""
+
+
+def prepare_environment(state_dir: Path, *, writes: bool = True) -> None:
+    """Set what is not set yet. Call once, before the first import of prefect, mlflow or transformers.
+
+    writes: whether what follows may make the state directory; a command that only looks leaves none behind.
+    """
     prefect_home = state_dir.absolute() / "prefect"
     defaults = {**OFFLINE_AND_QUIET, "PREFECT_HOME": str(prefect_home), "MLFLOW_TRACKING_URI": default_tracking_uri(state_dir)}
+    defaults["UVICORN_LOG_CONFIG"] = str(SERVER_LOG)
+    os.environ["SKILLSTACK_SERVER_OWNER"] = str(os.getpid())
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
-    Path(os.environ["PREFECT_HOME"]).mkdir(parents=True, exist_ok=True)  # Prefect warns where it has to make more than the last folder
+    if writes:
+        Path(os.environ["PREFECT_HOME"]).mkdir(parents=True, exist_ok=True)  # Prefect warns where it has to make more than the last folder
 
 
 def default_tracking_uri(state_dir: Path) -> str:

@@ -50,6 +50,12 @@ def round_sources(config: SkillstackConfig, drop: Path, heldout: Path | None) ->
     return {role: path for role, path in {**named, **own}.items() if path is not None and path.is_file()}
 
 
+def has_lineage(config: SkillstackConfig) -> bool:
+    """Whether there is a store to ask. To open one that is not there would make it, which a command that only looks must not do."""
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or default_tracking_uri(config.state_dir)
+    return not uri.startswith("sqlite:///") or Path(uri.removeprefix("sqlite:///")).is_file()
+
+
 def suites_of_skill(house: House, skill: str, drop: Path) -> list[SuiteConfig]:
     return skill_suites(skill, drop, house.config.evaluation)
 

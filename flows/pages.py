@@ -16,12 +16,15 @@ from prefect.artifacts import create_markdown_artifact, create_progress_artifact
 from prefect.client.orchestration import get_client
 from prefect.context import FlowRunContext, TaskRunContext
 from prefect.exceptions import PrefectException
+from prefect.states import Completed
 
 from data_contracts.escaping import markdown_text
 from data_contracts.manifests import EvalReport, Verdict
 from evals.audit import ForgettingAudit
 from evals.report import verdict_markdown
 from flows.lineage import VersionRef
+from flows.outcome import RoundOutcome
+from flows.service.server import END_STATES
 
 PROGRESS_SECONDS = 3.0
 logger = logging.getLogger(__name__)
@@ -113,6 +116,17 @@ def tag_flow_run(*tags: str) -> None:
         return
     with not_vital("tags"), get_client(sync_client=True) as client:
         client.update_flow_run(context.flow_run.id, tags=sorted({*context.flow_run.tags, *tags}))
+
+
+def ended_as(outcome: RoundOutcome) -> RoundOutcome:
+    """The outcome as a flow's last state, named for the decision: a round that was blocked or is held is not a plain Completed.
+
+    Prefect takes a returned state as its own and gives the caller the outcome in it; the type stays COMPLETED, for the flow did its work.
+    """
+    if FlowRunContext.get() is None:
+        return outcome
+    message = f"{outcome.decision.value}: {outcome.reasons[0]}"
+    return cast("RoundOutcome", Completed(name=END_STATES[outcome.decision.value], message=message, data=outcome))
 
 
 @contextmanager

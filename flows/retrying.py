@@ -1,4 +1,7 @@
-"""Which failures may pass by themselves: a server that is away, a network that drops, a trainer that hung. Nothing else is tried again."""
+"""Which failures may pass by themselves: a server that is away, a network that drops, a trainer that hung or was asked to stop.
+
+Nothing else is tried again.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from data_contracts.errors import TrainingError
+from osft_engine.stopping import TrainingStoppedError
 
 
 class TrainerHungError(TrainingError):
@@ -19,8 +23,9 @@ def may_pass(error: BaseException) -> bool:
     from requests import Timeout
     from sqlalchemy.exc import InterfaceError, OperationalError
 
-    passing = (TrainerHungError, NoConnection, Timeout, TransportError, ConnectionError, TimeoutError, InterfaceError, OperationalError)
-    return any(isinstance(each, passing) for each in causes(error))
+    of_the_trainer = (TrainerHungError, TrainingStoppedError)
+    of_a_server = (NoConnection, Timeout, TransportError, ConnectionError, TimeoutError, InterfaceError, OperationalError)
+    return any(isinstance(each, of_the_trainer + of_a_server) for each in causes(error))
 
 
 def causes(error: BaseException) -> Iterator[BaseException]:

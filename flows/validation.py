@@ -7,12 +7,12 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from data_contracts.errors import ConfigError, DropError
+from data_contracts.errors import CheckpointError, ConfigError, DropError
 from data_contracts.manifests import DropManifest, Record
 from data_contracts.validate import LEFT_BY_REFUSED, validate_drop
-from flows.base_model import resolve_base_model
+from flows.base_model import find_base_model
 from flows.held_out_text import suite_files
-from flows.house import House, open_house
+from flows.house import House, has_lineage, open_house
 from flows.progress import bar
 from flows.renderer import TokenizerRenderer
 from flows.settings import SkillstackConfig
@@ -29,7 +29,7 @@ class Validation(Record):
 
 
 def check_drop(config: SkillstackConfig, drop: Path, skill: str, heldout: Path | None, out: Path | None) -> Validation:
-    """Validate a drop as the next round would. Nothing is kept unless `out` names a new folder."""
+    """Validate a drop as the next round would. Nothing is kept unless `out` names a new folder, and nothing is downloaded."""
     if out is not None:
         if out.exists() and any(path.name not in LEFT_BY_REFUSED for path in out.iterdir()):
             raise ConfigError(str(out), "is not empty", "name a new folder, or the one that a refused drop left")
@@ -40,19 +40,19 @@ def check_drop(config: SkillstackConfig, drop: Path, skill: str, heldout: Path |
 
 
 def _validate(config: SkillstackConfig, drop: Path, skill: str, heldout: Path | None, folder: Path, *, kept: bool) -> Validation:
-    house = open_house(config)
+    house = open_house(config) if has_lineage(config) else None
     manifest, problem = None, None
     try:
-        with bar(f"validate {skill}") as advance:
+        with bar(f"validate {skill}") as advance, tempfile.TemporaryDirectory(prefix="skillstack-suites-") as written:
             manifest = validate_drop(
                 drop,
                 folder,
                 skill=skill,
                 config=config.contract,
-                renderer=TokenizerRenderer(_model(house), config.train),
+                renderer=TokenizerRenderer(_model(config, house), config.train),
                 heldout=heldout,
-                earlier=earlier_drops(house),
-                suites=suite_files(config.evaluation, config.state_dir),
+                earlier=earlier_drops(house) if house else [],
+                suites=suite_files(config.evaluation, Path(written)),
                 progress=lambda done, total: advance(done, total, "bytes"),
             )
     except DropError as error:
@@ -69,7 +69,13 @@ def earlier_drops(house: House) -> list[Path]:
     return [version.drop for version in chain if version.drop is not None]
 
 
-def _model(house: House) -> Path:
-    """The champion's folder, or the base model's before there is one: their tokenizer is the same."""
-    champion = house.lineage.champion(verify=False)
-    return champion.checkpoint / "model" if champion else resolve_base_model(house.config.base_model, house.models)
+def _model(config: SkillstackConfig, house: House | None) -> Path:
+    """The champion's folder, or the base model's before there is one: their tokenizer is the same. Nothing is downloaded for it."""
+    champion = house.lineage.champion(verify=False) if house else None
+    if champion is not None:
+        return champion.checkpoint / "model"
+    found = find_base_model(config.base_model, config.state_dir / "models")
+    if found is None:
+        way_out = "the first round does it, and validates the drop first"
+        raise CheckpointError(config.base_model, "has not been downloaded or converted yet", way_out)
+    return found

@@ -2,14 +2,16 @@
 
     python -m osft_engine run.json [--parent PID]
 
-Exit code 0, or 1 with one line that says where, what and the way out as the last line of stderr. With `--parent` the process ends when
-the one that started it is gone: a flow that was killed must not leave a trainer behind that writes where its successor works.
+Exit code 0, or 1 with one line that says where, what and the way out as the last line of stderr. Asked to stop (SIGTERM, SIGINT) it saves
+its state after the step it is in and exits 75: the same command goes on from there. With `--parent` the process ends in that way when the
+one that started it is gone; its successor waits for it, so that never two write into one folder.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 import threading
 from pathlib import Path
@@ -17,6 +19,8 @@ from pathlib import Path
 from data_contracts.errors import SkillstackError
 
 WATCH_SECONDS = 1.0
+SAVE_SECONDS = 20.0
+"""What a training that has lost its parent gets for its step and its state."""
 
 
 def main(arguments: list[str]) -> int:
@@ -26,11 +30,17 @@ def main(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     if options.parent is not None:
         end_with_parent(options.parent)
+    from osft_engine.stopping import STOPPED, StopSignal, TrainingStoppedError
+
+    stop = StopSignal().listen()  # before torch is imported, which takes seconds
     from osft_engine.run import read_run
     from osft_engine.train import train_candidate
 
     try:
-        train_candidate(read_run(options.run))
+        train_candidate(read_run(options.run), stop=stop)
+    except TrainingStoppedError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return STOPPED
     except SkillstackError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -38,11 +48,13 @@ def main(arguments: list[str]) -> int:
 
 
 def end_with_parent(parent: int) -> None:
-    """Watch from a thread that the parent still is the one named; an orphan is adopted by another process and then stops at once."""
+    """Watch from a thread that the parent still is the one named; an orphan is adopted by another process and then stops."""
 
     def watch() -> None:
         while os.getppid() == parent:
             gone.wait(WATCH_SECONDS)
+        os.kill(os.getpid(), signal.SIGTERM)
+        gone.wait(SAVE_SECONDS)
         os._exit(1)
 
     gone = threading.Event()

@@ -10,9 +10,13 @@ No pickle: safetensors and JSON only.
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import shutil
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -118,3 +122,43 @@ class ResumeFolder:
 
     def remove(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+LOCK_NAME = ".trainer.lock"
+WAIT_SECONDS = 60.0
+"""Longer than a trainer needs that was told to stop and saves its state."""
+
+
+@contextmanager
+def only_trainer(out_dir: Path, wait_seconds: float = WAIT_SECONDS) -> Iterator[None]:
+    """Hold a run's folder. A retried flow may come while the trainer of the one before still saves: it waits, then goes on from there.
+
+    Raises TrainingError where the other does not end in time. Of several processes of one run the leading one holds it.
+    """
+    if int(os.environ.get("RANK", "0")) != 0:
+        yield
+        return
+    out_dir.mkdir(parents=True, exist_ok=True)
+    path = out_dir / LOCK_NAME
+    with path.open("a+") as stream:
+        _lock(stream.fileno(), path, wait_seconds)
+        stream.truncate(0)
+        stream.write(f"{os.getpid()}\n")
+        stream.flush()
+        yield
+        path.unlink(missing_ok=True)  # a run that ended well leaves nothing; whoever waits finds its manifest
+
+
+def _lock(file: int, path: Path, wait_seconds: float) -> None:
+    """The system's own lock, which ends with its process however that ends."""
+    end = time.monotonic() + wait_seconds
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() > end:
+                owner = path.read_text(encoding="utf-8").strip() or "unknown"
+                way_out = "let it end, or end it; then run the same round again"
+                raise TrainingError(str(path.parent), f"another trainer is at work here (process {owner})", way_out) from None
+        time.sleep(0.2)

@@ -28,8 +28,9 @@ from osft_engine.finish import ROLES, summarise, write_candidate_manifest, write
 from osft_engine.memory import memory_explained
 from osft_engine.optim import step_sizes
 from osft_engine.prepare import Scene, attach_method, refuse_sharded
-from osft_engine.resume import ResumeFolder
+from osft_engine.resume import ResumeFolder, only_trainer
 from osft_engine.run import TrainRun
+from osft_engine.stopping import StopSignal
 from osft_engine.trainer import Trainer
 
 
@@ -45,15 +46,16 @@ class Inputs:
     digest: str
 
 
-def train_candidate(run: TrainRun, *, on_event: OnEvent | None = None) -> CheckpointManifest:
+def train_candidate(run: TrainRun, *, on_event: OnEvent | None = None, stop: StopSignal | None = None) -> CheckpointManifest:
     """Train one candidate and write it to `run.out_dir`; go on where the same run was cut off.
 
-    Events go to out_dir/metrics.jsonl and to `on_event`. Raises a SkillstackError where the run cannot be done; then no manifest is there.
+    Events go to out_dir/metrics.jsonl and to `on_event`; `stop` may ask it to end with its state saved. Raises a SkillstackError where
+    the run cannot be done; then no manifest is there.
     """
-    with full_disk_explained(run.out_dir), memory_explained(str(run.out_dir)):
+    with full_disk_explained(run.out_dir), memory_explained(str(run.out_dir)), only_trainer(run.out_dir):
         inputs = open_inputs(run)
         finished = _finished(run, inputs)
-        return finished if finished is not None else _train(run, inputs, on_event)
+        return finished if finished is not None else _train(run, inputs, on_event, stop)
 
 
 def open_inputs(run: TrainRun) -> Inputs:
@@ -87,7 +89,7 @@ def _finished(run: TrainRun, inputs: Inputs) -> CheckpointManifest | None:
     return manifest
 
 
-def _train(run: TrainRun, inputs: Inputs, on_event: OnEvent | None) -> CheckpointManifest:
+def _train(run: TrainRun, inputs: Inputs, on_event: OnEvent | None, stop: StopSignal | None) -> CheckpointManifest:
     run = _within_window(run)
     config, world = run.config, current_world()
     if config.num_threads:
@@ -118,7 +120,7 @@ def _train(run: TrainRun, inputs: Inputs, on_event: OnEvent | None) -> Checkpoin
 
     on_epoch = _epoch_writer(run, attachment, world) if config.checkpoint_at_epoch else None
     trainer = Trainer(
-        attachment, examples.examples, config, resume=resume, emit=events.emit, held_out=held_out, on_epoch=on_epoch, world=world
+        attachment, examples.examples, config, resume=resume, emit=events.emit, held_out=held_out, on_epoch=on_epoch, world=world, stop=stop
     )
     progress = trainer.run()
     outcome = write_outcome(run, attachment, ledger, examples, world)

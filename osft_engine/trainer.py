@@ -20,6 +20,7 @@ from osft_engine.forward import summed_loss
 from osft_engine.memory import memory_explained
 from osft_engine.optim import NamedOptimizer, step_sizes
 from osft_engine.resume import Progress, ResumeFolder
+from osft_engine.stopping import StopSignal, TrainingStoppedError
 
 Emit = Callable[[dict[str, Any]], None]
 OnEpoch = Callable[[int], None]
@@ -42,9 +43,10 @@ class Trainer:
         held_out: Sequence[Example] = (),
         on_epoch: OnEpoch | None = None,
         world: World | None = None,
+        stop: StopSignal | None = None,
     ) -> None:
         self.attachment, self.examples, self.config, self.resume, self.emit = attachment, examples, config, resume, emit
-        self.held_out, self.on_epoch, self.world = held_out, on_epoch, world or World()
+        self.held_out, self.on_epoch, self.world, self.stop = held_out, on_epoch, world or World(), stop or StopSignal()
         self.parameters = attachment.trainable()
         self.device = next(iter(self.parameters.values())).device
         self.optimizer = NamedOptimizer(self.parameters, config)
@@ -57,13 +59,16 @@ class Trainer:
         self._saved_at = time.monotonic()
 
     def run(self) -> Progress:
-        """Train to the end, from the last saved state if there is one. Raises TrainingError on a loss or gradient that is not finite."""
+        """Train to the end, from the last saved state if there is one. Raises TrainingError on a loss or gradient that is not finite.
+
+        Asked to stop, it saves its state after the step it is in and raises TrainingStoppedError.
+        """
         self._restore()
         self.attachment.model.train()
         started = time.monotonic() - self.progress.seconds
         tokens_before, started_here = self.progress.tokens, time.monotonic()
         settings = {"unit": "step", "desc": "train", "dynamic_ncols": True, "mininterval": 0.5, "disable": not self.world.leads}
-        with tqdm(total=len(self.plan), initial=self.progress.step, **settings) as bar:
+        with self.stop.at_a_step(), tqdm(total=len(self.plan), initial=self.progress.step, **settings) as bar:
             while self.progress.step < len(self.plan) and not self.progress.stopped:
                 try:
                     loss, norm = self._one_step(self.plan[self.progress.step])
@@ -78,6 +83,7 @@ class Trainer:
                 self._validate_if_due()
                 self._tell_epoch()  # before the state is saved: cut off between the two, the resumed run comes here again
                 self._save_if_due()
+                self._stop_if_asked()
         self._take_best()
         return self.progress
 
@@ -180,6 +186,15 @@ class Trainer:
         if elapsed >= self.config.save_every_seconds or (every > 0 and step % every == 0) or last:
             self._require_good_parameters()
             self._save()
+
+    def _stop_if_asked(self) -> None:
+        """Any of the processes may be the one that was asked; all of them stop after the same step."""
+        if self.world.sum(float(self.stop.asked)) == 0:
+            return
+        self._require_good_parameters()
+        self._save()
+        where = f"step {self.progress.step} of {len(self.plan)}"
+        raise TrainingStoppedError(where, "was asked to stop and has saved its state", "run the same round again, it continues from here")
 
     def _save(self) -> None:
         parameters = {name: whole(value) for name, value in self.parameters.items()}

@@ -52,8 +52,7 @@ class Guard:
             await send({"type": "websocket.close", "code": 1008})
         elif self._brings_token(scope):
             cookie = f"{_COOKIE}={self._token}; Path=/; HttpOnly; SameSite=Strict"
-            place = scope["path"] if scope["path"] != "/" else f"/{PAGES[0].name}/"
-            await _answer(send, 303, "", [(b"location", place.encode()), (b"set-cookie", cookie.encode())])
+            await _answer(send, 303, "", [(b"location", _own_place(scope["path"]).encode()), (b"set-cookie", cookie.encode())])
         else:
             await _answer(send, 401, refusal, [])
 
@@ -78,6 +77,12 @@ class Guard:
             return False
         brought = parse_qs(scope.get("query_string", b"").decode("latin-1")).get("access_token", [""])[0]
         return hmac.compare_digest(brought.encode(), self._token.encode())
+
+
+def _own_place(path: str) -> str:
+    """Where to go on after the token was taken: a page of this server. A path that begins with // would lead to another host."""
+    name = path.split("/")[1] if path.startswith("/") else ""
+    return f"/{name}/" if name in {page.name for page in PAGES} else f"/{PAGES[0].name}/"
 
 
 async def _answer(send: Send, status: int, text: str, headers: list[tuple[bytes, bytes]]) -> None:

@@ -1,4 +1,7 @@
-"""`skillstack doctor`: can a round run here? Each check says what it looked at and, where it fails, what to do."""
+"""`skillstack doctor`: can a round run here? Each check says what it looked at and, where it fails, what to do.
+
+It writes nothing here and downloads nothing; only a remote artifact store is sent a probe, which is deleted again.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from data_contracts.digests import model_files
 from data_contracts.errors import SkillstackError
 from data_contracts.manifests import Record
 from flows.base_model import find_base_model
-from flows.house import open_house
+from flows.house import has_lineage, open_house
 from flows.service import doctor_services as services
 from flows.settings import SkillstackConfig
 from flows.text_facts import text_facts
@@ -128,9 +131,11 @@ def _inbox(config: SkillstackConfig) -> str:
 
 
 def _mlflow(config: SkillstackConfig) -> str:
+    way_out = "the first round registers the base model" if config.bootstrap else "set bootstrap: true for a first round"
+    if not has_lineage(config):
+        return f"no lineage yet; {way_out}"
     lineage = open_house(config).lineage
     champion = lineage.champion()
     if champion is None:
-        way_out = "the first round registers the base model" if config.bootstrap else "set bootstrap: true for a first round"
         return f"{lineage.where}: no champion yet; {way_out}"
     return f"{lineage.where}: champion is version {champion.version} (round {champion.round}), its files verified"

@@ -11,7 +11,7 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 
 from data_contracts.errors import SkillstackError
-from flows.house import open_house
+from flows.house import has_lineage, open_house
 from flows.service.deployments import check_server
 from flows.service.server import HEARTBEAT_VARIABLE, OF_SKILLSTACK, TAG, ZOMBIE, prefect_api
 from flows.settings import SkillstackConfig
@@ -51,17 +51,22 @@ def clocks(_: SkillstackConfig) -> str:
 
 
 def artifact_store(config: SkillstackConfig) -> str:
-    """Write, read and delete a probe by the way that reports and manifests go."""
+    """Write, read and delete a probe by the way that reports and manifests go; a folder of this machine is only looked at."""
+    if not has_lineage(config):
+        return "none yet; the first round makes it"
     lineage = open_house(config).lineage
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+    from mlflow.utils.file_utils import local_file_uri_to_path
     from requests import RequestException
 
     uri = os.environ.get("MLFLOW_TRACKING_URI", "")
     experiment = MlflowClient(tracking_uri=uri or None).get_experiment_by_name(config.tracking.experiment)
     if experiment is None:
         raise SkillstackError(lineage.where, f"has no experiment {config.tracking.experiment!r}", "run the first round")
+    if experiment.artifact_location.startswith("file:"):
+        return _local_store(local_file_uri_to_path(experiment.artifact_location))
     repository = get_artifact_repository(f"{experiment.artifact_location.rstrip('/')}/doctor", tracking_uri=uri or None)
     try:
         with tempfile.TemporaryDirectory() as folder:
@@ -76,6 +81,13 @@ def artifact_store(config: SkillstackConfig) -> str:
         way_out = "start the S3-type store, check the bucket and MLflow's keys for it"
         raise SkillstackError(experiment.artifact_location, f"a probe cannot be written and read: {what}", way_out) from error
     return f"{experiment.artifact_location}: a probe was written, read and deleted"
+
+
+def _local_store(folder: str) -> str:
+    there = next(each for each in (Path(folder), *Path(folder).parents) if each.exists())
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise SkillstackError(folder, f"cannot be written: {there} does not allow it", "give it to this user")
+    return f"{folder}: may be written"
 
 
 def pools_and_workers(config: SkillstackConfig) -> str:

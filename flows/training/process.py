@@ -20,8 +20,11 @@ from flows.retrying import TrainerHungError
 from flows.settings import TrainerConfig
 from flows.training.launchers import LaunchConfig, trainer_command
 from osft_engine.run import TrainRun
+from osft_engine.stopping import STOPPED, TrainingStoppedError
 
 POLL_SECONDS = 0.25
+LOOK_SECONDS = 30.0
+"""Between two looks at a training's folder for signs of life."""
 LOG_NAME = "train.log"
 
 Event = dict[str, Any]
@@ -47,7 +50,8 @@ def run_trainer(run: TrainRun, on_event: Callable[[Event], None], launch: Launch
     finally:
         end_group(process, watch.grace_seconds)
     if process.returncode != 0:
-        raise TrainingError(f"training of {run.skill!r}", _last_line(log, process.returncode), f"the whole log is {log}")
+        kind = TrainingStoppedError if process.returncode == STOPPED else TrainingError
+        raise kind(f"training of {run.skill!r}", _last_line(log, process.returncode), f"the whole log is {log}")
 
 
 class Heartbeat:
@@ -55,14 +59,21 @@ class Heartbeat:
 
     def __init__(self, folder: Path, limit: float) -> None:
         self._folder, self._limit = folder, limit
+        self._every = min(LOOK_SECONDS, limit / 10)
         self._last, self._since = self._state(), time.monotonic()
+        self._looked = self._since
 
     def silent_for(self) -> float:
-        """Seconds since anything in the folder last changed, as seen from here."""
-        state = self._state()
-        if state != self._last:
-            self._last, self._since = state, time.monotonic()
-        return time.monotonic() - self._since
+        """Seconds since anything in the folder last changed, as seen from here.
+
+        It looks rarely, for the folder may be large and far away, and always before it says that the limit is reached.
+        """
+        now = time.monotonic()
+        if now - self._looked >= self._every or now - self._since > self._limit:
+            self._looked, state = now, self._state()
+            if state != self._last:
+                self._last, self._since = state, now
+        return now - self._since
 
     @property
     def hung(self) -> bool:

@@ -53,6 +53,16 @@ def test_token_becomes_a_cookie_for_all_views() -> None:
     assert ask("/", cookie=COOKIE)[0] == 303
 
 
+@pytest.mark.parametrize("path", ["//other-host/", "//other-host/spectrum/", "/\\other-host/", "///other-host", "https://other/", "/no/"])
+def test_the_token_leads_to_no_other_host(path: str) -> None:
+    status, headers = ask(path, f"access_token={TOKEN}")
+    assert (status, headers["location"]) == (303, f"/{PAGES[0].name}/")
+
+
+def test_the_token_leads_to_the_page_that_was_asked_for() -> None:
+    assert ask(f"/{PAGES[-1].name}/", f"access_token={TOKEN}")[1]["location"] == f"/{PAGES[-1].name}/"
+
+
 def test_without_the_token_nothing() -> None:
     assert ask()[0] == 401
     assert ask(query="access_token=wrong")[0] == 401

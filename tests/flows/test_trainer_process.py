@@ -118,13 +118,34 @@ def test_a_group_that_has_ended_is_left_alone() -> None:
 
 
 def test_any_file_that_changes_is_a_sign_of_life(tmp_path: Path) -> None:
-    heartbeat = Heartbeat(tmp_path, 1e9)
+    heartbeat = Heartbeat(tmp_path, 1e-9)  # always at its limit, so that every question is a look
     (tmp_path / "deep").mkdir()
     (tmp_path / "deep" / "state.bin").write_bytes(b"1")
     first = heartbeat.silent_for()
     os.utime(tmp_path / "deep" / "state.bin", ns=(1, 1))  # an hour wrong or thirty years: a change is a change
     assert first < 1.0
     assert heartbeat.silent_for() < 1.0
+
+
+def test_the_folder_is_not_walked_at_every_poll(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    heartbeat, looks = Heartbeat(tmp_path, 3600.0), []
+    monkeypatch.setattr(Heartbeat, "_state", lambda self: looks.append(1) or frozenset())
+    for _ in range(100):
+        assert not heartbeat.hung
+    assert not looks, "it last looked when it was made, less than half a minute ago"
+
+
+def test_a_late_sign_of_life_is_seen_before_a_trainer_is_taken_for_hung(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(trainer_process.time, "monotonic", lambda: now[0])
+    heartbeat = Heartbeat(tmp_path, 100.0)
+    now[0] = 95.0
+    assert not heartbeat.hung
+    (tmp_path / "metrics.jsonl").write_text("{}")
+    now[0] = 101.0
+    assert not heartbeat.hung
+    now[0] = 202.0
+    assert heartbeat.hung
 
 
 @pytest.mark.parametrize("looks_between", [True, False])

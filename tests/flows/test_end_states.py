@@ -1,0 +1,57 @@
+"""A round's last state in Prefect is named for its decision, and whoever called the flow gets the outcome all the same."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from prefect import flow
+from prefect.client.orchestration import get_client
+from prefect.runtime import flow_run
+
+from data_contracts.manifests import Decision
+from flows.outcome import RoundOutcome
+from flows.pages import ended_as
+from flows.service.automations import ENDED
+from flows.service.server import END_STATES
+
+
+def outcome(decision: Decision) -> RoundOutcome:
+    return RoundOutcome(
+        round=1, attempt=1, skill="route", method="osft", decision=decision, reasons=("a reason",), lost=(), suites=(), version=2,
+        champion=1, report=Path("report.html"), checkpoint=Path("checkpoint"),
+    )  # fmt: skip
+
+
+def test_every_decision_has_a_name_and_a_way_to_end() -> None:
+    assert set(END_STATES) == {each.value for each in Decision}
+    assert {f"prefect.flow-run.{name}" for name in END_STATES.values()} <= ENDED
+
+
+def test_blocked_and_held_rounds_are_named_so_and_their_outcome_comes_back() -> None:
+    """On Prefect's embedded server: one flow run a decision."""
+    runs: dict[Decision, str] = {}
+
+    @flow(persist_result=False)
+    def ends(decision: Decision) -> RoundOutcome:
+        runs[decision] = str(flow_run.id)
+        return ended_as(outcome(decision))
+
+    with get_client(sync_client=True) as client:
+        for decision in Decision:
+            given = ends(decision)
+            assert given == outcome(decision)
+            assert given.exit_code == outcome(decision).exit_code
+            state = client.read_flow_run(runs[decision]).state
+            assert state is not None
+            assert (state.name, state.type.value) == (END_STATES[decision.value], "COMPLETED")
+            assert state.message == f"{decision.value}: a reason"
+
+
+def test_outside_of_a_flow_an_outcome_is_itself() -> None:
+    assert ended_as(outcome(Decision.BLOCK)) == outcome(Decision.BLOCK)
+
+
+@pytest.fixture(autouse=True)
+def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
