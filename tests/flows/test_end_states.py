@@ -8,6 +8,7 @@ import pytest
 from prefect import flow
 from prefect.client.orchestration import get_client
 from prefect.runtime import flow_run
+from prefect.testing.utilities import prefect_test_harness
 
 from data_contracts.manifests import Decision
 from flows.outcome import RoundOutcome
@@ -29,7 +30,7 @@ def test_every_decision_has_a_name_and_a_way_to_end() -> None:
 
 
 def test_blocked_and_held_rounds_are_named_so_and_their_outcome_comes_back() -> None:
-    """On Prefect's embedded server: one flow run a decision."""
+    """On an embedded server with a database of its own: one flow run a decision."""
     runs: dict[Decision, str] = {}
 
     @flow(persist_result=False)
@@ -37,7 +38,7 @@ def test_blocked_and_held_rounds_are_named_so_and_their_outcome_comes_back() -> 
         runs[decision] = str(flow_run.id)
         return ended_as(outcome(decision))
 
-    with get_client(sync_client=True) as client:
+    with prefect_test_harness(server_startup_timeout=300), get_client(sync_client=True) as client:
         for decision in Decision:
             given = ends(decision)
             assert given == outcome(decision)

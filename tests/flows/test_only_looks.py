@@ -57,9 +57,9 @@ def test_doctor_leaves_nothing_behind(folder: Path) -> None:
 def test_doctor_downloads_no_model(folder: Path) -> None:
     (folder / "skillstack.yaml").write_text("base_model: somebody/some-model\n")
     before = tree(folder)
-    code, answer = look(folder, "doctor")
-    assert code == 1
-    assert "has not been downloaded yet" in json.dumps(answer)
+    _, answer = look(folder, "doctor")
+    assert "is not on this machine yet" in json.dumps(answer)
+    assert "was asked for" not in json.dumps(answer)
     assert tree(folder) == before
 
 
