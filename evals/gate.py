@@ -192,8 +192,11 @@ def items_wanted(verdict: Verdict, candidate: Evaluation) -> dict[str, int]:
     again = policy.level(verdict.attempts).again
     factor = (reach(again, SECOND_LOOK_POWER) / reach(again, policy.power)) ** 2
     wanted: dict[str, int] = {}
-    for check in verdict.checks:
-        if check.outcome != "inconclusive" or check.items_needed is None:
+    held = [check for check in verdict.checks if check.outcome == "inconclusive"]
+    if any(check.items_needed is None for check in held):
+        return {}  # a second look could not promote, whatever its items say
+    for check in held:
+        if check.items_needed is None:
             continue
         for name, items in gate_suites(candidate).items():
             of_its_category = check.subject == CATEGORY_WORDS[items.category] and name != verdict.new_skill

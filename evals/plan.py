@@ -29,10 +29,10 @@ class CategoryPlan(Record):
     category: Category
     subject: str = Field(description="the category, or the suite that has a margin of its own")
     suites: int
-    items: int = Field(description="items a suite")
+    items: int = Field(description="items per suite")
     margin: float
     chance_shown: float = Field(description="chance that non-inferiority is shown where nothing changed")
-    items_needed: int = Field(description="items a suite for the policy's power")
+    items_needed: int = Field(description="items per suite for the policy's power")
     minimum_detectable_effect: float = Field(
         description="loss of the category's mean that would be seen with the policy's power (score units)"
     )
@@ -54,7 +54,7 @@ class RoundPlan(Record):
 
     def sentence(self) -> str:
         """The plan in one sentence, for the command line."""
-        short = [f"{each.subject}: {each.items_needed:,} items a suite" for each in self.categories if each.items < each.items_needed]
+        short = [f"{each.subject}: {each.items_needed:,} items per suite" for each in self.categories if each.items < each.items_needed]
         noise = f"where {self.churn:.1%} of the items flip by chance{f' (measured on {self.churn_from})' if self.churn_from else ''}"
         have = f"{noise}, a round that loses nothing passes with a chance of {self.chance_all_shown:.0%} (if the skill is learned)"
         return f"{have}; for a chance of {self.power:.0%} there must be: {'; '.join(short)}" if short else f"{have}; the items suffice"
@@ -68,17 +68,19 @@ def plan_round(
     attempts: int = 1,
     *,
     own_margins: Mapping[str, tuple[Category, float]] | None = None,
+    own_items: Mapping[str, int] | None = None,
     churn_from: str = "",
 ) -> RoundPlan:
     """Plan a round with so many suites a category and items a suite. Raises ConfigError for numbers that cannot be.
 
-    `own_margins` gives the suites (not counted in `suites`) that have a margin of their own: each is asked by itself.
+    `own_margins` gives the suites (not counted in `suites`) that have a margin of their own: each is asked by itself, on its `own_items`.
     """
     own = {name: (category, margin) for name, (category, margin) in (own_margins or {}).items() if category in PAIRED}
     counts = {category: items if isinstance(items, int) else items.get(category, 0) for category in PAIRED if suites.get(category, 0) > 0}
     if not 0.0 <= churn <= 1.0:
         raise ConfigError("plan", f"churn is {churn}", "give the share of items that flip, between 0 and 1")
-    each_own = {name: items if isinstance(items, int) else items.get(category, 0) for name, (category, _) in own.items()}
+    sizes = own_items or {}
+    each_own = {name: sizes.get(name, items if isinstance(items, int) else items.get(category, 0)) for name, (category, _) in own.items()}
     every = [*counts.values(), *each_own.values()]
     if attempts < 1 or not every or min(every) < 2:
         raise ConfigError("plan", f"cannot plan {counts or 'no suites'} in attempt {attempts}", "give at least one suite of two items")
@@ -136,6 +138,16 @@ def _items_for(margin: float, churn: float, suites: int, reach: float) -> int:
             (low, middle) if reach * math.sqrt(_item_variance(churn, middle, margin) / (middle * suites)) <= margin else (middle, high)
         )
     return high
+
+
+def margin_shown_by(policy: GatePolicy, items: int, churn: float, suites: int = 1, attempts: int = 1) -> float:
+    """The smallest margin, in whole points, that so many items a suite show with the policy's power where nothing was lost."""
+    reach = float(stats.norm.isf(policy.level(attempts).alpha)) + float(stats.norm.ppf(policy.power))
+    for points in range(1, 100):
+        margin = points / 100
+        if reach * math.sqrt(_item_variance(churn, items, margin) / (items * suites)) <= margin:
+            return margin
+    return 1.0
 
 
 def measure_churn(candidate: Evaluation, champion: Evaluation) -> float:

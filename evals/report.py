@@ -8,6 +8,7 @@ The pages need no network and no server; the same input gives the same bytes (no
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,10 +51,12 @@ def _environment() -> Environment:
     return environment
 
 
-def render_round(verdict: Verdict, audit: ForgettingAudit, evidence: GateEvidence | None = None, *, out: Path) -> Path:
+def render_round(
+    verdict: Verdict, audit: ForgettingAudit, evidence: GateEvidence | None = None, *, steps: Sequence[str] = (), out: Path
+) -> Path:
     """Write the page of one round: the verdict first, then what was lost and whether that is noise, then the audit. Returns `out`.
 
-    `evidence` adds each suite's score before and after; without it the page has the differences only.
+    `evidence` adds each suite's score before and after; without it the page has the differences only. `steps` says what to try next.
     """
     groups = report_view.group_checks(verdict)
     reasons, flagged = report_view.split_reasons(verdict)
@@ -63,6 +66,7 @@ def render_round(verdict: Verdict, audit: ForgettingAudit, evidence: GateEvidenc
         badge=report_view.BADGES[verdict.decision],
         reasons=reasons,
         flagged=flagged,
+        steps=steps,
         suites=report_view.check_rows(groups.suites),
         whole=report_view.check_rows(groups.whole),
         anchored=report_view.check_rows(groups.anchored),

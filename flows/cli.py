@@ -60,13 +60,15 @@ def read_config(path: Path | None, as_json: bool, *, writes: bool = True) -> Ski
 
 @app.command()
 def init(
-    folder: Annotated[Path, typer.Argument(help="Where to write skillstack.yaml and contract.yaml.")] = Path(), as_json: AsJson = False
+    folder: Annotated[Path, typer.Argument(help="Where to write skillstack.yaml, contract.yaml and suites/.")] = Path(),
+    base_model: Annotated[str, typer.Option(help="nano, smollm2, a model folder, or a Hugging Face id; the suites fit it.")] = "nano",
+    as_json: AsJson = False,
 ) -> None:
-    """Write a config file and a data contract to edit."""
+    """Write a config file, a data contract, and suites and calibration text that say what the model must keep."""
     from flows.init import write_project
 
     console.choose(as_json)
-    console.show_files(write_project(folder))
+    console.show_files(write_project(folder, base_model))
 
 
 @app.command()
@@ -184,7 +186,7 @@ def gate_replay(
 
 @gate_app.command("plan")
 def gate_plan(
-    items: Annotated[int, typer.Option(help="Held-out items a suite.")] = 400,
+    items: Annotated[int | None, typer.Option(help="Items per suite; default: what the suites have.")] = None,
     churn: Annotated[float | None, typer.Option(help="Share of items that flip by chance; default: measured, else 0.05.")] = None,
     config: ConfigFile = None,
     as_json: AsJson = False,

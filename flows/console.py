@@ -87,6 +87,8 @@ def show_validation(result: Validation) -> None:
         _out.print(report_table(result.report))
     elif result.error is not None:  # a file that could not be read at all
         _out.print(Text("refused  ", style="bold red") + Text(result.error), soft_wrap=True)
+    for note in result.notes:
+        _out.print(Text(f"before training: {note}"), soft_wrap=True)
     kept = f"kept in {result.folder}" if result.folder is not None else "add --out FOLDER to keep report.html and every refused row"
     _out.print(kept, soft_wrap=True)
 
@@ -105,6 +107,8 @@ def show_outcome(outcome: RoundOutcome) -> None:
         table.add_row(suite.suite, suite.category, str(suite.n), *row, style="red" if suite.suite in outcome.lost else None)
     _out.print(table)
     _out.print(verdict_text(outcome.decision.value), *outcome.reasons, sep="\n", soft_wrap=True)
+    for number, step in enumerate(outcome.next, 1):
+        _out.print(Text("What to try next:\n" if number == 1 else "") + Text(f"{number}. {step}"), soft_wrap=True)
     _out.print(f"version {outcome.version}; champion is version {outcome.champion}\nreport: {outcome.report}", soft_wrap=True)
 
 

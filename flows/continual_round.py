@@ -7,11 +7,13 @@ Each stage is a thin task (tasks.py) over a pure function of one of the packages
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from prefect import flow
+from rich.markup import escape
 
 from data_contracts.digests import file_digest, text_digest, value_digest
 from data_contracts.errors import SkillstackError
@@ -26,8 +28,12 @@ from flows.lineage import RoundRun, VersionRef
 from flows.outcome import RoundOutcome, past_outcome
 from flows.pages import ended_as, tag_flow_run
 from flows.parameters import ConfigParameter, DropAddress, Heldout, Scale, SkillName, named, this_month
+from flows.planning import what_is_missing
+from flows.progress import say
 from flows.service.server import announce_outcome, gpu_slot
 from flows.stages import Stage
+
+logger = logging.getLogger(__name__)
 
 
 def _name_of_round() -> str:
@@ -54,6 +60,7 @@ def continual_round(
     with failure_recorded(house, run):
         chain = house.lineage.ancestry(champion.version)
         clean = tasks.validate(house, run, chain, local, skill, items)
+        say_what_is_missing(what_is_missing(config, chain, skill, clean.manifest))
         with gpu_slot(config.service):
             candidate = tasks.train(house, run, champion, clean, skill)
             if scale < 1.0:
@@ -63,6 +70,13 @@ def continual_round(
         tag_flow_run(f"skill:{skill}", f"round:{run.round}", f"month:{this_month()}", outcome.decision.value)
     announce_outcome(outcome, house.config.tracking.model_name)
     return ended_as(outcome)
+
+
+def say_what_is_missing(notes: Sequence[str]) -> None:
+    """Before anything is trained, to the person at the terminal and in Prefect's log."""
+    for note in notes:
+        say(escape(f"before training: {note}"))
+        logger.warning("before training: %s", note)
 
 
 def judge(

@@ -11,8 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-from data_contracts.manifests import CheckpointManifest, DropManifest, EvalReport
+from data_contracts.errors import LineageError
+from data_contracts.manifests import CheckpointManifest, DropManifest, EvalReport, SuiteResult, read_manifest
 from evals.config import SuiteConfig
 from evals.gate import GateEvidence
 from evals.items import Evaluation, load_evaluation
@@ -21,15 +23,30 @@ from flows.lineage import VersionRef
 from flows.registered_scores import require_registered_scores
 from flows.stages import Stage
 
+OPENS_OR_MOVES = ("promote", "rollback", "override")
+
+
+@dataclass(frozen=True)
+class Registered:
+    """A suite as an earlier champion was registered with it: its result, and the folder of the report that has its items."""
+
+    result: SuiteResult
+    folder: Path
+
 
 @dataclass(frozen=True)
 class Evaluated:
-    """The reports of one round. `learners` holds, for each earlier skill, the report of the version that learned it."""
+    """The reports of one round. `learners` holds, for each earlier skill, the report of the version that learned it.
+
+    `registered` holds every suite that the champions so far were held to; `first_skill` says that by the ledger no skill came before.
+    """
 
     candidate: Stage[EvalReport]
     champion: Stage[EvalReport]
     base: Stage[EvalReport]
     learners: Mapping[str, Stage[EvalReport]]
+    registered: Mapping[str, Registered]
+    first_skill: bool
 
 
 def evaluate_round(
@@ -42,17 +59,23 @@ def evaluate_round(
 ) -> Evaluated:
     """Evaluate the candidate and what it is compared with. `chain` is the champion's ancestry: base first, champion last.
 
-    `wanted` raises the item limit of single suites; what was computed under a lower one comes from the cache.
+    `wanted` raises the item limit of single suites; what was computed under a lower one comes from the cache. No suite is asked for fewer
+    items than an earlier champion was registered with.
     """
     from evals.harness_plan import more_items  # loads lm-eval
 
+    require_whole_chain(house, chain)
+    registered = registered_suites(chain)
+    least = {name: max(known.result.n, wanted.get(name, 0)) for name, known in registered.items()} | {
+        name: count for name, count in wanted.items() if name not in registered
+    }
     by_skill = {version.skill: suites_of_skill(house, version.skill, version.drop) for version in chain if version.skill and version.drop}
     suites = [*house.config.evaluation.suites, *(suite for own in by_skill.values() for suite in own)]
-    suites = more_items([*suites, *suites_of_skill(house, skill, drop.folder)], wanted)
-    by_skill = {name: more_items(own, wanted) for name, own in by_skill.items()}
+    suites = more_items([*suites, *suites_of_skill(house, skill, drop.folder)], least)
+    by_skill = {name: more_items(own, least) for name, own in by_skill.items()}
 
-    def on(version: VersionRef, wanted: Sequence[SuiteConfig], label: str) -> Stage[EvalReport]:
-        stage = evaluate_model(house, version.checkpoint / "model", version.model_sha256, wanted, label)
+    def on(version: VersionRef, asked: Sequence[SuiteConfig], label: str) -> Stage[EvalReport]:
+        stage = evaluate_model(house, version.checkpoint / "model", version.model_sha256, asked, label)
         return require_registered_scores(version, stage)
 
     return Evaluated(
@@ -62,7 +85,36 @@ def evaluate_round(
         learners={
             version.skill: on(version, by_skill[version.skill], f"anchor {version.skill}") for version in chain if version.skill in by_skill
         },
+        registered=registered,
+        first_skill=len(chain) == 1,
     )
+
+
+def require_whole_chain(house: House, chain: Sequence[VersionRef]) -> None:
+    """Raise LineageError where the champion's ancestry is not whole: a skill that nobody can ask would count as kept.
+
+    That the champion is the base is a fact of the ledger (the version that opened it), not of a tag that somebody may have deleted.
+    """
+    way_out = "run `skillstack verify`, then restore the registry from backup"
+    opened = next((entry.version for entry in house.lineage.ledger() if entry.action in OPENS_OR_MOVES), None)
+    if chain[0].version != opened:
+        what = f"is where the champion's ancestry begins, but the ledger was opened by version {opened}: a version has lost its parent"
+        raise LineageError(f"version {chain[0].version}", what, way_out)
+    for version in chain[1:]:
+        if not (version.skill and version.drop):
+            lost = "drop" if version.skill else "skill"
+            what = f"has lost its {lost} in the registry, so what it taught cannot be asked any more"
+            raise LineageError(f"version {version.version}", what, way_out)
+
+
+def registered_suites(chain: Sequence[VersionRef]) -> dict[str, Registered]:
+    """Every suite, sealed ones aside, that a champion in the ancestry was registered with; the newest registration of a name counts."""
+    found: dict[str, Registered] = {}
+    for version in chain:
+        if version.evaluation is not None:
+            report = read_manifest(version.evaluation, EvalReport, verify=False)
+            found |= {suite.name: Registered(suite, version.evaluation) for suite in report.suites if not suite.sealed}
+    return found
 
 
 def gate_evidence(reports: Evaluated, skill: str, attempts: int) -> GateEvidence:
@@ -72,11 +124,13 @@ def gate_evidence(reports: Evaluated, skill: str, attempts: int) -> GateEvidence
     for stage in reports.learners.values():
         learner = load_evaluation(stage.folder)
         anchors.update({name: learner for name, items in learner.suites.items() if not items.result.sealed})
+    before = {folder: load_evaluation(folder) for folder in {known.folder for known in reports.registered.values()}}
     return GateEvidence(
         candidate=load_evaluation(reports.candidate.folder),
         champion=load_evaluation(reports.champion.folder),
         anchors=anchors,
         new_skill=skill,
         attempts=attempts,
-        bootstrap=not reports.learners,
+        bootstrap=reports.first_skill,
+        registered={name: before[known.folder] for name, known in reports.registered.items()},
     )

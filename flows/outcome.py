@@ -7,7 +7,8 @@ from pathlib import Path
 from pydantic import Field
 
 from data_contracts.errors import LineageError
-from data_contracts.manifests import Decision, EvalReport, Record, Verdict, read_manifest
+from data_contracts.manifests import CheckpointManifest, Decision, DropManifest, EvalReport, Record, Verdict, read_manifest
+from evals.gate_next import Situation, next_steps
 from flows.house import House, find_report
 from flows.lineage import RoundRun, VersionRef
 
@@ -32,6 +33,7 @@ class RoundOutcome(Record):
     decision: Decision
     reasons: tuple[str, ...]
     lost: tuple[str, ...] = Field(description="suites that the gate says were lost")
+    next: tuple[str, ...] = Field((), description="what to try next, in the order in which to try it; empty where the round was promoted")
     suites: tuple[SuiteChange, ...]
     version: int = Field(description="of the candidate in the registry, promoted or not")
     champion: int = Field(description="the registry's champion after the round")
@@ -60,6 +62,7 @@ def outcome_of(
         decision=verdict.decision,
         reasons=verdict.reasons,
         lost=verdict.lost,
+        next=steps_after(house, verdict, version, candidate_report),
         suites=tuple(
             SuiteChange(suite=suite.name, category=suite.category, before=before[suite.name].score, after=suite.score, n=suite.n)
             for suite in candidate_report.suites
@@ -67,9 +70,28 @@ def outcome_of(
         ),
         version=version.version,
         champion=champion.version if champion else version.version,
-        report=verdict_folder / "report.html",
+        report=house.config.state_dir / "reports" / f"version-{version.version}.html",
         checkpoint=version.checkpoint,
     )
+
+
+def steps_after(house: House, verdict: Verdict, version: VersionRef, report: EvalReport) -> tuple[str, ...]:
+    """What to try next after a registered verdict: the gate's hints, with what this round knows of its training filled in."""
+    made = read_manifest(version.checkpoint, CheckpointManifest, verify=False)
+    rate, epochs, summary = made.config.get("learning_rate"), made.config.get("num_epochs"), made.summary
+    drop = read_manifest(version.drop, DropManifest, verify=False).source if version.drop else "DROP"
+    situation = Situation(
+        version=version.version,
+        drop=drop,
+        calibrated=house.config.calibration is not None,
+        scale=float(made.config.get("update_scale") or 1.0),
+        epochs=epochs if isinstance(epochs, int | float) else None,
+        learning_rate=rate if isinstance(rate, float) else None,
+        steps=summary.steps if summary else None,
+        last_loss=summary.final_loss if summary else None,
+        spare={suite.name: suite.available - suite.n for suite in report.suites if suite.available},
+    )
+    return next_steps(verdict, situation)
 
 
 def past_outcome(house: House, run: RoundRun) -> RoundOutcome:
@@ -81,4 +103,7 @@ def past_outcome(house: House, run: RoundRun) -> RoundOutcome:
         )
     verdict = read_manifest(record.verdict, Verdict)
     champion_report = read_manifest(find_report(house, verdict.inputs["champion"]), EvalReport, verify=False)
-    return outcome_of(house, run, house.lineage.version(record.version), verdict, record.verdict, champion_report)
+    outcome = outcome_of(house, run, house.lineage.version(record.version), verdict, record.verdict, champion_report)
+    if outcome.report.is_file():
+        return outcome
+    return outcome.model_copy(update={"report": record.verdict / "report.html"})  # cut off before its page was written

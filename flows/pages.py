@@ -19,7 +19,7 @@ from prefect.exceptions import PrefectException
 from prefect.states import Completed
 
 from data_contracts.escaping import markdown_text
-from data_contracts.manifests import EvalReport, Verdict
+from data_contracts.manifests import Decision, EvalReport, Verdict
 from evals.audit import ForgettingAudit
 from evals.report import verdict_markdown
 from flows.lineage import VersionRef
@@ -33,14 +33,19 @@ OUTCOMES = {"pass": "ok", "block": "LOST", "inconclusive": "not shown", "error":
 
 
 def publish_verdict(
-    verdict: Verdict, forgetting: ForgettingAudit, report: Path, candidate: EvalReport, champion: EvalReport, version: VersionRef
+    verdict: Verdict,
+    forgetting: ForgettingAudit,
+    report: Path,
+    candidate: EvalReport,
+    champion: EvalReport,
+    version: VersionRef,
+    steps: Sequence[str],
 ) -> None:
     """Attach the verdict to the running flow. Artifact keys are fixed, so that the page of a key shows every round."""
     reason = verdict.reasons[0] if verdict.reasons else ""
-    place = f"decide · {version.skill} · round {version.round}"
-    place, path = markdown_text(place), markdown_text(str(report))
-    link = f"Full report: {report.name} among the artifacts of the MLflow run {place}; on the worker it is {path}."
-    markdown = "\n\n".join((_next_step(verdict, version.version), verdict_markdown(verdict, forgetting), link)) + "\n"
+    name, path = markdown_text(report.name), markdown_text(str(report))
+    link = f"Full report: {name} among the artifacts of the round's own run in MLflow; on the worker it is {path}."
+    markdown = "\n\n".join((_next_step(verdict, version.version, steps), verdict_markdown(verdict, forgetting), link)) + "\n"
     about = f"{markdown_text(version.skill or 'base')}, version {version.version}"
     create_markdown_artifact(markdown, key="verdict", description=f"{about}: {markdown_text(reason) or verdict.decision.value}")
     rows = list(suite_rows(candidate, champion, verdict.lost))
@@ -76,15 +81,11 @@ def suite_rows(candidate: EvalReport, champion: EvalReport, lost: Sequence[str])
         }
 
 
-def _next_step(verdict: Verdict, version: int) -> str:
-    steps = {
-        "PASS": f"Version {version} is the champion now. To take it back: `skillstack rollback --reason ...`.",
-        "BLOCK": f"The champion stays. To accept the loss in your name: `skillstack approve {version} --override "
-        "--reviewer NAME --reason ...`.",
-        "INCONCLUSIVE": f"The champion stays. A person decides: `skillstack approve {version} --reviewer NAME --reason ...`, or `reject`.",
-        "ERROR": "The champion stays: the evaluation cannot be trusted. Correct what is named above and run the round again.",
-    }
-    return "**Next:** " + steps[verdict.decision.value]
+def _next_step(verdict: Verdict, version: int, steps: Sequence[str]) -> str:
+    if verdict.decision is Decision.PASS:
+        return f"**Next:** version {version} is the champion now. To take it back: `skillstack rollback --reason ...`."
+    numbered = (f"{number}. {markdown_text(step)}" for number, step in enumerate(steps, 1))
+    return "\n".join(("**The champion stays. What to try next:**", "", *numbered))
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from prefect.cache_policies import NO_CACHE
 
 from data_contracts.digests import file_digest
 from data_contracts.errors import DropError, LineageError
-from data_contracts.manifests import CheckpointManifest, Decision, DropManifest, Verdict, file_ref, write_manifest
+from data_contracts.manifests import MANIFEST_NAME, CheckpointManifest, Decision, DropManifest, Verdict, file_ref, write_manifest
 from data_contracts.validate import validate_drop
 from evals.audit import ForgettingAudit, RoundEvaluation, audit_forgetting
 from evals.gate import decide as decide_gate
@@ -244,6 +244,8 @@ def decide(house: House, run: RoundRun, reports: Evaluated, forgetting: Forgetti
         "champion": reports.champion.digest,
         "base": reports.base.digest,
         "learners": {name: stage.digest for name, stage in reports.learners.items()},
+        "registered": {name: file_digest(known.folder / MANIFEST_NAME) for name, known in reports.registered.items()},
+        "first_skill": reports.first_skill,
         "policy": house.config.gate.model_dump(mode="json"),
         "attempts": attempts,
         "skill": skill,
@@ -308,7 +310,11 @@ def register(
             version.version, expected_champion=champion.version, reason=verdict.manifest.reasons[0], actor="gate", verdict=verdict.manifest
         )
     house.lineage.finish_round(run)
-    page = verdict.folder / "report.html"
+    outcome = outcome_of(house, run, version, verdict.manifest, verdict.folder, reports.champion.manifest)
+    evidence = gate_evidence(reports, version.skill or "", verdict.manifest.attempts)
+    # The verdict's own page is covered by its digest. This one adds what to try next: only now is there a version to approve or reject.
+    page = render_round(verdict.manifest, forgetting, evidence, steps=outcome.next, out=outcome.report)
+    house.lineage.attach(run, page)
     with not_vital(f"version {version.version}"):
-        publish_verdict(verdict.manifest, forgetting, page, reports.candidate.manifest, reports.champion.manifest, version)
-    return outcome_of(house, run, version, verdict.manifest, verdict.folder, reports.champion.manifest)
+        publish_verdict(verdict.manifest, forgetting, page, reports.candidate.manifest, reports.champion.manifest, version, outcome.next)
+    return outcome

@@ -7,12 +7,16 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from pydantic import Field
+
 from data_contracts.errors import CheckpointError, ConfigError, DropError
 from data_contracts.manifests import DropManifest, Record
 from data_contracts.validate import LEFT_BY_REFUSED, validate_drop
 from flows.base_model import find_base_model
 from flows.held_out_text import suite_files
 from flows.house import House, has_lineage, open_house
+from flows.lineage import VersionRef
+from flows.planning import what_is_missing
 from flows.progress import bar
 from flows.renderer import TokenizerRenderer
 from flows.settings import SkillstackConfig
@@ -26,6 +30,7 @@ class Validation(Record):
     manifest: DropManifest | None
     report: dict[str, Any]
     folder: Path | None
+    notes: tuple[str, ...] = Field((), description="why the round may not be decided, each with the way out")
 
 
 def check_drop(config: SkillstackConfig, drop: Path, skill: str, heldout: Path | None, out: Path | None) -> Validation:
@@ -59,14 +64,19 @@ def _validate(config: SkillstackConfig, drop: Path, skill: str, heldout: Path | 
         problem = str(error)
     report = folder / "report.json"
     findings = json.loads(report.read_text(encoding="utf-8")) if report.is_file() else {}
-    return Validation(accepted=manifest is not None, error=problem, manifest=manifest, report=findings, folder=folder if kept else None)
+    notes = what_is_missing(config, _chain(house) if house else [], skill, manifest) if manifest is not None else ()
+    where = folder if kept else None
+    return Validation(accepted=manifest is not None, error=problem, manifest=manifest, report=findings, folder=where, notes=notes)
 
 
 def earlier_drops(house: House) -> list[Path]:
     """The drops behind the champion, oldest first; none before the first promotion."""
+    return [version.drop for version in _chain(house) if version.drop is not None]
+
+
+def _chain(house: House) -> list[VersionRef]:
     champion = house.lineage.champion(verify=False)
-    chain = house.lineage.ancestry(champion.version) if champion else []
-    return [version.drop for version in chain if version.drop is not None]
+    return house.lineage.ancestry(champion.version) if champion else []
 
 
 def _model(config: SkillstackConfig, house: House | None) -> Path:

@@ -60,7 +60,7 @@ def notifications(block: UUID) -> tuple[AutomationCore, ...]:
 
     unsettled = {event for event in ROUND_ENDED.values() if event != ROUND_ENDED["PASS"]} | {ROUND_UNMEASURED}
     state = "{{ flow_run.name }} is {{ flow_run.state.name }}: {{ flow_run.state.message }}"
-    held = "version {{ event.payload.version }}: {{ event.payload.reason }}\nLook: skillstack history; decide: skillstack approve"
+    held = "version {{ event.payload.version }}: {{ event.payload.reason }}\nWhat to try next:\n{{ event.payload.next }}"
     return (
         message(
             "skillstack-failed",
@@ -75,7 +75,7 @@ def notifications(block: UUID) -> tuple[AutomationCore, ...]:
             unsettled,
             "skillstack.version.*",
             "skillstack: {{ event.resource.name }} is {{ event.payload.decision }}",
-            f"{held} or reject {{{{ event.payload.version }}}}",
+            held,
         ),
     )
 

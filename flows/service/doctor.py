@@ -17,6 +17,7 @@ from data_contracts.errors import SkillstackError
 from data_contracts.manifests import Record
 from flows.base_model import find_base_model
 from flows.house import has_lineage, open_house
+from flows.planning import unmeasured_categories, without_calibration
 from flows.service import doctor_services as services
 from flows.settings import SkillstackConfig
 from flows.text_facts import text_facts
@@ -41,6 +42,7 @@ def diagnose(config: SkillstackConfig) -> tuple[Diagnosis, ...]:
         ("base model", _base_model),
         ("text", _text),
         ("suites", _suites),
+        ("calibration", _calibration),
         ("inbox", _inbox),
         ("launcher", services.launcher),
         ("MLflow", _mlflow),
@@ -116,9 +118,15 @@ def _suites(config: SkillstackConfig) -> str:
         raise SkillstackError(
             "evaluation.suites", f"no such file: {', '.join(missing)}", "correct the paths (they are relative to the config file)"
         )
-    if not suites:
-        return "none named: only the skills' own held-out splits are protected"
+    if missing := unmeasured_categories(config, first_round=True):
+        raise SkillstackError("evaluation.suites", *missing[0].removeprefix("evaluation.suites ").rstrip(".").split(": ", 1))
     return f"{len(suites)} named, every file there"
+
+
+def _calibration(config: SkillstackConfig) -> str:
+    if config.calibration is not None and not config.calibration.is_file():
+        raise SkillstackError(str(config.calibration), "is not there", "correct `calibration`, or run `skillstack init` in another folder")
+    return " ".join(f"warning: {note}" for note in without_calibration(config)) or f"{config.calibration}"
 
 
 def _inbox(config: SkillstackConfig) -> str:

@@ -117,7 +117,7 @@ def announce_outcome(outcome: RoundOutcome, model_name: str) -> None:
     event = ROUND_ENDED.get(outcome.decision.value, ROUND_UNMEASURED)
     name = f"{model_name}, round {outcome.round}: {outcome.skill}"
     payload = outcome.model_dump(include={"round", "skill", "version", "champion", "lost"}, mode="json")
-    payload |= {"model": model_name, "decision": outcome.decision.value, "reason": outcome.reasons[0]}
+    payload |= {"model": model_name, "decision": outcome.decision.value, "reason": outcome.reasons[0], "next": "\n".join(outcome.next)}
     _emit(event, f"skillstack.version.{model_name}.{outcome.version}", name, payload)
 
 
