@@ -20,10 +20,9 @@ from evals.gate import GateEvidence
 from evals.items import Evaluation, load_evaluation
 from flows.house import House, evaluate_model, suites_of_skill
 from flows.lineage import VersionRef
+from flows.lineage.records import MOVES_CHAMPION
 from flows.registered_scores import require_registered_scores
 from flows.stages import Stage
-
-OPENS_OR_MOVES = ("promote", "rollback", "override")
 
 
 @dataclass(frozen=True)
@@ -96,7 +95,7 @@ def require_whole_chain(house: House, chain: Sequence[VersionRef]) -> None:
     That the champion is the base is a fact of the ledger (the version that opened it), not of a tag that somebody may have deleted.
     """
     way_out = "run `skillstack verify`, then restore the registry from backup"
-    opened = next((entry.version for entry in house.lineage.ledger() if entry.action in OPENS_OR_MOVES), None)
+    opened = next((entry.version for entry in house.lineage.ledger() if entry.action in MOVES_CHAMPION), None)
     if chain[0].version != opened:
         what = f"is where the champion's ancestry begins, but the ledger was opened by version {opened}: a version has lost its parent"
         raise LineageError(f"version {chain[0].version}", what, way_out)

@@ -92,7 +92,7 @@ def _english_suites(folder: Path) -> tuple[list[dict[str, Any]], Path]:
     for name, (category, path) in files.suites.items():
         entry = {"name": name, "source": _in_config(path), "category": category}
         limits = {} if category == "drift" else {"items": FIRST_LOOK}
-        entries.append(entry | limits | ({"chat": True} if category == "safety" else {}))
+        entries.append(entry | limits | ({"chat": True, "open_choices": True} if category == "safety" else {}))
     return entries, files.calibration
 
 

@@ -13,7 +13,7 @@ import pytest
 from data_contracts.digests import text_digest, value_digest
 from data_contracts.manifests import Category, EvalReport, SuiteResult, file_ref, write_manifest
 from evals.gate import GateEvidence
-from evals.items import Evaluation, SuiteItems, write_items
+from evals.items import COLUMNS, Evaluation, SuiteItems, write_items
 
 RIGHT = np.r_[np.ones(300), np.zeros(100)]
 """A suite that the champion answers at 75 %."""
@@ -87,8 +87,8 @@ def _store(evaluation: Evaluation, folder: Path) -> Path:
     files = {}
     for name, suite in evaluation.suites.items():
         path = folder / "items" / f"{name}.parquet"
-        columns = ("doc_hash", "prompt_hash", "score", "gold_logprob", "weight", "cluster", "prompt", "gold", "prediction")
-        write_items(path, pd.DataFrame({column: list(getattr(suite, column)) for column in columns}))
+        absent = [None] * len(suite.doc_hash)
+        write_items(path, pd.DataFrame({column: list(getattr(suite, column)) or absent for column in COLUMNS}))
         files[f"items/{name}"] = file_ref(folder, path)
     write_manifest(folder, evaluation.report.model_copy(update={"files": files}))
     return folder
