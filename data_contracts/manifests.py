@@ -109,6 +109,9 @@ class TrainingSummary(Record):
     peak_memory_bytes: int
     trainable_parameters: int
     max_leak: float | None = Field(None, description="largest relative leak over the layers; None for full and lora")
+    batch_layout: str = Field("", description="packed, padded or single: how examples shared forward passes")
+    batch_layout_reason: str = Field("", description="why, as the probe of this model found")
+    device: str = Field("", description="torch device that trained")
 
 
 class CheckpointManifest(Manifest):

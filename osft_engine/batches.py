@@ -1,20 +1,24 @@
 """Examples to the tensors of a forward pass, under a budget of tokens, in an order that a resumed run repeats.
 
 packed   examples end to end in one row; position ids restart at each, from which transformers builds a block-diagonal mask, so no
-         example attends to another
+         example attends to another (where the model builds that mask: probe.py)
 padded   one example a row, similar lengths together; cheaper on a CPU, where attention over a long packed row costs more than padding
+single   one example a row and one row a pass, for models that even padding disturbs
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from data_contracts.errors import TrainingError
 from osft_engine.examples import Example
+
+Layout = Literal["packed", "padded", "single"]
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,7 @@ def epoch_steps(count: int, batch_size: int, seed: int, epoch: int) -> list[list
     return [order[start : start + batch_size] for start in range(0, count, batch_size)]
 
 
-def micro_batches(examples: Sequence[Example], *, max_tokens: int, packed: bool) -> list[MicroBatch]:
+def micro_batches(examples: Sequence[Example], *, max_tokens: int, layout: Layout) -> list[MicroBatch]:
     """Split the examples of one step into forward passes of at most `max_tokens` tokens each, longest first.
 
     Raises TrainingError for an example that no pass can hold.
@@ -54,12 +58,12 @@ def micro_batches(examples: Sequence[Example], *, max_tokens: int, packed: bool)
     require_fitting(examples, max_tokens)
     groups: list[list[Example]] = []
     for example in sorted(examples, key=lambda each: -len(each.ids)):
-        group = next((group for group in groups if _fits(group, example, max_tokens, packed)), None)
+        group = next((group for group in groups if _fits(group, example, max_tokens, layout)), None)
         if group is None:
             groups.append([example])
         else:
             group.append(example)
-    return [_pack(group) if packed else _pad(group) for group in groups]
+    return [_pad(group) if layout == "padded" else _pack(group) for group in groups]
 
 
 def require_fitting(examples: Sequence[Example], max_tokens: int) -> None:
@@ -70,8 +74,10 @@ def require_fitting(examples: Sequence[Example], max_tokens: int) -> None:
         raise TrainingError(longest.origin, what, "raise max_tokens_per_batch or lower max_seq_len")
 
 
-def _fits(group: Sequence[Example], example: Example, max_tokens: int, packed: bool) -> bool:
-    if packed:
+def _fits(group: Sequence[Example], example: Example, max_tokens: int, layout: Layout) -> bool:
+    if layout == "single":
+        return False
+    if layout == "packed":
         return sum(len(each.ids) for each in group) + len(example.ids) <= max_tokens
     return (len(group) + 1) * len(group[0].ids) <= max_tokens  # the first is the longest
 

@@ -97,9 +97,10 @@ class TrainConfig(BaseModel):
     effective_batch_size: int = Field(8, ge=1, description="examples in one optimiser step, over all micro-batches and processes")
     max_tokens_per_batch: int = Field(2048, ge=1, description="tokens in one forward pass, padding included")
     max_seq_len: int = Field(2048, ge=2, description="tokens; a longer example is left out and counted")
-    batch_layout: Literal["auto", "packed", "padded"] = Field(
+    batch_layout: Literal["auto", "packed", "padded", "single"] = Field(
         "auto",
-        description="packed: end to end in one row, blind to one another; padded: one row each; auto: packed on a GPU, else padded",
+        description="packed: end to end in one row; padded: one row each; single: one row a pass; auto: packed on a GPU, padded on a CPU "
+        "where a probe shows that the model keeps examples apart so, else the next one that does",
     )
     optimizer: Literal["adamw", "muon"] = Field("adamw", description="muon takes the matrices and leaves the rest to AdamW")
     lr_scheduler: Scheduler = Field("cosine", description="shape of the step size after warm-up")

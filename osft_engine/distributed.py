@@ -15,7 +15,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from osft_engine.batches import MicroBatch, micro_batches
+from osft_engine.batches import Layout, MicroBatch, micro_batches
 from osft_engine.examples import Example
 
 
@@ -43,14 +43,14 @@ class World:
         dist.all_reduce(total)
         return float(total)
 
-    def share(self, examples: Sequence[Example], *, max_tokens: int, packed: bool) -> list[tuple[MicroBatch, float]]:
+    def share(self, examples: Sequence[Example], *, max_tokens: int, layout: Layout) -> list[tuple[MicroBatch, float]]:
         """This process's forward passes of one step, each with its weight in the loss.
 
         Every process runs the same number of passes, for sharded layers are gathered together; one that has fewer repeats a pass
         at weight 0.
         """
         ordered = sorted(examples, key=lambda each: -len(each.ids))
-        shares = [micro_batches(ordered[rank :: self.size], max_tokens=max_tokens, packed=packed) for rank in range(self.size)]
+        shares = [micro_batches(ordered[rank :: self.size], max_tokens=max_tokens, layout=layout) for rank in range(self.size)]
         passes = max(len(share) for share in shares)
         mine = [(batch, 1.0) for batch in shares[self.rank]]
         spare = mine[0][0] if mine else shares[0][0]

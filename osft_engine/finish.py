@@ -12,7 +12,7 @@ from torch import nn
 
 from data_contracts.errors import TrainingError
 from data_contracts.manifests import CheckpointManifest, LayerCapacity, TrainingSummary, write_manifest
-from osft_engine.attach import Attachment, OsftAttachment, find_targets
+from osft_engine.attach import Attachment, OsftAttachment
 from osft_engine.checkpoint import model_file_refs, other_file_refs, running_versions, write_model
 from osft_engine.config import TrainConfig
 from osft_engine.distributed import World, whole
@@ -20,6 +20,7 @@ from osft_engine.examples import ExampleSet
 from osft_engine.export import RoundUpdate, save_update, update_factors
 from osft_engine.ledger import Ledger, save_ledger
 from osft_engine.prepare import known_layers, measure_examples
+from osft_engine.probe import ChosenLayout, reachable_targets
 from osft_engine.resume import Progress
 from osft_engine.run import TrainRun
 from osft_engine.subspace import directions_holding
@@ -76,7 +77,7 @@ def extend_ledger(run: TrainRun, attachment: Attachment, ledger: Ledger | None, 
         model, targets = attachment.model, attachment.layers
     else:
         model = attachment.merge()
-        targets = find_targets(model, run.config.target_patterns)
+        targets = reachable_targets(model, run.config.target_patterns)
     layers = known_layers(model, ledger) | dict(targets)  # also those that this round left alone: a later one may train them
     return ledger.add(run.skill, measure_examples(model, layers, examples.examples, run.config), run.config.ledger_rank)
 
@@ -99,7 +100,7 @@ def _capacities(attachment: Attachment, leaks: dict[str, float], ledger: Ledger 
     return found
 
 
-def summarise(progress: Progress, examples: ExampleSet, outcome: Outcome) -> TrainingSummary:
+def summarise(progress: Progress, examples: ExampleSet, outcome: Outcome, layout: ChosenLayout, device: torch.device) -> TrainingSummary:
     """The run in numbers. final_loss: mean of the last tenth of the steps."""
     if not progress.losses:
         raise TrainingError("training", "took no step", "give more examples")
@@ -118,6 +119,9 @@ def summarise(progress: Progress, examples: ExampleSet, outcome: Outcome) -> Tra
         peak_memory_bytes=peak,
         trainable_parameters=outcome.trained_parameters,
         max_leak=max(layer.leak for layer in outcome.layers.values()) if outcome.layers else None,
+        batch_layout=layout.kind,
+        batch_layout_reason=layout.why,
+        device=str(device),
     )
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from osft_engine.batches import MicroBatch, micro_batches
+from osft_engine.batches import Layout, MicroBatch, micro_batches
 from osft_engine.examples import Example
 from osft_engine.forward import run_model
 
@@ -72,7 +72,7 @@ def measure_moments(model: Any, targets: Mapping[str, nn.Module], batches: Seque
     return LayerMoments({name: total / tokens for name, total in collector.sums.items()}, collector.leaders, tokens)
 
 
-def sample_for_moments(examples: Sequence[Example], *, tokens: int, seed: int, max_tokens: int, packed: bool) -> list[MicroBatch]:
+def sample_for_moments(examples: Sequence[Example], *, tokens: int, seed: int, max_tokens: int, layout: Layout) -> list[MicroBatch]:
     """Batches of about `tokens` tokens, drawn from the examples without order and without repetition."""
     order = torch.randperm(len(examples), generator=torch.Generator().manual_seed(seed)).tolist()
     chosen: list[Example] = []
@@ -82,4 +82,4 @@ def sample_for_moments(examples: Sequence[Example], *, tokens: int, seed: int, m
             break
         chosen.append(examples[index])
         total += len(examples[index].ids)
-    return micro_batches(chosen, max_tokens=max_tokens, packed=packed)
+    return micro_batches(chosen, max_tokens=max_tokens, layout=layout)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from data_contracts.errors import ConfigError
 from data_contracts.rendering import TextRenderer
-from osft_engine.attach import Attachment, FullAttachment, LoraAttachment, OsftAttachment, allowed_updates, find_targets
+from osft_engine.attach import Attachment, FullAttachment, LoraAttachment, OsftAttachment, allowed_updates
 from osft_engine.bases import CacheKeys, Decompositions, cached_bases, cached_ledger, read_parent
 from osft_engine.batches import MicroBatch
 from osft_engine.buffer import BufferRow, buffer_examples, load_buffer
@@ -27,12 +27,12 @@ from osft_engine.distributed import World
 from osft_engine.examples import Example
 from osft_engine.ledger import Ledger, load_ledger
 from osft_engine.moments import LayerMoments, measure_moments, sample_for_moments
+from osft_engine.probe import reachable_targets, wanted_layout
 from osft_engine.protection import AllowedUpdate, protect_activations, protect_weights, protect_weights_block
 from osft_engine.quantized import QuantizedAttachment
 from osft_engine.ranks import layer_ratios, measure_importance
 from osft_engine.resume import ResumeFolder
 from osft_engine.run import TrainRun
-from osft_engine.trainer import packs
 
 _GENERAL = "base"  # round 0: what the model knew before the first skill
 
@@ -66,7 +66,7 @@ def attach_method(scene: Scene, resume: ResumeFolder) -> tuple[Attachment, Ledge
         ledger = load_ledger(scene.parent_ledger)
     if config.method == "full":
         return FullAttachment(scene.model), ledger
-    targets = find_targets(scene.model, config.target_patterns)
+    targets = reachable_targets(scene.model, config.target_patterns)
     if config.method == "lora":
         return LoraAttachment(scene.model, list(targets), config), ledger
     if scene.world.leads:
@@ -226,7 +226,9 @@ def _general_examples(scene: Scene) -> list[Example]:
 
 def _sample(model: Any, examples: Sequence[Example], config: TrainConfig) -> list[MicroBatch]:
     limit = max(config.max_tokens_per_batch, max(len(example.ids) for example in examples))
-    return sample_for_moments(examples, tokens=config.moment_tokens, seed=config.seed, max_tokens=limit, packed=packs(config, model.device))
+    return sample_for_moments(
+        examples, tokens=config.moment_tokens, seed=config.seed, max_tokens=limit, layout=wanted_layout(config, model.device)
+    )
 
 
 def _keys(scene: Scene) -> CacheKeys:

@@ -28,6 +28,7 @@ from osft_engine.finish import ROLES, summarise, write_candidate_manifest, write
 from osft_engine.memory import memory_explained
 from osft_engine.optim import step_sizes
 from osft_engine.prepare import Scene, attach_method, refuse_sharded
+from osft_engine.probe import choose_layout
 from osft_engine.resume import ResumeFolder, only_trainer
 from osft_engine.run import TrainRun
 from osft_engine.stopping import StopSignal
@@ -110,6 +111,10 @@ def _train(run: TrainRun, inputs: Inputs, on_event: OnEvent | None, stop: StopSi
     events.emit({"event": "start", "examples": len(examples.examples)} | left_out)
 
     model = load_model(run.base, config)
+    layout = choose_layout(model, config)
+    events.emit({"event": "layout", "layout": layout.kind, "why": layout.why})
+    config = config.model_copy(update={"batch_layout": layout.kind})
+    run = run.model_copy(update={"config": config})  # the digest of what was asked for is in `inputs`
     if config.gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     earlier = buffer_examples(inputs.buffer, renderer, config) if config.rank_policy == "importance" else ()
@@ -131,7 +136,7 @@ def _train(run: TrainRun, inputs: Inputs, on_event: OnEvent | None, stop: StopSi
     save_buffer(
         extend_buffer(inputs.buffer, rows, skill=run.skill, size=config.buffer_size, seed=config.seed), run.out_dir / ROLES["buffer"]
     )
-    summary = summarise(progress, examples, outcome)
+    summary = summarise(progress, examples, outcome, layout, trainer.device)
     events.emit({"event": "end", **summary.model_dump(mode="json")})
     manifest = write_candidate_manifest(
         run, summary, outcome, base_sha256=inputs.base_sha256, drop_sha256=inputs.clean_sha256, run_sha256=inputs.digest

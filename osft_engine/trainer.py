@@ -19,6 +19,7 @@ from osft_engine.examples import Example
 from osft_engine.forward import summed_loss
 from osft_engine.memory import memory_explained
 from osft_engine.optim import NamedOptimizer, step_sizes
+from osft_engine.probe import wanted_layout
 from osft_engine.resume import Progress, ResumeFolder
 from osft_engine.stopping import StopSignal, TrainingStoppedError
 
@@ -54,7 +55,7 @@ class Trainer:
         self.steps_per_epoch = len(epochs[0])
         self.plan = [step for epoch in epochs for step in epoch]
         self.step_size = step_sizes(config, len(self.plan))
-        self.packed = packs(config, self.device)
+        self.layout = wanted_layout(config, self.device)
         self.progress = Progress()
         self._saved_at = time.monotonic()
 
@@ -91,7 +92,7 @@ class Trainer:
         examples = [self.examples[index] for index in indices]
         count = sum(example.loss_tokens for example in examples)
         total = 0.0
-        for batch, weight in self.world.share(examples, max_tokens=self.config.max_tokens_per_batch, packed=self.packed):
+        for batch, weight in self.world.share(examples, max_tokens=self.config.max_tokens_per_batch, layout=self.layout):
             with memory_explained(f"step {self.progress.step + 1}", f"out of memory in a batch of {batch.tokens} tokens"):
                 loss = summed_loss(self.attachment.model, batch.to(self.device)) * (weight / count)
                 # Sharded gradients are averaged over the processes; the loss is a mean over the tokens of all of them.
@@ -174,7 +175,7 @@ class Trainer:
     def _held_out_loss(self) -> float:
         self.attachment.model.eval()
         total = 0.0
-        for batch, weight in self.world.share(self.held_out, max_tokens=self.config.max_tokens_per_batch, packed=self.packed):
+        for batch, weight in self.world.share(self.held_out, max_tokens=self.config.max_tokens_per_batch, layout=self.layout):
             total += weight * float(summed_loss(self.attachment.model, batch.to(self.device)))
         self.attachment.model.train()
         return self.world.sum(total) / sum(example.loss_tokens for example in self.held_out)
@@ -226,8 +227,3 @@ class Trainer:
         for name, value in values.items():
             set_whole(self.parameters[name], value)
         self.attachment.after_step()
-
-
-def packs(config: TrainConfig, device: torch.device) -> bool:
-    """Whether examples lie end to end in one row on this device."""
-    return config.batch_layout == "packed" or (config.batch_layout == "auto" and device.type != "cpu")

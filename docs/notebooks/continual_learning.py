@@ -155,7 +155,7 @@ def _(mo):
 def _(AutoModelForCausalLM, AutoTokenizer, ITEMS, NANO, chat, TextRenderer, heldout, micro_batches, mo, run_model, skills, torch):
     _tokenizer = AutoTokenizer.from_pretrained(NANO)
     _examples = [TextRenderer(_tokenizer).render_row(chat(*pair), name, max_tokens=256)[0] for name in skills for pair in heldout[name]]
-    _batches = micro_batches(_examples, max_tokens=8192, packed=False)
+    _batches = micro_batches(_examples, max_tokens=8192, layout="padded")
 
     @torch.no_grad()
     def score(folder):

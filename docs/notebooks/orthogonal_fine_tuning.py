@@ -457,7 +457,7 @@ def _(mo, tokenizer, torch):
     _renderer = TextRenderer(tokenizer)
     _examples = [_renderer.render_row({"messages": row}, f"shift {number}", max_tokens=256)[0] for number, row in enumerate(_rows)]
     batches = [
-        micro_batches(_examples[start : start + BATCH], max_tokens=4096, packed=False)[0] for start in range(0, len(_examples), BATCH)
+        micro_batches(_examples[start : start + BATCH], max_tokens=4096, layout="padded")[0] for start in range(0, len(_examples), BATCH)
     ]
 
     def train(model, parameters, *, hook=lambda: None, after_step=lambda: None):
@@ -603,7 +603,7 @@ def _(mo, nano, tokenizer):
         """Second moment (n x n) of what a layer reads on nano's old skills: the mean of x x^T."""
         rows = calibration_rows()[:220]
         old = [each for row in rows for each in TextRenderer(tokenizer).render_row(row, "old", unmask=True, max_tokens=256)]
-        return measure_moments(nano, {"layer": layer}, _micro_batches(old, max_tokens=4096, packed=False)).moments["layer"]
+        return measure_moments(nano, {"layer": layer}, _micro_batches(old, max_tokens=4096, layout="padded")).moments["layer"]
 
     mo.show_code()
     return (nano_moment,)

@@ -20,7 +20,7 @@ from data_contracts.rendering import TextRenderer
 from evals.weights import open_weights
 from flows.explore.constraint import input_frame, rotate, weight_frame
 from flows.explore.scene import Subject, require_model
-from osft_engine.attach import find_targets, weight_of
+from osft_engine.attach import weight_of
 from osft_engine.batches import MicroBatch, micro_batches
 from osft_engine.calibration import calibration_examples
 from osft_engine.checkpoint import load_model, load_tokenizer
@@ -29,6 +29,7 @@ from osft_engine.examples import Example
 from osft_engine.forward import summed_loss
 from osft_engine.ledger import load_ledger
 from osft_engine.moments import LayerMoments, measure_moments
+from osft_engine.probe import reachable_targets
 from osft_engine.ranks import measure_importance
 from osft_engine.subspace import singular_subspaces
 
@@ -74,8 +75,8 @@ def _open(folder: Path, stamp: str, text: Path, ledger: Path | None) -> Model:
             break
         chosen.append(example)
         total += len(example.ids)
-    batches = micro_batches(chosen, max_tokens=SAMPLE_TOKENS, packed=False)
-    return Model(f"{folder}@{stamp}:{text}", module, find_targets(module), batches, ledger)
+    batches = micro_batches(chosen, max_tokens=SAMPLE_TOKENS, layout="padded")
+    return Model(f"{folder}@{stamp}:{text}", module, reachable_targets(module), batches, ledger)
 
 
 class Measurements:

@@ -59,7 +59,9 @@ def make_batches(tokens: int, vocabulary: int, *, packed: bool) -> list[MicroBat
     generator = torch.Generator().manual_seed(0)
     rows = torch.randint(5, vocabulary, (max(1, tokens // LENGTH), min(LENGTH, tokens)), generator=generator).tolist()
     learn = tuple(index >= len(rows[0]) - ANSWER for index in range(len(rows[0])))
-    return micro_batches([Example(tuple(row), learn, "row") for row in rows], max_tokens=16384 if packed else 1024, packed=packed)
+    return micro_batches(
+        [Example(tuple(row), learn, "row") for row in rows], max_tokens=16384 if packed else 1024, layout="packed" if packed else "padded"
+    )
 
 
 def random_model(shape: str, device: torch.device) -> Any:

@@ -35,7 +35,7 @@ def test_moments_ignore_padding_and_are_shared_by_layers_that_read_the_same(base
     model = AutoModelForCausalLM.from_pretrained(base_folder).eval()
     examples = generate_examples(model, TextRenderer(tokenizer), tokens=120, length=16, seed=1)
     targets = find_targets(model)
-    padded, packed = (measure_moments(model, targets, micro_batches(examples, max_tokens=64, packed=way)) for way in (False, True))
+    padded, packed = (measure_moments(model, targets, micro_batches(examples, max_tokens=64, layout=way)) for way in ("padded", "packed"))
     assert padded.tokens == packed.tokens == sum(len(each.ids) for each in examples)
     assert padded.leaders == packed.leaders
     assert padded.leaders["model.layers.1.self_attn.v_proj"] == "model.layers.1.self_attn.q_proj"
@@ -52,7 +52,7 @@ def test_ledger_adds_rounds_with_equal_weight_in_a_size_that_does_not_grow(
     targets = find_targets(model)
     few = generate_examples(model, TextRenderer(tokenizer), tokens=40, length=16, seed=1)
     many = generate_examples(model, TextRenderer(tokenizer), tokens=160, length=16, seed=2)
-    one, two = (measure_moments(model, targets, micro_batches(each, max_tokens=64, packed=True)) for each in (few, many))
+    one, two = (measure_moments(model, targets, micro_batches(each, max_tokens=64, layout="packed")) for each in (few, many))
     ledger = Ledger().add("base", one, 48).add("sums", two, 48)
     name = "model.layers.0.self_attn.k_proj"
     leader = ledger.leaders[name]

@@ -95,7 +95,7 @@ def test_shares_cover_every_example_once_in_equally_many_passes(lengths: tuple[i
     examples = [Example((1,) * length, (False, *[True] * (length - 1)), f"row:{n}") for n, length in enumerate(lengths)]
 
     def share(rank: int) -> list[tuple[MicroBatch, float]]:
-        return World(rank, 2).share(examples, max_tokens=12, packed=True)
+        return World(rank, 2).share(examples, max_tokens=12, layout="packed")
 
     first, second = share(0), share(1)
     assert len(first) == len(second)

@@ -78,9 +78,9 @@ def _loss(model: Any, batches: list[MicroBatch]) -> torch.Tensor:
 def test_packed_padded_and_single_examples_have_one_loss(family: str) -> None:
     model, examples = _model(family).eval(), _examples()
     with torch.no_grad():
-        single = _loss(model, [batch for each in examples for batch in micro_batches([each], max_tokens=64, packed=True)])
-        packed = micro_batches(examples, max_tokens=64, packed=True)
-        padded = micro_batches(examples, max_tokens=64, packed=False)
+        single = _loss(model, [batch for each in examples for batch in micro_batches([each], max_tokens=64, layout="packed")])
+        packed = micro_batches(examples, max_tokens=64, layout="packed")
+        padded = micro_batches(examples, max_tokens=64, layout="padded")
         assert len(packed) == 1
         assert len(padded) == 1
         torch.testing.assert_close(_loss(model, packed), single, rtol=1e-5, atol=1e-4)
@@ -91,7 +91,7 @@ def test_packed_padded_and_single_examples_have_one_loss(family: str) -> None:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_attach_train_save_reload(family: str, protect: str, tmp_path: Path) -> None:
     model = _model(family)
-    batches = micro_batches(_examples(), max_tokens=64, packed=True)
+    batches = micro_batches(_examples(), max_tokens=64, layout="packed")
     targets = find_targets(model)
     assert not any(module is model.get_output_embeddings() for module in targets.values())
     if protect == "weights":

@@ -66,7 +66,7 @@ def test_importance_is_the_cosine_of_square_layers_and_the_cka_of_others(base_fo
     generator = torch.Generator().manual_seed(2)
     rows = [torch.randint(0, 256, (length,), generator=generator).tolist() for length in (31, 12, 24, 7)]
     examples = [Example(tuple(ids), (False, *[True] * (len(ids) - 1)), f"row:{n}") for n, ids in enumerate(rows)]
-    (batch,) = micro_batches(examples, max_tokens=256, packed=False)
+    (batch,) = micro_batches(examples, max_tokens=256, layout="padded")
     assert batch.input_ids.numel() > batch.tokens  # there is padding that must not count
     measured = measure_importance(model, find_targets(model), [batch])
     expected = {name: _importance(X, Y) for name, (X, Y) in _observe(model, rows).items()}

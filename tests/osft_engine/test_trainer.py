@@ -43,7 +43,7 @@ def test_every_example_comes_once_an_epoch_in_an_order_of_the_seed() -> None:
 
 def test_an_example_that_no_pass_can_hold_is_named() -> None:
     with pytest.raises(TrainingError, match=r"row:7: has 30 tokens, more than the 16 of one batch"):
-        micro_batches([Example((1,) * 30, (False, *[True] * 29), "row:7")], max_tokens=16, packed=True)
+        micro_batches([Example((1,) * 30, (False, *[True] * 29), "row:7")], max_tokens=16, layout="packed")
 
 
 def test_step_sizes_warm_up_from_the_first_step_and_refuse_foreign_settings() -> None:
