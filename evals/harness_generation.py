@@ -25,6 +25,8 @@ class GreedyGenerator:
         self.eos = _end_tokens(model, tokenizer)
         model.generation_config = GenerationConfig(eos_token_id=sorted(self.eos) or None)
         self._pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
+        self.caches = True
+        self.caches = self._continues_as_it_reads()
         self.pads = self._is_blind_to_padding()
 
     def batches(self, contexts: Sequence[Ids]) -> list[list[int]]:
@@ -52,7 +54,7 @@ class GreedyGenerator:
         return said
 
     def _settings(self, ends: Collection[int]) -> dict[str, Any]:
-        return {"do_sample": False, "eos_token_id": sorted(ends) or None, "pad_token_id": self._pad}
+        return {"do_sample": False, "eos_token_id": sorted(ends) or None, "pad_token_id": self._pad, "use_cache": self.caches}
 
     @torch.no_grad()
     def _generate(self, ids: torch.Tensor, mask: torch.Tensor, config: GenerationConfig, **more: Any) -> Any:
@@ -63,6 +65,22 @@ class GreedyGenerator:
         ids = torch.tensor([[self._pad] * (width - len(context)) + list(context) for context in contexts], device=self._model.device)
         mask = torch.tensor([[0] * (width - len(context)) + [1] * len(context) for context in contexts], device=self._model.device)
         return ids, mask
+
+    def _continues_as_it_reads(self) -> bool:
+        """Whether a batch that goes on from its kept state says what it says when it reads everything anew (RWKV's does not)."""
+        size = min(self._model.config.get_text_config().vocab_size, 50)
+        rows = [(size - 3, 2, 1, 4), (size - 1, 5, 3, 7)]
+        settings = self._settings(()) | {"max_new_tokens": 4, "output_logits": True, "return_dict_in_generate": True}
+        try:
+            kept, anew = (
+                torch.stack(self._generate(*self._padded(rows), GenerationConfig(**settings | {"use_cache": way})).logits).float()
+                for way in (True, False)
+            )
+        except (RuntimeError, TypeError, ValueError, IndexError, AttributeError):
+            return True  # what cannot be asked so is asked as the model itself would have it
+        tolerance = 1e-3 if self._model.dtype == torch.float32 else 1e-1
+        first_tokens = kept[:2], anew[:2]  # the first after the context, and the first from a kept state
+        return bool(torch.allclose(*first_tokens, atol=tolerance, rtol=tolerance))
 
     def _is_blind_to_padding(self) -> bool:
         """Whether the first token after a short context is judged the same beside a longer one as alone."""

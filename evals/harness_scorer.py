@@ -61,10 +61,10 @@ class PackedRow:
         leads = [tokens[:-1] for tokens in self.continuations]
         return all(_begins(continuation[:-1], lead) or _begins(lead, continuation[:-1]) for lead in leads)
 
-    def has_room(self, continuation: tuple[int, ...]) -> bool:
+    def has_room(self, continuation: tuple[int, ...], window: int) -> bool:
         """Whether a branch more is cheaper here than in a row of its own: there is a context to share, and the row stays narrow."""
         width = len(self.context) + sum(len(tokens) - 1 for tokens in self.continuations) + len(continuation)
-        return len(self.context) >= len(continuation) and width <= max(2 * len(self.context), ROW_TOKENS)
+        return len(self.context) >= len(continuation) and width <= min(window, max(2 * len(self.context), ROW_TOKENS))
 
 
 class ContinuationScorer:
@@ -75,6 +75,7 @@ class ContinuationScorer:
         self.device: torch.device = model.device
         self.max_tokens = max_tokens or (CPU_TOKENS if self.device.type == "cpu" else DEVICE_TOKENS)
         self._keeps_logits = "logits_to_keep" in inspect.signature(model.forward).parameters
+        self._sees = _attention_window(model.config.get_text_config())
         self.packs = self._honours_branches()
 
     def score(self, requests: Sequence[Request], on_scored: Callable[[list[int]], None] = lambda _: None) -> list[Scored]:
@@ -98,7 +99,7 @@ class ContinuationScorer:
                 )
             kept, continuation = context[-(self.max_length + 1 - len(tokens)) :], tuple(tokens)
             rows = groups[tuple(kept)]
-            shared = rows and ((self.packs and rows[-1].has_room(continuation)) or rows[-1].in_one_line(continuation))
+            shared = rows and ((self.packs and rows[-1].has_room(continuation, self._sees)) or rows[-1].in_one_line(continuation))
             if not shared:
                 rows.append(PackedRow(kept))
             rows[-1].continuations.setdefault(continuation, []).append(number)
@@ -183,6 +184,12 @@ class ContinuationScorer:
                 return False
         tolerance = 1e-4 if self.model.dtype == torch.float32 else 5e-2
         return bool(torch.allclose(results[0], results[1], atol=tolerance, rtol=tolerance))
+
+
+def _attention_window(config: Any) -> int:
+    """Tokens that the narrowest layer looks back over: the mask of branches takes the place of the model's own, which knows it."""
+    windows = (getattr(config, name, None) for name in ("sliding_window", "attention_window_size", "attention_chunk_size", "window_size"))
+    return min((window for window in windows if isinstance(window, int) and window > 0), default=ROW_TOKENS**2)
 
 
 def _begins(tokens: tuple[int, ...], other: tuple[int, ...]) -> bool:

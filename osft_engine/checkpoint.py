@@ -14,7 +14,7 @@ from torch import Tensor
 
 from data_contracts.digests import MODEL_FILE_PATTERNS, model_digest, model_files
 from data_contracts.manifests import CheckpointManifest, FileRef, file_ref, write_manifest
-from data_contracts.model_folder import load_strictly, not_loaded
+from data_contracts.model_folder import load_strictly, not_loaded, read_model_config
 from osft_engine.config import TrainConfig
 from osft_engine.files import full_disk_explained
 from osft_engine.model_text import write_text_settings
@@ -54,7 +54,15 @@ def load_model(folder: Path, config: TrainConfig) -> Any:
         quantization_config=quantization,
         device_map=None if quantization is None else {"": device},
     )
+    _keep_weights_as_they_are(model)
     return model if quantization is not None else model.to(device)
+
+
+def _keep_weights_as_they_are(model: Any, rescale_every: int = 0) -> None:
+    """RWKV halves its own weights every few layers whenever it reads in eval mode, against overflow in half precision, and doubles them
+    again in training: what an update is added to, and what is saved, would depend on the mode that was last used."""
+    if hasattr(model.config, "rescale_every"):
+        model.config.rescale_every = rescale_every
 
 
 def load_tokenizer(folder: Path, config: TrainConfig) -> Any:
@@ -76,7 +84,9 @@ def write_model(model: Any, base: Path, folder: Path, config: TrainConfig, state
     """
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
+    _keep_weights_as_they_are(model, read_model_config(base).get("rescale_every", 0))  # in the config that is written
     model.save_pretrained(partial, **({} if state is None else {"state_dict": dict(state)}))
+    _keep_weights_as_they_are(model)
     for source in _carried_files(base):
         target = partial / source.relative_to(base)
         target.parent.mkdir(exist_ok=True)
