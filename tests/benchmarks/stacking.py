@@ -51,17 +51,19 @@ class World:
     suites: tuple[SuiteConfig, ...]  # base skills first
     calibration: Path
     train: dict[str, Any]
+    many_steps: dict[str, Any]  # the same rows in smaller batches: what training needs to settle
     rates: dict[str, tuple[float, ...]]
     seeds: tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class Variant:
-    """ledger: whether what earlier rounds learned is handed on. config: added to the world's own."""
+    """ledger: whether what earlier rounds learned is handed on. config: added to the world's own. many_steps: its longer schedule."""
 
     rates: str
     config: dict[str, Any] = field(default_factory=dict)
     ledger: bool = True
+    many_steps: bool = False
 
 
 VARIANTS = {
@@ -79,6 +81,10 @@ VARIANTS = {
     "activations importance": Variant("activations", {"protect": "activations", "rank_policy": "importance"}),
     "activations energy": Variant("activations", {"protect": "activations", "rank_policy": "energy"}),
     "activations, 15 epochs": Variant("activations", {"protect": "activations", "num_epochs": 15}),
+    # each method with enough steps for its loss to settle, at low rates: the fair comparison
+    "full, many steps": Variant("full steps", {"method": "full"}, many_steps=True),
+    "lora, many steps": Variant("lora steps", {"method": "lora"}, many_steps=True),
+    "activations, many steps": Variant("activations steps", {"protect": "activations"}, many_steps=True),
 }
 METHODS = tuple(VARIANTS)[:8]
 RATIO = 0.25
@@ -121,12 +127,16 @@ def nano_world(options: argparse.Namespace) -> World:
         suites=tuple(SuiteConfig(name=n, source=str(p), chat=True, items=items, max_new_tokens=16) for n, p in paths.items()),
         calibration=base.calibration,
         train={"num_epochs": 5, "effective_batch_size": 32, "moment_tokens": 20000},
+        many_steps={"effective_batch_size": 8},
         rates={
             "full": (1e-4, 3e-4, 1e-3),
             "lora": (1e-3, 3e-3, 1e-2),
             "factors": (1e-3, 3e-3, 1e-2),
             "block": (1e-4, 3e-4, 1e-3),
             "activations": (1e-3, 2.5e-3, 6e-3),
+            "full steps": (1e-5, 3e-5, 1e-4),
+            "lora steps": (1e-4, 3e-4, 1e-3),
+            "activations steps": (5e-4, 1e-3, 1.5e-3),
         },
         seeds=(0, 1, 2),
     )
@@ -170,12 +180,16 @@ def smollm2_world(options: argparse.Namespace) -> World:
         ),
         calibration=calibration,
         train={"num_epochs": 1, "effective_batch_size": 4},
+        many_steps={"num_epochs": 3, "effective_batch_size": 2},
         rates={
             "full": (3e-5, 1e-4, 3e-4),
             "lora": (3e-4, 1e-3, 3e-3),
             "factors": (1e-4, 3e-4, 1e-3),
             "block": (3e-5, 1e-4, 3e-4),
             "activations": (5e-4, 1e-3, 2e-3),
+            "full steps": (2e-5, 5e-5, 1e-4),
+            "lora steps": (1e-4, 3e-4, 1e-3),
+            "activations steps": (5e-4, 1e-3, 1.5e-3),
         },
         seeds=(0,),
     )
@@ -193,7 +207,7 @@ def score(model: Path, world: World, cache: Path, out: Path) -> dict[str, float]
 
 def train_ours(world: World, variant: Variant, rate: float, seed: int, skill: str, before: Path | None, out: Path, cache: Path) -> Path:
     """One round by the engine. `before` is the checkpoint folder of the round before. Returns the new model folder."""
-    settings = {**world.train, "unfreeze_rank_ratio": RATIO, **variant.config}
+    settings = {**world.train, **(world.many_steps if variant.many_steps else {}), "unfreeze_rank_ratio": RATIO, **variant.config}
     run = TrainRun(
         base=before / "model" if before else world.base,
         parent=before if variant.ledger else None,
