@@ -77,8 +77,12 @@ def _learn(held: Collection[CheckOutcome], verdict: Verdict, situation: Situatio
         yield f"The update was offered at scale {situation.scale:g}: offer more of it."
         return
     trained = f" (now {situation.epochs:g}{_outcome_of_training(situation)})" if situation.epochs else ""
-    more = f" {3 * situation.epochs:g}" if situation.epochs else ""
-    yield f"Train longer: train.num_epochs{more}{trained}. A gain that is too small is most often a training that was too short."
+    nothing = gain.outcome == "block"  # three times of what taught nothing at all is seldom enough
+    more = f" {(10 if nothing else 3) * situation.epochs:g}" if situation.epochs else ""
+    why = (
+        "Where nothing was learned, training was most often far too short" if nothing else "A gain this small often means a short training"
+    )
+    yield f"Train longer: train.num_epochs{more}{trained}. {why}; `skillstack sweep` compares settings on rows that the gate never reads."
 
 
 def _outcome_of_training(situation: Situation) -> str:

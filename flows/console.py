@@ -171,7 +171,7 @@ def show_plan(plan: RoundPlan) -> None:
     if _answer(plan):
         return
     table = Table(
-        "asked of", "suites", "items", "margin", "detectable loss", "chance shown", "items needed", title="in points; items are a suite"
+        "asked of", "suites", "items", "margin", "detectable loss", "chance shown", "items needed", title="in points; items are per suite"
     )
     for each in plan.categories:
         numbers = (points(each.margin), points(each.minimum_detectable_effect), f"{each.chance_shown:.0%}", f"{each.items_needed:,}")

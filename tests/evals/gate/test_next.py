@@ -27,7 +27,7 @@ def test_a_pass_needs_nothing(evidence) -> None:
 @pytest.mark.parametrize(
     ("changes", "policy", "words"),
     [
-        ({"gain": 0}, {}, "Train longer: train.num_epochs 9 (now 3, 41 steps, last loss 3.30)"),
+        ({"gain": 0}, {}, "Train longer: train.num_epochs 30 (now 3, 41 steps, last loss 3.30)"),
         ({"gain": 60}, {}, "Train longer: train.num_epochs 9"),
         ({"gain": 3}, {}, "held-out items: raise contract.heldout_fraction"),
         ({"old": (60, 0)}, {}, "skillstack round tickets.jsonl --skill new --scale 0.5"),
