@@ -141,7 +141,7 @@ Category = Literal["skill", "general", "safety", "drift"]
 class SuiteResult(Record):
     """One suite on one checkpoint; the items themselves lie in the Parquet file `files["items/<name>"]` of the report."""
 
-    added: ClassVar[frozenset[str]] = frozenset({"doubt"})
+    added: ClassVar[frozenset[str]] = frozenset({"doubt", "reproduced", "cut", "set_aside"})
 
     name: str
     category: Category
@@ -158,6 +158,11 @@ class SuiteResult(Record):
     suite_sha256: str = Field(description="of the items and of everything that decides the prompt")
     seconds: float
     doubt: str = Field("", description="why the suite may measure this model wrongly, as a phrase: the gate then holds; empty: no reason")
+    reproduced: float | None = Field(
+        None, description="share of a few training rows of this skill that the candidate gave back word for word; None: not asked"
+    )
+    cut: int = Field(0, description="items whose context was longer than the model's window, and was cut at its beginning")
+    set_aside: int = Field(0, description="items whose answer came after reasoning, which was not compared")
 
 
 class EvalReport(Manifest):

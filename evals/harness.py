@@ -23,6 +23,7 @@ from data_contracts.manifests import EvalReport, SuiteResult, file_ref, write_ma
 from evals.config import EvaluationConfig, ModelUse, SuiteConfig
 from evals.harness_plan import Planner, SuitePlan
 from evals.items import COLUMNS, write_items
+from evals.reproduction import Taught, find_doubt, taught_suite
 from evals.scoring_code import scoring_digest
 from evals.suites import resolve_suites
 
@@ -38,14 +39,15 @@ def evaluate_checkpoint(
     config: EvaluationConfig,
     cache_dir: Path,
     use: ModelUse = _AS_IT_IS,
+    taught: Taught | None = None,
     model_sha256: str | None = None,
     progress: Progress | None = None,
 ) -> EvalReport:
     """Evaluate the model folder on every suite and leave the report in `out_dir` (manifest last).
 
-    `use` says how the model is asked and loaded. `progress(done, total, suite)` counts items over all suites. Raises EvaluationError for a
-    suite that is missing, empty or malformed and for a score that is not finite, CheckpointError for a folder that is not a model,
-    ConfigError for a backend that is not there.
+    `use` says how the model is asked and loaded; `taught` names rows that it was trained on, of which a few are asked back. `progress(done,
+    total, suite)` counts items over all suites. Raises EvaluationError for a suite that is missing, empty or malformed and for a score that
+    is not finite, CheckpointError for a folder that is not a model, ConfigError for a backend that is not there.
     """
     if config.backend == "vllm" and find_spec("vllm") is None:
         raise ConfigError(
@@ -57,6 +59,8 @@ def evaluate_checkpoint(
     resolved = resolve_suites(suites, Path.cwd())
     if not resolved:
         raise EvaluationError(str(model_dir), "there is no suite to evaluate", "name suites in evaluation.suites, or give held-out items")
+    asked_back = taught_suite(taught, resolved) if taught else None
+    resolved += [asked_back] if asked_back else []
     plans = [planner.plan(suite) for suite in resolved]
     counter = Counter(progress, total=sum(len(plan.facts.doc_hashes) for plan in plans))
     if config.backend == "accelerate" and any(plan.missing for plan in plans):
@@ -68,9 +72,28 @@ def evaluate_checkpoint(
     results = [write_suite(plan, out_dir, seconds.get(plan.suite.name, 0.0)) for plan in plans]
     counter.finish()
     files = {f"items/{result.name}": file_ref(out_dir, items_path(out_dir, result.name)) for result in results}
+    if taught and asked_back:
+        results = doubt_skill(taught.skill, plans, results)
+        files["taught"] = files.pop(f"items/{asked_back.name}")
     report = EvalReport(model_sha256=digest, settings=settings, settings_sha256=value_digest(settings), suites=tuple(results), files=files)
     write_manifest(out_dir, report)
     return report
+
+
+def doubt_skill(skill: str, plans: Sequence[SuitePlan], results: Sequence[SuiteResult]) -> list[SuiteResult]:
+    """The results without the rows that were asked back; the skill's own says how many the model gave back, and whether that is odd."""
+    *own, back = results
+    asked = plans[-1]
+    table = asked.cache.read()
+    scores: dict[str, float] = dict(zip(table["doc_hash"], table["score"], strict=True))
+    given_back = [scores[doc_hash] for doc_hash in asked.facts.doc_hashes]
+    choices = [len(item.choices) for plan in plans if plan.suite.name == skill for item in plan.items if item.choices]
+    return [
+        result.model_copy(update={"reproduced": back.score, "doubt": find_doubt(result.score, choices, given_back)})
+        if result.name == skill
+        else result
+        for result in own
+    ]
 
 
 def harness_settings(config: EvaluationConfig, use: ModelUse = _AS_IT_IS) -> dict[str, Any]:
@@ -154,6 +177,8 @@ def write_suite(plan: SuitePlan, out_dir: Path, seconds: float) -> SuiteResult:
         mean_gold_logprob=None if rows["gold_logprob"].isna().any() else float(rows["gold_logprob"].mean()),
         suite_sha256=plan.facts.suite_sha256,
         seconds=seconds,
+        cut=int((rows["cut"].fillna(0) > 0).sum()),
+        set_aside=int((rows["reasoning"].fillna("") != "").sum()),
     )
 
 

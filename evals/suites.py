@@ -96,7 +96,7 @@ def skill_suites(skill: str, drop_folder: Path, config: EvaluationConfig) -> lis
 
 
 def _skill_suite(skill: str, path: Path, policy: SkillPolicy, choices: tuple[str, ...], *, sealed: bool) -> SuiteConfig:
-    free = policy.metric == "exact_match" or not choices or not _is_chat(path)
+    free = policy.metric == "exact_match" or not choices or not has_chats(path)
     return SuiteConfig(
         name=skill + (SEALED_SUFFIX if sealed else ""),
         category="skill",
@@ -132,7 +132,8 @@ def _closed_set(paths: Sequence[Path], policy: SkillPolicy) -> tuple[str, ...]:
     return tuple(sorted(counts)) if few and all(counts) else ()
 
 
-def _is_chat(path: Path) -> bool:
+def has_chats(path: Path) -> bool:
+    """Whether any row of a file is a conversation."""
     return any("messages" in row for _, row in read_objects(path, error=EvaluationError))
 
 

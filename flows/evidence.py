@@ -18,6 +18,7 @@ from data_contracts.manifests import CheckpointManifest, DropManifest, EvalRepor
 from evals.config import SuiteConfig
 from evals.gate import GateEvidence
 from evals.items import Evaluation, load_evaluation
+from evals.reproduction import Taught
 from flows.house import House, evaluate_model, suites_of_skill
 from flows.lineage import VersionRef
 from flows.lineage.records import MOVES_CHAMPION
@@ -77,8 +78,9 @@ def evaluate_round(
         stage = evaluate_model(house, version.checkpoint / "model", version.model_sha256, asked, label)
         return require_registered_scores(version, stage)
 
+    taught = Taught(skill, drop.folder / drop.manifest.files["clean"].path)
     return Evaluated(
-        candidate=evaluate_model(house, candidate.folder / "model", candidate.manifest.model_sha256, suites, f"{skill} candidate"),
+        candidate=evaluate_model(house, candidate.folder / "model", candidate.manifest.model_sha256, suites, f"{skill} candidate", taught),
         champion=on(chain[-1], suites, "champion"),
         base=on(chain[0], suites, "base") if len(chain) > 1 else on(chain[-1], suites, "champion"),
         learners={

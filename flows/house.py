@@ -11,6 +11,7 @@ from data_contracts.digests import file_digest
 from data_contracts.errors import ManifestError
 from data_contracts.manifests import MANIFEST_NAME, EvalReport
 from evals.config import ModelUse, SuiteConfig
+from evals.reproduction import Taught
 from evals.suites import skill_suites
 from flows.environment import default_tracking_uri
 from flows.lineage import Lineage
@@ -60,8 +61,13 @@ def suites_of_skill(house: House, skill: str, drop: Path) -> list[SuiteConfig]:
     return skill_suites(skill, drop, house.config.evaluation)
 
 
-def evaluate_model(house: House, model: Path, model_sha256: str, suites: Sequence[SuiteConfig], label: str) -> Stage[EvalReport]:
-    """Evaluate one model on suites, once: the report is kept by content, and inside it every suite's items are."""
+def evaluate_model(
+    house: House, model: Path, model_sha256: str, suites: Sequence[SuiteConfig], label: str, taught: Taught | None = None
+) -> Stage[EvalReport]:
+    """Evaluate one model on suites, once: the report is kept by content, and inside it every suite's items are.
+
+    `taught`: rows that this model was trained on; some are asked back.
+    """
     from evals.harness import evaluate_checkpoint, harness_settings  # torch and lm-eval load here, not when a command starts
     from evals.harness_plan import evaluation_identity
     from flows.progress import bar
@@ -71,6 +77,7 @@ def evaluate_model(house: House, model: Path, model_sha256: str, suites: Sequenc
         "model": model_sha256,
         "suites": evaluation_identity(suites, config, cache),
         "settings": harness_settings(config, use),
+        "taught": None if taught is None else {"skill": taught.skill, "rows": file_digest(taught.rows)},
     }
 
     def build(folder: Path) -> EvalReport:
@@ -82,6 +89,7 @@ def evaluate_model(house: House, model: Path, model_sha256: str, suites: Sequenc
                 config=config,
                 cache_dir=cache,
                 use=use,
+                taught=taught,
                 model_sha256=model_sha256,
                 progress=advance,
             )
