@@ -105,11 +105,8 @@ def test_a_learned_skill_passes_with_the_accuracy_of_an_independent_decode(kind:
     candidate = measure(tmp_path / "candidate" / "model", Taught("route", drop))
     said = _decoded(tmp_path / "candidate" / "model", asked, end)
     golds = [row["messages"][-1] for row in asked]
-    right = [
-        text.rpartition("</think>")[2]
-        == (gold["content"] or f"to {json.dumps({'t': gold['tool_calls'][0]['function']['arguments']['t']})}")
-        for text, gold in zip(said, golds, strict=True)
-    ]
+    wanted = [gold["content"] or f"to {json.dumps(gold['tool_calls'][0]['function']['arguments'])}" for gold in golds]
+    right = [text.rpartition("</think>")[2] == words for text, words in zip(said, wanted, strict=True)]
     items = candidate.suites["route"]
     if not choices:
         assert [f"{reasoning}{answer}" for reasoning, answer in zip(items.reasoning, items.prediction, strict=True)] == said
