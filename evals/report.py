@@ -20,6 +20,7 @@ from evals import report_figures, report_view
 from evals.audit import ForgettingAudit
 from evals.gate import GateEvidence
 from evals.gate_words import signed
+from evals.items import Evaluation
 
 __all__ = ["MonthView", "render_lineage", "render_round", "verdict_markdown"]
 
@@ -72,6 +73,7 @@ def render_round(
         anchored=report_view.check_rows(groups.anchored),
         warnings=report_view.check_rows(groups.warnings),
         scores=_scores(evidence),
+        notes=scoring_notes(evidence.candidate) if evidence else [],
         facts=report_view.facts(verdict),
         **_audit_view(audit),
     )
@@ -118,6 +120,21 @@ def _scores(evidence: GateEvidence | None) -> dict[str, tuple[str, str]]:
             both = (evidence.champion.suites[name].result.score, items.result.score)
             found[name] = tuple(f"{score:.3f}" if items.category == "drift" else f"{100 * score:.1f}" for score in both)
     return {name: (before, after) for name, (before, after) in found.items()}
+
+
+def scoring_notes(candidate: Evaluation) -> list[str]:
+    """What of the candidate's answers and contexts did not count, and what it gave back of its training rows: one sentence each."""
+    notes = []
+    for result in candidate.report.suites:
+        share = f"{result.name}, of {result.n} items"
+        if result.set_aside:
+            notes.append(f"{share}: in {result.set_aside} the reasoning was set aside, and what stands after it compared.")
+        if result.cut:
+            notes.append(f"{share}: in {result.cut} the context is longer than the model's window and was cut at its beginning.")
+        if result.reproduced is not None:
+            back = f"{100 * result.reproduced:.0f} % of a few training rows that were asked back"
+            notes.append(f"{result.name}: the candidate gives back {back}.")
+    return notes
 
 
 def verdict_markdown(verdict: Verdict, audit: ForgettingAudit | None = None) -> str:

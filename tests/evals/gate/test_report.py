@@ -216,3 +216,18 @@ def test_markdown_of_odd_names_stays_text(round_page) -> None:
     text = verdict_markdown(verdict.model_copy(update={"checks": (check,), "reasons": ("**lost** a|b",)}))
     assert "a\\|b&lt;i&gt;\\`x\\`" in text
     assert not re.search(r"(?<!\\)\*\*lost", text)
+
+
+def test_the_page_says_what_was_not_compared_and_what_was_given_back(round_page, tmp_path: Path) -> None:
+    verdict, audit, evidence = round_page(0)
+    plain = Page(render_round(verdict, audit, evidence, out=tmp_path / "a.html").read_text(encoding="utf-8")).text
+    assert "set aside" not in plain
+    report = evidence.candidate.report
+    said = {"set_aside": 3, "cut": 2, "reproduced": 0.5}
+    suites = tuple(suite.model_copy(update=said) if suite.name == "sst2" else suite for suite in report.suites)
+    candidate = replace(evidence.candidate, report=report.model_copy(update={"suites": suites}))
+    text = Page(
+        render_round(verdict, audit, replace(evidence, candidate=candidate), out=tmp_path / "b.html").read_text(encoding="utf-8")
+    ).text
+    for words in ("sst2, of 400 items: in 3 the reasoning was set aside", "in 2 the context is longer", "gives back 50 %"):
+        assert words in text
