@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -51,26 +50,22 @@ def test_the_report_of_a_skill_says_what_was_given_back(rich_model: Path, write_
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     model, tokenizer = AutoModelForCausalLM.from_pretrained(rich_model, dtype=torch.float32), AutoTokenizer.from_pretrained(rich_model)
-    end = tokenizer.convert_tokens_to_ids("<|end|>")
 
-    def greedy(question: str) -> str | None:
+    def greedy(question: str) -> str:
         ids = tokenizer(f"<|user|>{question}<|end|>\n<|assistant|>", add_special_tokens=False)["input_ids"]
-        said: list[int] = []
-        with torch.no_grad():
-            while len(said) < 12 and (token := int(model(torch.tensor([ids + said])).logits[0, -1].argmax())) != end:
-                said.append(token)
-        return tokenizer.decode(said) if said and len(said) < 12 else None
+        out = model.generate(torch.tensor([ids]), max_new_tokens=8, do_sample=False)[0, len(ids) :]
+        return str(tokenizer.decode(out))
 
-    found = ((question, answer) for n in range(400) if (answer := greedy(question := f"say {n} {n * 7 % 13}")))
-    own = list(islice(found, 3))
-    assert own, "the tiny model ends some of its answers by itself"
+    own = [(question, greedy(question)) for question in ("say 1", "say 2", "say 3")]
 
     def row(question: str, answer: str) -> dict[str, Any]:
         return {"messages": [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]}
 
     clean = write_rows("clean.jsonl", [row(*pair) for pair in own])
+    # The random model never ends an answer, so the first letters are the answer: the suite's way of reading counts for the rows too.
+    reading = {"chat": True, "answer_pattern": "^([A-Za-z]{3})", "max_new_tokens": 4}
     suites = [
-        SuiteConfig(name="s", category="skill", source=str(write_rows("s.jsonl", [row(q, "not so") for q, _ in own])), chat=True),
+        SuiteConfig(name="s", category="skill", source=str(write_rows("s.jsonl", [row(q, "not so") for q, _ in own])), **reading),
         SuiteConfig(name="general", source=str(write_rows("g.jsonl", [row("q", "a")])), chat=True),
     ]
     config = EvaluationConfig(device="cpu", num_threads=1)
