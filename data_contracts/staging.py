@@ -6,7 +6,6 @@ that was killed leaves no manifest, and the next one clears what is left.
 
 from __future__ import annotations
 
-import errno
 import heapq
 import json
 import os
@@ -22,6 +21,7 @@ import numpy as np
 
 from data_contracts.errors import DropError
 from data_contracts.findings import Finding
+from data_contracts.full_disk import WHAT, is_full_disk
 from data_contracts.manifests import MANIFEST_NAME
 from data_contracts.masking import mask_value, one_line, shown
 from data_contracts.records import Row, row_json
@@ -50,8 +50,8 @@ def work_folder(out_dir: Path) -> Iterator[Path]:
     try:
         yield work
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise DropError(str(out_dir), "the disk is full", "free about four times the size of the drop and run again") from error
+        if is_full_disk(error):
+            raise DropError(str(out_dir), WHAT, "free about four times the size of the drop and run again") from error
         raise
     finally:
         shutil.rmtree(work, ignore_errors=True)

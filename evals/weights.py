@@ -19,6 +19,7 @@ from pydantic import Field
 
 from data_contracts.errors import CheckpointError
 from data_contracts.manifests import CheckpointManifest, Record, read_manifest
+from data_contracts.subspace_memory import read_facts
 
 Floats = NDArray[np.float64]
 ANGLES_KEPT = 8
@@ -151,7 +152,7 @@ def _ledger_angles(before: TensorFile, after: TensorFile, layer: str, count: int
 
 def _leading_directions(ledger: TensorFile, layer: str, count: int) -> Floats | None:
     """The `count` strongest input directions (n x count) that a ledger holds for a layer; None where it does not know so many."""
-    leader = json.loads(ledger.metadata.get("leaders", "{}")).get(layer, layer)
+    leader = read_facts(ledger.metadata, str(ledger.path)).leaders.get(layer, layer)
     if f"{leader}.moment" in ledger.entries:
         _, vectors = np.linalg.eigh(ledger.read(f"{leader}.moment"))
         leading: Floats = vectors[:, ::-1]

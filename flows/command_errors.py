@@ -13,6 +13,7 @@ import typer
 from typer.exceptions import TyperException
 
 from data_contracts.errors import SkillstackError
+from data_contracts.full_disk import WHAT, is_full_disk
 from flows import console
 from flows.arguments import repeat_options
 
@@ -51,6 +52,8 @@ def is_from_prefect(error: Exception) -> bool:
 
 def _expected(error: Exception) -> SkillstackError:
     """One line for what the surroundings did; a fault of this program keeps its traceback, on stderr, for whoever mends it."""
+    if is_full_disk(error):
+        return SkillstackError("state directory", WHAT, "free space or set state_dir to another disk, then run the same command again")
     if is_from_prefect(error):
         what = " ".join(str(error).split())[:200]
         return SkillstackError("Prefect", what, "run `skillstack doctor`: is its server well, and is there space on the disk?")

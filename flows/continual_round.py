@@ -8,19 +8,15 @@ Each stage is a thin task (tasks.py) over a pure function of one of the packages
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 from prefect import flow
 from rich.markup import escape
 
-from data_contracts.digests import file_digest, text_digest, value_digest
-from data_contracts.errors import SkillstackError
 from data_contracts.manifests import CheckpointManifest, DropManifest, Verdict
 from evals.audit import ForgettingAudit
 from flows import tasks
-from flows.disk import naming_disk_errors
 from flows.evidence import Evaluated
 from flows.house import House, open_house, round_sources
 from flows.intake import local_drop
@@ -30,6 +26,8 @@ from flows.pages import ended_as, tag_flow_run
 from flows.parameters import ConfigParameter, DropAddress, Heldout, Scale, SkillName, named, this_month
 from flows.planning import what_is_missing
 from flows.progress import say
+from flows.round_failure import failure_recorded
+from flows.round_identity import one_start, round_key
 from flows.service.server import announce_outcome, gpu_slot
 from flows.stages import Stage
 
@@ -53,12 +51,19 @@ def continual_round(
     local = local_drop(config, drop)
     items = local_drop(config, heldout) if heldout is not None else None
     house = open_house(config)
-    champion = tasks.find_champion(house)
-    run = begin_round(house, champion, local, skill, items, scale)
+    key = round_key(config, local, skill, items, scale)
+    with one_start(config.state_dir, key, f"this round of {skill}"):
+        return _run_round(house, key, local, skill, items, scale)
+
+
+def _run_round(house: House, key: str, local: Path, skill: str, items: Path | None, scale: float) -> RoundOutcome:
+    """The round itself. The caller holds its lock."""
+    config = house.config
+    run, chain = begin_round(house, tasks.find_champion(house), key, local, skill, scale)
     if run.finished:
         return ended_as(past_outcome(house, run))
+    champion = chain[-1]
     with failure_recorded(house, run):
-        chain = house.lineage.ancestry(champion.version)
         clean = tasks.validate(house, run, chain, local, skill, items)
         say_what_is_missing(what_is_missing(config, chain, skill, clean.manifest))
         with gpu_slot(config.service):
@@ -94,41 +99,17 @@ def judge(
     return reports, forgetting, verdict
 
 
-def begin_round(house: House, champion: VersionRef, drop: Path, skill: str, heldout: Path | None, scale: float = 1.0) -> RoundRun:
-    """Open the round's parent run, or find the one that an earlier start of the same round left."""
-    config = house.config
-    sections = {name: getattr(config, name).model_dump(mode="json") for name in ("contract", "train", "evaluation", "gate")}
-    identity = {
-        "champion": champion.model_sha256,
-        "skill": skill,
-        "drop": _identity(drop),
-        "heldout": heldout and _identity(heldout),
-        "config": sections,
-    }
-    key = value_digest(identity | ({"scale": scale} if scale < 1.0 else {}))
-    tags = {"skillstack.drop_name": drop.name, "skillstack.method": config.train.method}
-    return house.lineage.open_round(
-        champion.round + 1, skill, key=key, tags=tags | ({"skillstack.scale": str(scale)} if scale < 1.0 else {})
-    )
-
-
-def _identity(path: Path) -> str:
-    """A drop's digest; a drop that cannot be read still begins a round, so that its failure is recorded."""
-    try:
-        return file_digest(path)
-    except OSError:
-        return text_digest(f"unreadable {path.absolute()}")
-
-
-@contextmanager
-def failure_recorded(house: House, run: RoundRun) -> Iterator[None]:
-    """Record the round as failed, in one line, whatever stops it short of a kill; then let the error go on."""
-    try:
-        with naming_disk_errors(house.config.state_dir):
-            yield
-    except SkillstackError as error:
-        house.lineage.record_failure(run, error)
-        raise
-    except BaseException as error:
-        house.lineage.record_failure(run, f"{type(error).__name__}: {error}")
-        raise
+def begin_round(
+    house: House, champion: VersionRef, key: str, drop: Path, skill: str, scale: float = 1.0
+) -> tuple[RoundRun, list[VersionRef]]:
+    """Open the round's parent run, or find the one that an earlier start of the same round left; with the ancestry of the champion that
+    the round starts from, which is not today's where the round's own version has become champion since."""
+    lineage = house.lineage
+    chain = lineage.ancestry(champion.version)
+    tags = {"skillstack.drop_name": drop.name, "skillstack.method": house.config.train.method}
+    tags |= {"skillstack.scale": str(scale)} if scale < 1.0 else {}
+    run = lineage.open_round(champion.round + 1, skill, key=key, tags=tags, chain=chain)
+    if run.finished or run.parent_version in (None, champion.version):
+        return run, chain
+    parent = lineage.version(run.parent_version, verify=True)
+    return run, lineage.ancestry(parent.version)

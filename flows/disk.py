@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import errno
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from data_contracts.errors import SkillstackError
+from data_contracts.full_disk import WHAT, is_full_disk
 
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _UNWRITABLE = {errno.EROFS, errno.EACCES, errno.EPERM}
 
 
@@ -19,13 +20,21 @@ def naming_full_disk(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in _FULL:
+        if not is_full_disk(error):
             raise
-        raise SkillstackError(
-            str(error.filename or folder),
-            "no space left on the disk",
-            f"free space under {folder} or set state_dir to another disk, then run it again",
-        ) from error
+        raise full_disk(str(error.filename or folder), folder) from error
+
+
+def full_disk(where: str, folder: Path) -> SkillstackError:
+    return SkillstackError(where, WHAT, f"free space under {folder} or set state_dir to another disk, then run it again")
+
+
+def require_room(folder: Path, needed: int) -> None:
+    """Refuse before a write that would fail half-way. Raises SkillstackError with both numbers."""
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        what = f"{WHAT}: {free / 1e6:.1f} MB are free, {needed / 1e6:.0f} MB are needed to begin"
+        raise SkillstackError(str(folder), what, "free space there or set state_dir to another disk, then run it again")
 
 
 @contextmanager

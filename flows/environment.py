@@ -6,9 +6,11 @@ Nothing here overrides what the caller has set: an operated service brings its o
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from data_contracts.errors import ConfigError
+from flows.disk import require_room
 
 OFFLINE_AND_QUIET = {
     "DO_NOT_TRACK": "true",  # MLflow ignores "1"
@@ -24,6 +26,9 @@ OFFLINE_AND_QUIET = {
     "PREFECT_LOGGING_LEVEL": "CRITICAL",
     "PREFECT_SERVER_LOGGING_LEVEL": "CRITICAL",
 }
+
+FIRST_START_BYTES = 32 << 20
+"""Free space without which the embedded server's database is not begun."""
 
 
 SERVER_LOG = Path(__file__).parent / "service" / "embedded_log.json"
@@ -41,8 +46,12 @@ def prepare_environment(state_dir: Path, *, writes: bool = True) -> None:
     os.environ["SKILLSTACK_SERVER_OWNER"] = str(os.getpid())
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
+    home = Path(os.environ["PREFECT_HOME"])
     if writes:
-        Path(os.environ["PREFECT_HOME"]).mkdir(parents=True, exist_ok=True)  # Prefect warns where it has to make more than the last folder
+        with suppress(OSError):  # a state directory that can only be read is enough for the commands that only read
+            home.mkdir(parents=True, exist_ok=True)  # Prefect warns where it has to make more than the last folder
+        if home.is_dir() and not (home / "prefect.db").exists() and not os.environ.get("PREFECT_API_URL"):
+            require_room(home, FIRST_START_BYTES)  # on a full disk the embedded server tries for minutes before it says anything
 
 
 def default_tracking_uri(state_dir: Path) -> str:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
 
+from data_contracts.digests import file_digest
 from data_contracts.errors import CheckpointError, LineageError
 from data_contracts.manifests import Record
 from flows.house import open_house
@@ -30,8 +33,6 @@ def export_version(config: SkillstackConfig, version: int, form: Form, folder: P
     lora: `energy` in (0, 1] is the share of each layer's squared update that is kept; the rest is cut to smaller ranks.
     """
     lineage = open_house(config).lineage
-    if folder.exists() and any(folder.iterdir()) and form == "lora":
-        raise LineageError(str(folder), "is not empty", "give a new folder")
     if form == "dense":
         lineage.pull(folder, version=version)
         return Export(version=version, form=form, folder=folder / "model")
@@ -42,7 +43,23 @@ def export_version(config: SkillstackConfig, version: int, form: Form, folder: P
     from osft_engine.adapter import export_adapter  # loads torch
 
     base = parent.checkpoint / "model"
-    done = export_adapter(reference.checkpoint, folder, base=str(base), energy=energy)
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        done = export_adapter(reference.checkpoint, partial, base=str(base), energy=energy)
+        _put_in_place(partial, folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
     return Export(
         version=version, form=form, folder=folder, base=base, ranks=dict(done.ranks), relative_error=done.relative_error
     )  # fmt: skip
+
+
+def _put_in_place(made: Path, folder: Path) -> None:
+    """Move a finished export in. A folder that holds this very export, whole or cut short, is made whole; anything else is refused."""
+    there = [path for path in folder.iterdir() if not path.name.startswith(".")] if folder.exists() else []
+    if any(not (made / path.name).is_file() or file_digest(path) != file_digest(made / path.name) for path in there):
+        raise LineageError(str(folder), "is not empty", "give a new folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in sorted(made.iterdir()):
+        os.replace(path, folder / path.name)

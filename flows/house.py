@@ -94,7 +94,7 @@ def evaluate_model(
                 progress=advance,
             )
 
-    return run_stage(house.stages, "evaluate", inputs, EvalReport, build, packages=("evals",))
+    return run_stage(house.stages, "evaluate", inputs, EvalReport, build, code=("evals.harness",))
 
 
 def model_use(train: TrainConfig) -> ModelUse:

@@ -11,6 +11,8 @@ from data_contracts.manifests import CheckpointManifest
 from flows.base_model import resolve_base_model
 from flows.house import House, evaluate_model
 from flows.lineage import RoundRun, VersionRef
+from flows.round_failure import failure_recorded
+from flows.round_identity import one_first_start
 from flows.stages import Stage, run_stage
 
 
@@ -28,21 +30,19 @@ def ensure_champion(house: House) -> VersionRef:
             "the registry has no champion",
             "set `bootstrap: true` in skillstack.yaml to begin with the base model, or point MLFLOW_TRACKING_URI at the right server",
         )
-    return _register_base(house)
+    with one_first_start(house.config.state_dir):
+        return house.lineage.champion() or _register_base(house)
 
 
 def _register_base(house: House) -> VersionRef:
     base = resolve_base_model(house.config.base_model, house.models)
     checkpoint = describe_model(house, base)
     run = house.lineage.open_round(0, None, key=value_digest({"round": 0, "model": checkpoint.manifest.model_sha256}))
-    try:
+    with failure_recorded(house, run):
         version = _evaluate_and_register(house, run, checkpoint)
         reason = f"round 0: the base model {house.config.base_model}"
         house.lineage.promote(version.version, expected_champion=None, reason=reason, actor="bootstrap", verdict=None)
         house.lineage.finish_round(run)
-    except Exception as error:
-        house.lineage.record_failure(run, error)
-        raise
     champion = house.lineage.champion()
     if champion is None:
         raise LineageError(house.lineage.where, "the base model was registered and is not there", "run `skillstack doctor`")
@@ -59,7 +59,7 @@ def _evaluate_and_register(house: House, run: RoundRun, checkpoint: Stage[Checkp
 
 
 def describe_model(house: House, folder: Path) -> Stage[CheckpointManifest]:
-    """Take a model folder into the state directory with a manifest (hard links where the file system allows)."""
+    """Take a model folder into the state directory with a manifest; the folder itself stays the user's."""
     from osft_engine.checkpoint import describe_base
 
     files = model_files(folder)
@@ -68,4 +68,4 @@ def describe_model(house: House, folder: Path) -> Stage[CheckpointManifest]:
         shutil.rmtree(partial / "model", ignore_errors=True)
         return describe_base(folder, partial)
 
-    return run_stage(house.stages, "base", {"model": model_digest(files)}, CheckpointManifest, build, packages=("data_contracts",))
+    return run_stage(house.stages, "base", {"model": model_digest(files)}, CheckpointManifest, build, code=("osft_engine.checkpoint",))

@@ -6,12 +6,10 @@ stage that can resume (training) finds what it left behind.
 
 from __future__ import annotations
 
-import functools
 import os
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -20,6 +18,7 @@ from filelock import FileLock
 from data_contracts.digests import file_digest, value_digest
 from data_contracts.errors import ManifestError
 from data_contracts.manifests import MANIFEST_NAME, Manifest, manifest_digest, read_manifest
+from flows.code_digest import code_digest
 
 M = TypeVar("M", bound=Manifest)
 
@@ -41,16 +40,15 @@ class Stage(Generic[M]):
 
 
 def run_stage(
-    store: Path, name: str, inputs: Mapping[str, Any], kind: type[M], build: Callable[[Path], object], *, packages: tuple[str, ...]
+    store: Path, name: str, inputs: Mapping[str, Any], kind: type[M], build: Callable[[Path], object], *, code: tuple[str, ...]
 ) -> Stage[M]:
     """Return the finished stage for these inputs, doing the work only if no verified result exists.
 
-    `inputs` is JSON that names everything the result depends on (digests, configuration); the source of `packages` joins the key.
+    `inputs` is JSON that names everything the result depends on (digests, configuration); `code` names the modules that do the work:
+    their source and that of all they import joins the key.
     A result whose files no longer match its manifest is set aside as `<key>.damaged-<n>` and built again.
     """
-    key = value_digest({"stage": name, "inputs": dict(inputs), "code": {package: code_digest(package) for package in packages}})[
-        :KEY_LENGTH
-    ]
+    key = value_digest({"stage": name, "inputs": dict(inputs), "code": code_digest(*code)})[:KEY_LENGTH]
     folder = store / name / key
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_suffix(".lock")):
@@ -70,16 +68,6 @@ def discard_partial(folder: Path) -> None:
     """Empty a partial folder before a stage that cannot resume starts again in it."""
     shutil.rmtree(folder)
     folder.mkdir()
-
-
-@functools.cache
-def code_digest(package: str) -> str:
-    """Digest of a package's own source: a new release, or an edit, is a new stage key."""
-    spec = find_spec(package)
-    if spec is None or not spec.submodule_search_locations:
-        raise ModuleNotFoundError(f"no package {package!r}")
-    root = Path(spec.submodule_search_locations[0])
-    return value_digest({path.relative_to(root).as_posix(): file_digest(path) for path in sorted(root.rglob("*.py"))})
 
 
 def _set_aside(folder: Path) -> None:

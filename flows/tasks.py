@@ -51,6 +51,9 @@ ours: dict[str, Any] = {
 }
 
 
+DECIDE_CODE = ("evals.audit", "evals.gate", "evals.report", "flows.evidence")
+
+
 @task(name="find champion", **ours)
 def find_champion(house: House) -> VersionRef:
     return ensure_champion(house)
@@ -117,7 +120,7 @@ def validate_stage(
             raise
         write_facts(folder / FACTS_NAME, facts)
 
-    return run_stage(house.stages, "validate", inputs, DropManifest, build, packages=("data_contracts",))
+    return run_stage(house.stages, "validate", inputs, DropManifest, build, code=("data_contracts.validate", "flows.renderer"))
 
 
 @task(name="train", task_run_name="train {skill}", tags=["gpu"], **ours)
@@ -177,7 +180,7 @@ def train_stage(
 
             run_trainer(order, on_event, config.launch, config.trainer)
 
-    return run_stage(house.stages, "train", inputs, CheckpointManifest, build, packages=("osft_engine",))
+    return run_stage(house.stages, "train", inputs, CheckpointManifest, build, code=("osft_engine.__main__",))
 
 
 @task(name="rescale", task_run_name="rescale {skill} by {scale}", **ours)
@@ -199,7 +202,7 @@ def scale_stage(house: House, champion: VersionRef, candidate: Stage[CheckpointM
         scale_candidate(candidate.folder, champion.checkpoint / "model", folder, scale)
 
     inputs = {"candidate": candidate.digest, "scale": scale}
-    return run_stage(house.stages, "rescale", inputs, CheckpointManifest, build, packages=("osft_engine",))
+    return run_stage(house.stages, "rescale", inputs, CheckpointManifest, build, code=("osft_engine.rescale",))
 
 
 @task(name="evaluate", task_run_name="evaluate {skill}", **ours)
@@ -257,7 +260,7 @@ def decide(house: House, run: RoundRun, reports: Evaluated, forgetting: Forgetti
         page = render_round(verdict, forgetting, evidence, out=folder / "report.html")
         write_manifest(folder, verdict.model_copy(update={"files": {"report": file_ref(folder, page)}}))
 
-    stage = run_stage(house.stages, "decide", inputs, Verdict, build, packages=("evals",))
+    stage = run_stage(house.stages, "decide", inputs, Verdict, build, code=DECIDE_CODE)
     if stage.reused:
         again = decide_gate(gate_evidence(reports, skill, attempts), house.config.gate)
         require_same_verdict(stage, again)
@@ -305,7 +308,7 @@ def register(
         drop=drop.folder,
         sources=sources,
     )
-    if verdict.manifest.decision is Decision.PASS:
+    if verdict.manifest.decision is Decision.PASS and not house.lineage.was_champion(version.version):
         house.lineage.promote(
             version.version, expected_champion=champion.version, reason=verdict.manifest.reasons[0], actor="gate", verdict=verdict.manifest
         )

@@ -108,7 +108,7 @@ def _split(house: House, chain: Sequence[VersionRef], clean: Stage[DropManifest]
         "tokenizer": chain[0].model_sha256,
         "text": house.config.train.model_dump(mode="json", include={"chat_template", "chat_template_kwargs"}),
     }
-    return run_stage(house.stages, "tuning", inputs, DropManifest, build, packages=("data_contracts",))
+    return run_stage(house.stages, "tuning", inputs, DropManifest, build, code=("flows.tuning",))
 
 
 def _drawn(line: str, share: float) -> bool:

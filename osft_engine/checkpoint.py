@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 from collections.abc import Mapping
@@ -21,6 +22,8 @@ from osft_engine.model_text import write_text_settings
 
 # What save_pretrained writes by itself; everything else of a model folder is copied byte for byte from the base.
 _WRITTEN_BY_MODEL = {"config.json", "generation_config.json"}
+
+_FICLONE = 0x40049409  # linux/fs.h
 
 
 def pick_device(config: TrainConfig) -> torch.device:
@@ -128,23 +131,26 @@ def running_versions() -> dict[str, str]:
 
 
 def describe_base(model_dir: Path, out_dir: Path) -> CheckpointManifest:
-    """Round 0: make `out_dir` the checkpoint of a plain model folder, by hard links where the disk allows them, else copies."""
+    """Round 0: make `out_dir` the checkpoint of a plain model folder, its files copied (sharing blocks where the file system can):
+    what is edited in the folder afterwards does not reach the checkpoint."""
     names = model_files(model_dir)
     target = out_dir / "model"
     with full_disk_explained(out_dir):
         target.mkdir(parents=True, exist_ok=True)
         for name in names:
             (target / name).parent.mkdir(exist_ok=True)
-            _link_or_copy((model_dir / name).resolve(), target / name)
+            _copy((model_dir / name).resolve(), target / name)
         refs, digest = model_file_refs(out_dir)
         manifest = CheckpointManifest(files=refs, method="base", model_sha256=digest, versions=running_versions())
         write_manifest(out_dir, manifest)
     return manifest
 
 
-def _link_or_copy(source: Path, target: Path) -> None:
+def _copy(source: Path, target: Path) -> None:
+    """A copy with bytes of its own; btrfs, XFS and APFS-like file systems store them once until one of the two changes."""
     target.unlink(missing_ok=True)
     try:
-        os.link(source, target)
-    except OSError:  # another file system, or one without hard links
+        with source.open("rb") as reading, target.open("wb") as writing:
+            fcntl.ioctl(writing.fileno(), _FICLONE, reading.fileno())
+    except OSError:  # another file system, or one that cannot share
         shutil.copyfile(source, target)

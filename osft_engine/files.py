@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
 from collections.abc import Iterator, Mapping
@@ -14,8 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from data_contracts.errors import CheckpointError, TrainingError
-
-_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+from data_contracts.full_disk import WHAT, is_full_disk
 
 
 def save_tensors(tensors: Mapping[str, Tensor], path: Path, facts: Mapping[str, str] | None = None) -> None:
@@ -46,14 +44,9 @@ def full_disk_explained(folder: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, SafetensorError) as error:
-        full = isinstance(error, OSError) and error.errno in _NO_ROOM
-        if not full and not any(
-            sign in str(error) for sign in ("No space left", "File too large", "os error 28", "os error 27", "Disk quota")
-        ):
+        if not is_full_disk(error):
             raise
-        raise TrainingError(
-            str(folder), "the disk is full", "free some space and run the same command again: it goes on where it stopped"
-        ) from error
+        raise TrainingError(str(folder), WHAT, "free some space and run the same command again: it goes on where it stopped") from error
 
 
 def require_free_space(folder: Path, needed_bytes: int) -> None:

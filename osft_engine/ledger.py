@@ -8,23 +8,18 @@ first protects by inputs catches up (prepare.py). Stored as safetensors; nothing
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from data_contracts.digests import canonical_json
 from data_contracts.errors import CheckpointError
+from data_contracts.subspace_memory import MemoryFacts, read_facts, write_facts
 from osft_engine.files import read_tensors, save_tensors
 from osft_engine.moments import LayerMoments
 from osft_engine.subspace import EigenSketch, joined_directions, singular_subspaces, sketch_moment, written_directions
-
-_VERSION = "2"
-_VERSION_OF_THREE_KEYS = "1"  # before `missing`: version, rounds and leaders as metadata of their own
 
 
 @dataclass(frozen=True)
@@ -130,15 +125,13 @@ def save_ledger(ledger: Ledger, path: Path) -> None:
             tensors[f"{leader}.moment"] = kept.to(torch.float32)
     for layer, (left, right) in ledger.written.items():
         tensors[f"{layer}.written_left"], tensors[f"{layer}.written_right"] = left, right
-    facts = {"version": _VERSION, "rounds": ledger.rounds, "leaders": dict(ledger.leaders), "missing": dict(ledger.missing)}
-    # One value with sorted keys: safetensors sorts the tensors itself, but writes several entries of metadata in any order.
-    save_tensors(tensors, path, {"ledger": canonical_json(facts)})
+    save_tensors(tensors, path, write_facts(MemoryFacts(ledger.rounds, ledger.leaders, ledger.missing)))
 
 
 def load_ledger(path: Path) -> Ledger:
     """Raises CheckpointError where the file is not a ledger of this version or the one before."""
     tensors, metadata = read_tensors(path)
-    facts = _read_facts(metadata, path)
+    facts = read_facts(metadata, str(path))
     sketches: dict[str, EigenSketch | Tensor] = {}
     written: dict[str, tuple[Tensor, Tensor]] = {}
     for name in tensors:
@@ -149,14 +142,4 @@ def load_ledger(path: Path) -> Ledger:
             sketches[leader] = EigenSketch(tensors[name], tensors[f"{leader}.values"], float(tensors[f"{leader}.residual"]))
         elif part == "written_left":
             written[leader] = (tensors[name], tensors[f"{leader}.written_right"])
-    missing = {leader: tuple(lacks) for leader, lacks in facts["missing"].items()}
-    return Ledger(tuple(facts["rounds"]), sketches, facts["leaders"], written, missing)
-
-
-def _read_facts(metadata: Mapping[str, str], path: Path) -> dict[str, Any]:
-    if metadata.get("ledger_version") == _VERSION_OF_THREE_KEYS:
-        return {"rounds": json.loads(metadata["rounds"]), "leaders": json.loads(metadata["leaders"]), "missing": {}}
-    facts: dict[str, Any] = json.loads(metadata.get("ledger", "{}"))
-    if facts.get("version") != _VERSION:
-        raise CheckpointError(str(path), "is not a subspace ledger of this version", "start the lineage again or restore the file")
-    return facts
+    return Ledger(facts.rounds, sketches, facts.leaders, written, facts.missing)

@@ -12,8 +12,8 @@ from typing import Any
 
 from data_contracts.errors import ConfigError
 from data_contracts.manifests import Decision
+from flows.code_digest import code_digest
 from flows.demo.materials import write_base_suites, write_drop
-from flows.stages import code_digest
 
 STORIES = ("nano", "smollm2")
 
@@ -93,7 +93,7 @@ def nano_config(folder: Path) -> dict[str, Any]:
 
 def story_folder(model: str, folder: Path) -> Path:
     """Where a model's story is played: another release of the demo tells another story, and begins a lineage of its own."""
-    return (folder / f"{model}-{code_digest('flows.demo')[:8]}").absolute()
+    return (folder / f"{model}-{code_digest('flows.demo.story', 'flows.demo.materials', 'flows.demo.smollm2_story')[:8]}").absolute()
 
 
 def write_story(model: str, folder: Path) -> Story:

@@ -12,8 +12,8 @@ from data_contracts.errors import LineageError
 from data_contracts.manifests import Decision, Verdict, manifest_digest, read_manifest
 from flows.lineage.connection import Store
 from flows.lineage.ledger import read_ledger
-from flows.lineage.promotion import CLOCK_TOLERANCE, confirmed_champion, promote, promotion_lock, record_note
-from flows.lineage.records import LedgerEntry, VersionRef
+from flows.lineage.promotion import CLOCK_TOLERANCE, confirmed_champion, promote, promotion_lock, record_note, signed
+from flows.lineage.records import MOVES_CHAMPION, LedgerEntry, VersionRef
 from flows.lineage.registry import version_reference
 
 DEFAULT_VALIDITY = timedelta(days=7)
@@ -26,6 +26,8 @@ def approve(
     with promotion_lock(store):
         champion = confirmed_champion(store)
         target = version_reference(store, version)
+        if (given := _same_approval(read_ledger(store), version, champion, reviewer, reason, valid_for)) is not None:
+            return given
         _check_approvable(target, champion, override)
         return record_note(store, "approve", target, reason=reason, actor=reviewer, expires=datetime.now(UTC) + valid_for)
 
@@ -46,7 +48,9 @@ def promote_approved(store: Store, version: int, *, now: datetime | None = None)
 
     Raises LineageError where there is no approval, it has expired, or the champion is another than the one it was given against.
     """
-    approval = _living_approval(read_ledger(store), version, now or datetime.now(UTC))
+    entries = read_ledger(store)
+    approval = _living_approval(entries, version, now or datetime.now(UTC))
+    _check_unused(entries, approval)
     verdict = _registered_verdict(version_reference(store, version))
     return promote(
         store,
@@ -57,6 +61,19 @@ def promote_approved(store: Store, version: int, *, now: datetime | None = None)
         verdict=verdict,
         override=verdict.decision is not Decision.PASS,
     )
+
+
+def _same_approval(
+    entries: tuple[LedgerEntry, ...], version: int, champion: int | None, reviewer: str, reason: str, valid_for: timedelta
+) -> LedgerEntry | None:
+    """The approval that this command has already given: it was cut off after it and runs again, before or after the promotion."""
+    own = [entry for entry in entries if entry.version == version]
+    given = next((entry for entry in reversed(own) if entry.action == "approve"), None)
+    if given is None or given.expires is None or (given.actor, given.reason) != signed(reviewer, reason):
+        return None
+    later = [entry.action for entry in own if entry.sequence > given.sequence]
+    unused = not later and given.champion == champion and abs(given.expires - given.time - valid_for) < timedelta(minutes=1)
+    return given if unused or (champion == version and later in (["promote-approved"], ["promote"], ["override"])) else None
 
 
 def _check_approvable(target: VersionRef, champion: int | None, override: bool) -> None:
@@ -86,6 +103,14 @@ def _living_approval(entries: tuple[LedgerEntry, ...], version: int, now: dateti
     if expires is None or not now < expires:
         raise LineageError(where, f"the approval by {words[-1].actor} has expired ({expires:%Y-%m-%d %H:%M} UTC)", "approve it again")
     return words[-1]
+
+
+def _check_unused(entries: tuple[LedgerEntry, ...], approval: LedgerEntry) -> None:
+    """An approval promotes once: after a rollback it takes a new one."""
+    moves = [entry for entry in entries if entry.action in MOVES_CHAMPION and entry.sequence > approval.sequence]
+    if any(entry.champion == approval.version for entry in moves) and moves[-1].champion != approval.version:
+        what = f"the approval by {approval.actor} was used, and version {moves[-1].champion} was made champion since"
+        raise LineageError(f"version {approval.version}", what, "approve it again")
 
 
 def _registered_verdict(target: VersionRef) -> Verdict:

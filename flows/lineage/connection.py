@@ -13,7 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data_contracts.errors import LineageError
+from data_contracts.full_disk import WHAT, is_full_disk
+from flows.disk import naming_disk_errors
 from flows.lineage.signing import Keys
+from flows.lineage.state import prepare_state
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -71,10 +74,13 @@ def connect(tracking_uri: str, model_name: str, experiment: str, state_dir: Path
     state_dir = state_dir.expanduser().resolve()
     try:
         state_dir.mkdir(parents=True, exist_ok=True)
-        _make_sqlite_folder(tracking_uri)
+        database = _sqlite_file(tracking_uri)
+        if database is not None:
+            database.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise LineageError(str(error.filename or state_dir), f"cannot be made: {error.strerror}", "choose another state_dir") from error
-    with speaking_plainly(hide_password(tracking_uri)):
+    with speaking_plainly(hide_password(tracking_uri)), naming_disk_errors(state_dir):
+        prepare_state(state_dir, database)
         if tracking_uri.startswith(("http://", "https://")):
             _require_server(tracking_uri)
         elif not tracking_uri.startswith("sqlite:"):
@@ -95,6 +101,8 @@ def speaking_plainly(where: str) -> Iterator[None]:
     try:
         yield
     except (MlflowException, RequestException, SQLAlchemyError) as error:
+        if is_full_disk(error):
+            raise LineageError(where, WHAT, "free space where the database lies, then run it again: nothing done is lost") from error
         what = (str(getattr(error, "orig", None) or error).strip() or type(error).__name__).splitlines()[0][:300]
         raise LineageError(where, what, "check the tracking URI, the credentials and the server with `skillstack doctor`") from error
 
@@ -130,10 +138,10 @@ def authenticated_user(tracking_uri: str) -> str | None:
     return user if tracking_uri.startswith(("http://", "https://")) and user and password else None
 
 
-def _make_sqlite_folder(uri: str) -> None:
-    """Before MLflow tries, and tries again for half a minute."""
-    if uri.startswith("sqlite:///"):
-        Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+def _sqlite_file(uri: str) -> Path | None:
+    """The file of a SQLite address; None for a server's, and for SQLite's own kind of address, which says itself how it is opened."""
+    path = uri.removeprefix("sqlite:///")
+    return None if not uri.startswith("sqlite:///") or path.startswith("file:") or not path else Path(path).absolute().resolve()
 
 
 def _require_server(uri: str) -> None:
@@ -215,6 +223,12 @@ def _experiment(client: Any, name: str, tracking_uri: str, state_dir: Path) -> s
 def _registered_model(client: Any, name: str) -> None:
     from mlflow.exceptions import MlflowException
 
+    try:
+        client.get_registered_model(name)  # first, for a database that may be read only
+        return
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
     try:
         client.create_registered_model(name, description=_MODEL_NOTE)
     except MlflowException as error:

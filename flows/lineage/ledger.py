@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import os
 import re
-import time
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -152,7 +152,7 @@ def copy_to_artifact(store: Store, entries: Sequence[LedgerEntry]) -> None:
         store.client.log_artifact(ledger_run(store), str(path))
 
 
-def chart_scores(store: Store, target: VersionRef) -> None:
+def chart_scores(store: Store, target: VersionRef, when: datetime) -> None:
     """Add a new champion's scores to the ledger's run, so that one chart a suite shows it over the rounds.
 
     The charts are grouped by what a reader asks: drift apart, because it alone is better when it falls.
@@ -161,7 +161,7 @@ def chart_scores(store: Store, target: VersionRef) -> None:
 
     if target.evaluation is None:
         return
-    now = int(time.time() * 1000)
+    now = int(when.timestamp() * 1000)  # the entry's own time, so that a promotion that is finished by another adds no second point
     try:
         suites = read_manifest(target.evaluation, EvalReport, verify=False).suites
     except ManifestError:

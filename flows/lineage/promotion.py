@@ -82,6 +82,8 @@ def roll_back(store: Store, to: int | None, *, reason: str, actor: str) -> Ledge
         _finish_pending(store)
         entries = read_ledger(store)
         champion = champion_by_ledger(entries)
+        if (done := _same_rollback(store, entries, to, reason, actor)) is not None:
+            return done
         once = [entry.champion for entry in entries if entry.action in MOVES_CHAMPION]
         if to is None:
             to = next((entry.previous for entry in entries if entry.champion == champion and entry.action in MOVES_CHAMPION), None)
@@ -94,6 +96,17 @@ def roll_back(store: Store, to: int | None, *, reason: str, actor: str) -> Ledge
         return _move(store, entries, "rollback", target, champion, reason, actor, None)
 
 
+def _same_rollback(store: Store, entries: tuple[LedgerEntry, ...], to: int | None, reason: str, actor: str) -> LedgerEntry | None:
+    """The ledger's last entry where it is this very rollback: the command was cut off after it and runs again, or was typed twice.
+
+    Its target must not be computed anew, which would go back one champion further. A further step back has a reason of its own.
+    """
+    last = entries[-1] if entries else None
+    if last is None or last.action != "rollback" or aliases(store).get(CHAMPION) != last.champion:
+        return None
+    return last if (last.actor, last.reason) == signed(actor, reason) and to in (None, last.champion) else None
+
+
 def record_note(
     store: Store,
     action: Action,
@@ -104,9 +117,17 @@ def record_note(
     expires: datetime | None = None,
     evidence_sha256: str | None = None,
 ) -> LedgerEntry:
-    """Record what leaves the champion where it is (approve, reject, collect, rebuild, ...). The caller holds the lock."""
+    """Record what leaves the champion where it is (approve, reject, collect, rebuild, ...). The caller holds the lock.
+
+    The same decision as the version's last one is not written a second time: the command was cut off after it and runs again.
+    """
     champion = confirmed_champion(store)
-    entry = _entry(read_ledger(store), action, target, champion, champion, reason, actor, None, expires)
+    entries = read_ledger(store)
+    last = next((entry for entry in reversed(entries) if entry.version == target.version), None)
+    said = (action, *signed(actor, reason), evidence_sha256)
+    if last is not None and expires is None and (last.action, last.actor, last.reason, last.evidence_sha256) == said:
+        return last
+    entry = _entry(entries, action, target, champion, champion, reason, actor, None, expires)
     return _carry_out(store, entry.model_copy(update={"evidence_sha256": evidence_sha256}))
 
 
@@ -145,6 +166,11 @@ def introduce_key(store: Store, public_key: Path, *, reason: str, actor: str) ->
         entry = _entry(read_ledger(store), "key", newest, champion, champion, reason, actor, None, None)
         added = {"introduces": public_pem(key), "facts_sha256": all_facts_digest(versions)}
         return _carry_out(store, entry.model_copy(update=added))
+
+
+def signed(actor: str, reason: str) -> tuple[str, str]:
+    """Who and why, as an entry keeps them."""
+    return actor.strip()[:200], reason.strip()[:_MAX_REASON]
 
 
 def _check_allowed(target: VersionRef, verdict: Verdict | None, champion: int | None, override: bool) -> None:
@@ -209,14 +235,15 @@ def _entry(
     for name, value in (("reason", reason), ("actor", actor)):
         if not value.strip():
             raise LineageError(action, f"needs a {name}", f"give --{name}")
+    who, why = signed(actor, reason)
     return LedgerEntry(
         sequence=len(entries),
         action=action,
         version=target.version,
         previous=before,
         champion=after,
-        actor=actor.strip()[:200],
-        reason=reason.strip()[:_MAX_REASON],
+        actor=who,
+        reason=why,
         time=_time_after(entries, action),
         decision=verdict.decision.value if verdict is not None else target.decision,
         verdict_sha256=manifest_digest(verdict) if verdict is not None else None,
@@ -268,7 +295,7 @@ def _finish_pending(store: Store) -> None:
         store.client.set_registered_model_alias(store.model_name, CHAMPION, str(entry.champion))
     copy_to_artifact(store, read_ledger(store))
     if entry.action in MOVES_CHAMPION and entry.action != "rollback":
-        chart_scores(store, version_reference(store, entry.version))
+        chart_scores(store, version_reference(store, entry.version), entry.time)
     store.client.delete_registered_model_tag(store.model_name, PENDING_TAG)
 
 

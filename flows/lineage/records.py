@@ -35,6 +35,7 @@ class RoundRun(Record):
     judged_before: int = Field(description="earlier attempts that the gate has judged")
     resumed: bool
     finished: bool = Field(description="this very round already ended with a verdict")
+    parent_version: int | None = Field(None, description="the champion that the round was started from; None for the base")
 
 
 class VersionRef(Record):

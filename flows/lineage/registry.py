@@ -111,14 +111,17 @@ def register_candidate(
     drop: Path | None,
     sources: Mapping[str, Path],
 ) -> VersionRef:
-    """Make the version of a round, once, whatever the verdict was. The alias `candidate` follows the newest."""
+    """Make the version of a round, once, whatever the verdict was. The alias `candidate` follows the newest.
+
+    Every step may be repeated: a registration that was cut off anywhere is finished by the next. What was registered first stands.
+    """
     known = raw_versions(store)
     digest = manifest_digest(manifest)
     mine = [
         raw for raw in known if raw.tags.get(PREFIX + "parent_run") == parent.run_id and raw.tags.get(PREFIX + "manifest_sha256") == digest
     ]
     if mine:
-        return as_reference(store, mine[-1])
+        return _link_version(store, parent, mine[-1])
     folders = {"checkpoint": checkpoint, "evaluation": evaluation, "verdict": verdict_folder, "drop": drop}
     tags = {role: stored_path(store, folder) for role, folder in folders.items() if folder is not None}
     tags |= {"parent_run": parent.run_id, "round": str(parent.round), "attempt": str(parent.attempt), "skill": parent.skill or ""}
@@ -127,21 +130,24 @@ def register_candidate(
     tags |= {"drop_manifest_sha256": file_digest(drop / MANIFEST_NAME)} if drop is not None else {}
     tags |= {"sources": describe_sources(store, sources)} if sources else {}
     tags |= {"evaluation_sha256": manifest_digest(report)} if report is not None else {}
-    tags |= _parent_tag(known, manifest)
+    tags |= _parent_tag(known, parent, manifest)
     if verdict is not None:
         tags |= {"verdict_sha256": manifest_digest(verdict), "decision": verdict.decision.value, "reasons": json.dumps(verdict.reasons)}
     return _create_version(store, parent, tags, _description(parent, manifest, verdict), report)
 
 
-def _parent_tag(known: list[Any], manifest: CheckpointManifest) -> dict[str, str]:
+def _parent_tag(known: list[Any], parent: RoundRun, manifest: CheckpointManifest) -> dict[str, str]:
+    """The version that the round was started from, as the round recorded it: several versions may hold the same weights."""
     if manifest.parent_sha256 is None:
         return {}
-    parents = [raw.version for raw in known if raw.tags.get(PREFIX + "model_sha256") == manifest.parent_sha256]
-    if not parents:
-        raise LineageError(
-            "registry", f"no version holds the parent {manifest.parent_sha256[:12]} of this candidate", "register the base first"
-        )
-    return {"parent_version": str(parents[0])}
+    where = f"round {parent.round}"
+    if parent.parent_version is None:
+        raise LineageError(where, "does not say which champion it was started from", "open it with the champion's ancestry")
+    held = {int(raw.version): raw.tags.get(PREFIX + "model_sha256") for raw in known}
+    if held.get(parent.parent_version) != manifest.parent_sha256:
+        what = f"was started from version {parent.parent_version}, which does not hold the weights that its candidate was trained from"
+        raise LineageError(where, f"{what} ({manifest.parent_sha256[:12]})", "run `skillstack verify`, then run the round again")
+    return {"parent_version": str(parent.parent_version)}
 
 
 def _create_version(store: Store, parent: RoundRun, tags: Mapping[str, str], description: str, report: EvalReport | None) -> VersionRef:
@@ -153,12 +159,20 @@ def _create_version(store: Store, parent: RoundRun, tags: Mapping[str, str], des
         raw = store.client.create_model_version(
             store.model_name, f"models:/{model_id}", run_id=parent.run_id, tags=named, description=description, model_id=model_id
         )
+    return _link_version(store, parent, raw)
+
+
+def _link_version(store: Store, parent: RoundRun, raw: Any) -> VersionRef:
+    """What points to a version: its model's page, the alias `candidate`, the round's run. Doing it again changes nothing."""
+    reference = version_reference(store, int(raw.version))
     # What mlflow.register_model writes: the model's page then links to the version.
-    link = json.dumps([{"name": store.model_name, "version": int(raw.version)}])
-    store.client.set_logged_model_tags(model_id, {"mlflow.modelVersions": link})
-    store.client.set_registered_model_alias(store.model_name, CANDIDATE, str(raw.version))
-    store.client.set_tag(parent.run_id, PREFIX + "version", str(raw.version))
-    return as_reference(store, store.client.get_model_version(store.model_name, str(raw.version)))
+    link = json.dumps([{"name": store.model_name, "version": reference.version}])
+    if reference.model_id:
+        store.client.set_logged_model_tags(reference.model_id, {"mlflow.modelVersions": link})
+    if aliases(store).get(CANDIDATE, 0) < reference.version:
+        store.client.set_registered_model_alias(store.model_name, CANDIDATE, str(reference.version))
+    store.client.set_tag(parent.run_id, PREFIX + "version", str(reference.version))
+    return reference
 
 
 def _create_external_model(store: Store, parent: RoundRun, tags: Mapping[str, str]) -> str:
@@ -168,13 +182,16 @@ def _create_external_model(store: Store, parent: RoundRun, tags: Mapping[str, st
     from mlflow.models.utils import get_external_mlflow_model_spec
 
     name = re.sub(r"[^\w-]", "-", f"round-{parent.round}-{parent.skill or 'base'}")
-    model = store.client.create_logged_model(
-        store.experiment_id,
-        name=name,
-        source_run_id=parent.run_id,
-        tags={"mlflow.model.isExternal": "true", **{PREFIX + key: value for key, value in tags.items()}},
-        model_type="skillstack",
-    )
+    own = f"source_run_id = '{parent.run_id}' AND tags.`{PREFIX}manifest_sha256` = '{tags['manifest_sha256']}'"
+    left = store.client.search_logged_models([store.experiment_id], filter_string=own)  # by a registration that was cut off
+    named = {"mlflow.model.isExternal": "true", **{PREFIX + key: value for key, value in tags.items()}}
+    if left:
+        model = left[0]
+        store.client.set_logged_model_tags(model.model_id, named)
+    else:
+        model = store.client.create_logged_model(
+            store.experiment_id, name=name, source_run_id=parent.run_id, tags=named, model_type="skillstack"
+        )
     with TemporaryDirectory() as folder:
         get_external_mlflow_model_spec(model).save(str(Path(folder) / MLMODEL_FILE_NAME))
         store.client.log_model_artifacts(model.model_id, folder)
@@ -187,11 +204,11 @@ def _log_model_scores(store: Store, parent: RoundRun, model_id: str, report: Eva
     from mlflow.entities import Metric
 
     log_datasets(store, parent.run_id, folder, manifest_datasets(report))
-    now = int(time.time() * 1000)
+    began = store.client.get_run(parent.run_id).info.start_time  # the same in every try, so that a score logged again is no second point
     metrics = []
     for suite in report.suites:
         tied = {"model_id": model_id, "dataset_name": suite.name, "dataset_digest": suite.suite_sha256[:36], "run_id": parent.run_id}
-        metrics.append(Metric(f"score/{legal_name(suite.name)}", suite.score, now, parent.round, **tied))
+        metrics.append(Metric(f"score/{legal_name(suite.name)}", suite.score, began, parent.round, **tied))
         if legal_name(suite.name) != suite.name:
             store.client.set_tag(parent.run_id, f"{PREFIX}suite/{legal_name(suite.name)}", suite.name)
     store.client.log_batch(parent.run_id, metrics=metrics)

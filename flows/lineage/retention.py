@@ -113,7 +113,7 @@ def collect(store: Store, item: CollectionItem, policy: RetentionPolicy, *, acto
     """Delete the weights of one planned item, after the proof that they come back. What cannot be proven is kept, with the reason."""
     references = [version_reference(store, version) for version in item.versions]
     try:
-        if references[0].collected is None:
+        if any(reference.collected is None for reference in references):  # nothing is deleted before every one is marked
             proof = _prove(store, references[0], policy)
             _mark(store, references, proof, actor)
         _delete_weights(references[0].checkpoint)
@@ -145,6 +145,8 @@ def _mark(store: Store, references: Sequence[VersionRef], proof: Collected, acto
         now = datetime.now(UTC)
         write_atomically(references[0].checkpoint / COLLECTED_FILE, proof.model_dump_json() + "\n")
         for reference in references:
+            if reference.collected is not None:
+                continue
             kind = "byte for byte" if proof.exact else f"equal to {proof.rounding_steps:.2g} rounding steps"
             record_note(store, "collect", reference, reason=f"weights deleted; proven to come back {kind}", actor=actor)
             store.client.set_model_version_tag(store.model_name, str(reference.version), PREFIX + "collected", now.isoformat())

@@ -17,7 +17,7 @@ from flows.lineage import approval, history, ledger, promotion, rebuild, registr
 from flows.lineage.connection import connect, hide_password, speaking_plainly
 from flows.lineage.live import LiveStage
 from flows.lineage.pull import pull_model
-from flows.lineage.records import LedgerEntry, RoundRecord, RoundRun, Stage, VersionRef
+from flows.lineage.records import MOVES_CHAMPION, LedgerEntry, RoundRecord, RoundRun, Stage, VersionRef
 from flows.lineage.retention import CollectionItem, RetentionPolicy
 from flows.lineage.signing import SigningConfig, load_keys, with_public
 from flows.lineage.tree import LineageTree
@@ -41,12 +41,20 @@ class Lineage:
     # ------------------------------------------------------------------------------------------------ rounds
 
     def open_round(
-        self, round_number: int, skill: str | None, *, key: str | None = None, tags: Mapping[str, str] | None = None
+        self,
+        round_number: int,
+        skill: str | None,
+        *,
+        key: str | None = None,
+        tags: Mapping[str, str] | None = None,
+        chain: Sequence[VersionRef] = (),
     ) -> RoundRun:
-        """Start a round, or continue the one with the same key. `key` is what makes two starts the same round: give it the digest of the
-        drop and the settings; without it, number and skill decide. Another key for the same number and skill is a further attempt."""
+        """Start a round on the last version of `chain` (the champion's ancestry), or continue the one with the same key.
+
+        `key` is what makes two starts the same round: give it the digest of the drop and the settings; without it, number and skill
+        decide. Another key for the same number and skill is a further attempt."""
         with speaking_plainly(self.where):
-            return tracking.open_round(self._store, round_number, skill, key, tags or {})
+            return tracking.open_round(self._store, round_number, skill, key, tags or {}, chain)
 
     def log_stage(
         self,
@@ -144,6 +152,10 @@ class Lineage:
         with speaking_plainly(self.where):
             number = promotion.current_champion(self._store)
         return None if number is None else self.version(number, verify=verify)
+
+    def was_champion(self, version: int) -> bool:
+        """Whether a version is or once was champion: what was rolled back is not promoted again by a round that comes back."""
+        return any(entry.champion == version and entry.action in MOVES_CHAMPION for entry in self.ledger())
 
     def ancestry(self, version: int) -> list[VersionRef]:
         """The versions that `version` was built on, the base first and itself last."""

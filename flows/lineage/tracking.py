@@ -23,7 +23,7 @@ from flows.lineage.describe import (
     training_curve,
     verdict_note,
 )
-from flows.lineage.records import RoundRun, Stage
+from flows.lineage.records import RoundRun, Stage, VersionRef
 
 _EVERY_RUN = 3  # mlflow.entities.ViewType.ALL: deleted runs are found too
 
@@ -54,18 +54,31 @@ def find_runs(store: Store, kind: str, **tags: str) -> list[Any]:
             return found
 
 
-def open_round(store: Store, round_number: int, skill: str | None, key: str | None, tags: Mapping[str, str]) -> RoundRun:
-    """Find the round's parent run by its key, or make it. Raises LineageError where the run was deleted."""
+def open_round(
+    store: Store, round_number: int, skill: str | None, key: str | None, tags: Mapping[str, str], chain: Sequence[VersionRef] = ()
+) -> RoundRun:
+    """Find the round's parent run by its key, or make it. Raises LineageError where the run was deleted.
+
+    `chain` is the champion's ancestry, itself last. A run with the key is this round if it was started from that champion, or if the
+    version that it made is in the chain: a round whose version has become champion is still the same round.
+    """
     key = key or value_digest({"round": round_number, "skill": skill})
+    parent = chain[-1].version if chain else None
+    same_key = find_runs(store, "round", round_key=key)
+    own = _own_run(same_key, round_number, parent, {str(version.version) for version in chain})
+    if own is not None:
+        round_number, parent = int(tag(own, "round") or 0), _number(tag(own, "parent_version"))
     # Another skill at the same round number is no retry: it is what is tried after a rollback, or after a skill was given up.
     siblings = [run for run in find_runs(store, "round", round=str(round_number)) if tag(run, "skill") == (skill or "")]
-    own = next((run for run in siblings if tag(run, "round_key") == key), None)
     before = [run for run in siblings if own is None or int(tag(run, "attempt") or 1) < int(tag(own, "attempt") or 1)]
     judged = sum(1 for run in before if tag(run, "decision") is not None)
     attempt = len(siblings) + 1 if own is None else int(tag(own, "attempt") or 1)
-    common = {"key": key, "round": round_number, "skill": skill, "attempt": attempt, "judged_before": judged}
+    common = {"key": key, "round": round_number, "skill": skill, "attempt": attempt, "judged_before": judged, "parent_version": parent}
     if own is None:
-        return RoundRun(run_id=_create_round(store, round_number, skill, key, attempt, tags), resumed=False, finished=False, **common)
+        for left in same_key:
+            _close_overtaken(store, left)
+        made = {**tags, **({PREFIX + "parent_version": str(parent)} if parent is not None else {})}
+        return RoundRun(run_id=_create_round(store, round_number, skill, key, attempt, made), resumed=False, finished=False, **common)
     run_id = own.info.run_id
     if own.info.lifecycle_stage == "deleted":
         raise LineageError(
@@ -76,6 +89,24 @@ def open_round(store: Store, round_number: int, skill: str | None, key: str | No
         store.client.update_run(run_id, status="RUNNING")
         store.client.set_tag(run_id, PREFIX + "resumed", str(int(tag(own, "resumed") or 0) + 1))
     return RoundRun(run_id=run_id, resumed=True, finished=finished, **common)
+
+
+def _own_run(same_key: Sequence[Any], round_number: int, parent: int | None, line: set[str]) -> Any | None:
+    """Of the runs with a round's key, the one that this start continues: its version is in the champion's line, or it began from there."""
+    served = [run for run in same_key if tag(run, "version") in line]
+    begun = [run for run in same_key if tag(run, "round") == str(round_number) and _number(tag(run, "parent_version")) == parent]
+    return (served or begun or [None])[-1]
+
+
+def _number(text: str | None) -> int | None:
+    return None if text is None else int(text)
+
+
+def _close_overtaken(store: Store, run: Any) -> None:
+    """A start of the same round that was cut off, and whose champion was replaced before it came back, is not running any more."""
+    if run.info.status == "RUNNING" and run.info.lifecycle_stage == "active":
+        store.client.set_tag(run.info.run_id, PREFIX + "error", "cut off, and another version became champion before it was started again")
+        store.client.set_terminated(run.info.run_id, status="FAILED")
 
 
 def _create_round(store: Store, number: int, skill: str | None, key: str, attempt: int, tags: Mapping[str, str]) -> str:
@@ -142,8 +173,8 @@ def _live_run(store: Store, parent: RoundRun, stage: Stage, tags: Mapping[str, s
     from flows.lineage.live import find_live_runs, last_step  # which opens its runs with this module
 
     for run in find_live_runs(store, parent.run_id, stage) if stage == "train" else []:
-        for name, value in tags.items():
-            store.client.set_tag(run.info.run_id, name, value)
+        for name in sorted(tags, key=lambda name: name == PREFIX + "kind"):  # what it is last: cut off before, it is still found as live
+            store.client.set_tag(run.info.run_id, name, tags[name])
         return str(run.info.run_id), last_step(store, run.info.run_id)
     return None, -1
 

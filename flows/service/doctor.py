@@ -17,6 +17,7 @@ from data_contracts.errors import SkillstackError
 from data_contracts.manifests import Record
 from flows.base_model import find_base_model
 from flows.house import has_lineage, open_house
+from flows.lineage.state import describe_place
 from flows.planning import unmeasured_categories, without_calibration
 from flows.service import doctor_services as services
 from flows.settings import SkillstackConfig
@@ -84,7 +85,8 @@ def _state_directory(config: SkillstackConfig) -> str:
     if free < need:
         what = f"has {free / 1e9:.1f} GB free, a round needs about {need / 1e9:.1f} GB"
         raise SkillstackError(str(folder), what, "free space or set state_dir to another disk")
-    return f"{folder}: {free / 1e9:.1f} GB free"
+    place = describe_place(folder)
+    return f"{folder}: {free / 1e9:.1f} GB free" + (f"; {place}" if place else "")
 
 
 def _local(config: SkillstackConfig) -> Path | None:

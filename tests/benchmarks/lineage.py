@@ -92,7 +92,7 @@ def write_round(state: Path, number: int, megabytes: float, parent: str | None) 
 def run_round(lineage: Lineage, number: int, megabytes: float, champion: VersionRef | None) -> VersionRef:
     """One round as the flow records it; gives the champion after it."""
     root, manifest, report, verdict = write_round(lineage.state_dir, number, megabytes, champion.model_sha256 if champion else None)
-    run = lineage.open_round(number, manifest.skill)
+    run = lineage.open_round(number, manifest.skill, chain=lineage.ancestry(champion.version) if champion else ())
     judged = None if champion is None else verdict
     lineage.log_stage(run, "train", manifest, root / "checkpoint")
     lineage.log_stage(run, "evaluate", report, root / "evaluation")

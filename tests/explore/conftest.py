@@ -114,7 +114,7 @@ def write_lineage(state: Path) -> None:
     champion: int | None = None
     standing: dict[str, int] = {}
     for number, (skill, free, decision, right) in enumerate(ROUNDS):
-        run = lineage.open_round(number, skill)
+        run = lineage.open_round(number, skill, chain=lineage.ancestry(champion) if champion is not None else ())
         checkpoint, evaluation, verdict_folder = (state / "stages" / kind / str(number) for kind in ("train", "evaluate", "decide"))
         manifest = write_checkpoint(checkpoint, skill, free)
         if champion is not None:

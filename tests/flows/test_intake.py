@@ -165,7 +165,7 @@ def test_a_disk_that_fills_while_a_drop_is_copied_is_named_and_nothing_is_left(t
     inbox = Inbox(settings := config(tmp_path, folder="memory://roots"))
     arrivals = inbox.look()
     try:
-        with pytest.raises(SkillstackError, match="no space left on the disk") as refusal, no_file_over(100_000):
+        with pytest.raises(SkillstackError, match="the disk is full") as refusal, no_file_over(100_000):
             inbox.take(arrivals[0]) if from_inbox else local_drop(settings, "memory://roots/route.jsonl")
         assert "free space under" in str(refusal.value)
         assert list((tmp_path / "state" / "drops").iterdir()) == []

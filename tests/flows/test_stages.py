@@ -22,7 +22,7 @@ class Stages:
                 raise KeyboardInterrupt
             write_manifest(folder, Manifest(files={"data": file_ref(folder, folder / "data.txt")}))
 
-        return run_stage(self.store, "work", inputs, Manifest, build, packages=("data_contracts",))
+        return run_stage(self.store, "work", inputs, Manifest, build, code=("data_contracts.digests",))
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,8 @@ from safetensors.torch import save_file
 from data_contracts.errors import CheckpointError
 from data_contracts.manifests import CheckpointManifest, LayerCapacity, file_ref, write_manifest
 from evals.weights import ANGLES_KEPT, measure_round_drift, measure_weight_drift, open_weights, principal_angles
+from osft_engine.ledger import Ledger, save_ledger
+from osft_engine.subspace import EigenSketch
 
 
 def _model(folder: Path, **tensors: torch.Tensor) -> Path:
@@ -45,9 +46,9 @@ def test_known_angles(angle: float) -> None:
     assert smallest == pytest.approx(0.0, abs=1e-12)
 
 
-def _ledger(path: Path, **tensors: torch.Tensor) -> Path:
-    facts = {"leaders": json.dumps({"q": "q", "k": "q"})}
-    save_file({name.replace("__", "."): tensor for name, tensor in tensors.items()}, path, metadata=facts)
+def _ledger(path: Path, moment: torch.Tensor | EigenSketch) -> Path:
+    """As the engine writes it: k reads what q reads, and shares its sum."""
+    save_ledger(Ledger(rounds=("general",), sketches={"q": moment}, leaders={"q": "q", "k": "q"}), path)
     return path
 
 
@@ -56,8 +57,8 @@ def test_angles_between_ledgers_in_either_form(tmp_path: Path) -> None:
     model = _model(tmp_path / "m", q__weight=weight, k__weight=weight.clone())
     moment = torch.diag(torch.tensor([4.0, 3.0, 0.1, 0.05]))
     turned = torch.eye(4, dtype=torch.float64)[:, [0, 2]].contiguous()
-    before = _ledger(tmp_path / "before.safetensors", q__moment=moment)
-    after = _ledger(tmp_path / "after.safetensors", q__vectors=turned, q__values=torch.tensor([4.0, 3.0]))
+    before = _ledger(tmp_path / "before.safetensors", moment)
+    after = _ledger(tmp_path / "after.safetensors", EigenSketch(turned, torch.tensor([4.0, 3.0]), 0.0))
     drift = measure_weight_drift(model, model, before, after, {"q": 2, "k": 1})
     angles = {each.layer: each.principal_angles for each in drift}
     assert angles["q"] == pytest.approx((np.pi / 2, 0.0), abs=1e-6)
@@ -70,7 +71,7 @@ def _checkpoint(folder: Path, weight: torch.Tensor, *, ledger: bool) -> Path:
     files = {}
     if ledger:
         moment = torch.diag(torch.arange(16, 0, -1).float())
-        files["ledger"] = file_ref(folder, _ledger(folder / "ledger.safetensors", q__moment=moment))
+        files["ledger"] = file_ref(folder, _ledger(folder / "ledger.safetensors", moment))
     layers = {"q": LayerCapacity(shape=(16, 16), protected=12, trainable=2, free=2, leak=0.0)} if ledger else {}
     write_manifest(folder, CheckpointManifest(method="osft" if ledger else "base", model_sha256="0" * 64, layers=layers, files=files))
     return folder

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import shutil
-import sqlite3
 from collections.abc import Callable
-from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -44,16 +42,13 @@ def open_store(state_dir: Path, signing: SigningConfig | None = None) -> Lineage
 
 
 def copy_state(source: Path, target: Path) -> Path:
-    """A second, independent lineage: MLflow keeps the artifacts' absolute places, so they are changed in the copy."""
+    """A second, independent lineage: as for a user who copies a project, the next one who opens it makes it one of its own."""
     from mlflow.tracking._tracking_service import utils
 
     utils._artifact_repos_cache.clear()  # it knows runs by id, and a copy's runs have the ids of the source's
     shutil.copytree(source, target)
     for path in source.parent.glob("*.jsonl"):  # the user's own files, beside the state
         shutil.copyfile(path, target.parent / path.name)
-    with closing(sqlite3.connect(target / "mlflow.db")) as database, database:
-        for table, column in (("experiments", "artifact_location"), ("runs", "artifact_uri"), ("logged_models", "artifact_location")):
-            database.execute(f"UPDATE {table} SET {column} = replace({column}, ?, ?)", (str(source), str(target)))
     return target
 
 
@@ -252,7 +247,8 @@ def run_round(
     """One whole round up to its registered version."""
     skill = None if parent is None else name
     folders = write_folders(lineage.state_dir, name, skill=skill, parent=parent, decision=decision, score=score)
-    opened = lineage.open_round(number, skill, key=name)
+    held = [record.version for record in lineage.history() if parent is not None and record.digests.get("model") == parent]
+    opened = lineage.open_round(number, skill, key=name, chain=lineage.ancestry(held[-1]) if held else ())
     lineage.log_stage(opened, "train", folders.manifest, folders.checkpoint, seconds=1.0)
     lineage.log_stage(opened, "evaluate", folders.report, folders.evaluation)
     judged = None if parent is None else folders.verdict
@@ -301,3 +297,72 @@ def judge() -> Callable[..., tuple[Path, Verdict]]:
 @pytest.fixture(scope="session")
 def copy_of() -> Callable[[Path, Path], Path]:
     return copy_state
+
+
+# A process that dies after its n-th write to MLflow: the write is done, and nothing after it.
+_WRITES = ("create_", "set_", "log_", "delete_", "update_", "finalize_")
+
+
+class Killed(BaseException):
+    """The process is gone. No `except Exception` sees it, and every further call of the dead process raises it again."""
+
+
+class DyingClient:
+    def __init__(self, client: Any, after: int) -> None:
+        self._client, self._left, self.writes = client, after, 0
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._client, name)
+        return self._counted(found, name.startswith(_WRITES)) if callable(found) else found
+
+    def _counted(self, call: Callable[..., Any], writes: bool) -> Callable[..., Any]:
+        def counted(*args: Any, **kwargs: Any) -> Any:
+            if self._left == 0:
+                raise Killed
+            result = call(*args, **kwargs)
+            if writes:
+                self._left -= 1
+                self.writes += 1
+                if self._left == 0:
+                    raise Killed
+            return result
+
+        return counted
+
+
+def dying(lineage: Lineage, after: int) -> Lineage:
+    """The same lineage in a process that dies after so many writes."""
+    twin = object.__new__(Lineage)
+    twin._store = replace(lineage._store, client=DyingClient(lineage._store.client, after))
+    twin.where = lineage.where
+    return twin
+
+
+def survives(lineage: Lineage, after: int, command: Callable[[Lineage], Any]) -> bool:
+    """Whether the command ends before its n-th write; else it is killed there."""
+    twin = dying(lineage, after)
+    try:
+        command(twin)
+    except Killed:
+        return False
+    client: Any = twin._store.client
+    assert client.writes < after, "the command swallowed its own death"
+    return True
+
+
+@pytest.fixture(params=[5, pytest.param(1, marks=pytest.mark.slow)], ids=["every fifth write", "every write"])
+def kill_everywhere(request: pytest.FixtureRequest) -> Callable[..., None]:
+    """kill(lineage, command, check): kill `command(lineage, n)` after a write, run it again, and check what the second run answered; so for
+    every fifth write there is (every one where slow tests run). `n` counts the kills from 1. The command must make `least` writes."""
+
+    def kill(lineage: Lineage, command: Callable[[Lineage, int], Any], check: Callable[[int, Any], None], least: int) -> None:
+        for number in range(1, 100):
+            after = 1 + (number - 1) * request.param
+            ended = survives(lineage, after, lambda twin, n=number: command(twin, n))  # type: ignore[misc]
+            check(number, command(lineage, number))
+            if ended:
+                assert after > least, f"fewer than {after} writes were found to kill after"
+                return
+        pytest.fail("the command never came to its end")
+
+    return kill

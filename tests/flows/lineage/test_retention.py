@@ -87,7 +87,7 @@ def trained_state(tmp_path_factory, empty_state, copy_of, judge) -> Path:
         decision = Decision.PASS if number < 4 else Decision.BLOCK
         before = champion.model_sha256
         evaluation, verdict = judge(state, str(number), manifest.model_sha256, before, skill=word, decision=decision)
-        run = lineage.open_round(number, word)
+        run = lineage.open_round(number, word, chain=lineage.ancestry(champion.version))
         version = lineage.register_candidate(
             run,
             folder / "checkpoint",
@@ -265,3 +265,22 @@ def test_a_candidate_that_waits_for_a_person_stays(tmp_path):
     for record, champion, action in ((held, 1, "keep"), (held, 8, "collect"), (held.model_copy(update={"rejected": True}), 1, "collect")):
         [item, _] = plan_collection([record, _newer()], {}, champion, frozenset(), SHORT)
         assert item.action == action
+
+
+def test_gc_killed_after_any_write_and_run_again_collects_once(trained, kill_everywhere):
+    begun: set[int] = set()
+
+    def collect(lineage: Lineage, after: int):
+        if after not in begun:
+            begun.add(after)
+            trained.rebuild(2, actor="ann")
+        return lineage.collect_garbage(SHORT, actor="ann")
+
+    def check(after: int, items) -> None:
+        assert ("collected", (2,)) in {(item.action, item.versions) for item in items}
+        assert trained.version(2).collected is not None
+        assert not _weights(trained, 2).exists()
+        assert [entry.action for entry in trained.ledger() if entry.version == 2].count("collect") == after
+
+    kill_everywhere(trained, collect, check, least=5)
+    assert trained.verify().findings == ()

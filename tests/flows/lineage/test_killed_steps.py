@@ -1,0 +1,180 @@
+"""Killed after any write to MLflow and run again, each command ends as if nothing had happened: one version, the right champion, nothing
+for `verify` to find, and the same answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from data_contracts.manifests import Decision, DropManifest, EvalReport, read_manifest
+from flows import tasks
+from flows.continual_round import begin_round
+from flows.evidence import Evaluated
+from flows.house import House
+from flows.lineage import Lineage, RoundRun, VersionRef
+from flows.lineage.registry import raw_versions
+from flows.outcome import RoundOutcome, past_outcome
+from flows.settings import SkillstackConfig
+from flows.stages import Stage
+
+
+@pytest.fixture
+def play(grown: Lineage, make_folders: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> Callable[..., RoundOutcome]:
+    """One start of a round, from finding the champion to its answer, with stages that are finished."""
+    monkeypatch.setattr(tasks, "publish_verdict", lambda *_: None)
+    made: dict[str, Any] = {}
+
+    def start(lineage: Lineage, name: str, decision: Decision) -> RoundOutcome:
+        house = House(SkillstackConfig(state_dir=lineage.state_dir), lineage)
+        champion = lineage.champion()
+        assert champion is not None
+        run, chain = begin_round(house, champion, f"contents of {name}", Path(f"{name}.jsonl"), name)
+        if run.finished:
+            return past_outcome(house, run)
+        if name not in made:
+            made[name] = make_folders(name, skill=name, parent=chain[-1].model_sha256, decision=decision)
+        folders = made[name]
+        for stage, manifest, folder in (
+            ("train", folders.manifest, folders.checkpoint),
+            ("evaluate", folders.report, folders.evaluation),
+            ("decide", folders.verdict, folders.verdict_folder),
+        ):
+            lineage.log_stage(run, stage, manifest, folder)
+        return tasks.register.fn(*_arguments(house, run, chain[-1], folders))
+
+    return start
+
+
+def _arguments(house: House, run: RoundRun, champion: VersionRef, folders: Any) -> tuple[Any, ...]:
+    """What the task `register` is handed, read from a round's folders."""
+    before = house.stages / "evaluate" / f"{run.skill}-champion"
+    judged = Stage(before, read_manifest(before, EvalReport), reused=True)
+    reports = Evaluated(Stage(folders.evaluation, folders.report, reused=True), judged, judged, {})
+    drop = Stage(folders.drop, read_manifest(folders.drop, DropManifest), reused=True)
+    candidate = Stage(folders.checkpoint, folders.manifest, reused=True)
+    return (
+        house,
+        run,
+        champion,
+        drop,
+        candidate,
+        reports,
+        None,
+        Stage(folders.verdict_folder, folders.verdict, reused=True),
+        folders.sources,
+    )
+
+
+def _check_lineage(lineage: Lineage) -> None:
+    """Nothing heals by itself, so that one look at the end sees what any of the kills left."""
+    assert lineage.verify().findings == ()
+    records = lineage.history()
+    assert [record.status for record in records] == ["finished"] * len(records)
+    versions = raw_versions(lineage._store)
+    assert [record.version for record in records] == [int(raw.version) for raw in versions], "one version a round"
+    models = lineage._store.client.search_logged_models([lineage._store.experiment_id])
+    assert sorted(model.model_id for model in models) == sorted(raw.tags["skillstack.model_id"] for raw in versions)
+
+
+def test_a_round_that_passes(grown: Lineage, play: Callable[..., RoundOutcome], kill_everywhere: Callable[..., None]) -> None:
+    champion = 3
+
+    def check(after: int, outcome: RoundOutcome) -> None:
+        nonlocal champion
+        assert (outcome.version, outcome.champion) == (champion + 1, champion + 1)
+        assert grown.version(outcome.version).parent_version == champion
+        own = [(entry.action, entry.previous) for entry in grown.ledger() if entry.version == outcome.version]
+        assert own == [("register", champion), ("promote", champion)]
+        champion = outcome.version
+        if after % 5 == 0:
+            assert play(grown, f"skill-{after}", Decision.PASS) == outcome, "a round that has ended answers what it answered"
+
+    kill_everywhere(grown, lambda lineage, after: play(lineage, f"skill-{after}", Decision.PASS), check, least=25)
+    _check_lineage(grown)
+
+
+def test_approval_of_a_held_round(grown: Lineage, play: Callable[..., RoundOutcome], kill_everywhere: Callable[..., None]) -> None:
+    held: dict[int, int] = {}
+
+    def approve(lineage: Lineage, after: int) -> Any:
+        if after not in held:
+            held[after] = play(grown, f"held-{after}", Decision.INCONCLUSIVE).version
+        lineage.approve(held[after], reviewer="ann", reason="measured by hand")
+        return lineage.promote_approved(held[after])
+
+    def check(after: int, entry: Any) -> None:
+        own = [each for each in grown.ledger() if each.version == held[after]]
+        assert [each.action for each in own] == ["register", "approve", "promote-approved"]
+        assert own[-1] == entry
+        assert grown.champion().version == held[after]  # type: ignore[union-attr]
+
+    kill_everywhere(grown, approve, check, least=8)
+    _check_lineage(grown)
+
+
+def test_rejection_of_a_held_round(grown: Lineage, play: Callable[..., RoundOutcome], kill_everywhere: Callable[..., None]) -> None:
+    version = play(grown, "held", Decision.INCONCLUSIVE).version
+
+    def check(after: int, entry: Any) -> None:
+        own = [each for each in grown.ledger() if each.version == version and each.action == "reject"]
+        assert [each.reason for each in own] == [f"reason {number}" for number in range(1, after + 1)]
+        assert own[-1] == entry
+
+    kill_everywhere(grown, lambda lineage, after: lineage.reject(version, reviewer="ann", reason=f"reason {after}"), check, least=4)
+    _check_lineage(grown)
+
+
+def test_a_rollback_goes_back_one_champion_and_not_two(
+    grown: Lineage, play: Callable[..., RoundOutcome], kill_everywhere: Callable[..., None]
+) -> None:
+    versions = [1, 2, 3, *(play(grown, f"more-{number}", Decision.PASS).version for number in range(8))]
+
+    def check(after: int, entry: Any) -> None:
+        assert (entry.action, entry.previous, entry.champion) == ("rollback", versions[-after], versions[-after - 1])
+        assert [each.action for each in grown.ledger()].count("rollback") == after
+        assert grown.champion().version == versions[-after - 1]  # type: ignore[union-attr]
+
+    kill_everywhere(grown, lambda lineage, after: lineage.rollback(reason=f"bad answers {after}", actor="ann"), check, least=5)
+    _check_lineage(grown)
+
+
+def test_what_was_rolled_back_is_not_promoted_by_its_round_that_comes_back(grown: Lineage, play: Callable[..., RoundOutcome]) -> None:
+    outcome = play(grown, "late", Decision.PASS)
+    run = grown.version(outcome.version).run_id
+    grown._store.client.update_run(run, status="RUNNING")  # killed before its end was written
+    grown.rollback(reason="bad answers", actor="ann")
+    again = play(grown, "late", Decision.PASS)
+    assert (again.version, again.champion) == (outcome.version, 3)
+    assert [entry.action for entry in grown.ledger()][-1] == "rollback"
+
+
+def test_a_used_approval_does_not_promote_again_after_a_rollback(grown: Lineage, play: Callable[..., RoundOutcome]) -> None:
+    version = play(grown, "held", Decision.INCONCLUSIVE).version
+    grown.approve(version, reviewer="ann", reason="measured by hand")
+    grown.promote_approved(version)
+    grown.rollback(reason="bad answers", actor="ann")
+    with pytest.raises(Exception, match="was used, and version 3 was made champion since"):
+        grown.promote_approved(version)
+    grown.approve(version, reviewer="ann", reason="measured by hand")
+    assert grown.promote_approved(version).champion == version
+
+
+def test_the_parent_is_the_recorded_champion_where_two_versions_hold_the_same_weights(
+    grown: Lineage, play: Callable[..., RoundOutcome], register: Callable[..., Any], judge: Callable[..., Any]
+) -> None:
+    """A held round judged again with more items is a second version of the same weights; the next round builds on the promoted one."""
+    _, held, folders = register(grown, "double", 3, parent=grown.champion().model_sha256, decision=Decision.INCONCLUSIVE)  # type: ignore[union-attr]
+    chain = grown.ancestry(3)
+    second = grown.open_round(3, "double", key="more items", chain=chain)
+    names = {"skill": "double", "decision": Decision.PASS}
+    evaluation, passed = judge(grown.state_dir, "double again", held.model_sha256, chain[-1].model_sha256, **names)
+    report, verdict_folder = read_manifest(evaluation, EvalReport), grown.state_dir / "rounds" / "double again" / "verdict"
+    arguments = {"evaluation": evaluation, "report": report, "verdict_folder": verdict_folder, "drop": folders.drop}
+    version = grown.register_candidate(second, folders.checkpoint, folders.manifest, verdict=passed, **arguments)
+    assert version.model_sha256 == held.model_sha256
+    grown.promote(version.version, expected_champion=3, reason="gate", actor="gate", verdict=passed)
+    outcome = play(grown, "next", Decision.PASS)
+    assert [each.version for each in grown.ancestry(outcome.version)] == [1, 2, 3, version.version, outcome.version]
