@@ -258,11 +258,12 @@ def _time_after(entries: tuple[LedgerEntry, ...], action: Action) -> datetime:
     """Now, and not before the last entry: a few seconds' difference between machines is no reason to stop, a wrong clock is.
 
     A person's decision goes through all the same (`verify` names it), so that one entry from a clock in the future cannot block the ledger.
+    Book-keeping is dated like the entry before it: it must not make a wrong clock look right to the promotion that follows.
     """
     now = datetime.now(UTC)
     if not entries or now >= entries[-1].time:
         return now
-    if entries[-1].time - now <= CLOCK_TOLERANCE:
+    if entries[-1].time - now <= CLOCK_TOLERANCE or action in ("register", "reevaluate"):
         return entries[-1].time
     if action == "promote":
         what = f"says {now:%Y-%m-%d %H:%M:%S} UTC, before the ledger's last entry ({entries[-1].time:%Y-%m-%d %H:%M:%S} UTC)"

@@ -14,13 +14,13 @@ def test_a_broken_chain_is_found(grown, damage):
     head = grown._store.client.get_registered_model("tiny").tags[HEAD_TAG]
     assert check_chain(texts, head) == grown.ledger()
     if damage == "edit":
-        texts[1] = texts[1].replace('"flow"', '"someone else"')
+        texts[3] = texts[3].replace('"flow"', '"someone else"')
     elif damage == "edit the last":
-        texts[2] = texts[2].replace('"flow"', '"someone else"')
+        texts[-1] = texts[-1].replace('"flow"', '"someone else"')
     elif damage == "remove":
         del texts[1]
     elif damage == "remove the last":
-        del texts[2]
+        del texts[-1]
     elif damage == "swap":
         texts[0], texts[1] = texts[1], texts[0]
     else:
@@ -30,18 +30,24 @@ def test_a_broken_chain_is_found(grown, damage):
 
 
 def test_an_entry_edited_in_mlflow_stops_history_and_champion(grown):
-    entry = grown.ledger()[1]
+    entry = grown.ledger()[3]
     forged = entry.text.replace('"gate"', '"all fine"')
-    grown._store.client.set_model_version_tag("tiny", "2", f"{ENTRY_TAG}000001", forged)
+    assert (entry.action, entry.version, forged != entry.text) == ("promote", 2, True)
+    grown._store.client.set_model_version_tag("tiny", "2", f"{ENTRY_TAG}000003", forged)
     for read in (grown.ledger, grown.champion, grown.history):
-        with pytest.raises(LineageError, match="ledger entry 2: does not continue the chain"):
+        with pytest.raises(LineageError, match="ledger entry 4: does not continue the chain"):
             read()
 
 
-def test_a_deleted_version_is_found_by_the_ledger(grown):
+def test_a_deleted_version_takes_no_entry_along_and_is_found(grown):
+    """Its entries go with its tags; the copy has them, and without the copy the chain says what is missing."""
+    entries = grown.ledger()
     grown._store.client.delete_registered_model_alias("tiny", "previous")
     grown._store.client.delete_model_version("tiny", "2")
-    with pytest.raises(LineageError, match="ledger entry 1: is missing"):
+    assert grown.ledger() == entries
+    assert any("it was deleted" in finding.problem for finding in grown.verify().findings)
+    grown._store.client.log_text(ledger_run(grown._store), "", LEDGER_FILE)
+    with pytest.raises(LineageError, match="ledger entry 2: is missing"):
         grown.history()
 
 
