@@ -120,6 +120,6 @@ def test_a_round_of_more_than_four_minutes_on_a_bare_worker_ends_and_other_flows
 def test_the_pages_that_links_lead_to_are_served(project: Any) -> None:
     root = project.environment["PREFECT_API_URL"].removesuffix("/api")
     for path in ("/", "/runs/flow-run/00000000-0000-0000-0000-000000000000"):
-        page = httpx.get(root + path, follow_redirects=True)
+        page = httpx.get(root + path, follow_redirects=True, headers={"Accept": "text/html"})  # as a browser asks
         assert page.status_code == 200, path
         assert "<html" in page.text.lower(), path
