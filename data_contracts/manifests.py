@@ -97,6 +97,8 @@ class LayerCapacity(Record):
 
 
 class TrainingSummary(Record):
+    added: ClassVar[frozenset[str]] = frozenset({"batch_layout", "batch_layout_reason", "device"})
+
     steps: int
     examples: int
     loss_tokens: int

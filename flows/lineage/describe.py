@@ -55,7 +55,7 @@ def manifest_metrics(manifest: Manifest) -> dict[str, float]:
     if isinstance(manifest, CheckpointManifest) and manifest.summary is not None:
         values = manifest.summary.model_dump()
         free = {"free_directions": float(sum(layer.free for layer in manifest.layers.values()))} if manifest.layers else {}
-        return {name: float(value) for name, value in values.items() if value is not None} | free
+        return {name: float(value) for name, value in values.items() if isinstance(value, int | float)} | free
     if isinstance(manifest, EvalReport):
         return {f"score/{suite.name}": suite.score for suite in manifest.suites}
     if isinstance(manifest, Verdict):
@@ -63,11 +63,18 @@ def manifest_metrics(manifest: Manifest) -> dict[str, float]:
     return {}
 
 
+def _words(manifest: CheckpointManifest) -> dict[str, str]:
+    """What a training's summary says in words: how examples were laid out, on which device."""
+    values = manifest.summary.model_dump() if manifest.summary is not None else {}
+    return {name: value for name, value in values.items() if isinstance(value, str)}
+
+
 def manifest_params(manifest: Manifest) -> dict[str, Any]:
     if isinstance(manifest, CheckpointManifest):
         return {
             "method": manifest.method,
             "protect": manifest.protect,
+            **_words(manifest),
             **{f"train.{name}": value for name, value in manifest.config.items()},
         }
     if isinstance(manifest, EvalReport):

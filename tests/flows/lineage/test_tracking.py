@@ -100,3 +100,14 @@ def test_a_stage_shows_numbers_inputs_and_curve(lineage, register):
     assert folders.manifest.drop_sha256.startswith(data.dataset.digest)
     assert "manifest.json" in {item.path for item in client.list_artifacts(train.info.run_id)}
     assert train.data.tags["mlflow.parentRunId"] == opened.run_id
+
+
+def test_numbers_of_a_training_are_metrics_and_its_words_are_parameters(lineage, make_folders):
+    folders = make_folders("skill", skill="skill", parent="0" * 64)
+    summary = folders.manifest.summary.model_copy(update={"batch_layout": "padded", "device": "cpu"})
+    opened = lineage.open_round(1, "skill")
+    stage = lineage.log_stage(opened, "train", folders.manifest.model_copy(update={"summary": summary}), folders.checkpoint)
+    data = lineage._store.client.get_run(stage).data
+    assert (data.params["batch_layout"], data.params["device"]) == ("padded", "cpu")
+    assert data.metrics["final_loss"] == summary.final_loss
+    assert not {"batch_layout", "device"} & set(data.metrics)

@@ -1,0 +1,28 @@
+"""Manifests that an earlier release wrote (of the nano demo, as they lay on disk) are read, and keep the digest they were registered with.
+
+A field that a later release adds must be named in its class's `added`, or every version registered before is a finding of `verify`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from data_contracts.digests import file_digest
+from data_contracts.manifests import CheckpointManifest, DropManifest, EvalReport, Manifest, Verdict, manifest_digest
+
+WRITTEN = Path(__file__).parent / "manifests_0_1"
+KINDS: dict[str, type[Manifest]] = {
+    "base": CheckpointManifest,
+    "validate": DropManifest,
+    "train": CheckpointManifest,
+    "evaluate": EvalReport,
+    "decide": Verdict,
+}
+
+
+@pytest.mark.parametrize("stage", KINDS)
+def test_a_manifest_of_an_earlier_release_keeps_its_digest(stage: str) -> None:
+    path = WRITTEN / f"{stage}.json"
+    assert manifest_digest(KINDS[stage].model_validate_json(path.read_bytes())) == file_digest(path)
