@@ -13,18 +13,19 @@ HEAD = 65_536
 
 
 class OtherKind(NamedTuple):
-    """`what` completes "the file ...". `way_out` is a command or a place to look."""
+    """`what` completes "the file ...". `way_out` is a command or a place to look. `name` is for those who can read it all the same."""
 
     what: str
     way_out: str
+    name: str = ""
 
 
 def _encoding(name: str) -> Callable[[str], OtherKind]:
-    return lambda file: OtherKind(f"is {name}, not UTF-8", f"convert it: iconv -f {name} -t UTF-8 {file}")
+    return lambda file: OtherKind(f"is {name}, not UTF-8", f"convert it: iconv -f {name} -t UTF-8 {file}", name)
 
 
 def _table(name: str) -> Callable[[str], OtherKind]:
-    return lambda file: OtherKind(f"is a {name} file, not JSON Lines", f"{CONVERT}, or export it as one JSON object per line")
+    return lambda file: OtherKind(f"is a {name} file, not JSON Lines", f"{CONVERT}, or export it as one JSON object per line", name)
 
 
 def _packed(name: str) -> Callable[[str], OtherKind]:
@@ -84,10 +85,10 @@ def _json_kind(text: str, file: str, *, cut: bool) -> OtherKind | None:
     line, end, rest = text.partition("\n")
     following = next((each for each in rest.split("\n") if each.strip()), "")
     if text.startswith("[") and not _is_a_row_each(line, whole=bool(end) or not cut, following=following):
-        return OtherKind("is one JSON array, not one JSON object per line", f"write a row per line: jq -c '.[]' {file}; {CONVERT}")
+        return OtherKind("is one JSON array, not one JSON object per line", f"write a row per line: jq -c '.[]' {file}; {CONVERT}", "array")
     if text.startswith("{") and (line.strip() == "{" or following[:1] in (" ", "\t")):
         return OtherKind(
-            "is pretty-printed JSON: one object over several lines", f"write each object on one line: jq -c . {file}; {CONVERT}"
+            "is pretty-printed JSON: one object over several lines", f"write each object on one line: jq -c . {file}; {CONVERT}", "pretty"
         )
     return None
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from data_contracts.boilerplate import Boilerplate
@@ -37,6 +37,7 @@ class Inspection:
         renderer: ChatRenderer | None,
         earlier: tuple[EarlierDrop, ...],
         items: Sequence[HeldoutItem],
+        suites: Collection[str],
         work: Path,
     ) -> None:
         number = contract.options
@@ -55,7 +56,7 @@ class Inspection:
             Shapes(),
             Languages(number["language"]["main_share"]),
             LabelBalance(number["label_balance"]["dominant"], number["label_balance"]["rare"]),
-            SkillName(skill, earlier),
+            SkillName(skill, earlier, suites),
             Contamination(items, boilerplate, int(runs["words"]), int(runs["own_words"])),
             self.exact,
             self.near,

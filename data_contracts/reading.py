@@ -19,7 +19,7 @@ from data_contracts.contract import Contract
 from data_contracts.errors import DropError
 from data_contracts.findings import SEVERITIES, Batch, Check, Finding, Severity
 from data_contracts.jsonl import Line, read_lines
-from data_contracts.records import Row, join_parts, normal_row, shape_of
+from data_contracts.records import CONVERT_ROWS, Row, join_parts, normal_row, shape_of
 from data_contracts.staging import Staging
 from data_contracts.tally import Tally
 from data_contracts.words import word_batch
@@ -156,6 +156,8 @@ def _schema_reasons(error: ValidationError) -> Iterator[str]:
     for fault in error.errors(include_url=False, include_context=False)[:_SHOWN_FAULTS]:
         place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in fault["loc"]).lstrip(".")
         what = _expected(fault) or fault["msg"][0].lower() + fault["msg"][1:]
+        if fault["input"] == "developer":
+            what += f"; OpenAI's developer is system here ({CONVERT_ROWS})"
         yield f"{place}: {what}" if fault["type"] == "missing" else f"{place}={_excerpt(fault['input'])}: {what}"
 
 

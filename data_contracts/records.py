@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from data_contracts.other_shapes import name_shape
 from data_contracts.plain_text import stream_safe
 
 Shape = Literal["chat", "completion", "document"]
@@ -20,6 +21,8 @@ ROLES = ("system", "user", "assistant", "tool")
 ROW_FIELDS = ("id", "messages", "prompt", "completion", "text", "tools", "unmask")
 #: Made once: `json.dumps` makes an encoder a call.
 _spell = json.JSONEncoder(ensure_ascii=False, separators=(", ", ": ")).encode
+#: The way out of a row in another tool's shape.
+CONVERT_ROWS = "skillstack validate DROP --convert NEW.jsonl writes it as messages"
 MESSAGE_FIELDS = ("role", "content", "reasoning_content", "tool_calls", "tool_call_id", "name", "weight")
 
 
@@ -73,6 +76,8 @@ def _extras(turn: Mapping[str, Any]) -> str:
 
 def shape_of(value: Mapping[str, Any]) -> Shape:
     """Which of the three shapes a JSON object means. Raises ValueError with the reason where it is none or more than one."""
+    if (other := name_shape(value)) is not None:
+        raise ValueError(other if other.startswith("is preference") else f"{other} ({CONVERT_ROWS})")
     found: list[Shape] = []
     if "messages" in value:
         found.append("chat")

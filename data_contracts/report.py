@@ -23,7 +23,8 @@ _STYLE = {"error": "bold red", "drop": "yellow", "warning": "cyan"}
 
 def report_page(report: Mapping[str, Any]) -> str:
     """The page as HTML text. The same report gives the same bytes."""
-    return _page_template().render(report=report, plots=_plots(report), findings=_gravest_first(report), meaning=_meaning, rules=RULES)
+    shown = {"plots": _plots(report), "findings": _gravest_first(report), "left_out": left_out(report)}
+    return _page_template().render(report=report, meaning=_meaning, rules=RULES, **shown)
 
 
 @lru_cache(maxsize=1)
@@ -97,7 +98,7 @@ def report_markdown(report: Mapping[str, Any]) -> str:
     """The outcome, the rows by side and every finding with its first example, for a place that shows Markdown."""
     rows, contract = report["rows"], report["contract"]
     lines = [
-        f"# {markdown_text(report['source'])} for skill {markdown_text(report['skill'])}: {report['outcome']}",
+        f"# {markdown_text(report['source'])} for skill {markdown_text(report['skill'])}: {report['outcome']}, {left_out(report)}",
         f"Contract {markdown_text(contract['id'])} {contract['version']}, sha256 of the drop `{report['source_sha256']}`",
     ]
     if report["outcome"] != "passed":
@@ -112,7 +113,30 @@ def report_markdown(report: Mapping[str, Any]) -> str:
         lines.append("\n".join(table))
     else:
         lines.append("No findings.")
+    if pairs := _pair_lines(report):
+        lines.append("Rows that were taken for the same:\n\n" + "\n".join(f"- {markdown_text(line.strip())}" for line in pairs))
     return "\n\n".join(lines) + "\n"
+
+
+def left_out(report: Mapping[str, Any]) -> str:
+    """How many of the rows that were read are in no split, as a share."""
+    rows = report["rows"]
+    gone = rows["bad"] + rows["dropped"]
+    if not gone:
+        return "every row kept"
+    share = gone / rows["read"]
+    return f"{gone:,} of {rows['read']:,} rows left out ({'<0.1' if share < 0.001 else f'{100 * share:.1f}'} %)"
+
+
+def _many_left_out(report: Mapping[str, Any]) -> bool:
+    rows = report["rows"]
+    return not rows["bad"] + rows["dropped"] <= 0.05 * rows["read"]
+
+
+def _pair_lines(report: Mapping[str, Any]) -> list[str]:
+    """Both rows of each pair, for a person to judge whether they are copies."""
+    pairs = report["details"].get("near_duplicates", {}).get("pairs", ())
+    return [f"  line {line}: {text}" for pair in pairs for line, text in zip(pair["lines"], pair["texts"], strict=True)]
 
 
 def _first_example(found: Mapping[str, Any]) -> str:
@@ -131,6 +155,7 @@ def report_table(report: Mapping[str, Any]) -> Group:
     head = Text.assemble(
         f"{report['source']} for skill {report['skill']!r}: ",
         verdict,
+        Text(f", {left_out(report)}", style="bold yellow" if _many_left_out(report) else ""),
         f", contract {report['contract']['id']} {report['contract']['version']}",
     )
     sides = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
@@ -143,6 +168,9 @@ def report_table(report: Mapping[str, Any]) -> Group:
         style = _STYLE[found["severity"]]
         findings.add_row(found["check"], f"{found['rows']:,}", Text(_meaning(found), style), Text(_first_example(found)[:160]))
     parts: list[RenderableType] = [head, sides, findings if report["findings"] else Text("No findings.")]
+    if report["details"].get("near_duplicates", {}).get("pairs"):
+        parts.append(Text("Rows that were taken for the same:", style="bold"))
+        parts += [Text(line) for line in _pair_lines(report)]
     if report["outcome"] != "passed":
         parts.append(Text(f"{report['where']}: {report['reason']} ({report['way_out']})", style="red"))
     return Group(*parts)

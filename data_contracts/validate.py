@@ -11,7 +11,7 @@ Alone, from the shell: `python -m data_contracts drop.jsonl --skill NAME --out F
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from itertools import chain
 from pathlib import Path
 
@@ -64,13 +64,15 @@ def validate_drop(
     heldout: Path | None = None,
     earlier: Sequence[Path] = (),
     suites: Sequence[Path] = (),
+    suite_names: Collection[str] = (),
     progress: Callable[[int, int], None] | None = None,
 ) -> DropManifest:
     """Check a drop against its contract and write the folder of its round.
 
     renderer: the base model's chat template and tokenizer. heldout: held-out items that came with the drop (nothing is carved then).
     earlier: folders of the earlier rounds' drops, oldest first. suites: JSONL files that the drop must not give away (the held-out
-    rows of `earlier` are among them without being named). progress: called with bytes read and bytes in all.
+    rows of `earlier` are among them without being named). suite_names: names that the skill may not have.
+    progress: called with bytes read and bytes in all.
 
     Raises DropError with one line where the drop does not keep the contract; every finding is then in `out_dir/report.json` and
     every refused row in `out_dir/quarantine.jsonl`. Raises ConfigError where the contract itself is wrong.
@@ -84,7 +86,7 @@ def validate_drop(
         _clear(out_dir, (drop, heldout, config.path, *suites))
         records = read_records(drop, contract, config)
         first, boilerplate = learn_template(records)
-        inspection = Inspection(contract, skill, boilerplate, renderer=renderer, earlier=past, items=items, work=work)
+        inspection = Inspection(contract, skill, boilerplate, renderer=renderer, earlier=past, items=items, suites=suite_names, work=work)
         staging = Staging(work)
         try:
             state = read_drop(drop, chain(first, records), inspection.checks, tally, staging, progress)

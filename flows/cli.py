@@ -85,14 +85,26 @@ def doctor(config: ConfigFile = None, as_json: AsJson = False) -> None:
 @app.command()
 def validate(
     drop: Annotated[Path, typer.Argument(help="JSONL file of new training data.")],
-    skill: Annotated[str, typer.Option(help="Name of the skill the drop teaches.")],
+    skill: Annotated[str, typer.Option(help="Name of the skill the drop teaches; needed unless --convert is given.")] = "",
     out: Annotated[Path | None, typer.Option(help="Keep the validated drop in this new folder.")] = None,
     heldout: Annotated[Path | None, typer.Option(help="Supplied held-out items instead of rows carved from the drop.")] = None,
+    convert: Annotated[
+        Path | None,
+        typer.Option(help="Only write the rows of another file or shape (ShareGPT, Alpaca, CSV, Parquet, ...) to this new JSONL file."),
+    ] = None,
     config: ConfigFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say whether a drop keeps its contract, line by line. Trains nothing and registers nothing."""
+    """Say whether a drop keeps its contract, line by line. Trains nothing, registers nothing, fetches nothing."""
+    if convert is not None:
+        from data_contracts.convert import convert_drop
+
+        console.choose(as_json)
+        console.show_conversion(convert_drop(drop, convert))
+        raise typer.Exit(0)
     settings = read_config(config, as_json, writes=False)
+    if not skill:
+        raise ConfigError("--skill", "is missing", "name the skill that the drop teaches")
     from flows.validation import check_drop
 
     result = check_drop(settings, drop, skill, heldout, out)

@@ -21,6 +21,7 @@ from data_contracts.terminal import PlainConsole
 from flows.progress import show_progress
 
 if TYPE_CHECKING:
+    from data_contracts.convert import Conversion
     from evals.plan import RoundPlan
     from flows.audit import AuditResult
     from flows.demo.runner import DemoResult
@@ -91,6 +92,15 @@ def show_validation(result: Validation) -> None:
         _out.print(Text(f"before training: {note}"), soft_wrap=True)
     kept = f"kept in {result.folder}" if result.folder is not None else "add --out FOLDER to keep report.html and every refused row"
     _out.print(kept, soft_wrap=True)
+
+
+def show_conversion(conversion: Conversion) -> None:
+    if _answer(conversion):
+        return
+    for shape, rows in conversion.shapes.items():
+        _out.print(Text(f"{rows:,} rows: each {shape}"), soft_wrap=True)
+    line = f"wrote {conversion.out}, {conversion.rows:,} rows; next: skillstack validate {conversion.out} --skill NAME"
+    _out.print(Text(line), soft_wrap=True)
 
 
 def show_outcome(outcome: RoundOutcome) -> None:

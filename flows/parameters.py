@@ -13,16 +13,15 @@ from typing import Annotated
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, WithJsonSchema
 
 from data_contracts.errors import ConfigError
+from data_contracts.skill_names import EXPECTED, is_skill_name
 from flows.environment import prepare_environment
 from flows.settings import SkillstackConfig, load_config
-
-SKILL_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 
 
 def check_skill(name: str) -> str:
     """A skill's name becomes a folder and a suite, so it holds nothing that leads elsewhere. Raises ConfigError."""
-    if not re.fullmatch(SKILL_NAME, name) or ".." in name or name.endswith(".sealed"):
-        raise ConfigError(f"skill {name!r}", "is no name for a skill", "use up to 64 letters, digits, dots, dashes and underscores")
+    if not is_skill_name(name):
+        raise ConfigError(f"skill {name!r}", "is no name for a skill", f"use {EXPECTED}")
     return name
 
 

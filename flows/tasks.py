@@ -87,7 +87,9 @@ def validate_stage(
     config, model = house.config, chain[-1].checkpoint / "model"
     earlier = [version.drop for version in chain if version.drop is not None]
     suites = suite_files(config.evaluation, config.state_dir)
+    suite_names = [suite.name for suite in config.evaluation.suites]
     inputs = {
+        "suite_names": suite_names,
         "drop": file_digest(drop) if drop.is_file() else str(drop),
         "name": drop.name,
         "heldout": file_digest(heldout) if heldout and heldout.is_file() else str(heldout),
@@ -113,6 +115,7 @@ def validate_stage(
                     heldout=heldout,
                     earlier=earlier,
                     suites=suites,
+                    suite_names=suite_names,
                     progress=lambda done, total: advance(done, total, "bytes"),
                 )
         except DropError as error:

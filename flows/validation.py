@@ -58,6 +58,7 @@ def _validate(config: SkillstackConfig, drop: Path, skill: str, heldout: Path | 
                 heldout=heldout,
                 earlier=earlier_drops(house) if house else [],
                 suites=suite_files(config.evaluation, Path(written)),
+                suite_names=[suite.name for suite in config.evaluation.suites],
                 progress=lambda done, total: advance(done, total, "bytes"),
             )
     except DropError as error:

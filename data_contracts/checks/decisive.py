@@ -14,7 +14,7 @@ from data_contracts.plain_text import content_of
 
 #: Longer questions are prose and no template; aligning them would cost their length squared.
 _LONGEST_QUESTION = 200
-_SLOT_WORDS = 2
+_SLOT_WORDS, _MOST_SLOTS = 2, 3
 
 
 def decided_otherwise(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
@@ -28,6 +28,8 @@ def decided_otherwise(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     if max(map(len, questions)) > _LONGEST_QUESTION:
         return False
     slots = _slots(*questions)
+    if len(slots) > _MOST_SLOTS:  # edits all over, as in a copy
+        return False
     only = set(answers[0]) - set(answers[1]), set(answers[1]) - set(answers[0])
     if any(only[0] & set(left) and only[1] & set(right) for left, right in slots):
         return True

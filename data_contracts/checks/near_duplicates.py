@@ -21,6 +21,7 @@ from data_contracts.boilerplate import Boilerplate
 from data_contracts.checks.decisive import decided_otherwise
 from data_contracts.earlier import EarlierDrop
 from data_contracts.findings import Batch, Finding, WholeDrop
+from data_contracts.masking import one_line
 from data_contracts.signatures import BANDS, PERMUTATIONS, SHINGLE, Column, band_column, band_column_among, minhash_column, minhashes
 from data_contracts.words import contains, word_batch, words_of
 
@@ -33,6 +34,8 @@ _NEIGHBOURS = 4
 _LABEL_WORDS = 6
 #: A row that so many alike rows differ from in the word that decides is one of a template, and is compared no further.
 _ENOUGH_UNLIKE = 32
+#: Pairs that a report shows, and how much of each row.
+_SHOWN_PAIRS, _SHOWN_TEXT = 3, 160
 #: Rows that are sorted together while buckets are looked for.
 _SORTED_ROWS = 1 << 17
 #: Rows whose text is at hand while pairs are compared: copies lie near one another in most drops.
@@ -49,6 +52,7 @@ class NearDuplicates:
         self._enough = bytearray()
         self._within = self._across = 0
         self._sizes: Counter[int] = Counter()
+        self._pairs: list[dict[str, Any]] = []
 
     def observe(self, batch: Batch) -> Iterator[tuple[int, Finding]]:
         shingles, row = batch.words.grams(SHINGLE)
@@ -85,6 +89,8 @@ class NearDuplicates:
                 decided[second] += 1
             elif not labels:
                 gone[second] = first
+                if len(self._pairs) < _SHOWN_PAIRS and first >= len(past):
+                    self._pairs.append(likeness.shown(first, second, drop))
                 yield ordinal, self._finding(drop, past, first, drop.lines[ordinal])
             elif contrary != second and first >= len(past):
                 contrary = second
@@ -102,7 +108,15 @@ class NearDuplicates:
     def summary(self) -> Mapping[str, Any]:
         sizes = {str(size + 1): count for size, count in sorted(self._sizes.items())}
         short = self._enough.count(0)
-        return {"near_duplicates": {"within": self._within, "earlier": self._across, "group_sizes": sizes, "too_short_to_compare": short}}
+        return {
+            "near_duplicates": {
+                "within": self._within,
+                "earlier": self._across,
+                "group_sizes": sizes,
+                "too_short_to_compare": short,
+                "pairs": self._pairs,
+            }
+        }
 
 
 class _Past:
@@ -157,6 +171,11 @@ class _Likeness:
         ]
         return answers[0] != answers[1] and max(map(len, answers)) <= _LABEL_WORDS
 
+    def shown(self, first: int, second: int, drop: WholeDrop) -> dict[str, Any]:
+        """Two rows that are alike, for a person to judge whether they are."""
+        texts = [one_line(row_text(self._value(number)))[:_SHOWN_TEXT] for number in (first, second)]
+        return {"lines": [drop.lines[number - len(self._past)] for number in (first, second)], "texts": texts}
+
     def decided_otherwise(self, first: int, second: int) -> bool:
         """Rows of one template that differ in the word that decides the answer."""
         return decided_otherwise(self._value(first), self._value(second))
@@ -184,6 +203,13 @@ class _Likeness:
         left = frozenset().union(*(one[line] for line in only_one))
         right = frozenset().union(*(other[line] for line in only_other))
         return len(left & right) / len(left | right) if left and right else 0.0
+
+
+def row_text(value: Mapping[str, Any]) -> str:
+    """What a row asks and answers, on one line."""
+    if "text" in value:
+        return str(value["text"])
+    return " -> ".join(str(turn.get("content") or "") for turn in value["messages"] if turn["role"] != "system")
 
 
 def _candidate_pairs(past: Sequence[Column], current: Column, ordinals: NDArray[np.int64], least: float) -> NDArray[np.int64]:

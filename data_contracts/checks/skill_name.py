@@ -1,37 +1,34 @@
-"""The skill's name: usable in file names, registry names and suite names, and not taken by an earlier round."""
+"""The skill's name: usable wherever it is written, and not taken by an earlier round or by a suite."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from data_contracts.earlier import EarlierDrop
 from data_contracts.findings import Finding, RowCheck, WholeDrop
 from data_contracts.records import Row
-
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
+from data_contracts.skill_names import EXPECTED, is_skill_name, taken_by_suite
 
 
 class SkillName(RowCheck):
     """One round, one skill, one name."""
 
-    def __init__(self, skill: str, earlier: tuple[EarlierDrop, ...]) -> None:
-        self._skill, self._earlier = skill, earlier
+    def __init__(self, skill: str, earlier: tuple[EarlierDrop, ...], suites: Collection[str]) -> None:
+        self._skill, self._earlier, self._suites = skill, earlier, suites
 
     def observe_row(self, row: Row) -> Iterator[Finding]:
         return iter(())
 
     def conclude(self, drop: WholeDrop) -> Iterator[tuple[int, Finding]]:
-        if not _NAME.fullmatch(self._skill):
-            reason = f"the skill's name {self._skill[:80]!r} must be 1 to 63 letters, digits, - or _, beginning with a letter or digit"
+        for reason in self._reasons():
             yield -1, Finding("skill_name", 0, reason)
+
+    def _reasons(self) -> Iterator[str]:
+        if not is_skill_name(self._skill):
+            yield f"the skill's name {self._skill[:80]!r} must be {EXPECTED}"
         for past in self._earlier:
             if past.skill.casefold() == self._skill.casefold():
-                yield (
-                    -1,
-                    Finding(
-                        "skill_name",
-                        0,
-                        f"the skill {self._skill!r} was taught before, by the drop in {past.folder.name}; choose another name",
-                    ),
-                )
+                yield f"the skill {self._skill!r} was taught before, by the drop in {past.folder.name}; choose another name"
+                return
+        if (suite := taken_by_suite(self._skill, self._suites)) is not None:
+            yield f"the skill's name {self._skill!r} is that of the suite {suite!r}; choose another name"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 from collections.abc import Callable
@@ -13,7 +14,9 @@ from rich.console import Console
 
 from data_contracts.__main__ import main
 from data_contracts.charts import Bar, bar_chart, histogram
-from data_contracts.report import report_markdown, report_page, report_table
+from data_contracts.config import ContractConfig
+from data_contracts.report import left_out, report_markdown, report_page, report_table
+from data_contracts.validate import validate_drop
 
 
 @pytest.fixture
@@ -102,3 +105,21 @@ def test_markdown_names_every_finding_and_leaves_no_mark_of_the_drop_in_force(dr
     assert all(len(re.findall(r"(?<!\\)\|", line)) == 5 for line in table)
     assert "<b>" not in text
     assert r"\[a\](http" in text
+
+
+def test_the_first_line_says_the_share_that_was_left_out_and_pairs_are_shown(
+    chat: Callable[[str, str], str], prose: Callable[[int, int], str], write_drop: Callable[..., Path], tmp_path: Path
+) -> None:
+    rows = [chat(prose(seed, 40), "fine") for seed in range(60)]
+    copies = [chat(f"{prose(seed, 40)} indeed", "fine") for seed in range(20)]
+    validate_drop(write_drop([*rows, *copies]), tmp_path / "out", skill="notes", config=ContractConfig())
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert left_out(report) == "20 of 80 rows left out (25.0 %)"
+    console = Console(width=300, record=True, file=io.StringIO())
+    console.print(report_table(report))
+    said = console.export_text()
+    assert "passed, 20 of 80 rows left out (25.0 %)" in said.split("\n")[0]
+    assert f"line 61: {prose(0, 40)}"[:80] in said
+    assert f"line 1: {prose(0, 40)}"[:80] in said
+    assert "20 of 80 rows left out" in report_markdown(report).split("\n")[0]
+    assert "20 of 80 rows left out" in (tmp_path / "out" / "report.html").read_text()
