@@ -51,7 +51,7 @@ def _joined(run: re.Match[str]) -> str:
 
 def plain_text(text: str) -> str:
     """For a text that is not ASCII: one form for every spelling that a reader would not tell apart."""
-    return unicodedata.normalize("NFKC", _UNSEEN.sub("", stream_safe(text))).translate(_LOOKALIKES).casefold()
+    return unicodedata.normalize("NFKC", stream_safe(_UNSEEN.sub("", text))).translate(_LOOKALIKES).casefold()
 
 
 def has_code(text: str) -> bool:
