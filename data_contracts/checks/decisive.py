@@ -1,7 +1,7 @@
 """Two rows of one template that teach different things: "... stored in Spain" and "... stored in Italy", each with its own answer.
 
 They share most words, as copies do. What tells them apart is that the word they differ in decides the answer: it stands in the answer as
-well, or it is all that the questions differ in and the answers differ too.
+well, or it is all that the questions differ in and the answers differ in a few words put in place of others.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from typing import Any
 
 from data_contracts.plain_text import content_of
 
-#: Longer questions are prose and no template; aligning them would cost their length squared.
-_LONGEST_QUESTION = 200
+#: Longer texts are prose and no template; aligning them would cost their length squared.
+_LONGEST = 200
 _SLOT_WORDS, _MOST_SLOTS = 2, 3
 
 
@@ -25,7 +25,7 @@ def decided_otherwise(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     if answers[0] == answers[1]:
         return False
     questions = content_of(_question(one)), content_of(_question(other))
-    if max(map(len, questions)) > _LONGEST_QUESTION:
+    if max(map(len, questions)) > _LONGEST:
         return False
     slots = _slots(*questions)
     if len(slots) > _MOST_SLOTS:  # edits all over, as in a copy
@@ -33,7 +33,11 @@ def decided_otherwise(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     only = set(answers[0]) - set(answers[1]), set(answers[1]) - set(answers[0])
     if any(only[0] & set(left) and only[1] & set(right) for left, right in slots):
         return True
-    return len(slots) == 1 and 0 < max(map(len, slots[0])) <= _SLOT_WORDS and all(slots[0])
+    one_word = len(slots) == 1 and max(map(len, slots[0])) <= _SLOT_WORDS and all(slots[0])
+    if not one_word or max(map(len, answers)) > _LONGEST:
+        return False
+    said = _slots(*answers)  # other words in the same places; what was put in or left out is an edit
+    return len(said) <= _MOST_SLOTS and all(left and right for left, right in said)
 
 
 def _slots(one: Sequence[str], other: Sequence[str]) -> list[tuple[Sequence[str], Sequence[str]]]:
