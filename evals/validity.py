@@ -68,8 +68,16 @@ def registered_faults(candidate: Evaluation, registered: Mapping[str, Evaluation
             yield name, f"{where} is sealed now, so that the gate may not read it; {way_out}"
         elif now.category != before.category:
             yield name, f"{where} is of category {now.category} now, and was {before.category}; {way_out}"
-        elif gone := set(before.doc_hash) - set(now.doc_hash):
+        elif gone := _identities(before, registered[name]) - _identities(now, registered[name]):
             yield name, f"{where} lacks {len(gone)} of its {len(before.doc_hash)} items now; {way_out}"
+
+
+def _identities(items: SuiteItems, registered: Evaluation) -> set[object]:
+    """What an item is known by: its digest. Reports from before scores named their scorer had another digest for the same item, so there
+    the question and its answer, as they were read, say which item it is."""
+    if "scorer" in registered.report.settings:
+        return set(items.doc_hash)
+    return set(zip(items.prompt, items.gold, strict=True))
 
 
 def _setting_faults(candidate: Evaluation, champion: Evaluation, anchors: Mapping[str, Evaluation]) -> Iterator[tuple[str, str]]:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from data_contracts.digests import text_digest
 from data_contracts.manifests import CheckOutcome, Decision, Verdict
 from evals.gate import GateEvidence, GatePolicy, decide
 from evals.items import Evaluation
@@ -155,6 +156,21 @@ def test_more_items_than_registered_are_welcome(evidence) -> None:
     made = evidence()
     registered = _cut(made, 100).champion
     assert decide(replace(made, registered={"old": registered}), asked()).decision is Decision.PASS
+
+
+@pytest.mark.parametrize(("scorer", "decision"), [({}, Decision.PASS), ({"scorer": "0123456789abcdef"}, Decision.ERROR)])
+def test_a_report_from_before_todays_item_digests_is_compared_by_what_was_asked(evidence, scorer, decision: Decision) -> None:
+    """The release before named the same items by another digest; its reports do not name a scorer."""
+    made = evidence()
+    old = made.champion.suites["old"]
+    other = replace(old, doc_hash=tuple(text_digest(f"the release before: {name}") for name in old.doc_hash))
+    report = made.champion.report.model_copy(update={"settings": made.champion.report.settings | scorer})
+    registered = replace(made.champion, report=report, suites={**made.champion.suites, "old": other})
+    verdict = decide(replace(made, registered={"old": registered}), asked())
+    assert verdict.decision is decision
+    if not scorer:
+        cut = decide(_cut(replace(made, registered={"old": registered}), 20), asked())
+        assert "lacks 380 of its 400 items now" in " ".join(cut.reasons)
 
 
 # ------------------------------------------------------------------------------------------------ use
