@@ -307,7 +307,7 @@ def test_a_verdict_edited_before_it_was_registered_promotes_nothing(forged, make
     folders = make_folders_in(forged.state_dir, "fourth", skill="fourth", parent=champion.model_sha256, decision=Decision.BLOCK)
     edited = folders.verdict.model_copy(update={"decision": Decision.PASS, "reasons": ("Pass: nothing was lost.",)})
     write_manifest(folders.verdict_folder, edited)
-    run = forged.open_round(3, "fourth", key="fourth")
+    run = forged.open_round(3, "fourth", key="fourth", chain=forged.ancestry(champion.version))
     version = forged.register_candidate(
         run,
         folders.checkpoint,

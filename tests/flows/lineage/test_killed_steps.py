@@ -52,7 +52,7 @@ def _arguments(house: House, run: RoundRun, champion: VersionRef, folders: Any) 
     """What the task `register` is handed, read from a round's folders."""
     before = house.stages / "evaluate" / f"{run.skill}-champion"
     judged = Stage(before, read_manifest(before, EvalReport), reused=True)
-    reports = Evaluated(Stage(folders.evaluation, folders.report, reused=True), judged, judged, {})
+    reports = Evaluated(Stage(folders.evaluation, folders.report, reused=True), judged, judged, {}, {}, first_skill=False)
     drop = Stage(folders.drop, read_manifest(folders.drop, DropManifest), reused=True)
     candidate = Stage(folders.checkpoint, folders.manifest, reused=True)
     return (
