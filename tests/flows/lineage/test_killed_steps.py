@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from data_contracts.manifests import Decision, DropManifest, EvalReport, read_manifest
+from evals.audit import RoundEvaluation, audit_forgetting
+from evals.items import load_evaluation
 from flows import tasks
 from flows.continual_round import begin_round
 from flows.evidence import Evaluated
@@ -62,7 +64,12 @@ def _arguments(house: House, run: RoundRun, champion: VersionRef, folders: Any) 
         drop,
         candidate,
         reports,
-        None,
+        audit_forgetting(
+            [
+                RoundEvaluation(number=0, skill=None, evaluation=load_evaluation(before)),
+                RoundEvaluation(number=run.round, skill=run.skill, evaluation=load_evaluation(folders.evaluation)),
+            ]
+        ),
         Stage(folders.verdict_folder, folders.verdict, reused=True),
         folders.sources,
     )

@@ -21,7 +21,11 @@ def test_scores_are_on_the_model_with_the_items_they_came_from(grown):
     model = grown._store.client.get_logged_model(grown.version(2).model_id)
     scores = {metric.key: (metric.value, metric.dataset_name) for metric in model.metrics}
     assert scores["score/old"] == (0.9, "old")
-    assert grown.history()[1].scores == {"old": 0.9, "piqa, 0-shot": 0.5, "first": 1.0}  # the name that MLflow would refuse comes back whole
+    assert grown.history()[1].scores == {
+        "old": 0.9,
+        "piqa, 0-shot": 0.5,
+        "first": 1.0,
+    }  # MLflow would refuse that name
 
 
 def test_a_rejected_round_is_registered_and_does_not_move_the_champion(grown, register):
