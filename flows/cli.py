@@ -71,6 +71,19 @@ def init(
     console.show_files(write_project(folder, base_model))
 
 
+@app.command("config")
+def show_config(
+    explain: Annotated[str, typer.Option(help="A setting or a section, such as train.epochs or gate; all where left out.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Every setting of skillstack.yaml: what it is, its default, what it does."""
+    console.choose(as_json)
+    from flows.reference import explain as explain_setting
+    from flows.reference import settings as all_settings
+
+    console.show_settings(explain_setting(explain) if explain else all_settings())
+
+
 @app.command()
 def doctor(config: ConfigFile = None, as_json: AsJson = False) -> None:
     """Check that a round can run here, and say what to do where it cannot."""

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from flows.demo.runner import DemoResult
     from flows.lineage import LedgerEntry, RoundRecord
     from flows.outcome import RoundOutcome
+    from flows.reference import Setting
     from flows.replay import Replay
     from flows.service.doctor import Diagnosis
     from flows.validation import Validation
@@ -92,6 +93,14 @@ def show_validation(result: Validation) -> None:
         _out.print(Text(f"before training: {note}"), soft_wrap=True)
     kept = f"kept in {result.folder}" if result.folder is not None else "add --out FOLDER to keep report.html and every refused row"
     _out.print(kept, soft_wrap=True)
+
+
+def show_settings(settings: Sequence[Setting]) -> None:
+    if _answer([setting.model_dump(mode="json") for setting in settings]):
+        return
+    for setting in settings:
+        _out.print(Text.assemble((setting.key, "bold"), f"  {setting.kind}; default {setting.default}"), soft_wrap=True)
+        _out.print(Text(f"    {setting.about}"), soft_wrap=True)
 
 
 def show_conversion(conversion: Conversion) -> None:
