@@ -64,10 +64,10 @@ def content_of(text: str, *, marks: bool | None = None) -> list[str]:
     holds signs of code, in which each of them has a meaning. `marks` decides that instead of the text."""
     seen = _UNSEEN.sub("", text)
     if not text.isascii():
-        seen = unicodedata.normalize("NFKC", stream_safe(seen))
+        seen = unicodedata.normalize("NFKC", stream_safe(seen)).translate(_LOOKALIKES)
     if _SIGNS.search(seen):
         seen = _EMPHASIS.sub(r"\2", seen)
-    parts = [part if part[0] == "\\" else part.translate(_LOOKALIKES) for part in _CONTENT.findall(seen)]
+    parts: list[str] = _CONTENT.findall(seen)
     if has_code(seen) if marks is None else marks:
         return [part if len(part) == 1 or part[0] == "\\" else part.casefold() for part in parts]  # [A-Z] is not [a-z]
     return [part.casefold() for part in parts if not _is_prose(part)]
