@@ -57,7 +57,7 @@ def finished(place: Any, *stages: str) -> dict[Path, int]:
 def test_a_drop_in_the_inbox_becomes_a_round_and_is_taken_once(watched: dict[str, Any], command: Command) -> None:
     (entry,) = watched["started"]
     assert (entry["skill"], entry["outcome"]) == ("route", "ended")
-    assert command("watch", "--once") == {"started": [], "waiting": [], "refused": []}
+    assert command("watch", "--once") == {"started": [], "waiting": [], "refused": [], "busy": False}
     rounds = command("history")["rounds"]
     assert [(each["round"], each["skill"]) for each in rounds] == [(0, None), (1, "route")]
 

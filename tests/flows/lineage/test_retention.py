@@ -88,6 +88,7 @@ def trained_state(tmp_path_factory, empty_state, copy_of, judge) -> Path:
         before = champion.model_sha256
         evaluation, verdict = judge(state, str(number), manifest.model_sha256, before, skill=word, decision=decision)
         run = lineage.open_round(number, word, chain=lineage.ancestry(champion.version))
+        lineage.log_stage(run, "decide", verdict, folder / "verdict")
         version = lineage.register_candidate(
             run,
             folder / "checkpoint",
