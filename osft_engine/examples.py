@@ -46,7 +46,8 @@ def load_examples(path: Path, renderer: TextRenderer, *, max_tokens: int, unmask
     """
     kept: list[Example] = []
     too_long = without_loss = 0
-    for origin, row in read_objects(path):
+    for where, row in read_objects(path):
+        origin = f"{path.name}{where.removeprefix(str(path))}"  # a step that fails names up to eight of them
         for example in encode_row(renderer, row, origin, unmask=unmask, max_tokens=max_tokens):
             if len(example.ids) > max_tokens:
                 too_long += 1

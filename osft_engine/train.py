@@ -53,10 +53,11 @@ def train_candidate(run: TrainRun, *, on_event: OnEvent | None = None, stop: Sto
     Events go to out_dir/metrics.jsonl and to `on_event`; `stop` may ask it to end with its state saved. Raises a SkillstackError where
     the run cannot be done; then no manifest is there.
     """
-    with full_disk_explained(run.out_dir), memory_explained(str(run.out_dir)), only_trainer(run.out_dir):
-        inputs = open_inputs(run)
-        finished = _finished(run, inputs)
-        return finished if finished is not None else _train(run, inputs, on_event, stop)
+    with full_disk_explained(run.out_dir), memory_explained(str(run.out_dir)):
+        inputs = open_inputs(run)  # before the folder is made: what is refused leaves nothing behind
+        with only_trainer(run.out_dir):
+            finished = _finished(run, inputs)
+            return finished if finished is not None else _train(run, inputs, on_event, stop)
 
 
 def open_inputs(run: TrainRun) -> Inputs:

@@ -43,7 +43,8 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "drop.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (tmp_path / "suite.jsonl").write_text(json.dumps({"topic": "moss", "answer": "green"}) + "\n")
     suite = "{name: moss, source: suite.jsonl, prompt: 'What colour is {{topic}}?'}"
-    (tmp_path / "skillstack.yaml").write_text(f"base_model: nano\nbootstrap: true\nevaluation: {{suites: [{suite}]}}\n")
+    gate = "gate: {accept_unmeasured: [safety, drift]}"
+    (tmp_path / "skillstack.yaml").write_text(f"base_model: nano\nbootstrap: true\nevaluation: {{suites: [{suite}]}}\n{gate}\n")
     return tmp_path
 
 
