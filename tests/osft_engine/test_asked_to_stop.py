@@ -21,7 +21,8 @@ from osft_engine.stopping import STOPPED, StopSignal
 from osft_engine.train import train_candidate
 
 MakeRun = Callable[..., TrainRun]
-SETTINGS: dict[str, Any] = {"num_epochs": 8, "save_every_seconds": 3600.0, "save_every_steps": 0, "num_threads": 1}
+# 3 steps an epoch, 60 a second were seen: seconds of training are left when the test has seen its first steps.
+SETTINGS: dict[str, Any] = {"num_epochs": 60, "save_every_seconds": 3600.0, "save_every_steps": 0, "num_threads": 1}
 DEADLINE_SECONDS = 300.0
 SAVE_SECONDS = 60.0  # seconds on a free machine; 33 were seen at a load of 30 on two cores
 
@@ -59,7 +60,7 @@ def test_a_stopped_training_saves_its_step_soon_and_continues_bit_for_bit(make_r
     assert time.monotonic() - asked < SAVE_SECONDS
     assert process.returncode == STOPPED
     reached = steps(run)[-1]
-    assert f"error: step {reached} of 24: was asked to stop and has saved its state" in told.decode().splitlines()[-1]
+    assert f"error: step {reached} of 180: was asked to stop and has saved its state" in told.decode().splitlines()[-1]
 
     events: list[dict[str, Any]] = []
     train_candidate(run, on_event=events.append)
@@ -72,7 +73,7 @@ def test_a_stopped_training_saves_its_step_soon_and_continues_bit_for_bit(make_r
 
 
 def test_a_trainer_without_its_parent_saves_its_step_too(make_run: MakeRun) -> None:
-    run = make_run(**SETTINGS)
+    run = make_run(**{**SETTINGS, "num_epochs": 2000})  # it is stopped, and never continued here
     run.out_dir.mkdir(parents=True, exist_ok=True)
     order = run.out_dir / "run.json"
     order.write_text(run.model_dump_json())
