@@ -12,7 +12,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # One thread a worker: two pytest workers on two cores would otherwise fight over them.
 TEST_ENV := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 
-.PHONY: install install-dev demo smollm2 test lint types imports unit test-slow test-services clean
+.PHONY: install install-dev demo smollm2 test lint types imports unit coverage test-slow test-services clean
 
 install: $(VENV)/.installed
 install-dev: $(VENV)/.installed-dev
@@ -51,6 +51,10 @@ imports:
 	$(BIN)/lint-imports
 
 unit:
+	$(TEST_ENV) $(BIN)/python -m pytest -n 2 -m "not slow and not services and not gpu"
+
+# The same tests, followed line by line.
+coverage: install-dev
 	$(TEST_ENV) $(BIN)/python -m pytest -n 2 -m "not slow and not services and not gpu" --cov --cov-report=term:skip-covered
 
 test-slow: $(VENV)/.installed-services

@@ -49,9 +49,8 @@ def wait_for(condition: Callable[[], bool], process: subprocess.Popen[bytes]) ->
         pause.wait(0.02)
 
 
-@pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGINT])
-def test_a_stopped_training_saves_its_step_soon_and_continues_bit_for_bit(make_run: MakeRun, sign: signal.Signals) -> None:
-    run = make_run("stopped", **SETTINGS)
+def stop(run: TrainRun, sign: signal.Signals) -> int:
+    """Start a training, ask it to stop when it has made three steps, and check how it ends; gives the step that it reached."""
     process = start(run)
     wait_for(lambda: len(steps(run)) >= 3, process)
     asked = time.monotonic()
@@ -61,7 +60,12 @@ def test_a_stopped_training_saves_its_step_soon_and_continues_bit_for_bit(make_r
     assert process.returncode == STOPPED
     reached = steps(run)[-1]
     assert f"error: step {reached} of 180: was asked to stop and has saved its state" in told.decode().splitlines()[-1]
+    return reached
 
+
+def test_a_stopped_training_saves_its_step_soon_and_continues_bit_for_bit(make_run: MakeRun) -> None:
+    run = make_run("stopped", **SETTINGS)
+    reached = stop(run, signal.SIGTERM)
     events: list[dict[str, Any]] = []
     train_candidate(run, on_event=events.append)
     assert next(event["step"] for event in events if event["event"] == "resumed") == reached, "a step was lost"
@@ -70,6 +74,23 @@ def test_a_stopped_training_saves_its_step_soon_and_continues_bit_for_bit(make_r
     for name in ("model/model.safetensors", "update.safetensors"):
         assert (run.out_dir / name).read_bytes() == (whole.out_dir / name).read_bytes(), name
     assert not (run.out_dir / LOCK_NAME).exists()
+
+
+def test_an_interrupted_training_saves_its_step_too(make_run: MakeRun) -> None:
+    """Ctrl+C goes the way of SIGTERM, from which the test before continues: here only the step that is saved is asked."""
+    run = make_run("stopped", **SETTINGS)
+    reached = stop(run, signal.SIGINT)
+
+    resumed: list[int] = []
+
+    def seen(event: dict[str, Any]) -> None:
+        if event["event"] == "resumed":
+            resumed.append(event["step"])
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_candidate(run, on_event=seen)
+    assert resumed == [reached]
 
 
 def test_a_trainer_without_its_parent_saves_its_step_too(make_run: MakeRun) -> None:

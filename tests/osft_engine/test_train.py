@@ -20,6 +20,7 @@ from transformers import AutoModelForCausalLM
 
 from data_contracts.errors import CheckpointError, TrainingError
 from data_contracts.manifests import CheckpointManifest, read_manifest
+from osft_engine import __main__ as command_line
 from osft_engine.checkpoint import describe_base
 from osft_engine.export import load_update
 from osft_engine.run import TrainRun
@@ -175,17 +176,17 @@ def test_command_line_ends_with_one_line_on_stderr(make_run: MakeRun, tmp_path: 
 
 def test_full_disk_is_one_clear_error(make_run: MakeRun, tmp_path: Path) -> None:
     """A file size limit stands in for a full disk: the write fails half way through in the same place."""
-    run, run_file = make_run(method="full"), tmp_path / "run.json"
+    run, run_file, said = make_run(method="full"), tmp_path / "run.json", tmp_path / "said"
     run_file.write_text(run.model_dump_json())
-    ended = subprocess.run(
-        [sys.executable, "-m", "osft_engine", str(run_file)],
-        capture_output=True,
-        text=True,
-        check=False,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000)),
-    )
-    assert ended.returncode == 1
-    assert "the disk is full" in ended.stderr.splitlines()[-1]
+
+    def limited() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+        with said.open("w") as sys.stderr:
+            status = command_line.main([str(run_file)])
+        os._exit(status)
+
+    assert _in_a_fork(limited).exitcode == 1
+    assert "the disk is full" in said.read_text().splitlines()[-1]
     assert not (run.out_dir / "manifest.json").exists()
 
 

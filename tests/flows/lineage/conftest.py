@@ -351,13 +351,19 @@ def survives(lineage: Lineage, after: int, command: Callable[[Lineage], Any]) ->
 
 
 @pytest.fixture(params=[5, pytest.param(1, marks=pytest.mark.slow)], ids=["every fifth write", "every write"])
-def kill_everywhere(request: pytest.FixtureRequest) -> Callable[..., None]:
+def stride(request: pytest.FixtureRequest) -> int:
+    """Writes between two kills: every write is killed after where slow tests run."""
+    return int(request.param)
+
+
+@pytest.fixture
+def kill_everywhere(stride: int) -> Callable[..., None]:
     """kill(lineage, command, check): kill `command(lineage, n)` after a write, run it again, and check what the second run answered; so for
     every fifth write there is (every one where slow tests run). `n` counts the kills from 1. The command must make `least` writes."""
 
     def kill(lineage: Lineage, command: Callable[[Lineage, int], Any], check: Callable[[int, Any], None], least: int) -> None:
         for number in range(1, 100):
-            after = 1 + (number - 1) * request.param
+            after = 1 + (number - 1) * stride
             ended = survives(lineage, after, lambda twin, n=number: command(twin, n))  # type: ignore[misc]
             check(number, command(lineage, number))
             if ended:

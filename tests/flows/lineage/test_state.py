@@ -7,6 +7,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -113,10 +114,10 @@ _MAKE = "import sys; from pathlib import Path; from flows.lineage import Lineage
 
 def test_a_first_start_that_was_cut_short_leaves_no_database_and_the_next_one_makes_it(tmp_path: Path) -> None:
     """Killed in the middle of the migrations, as often as it takes to be killed there."""
-    state = tmp_path / "state"
+    state, pause = tmp_path / "state", threading.Event()
     with subprocess.Popen([sys.executable, "-c", _MAKE, str(state)]) as process:
         while process.poll() is None and not (state / ".mlflow.db.partial").exists():
-            pass
+            pause.wait(0.01)  # the migrations take seconds
         process.kill()
     assert not (state / "mlflow.db").exists()
     assert opened(state).champion() is None
