@@ -16,7 +16,7 @@ from pathlib import Path
 from data_contracts.config import ContractConfig
 from data_contracts.errors import SkillstackError
 from data_contracts.manifests import manifest_text
-from data_contracts.report import report_table
+from data_contracts.report.render import report_table
 from data_contracts.validate import validate_drop
 
 

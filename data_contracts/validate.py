@@ -19,22 +19,22 @@ import numpy as np
 
 from data_contracts.checks.template import ChatRenderer
 from data_contracts.config import ContractConfig
-from data_contracts.contract import Contract, load_contract, severities
-from data_contracts.contract_changes import change_findings
+from data_contracts.contract.changes import change_findings
+from data_contracts.contract.read import Contract, load_contract, severities
 from data_contracts.digests import canonical_json, file_digest
-from data_contracts.earlier import EarlierDrop, load_earlier
+from data_contracts.drop.inspection import Inspection
+from data_contracts.drop.reading import learn_template, read_drop, read_records
+from data_contracts.drop.splitting import Carving, carve, conclude, drop_overlaps, heldout_items, overlap_index, write_splits
+from data_contracts.drop.staging import Staging, publish, work_folder
+from data_contracts.drop.supplied import read_supplied, supplied_as_items, write_supplied
+from data_contracts.drop.tally import Tally
 from data_contracts.errors import DropError
-from data_contracts.heldout_items import HeldoutItem, read_suite
-from data_contracts.inspection import Inspection
 from data_contracts.manifests import MANIFEST_NAME, DropManifest, file_ref, write_manifest
-from data_contracts.outcome import Ending
-from data_contracts.reading import learn_template, read_drop, read_records
-from data_contracts.report import report_page
-from data_contracts.signatures import write_signatures
-from data_contracts.splitting import Carving, carve, conclude, drop_overlaps, heldout_items, overlap_index, write_splits
-from data_contracts.staging import Staging, publish, work_folder
-from data_contracts.supplied import read_supplied, supplied_as_items, write_supplied
-from data_contracts.tally import Tally
+from data_contracts.matching.earlier_drops import EarlierDrop, load_earlier
+from data_contracts.matching.heldout_items import HeldoutItem, read_suite
+from data_contracts.matching.signatures import write_signatures
+from data_contracts.report.outcome import Ending
+from data_contracts.report.render import report_page
 
 __all__ = ["LEFT_BY_REFUSED", "ChatRenderer", "validate_drop"]
 

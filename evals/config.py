@@ -7,9 +7,9 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from data_contracts.jsonl import is_jsonl
 from data_contracts.manifests import Category
-from evals.policy import GatePolicy
+from data_contracts.rows.jsonl import is_jsonl
+from evals.gate.policy import GatePolicy
 
 Metric = Literal["auto", "acc", "acc_norm", "exact_match", "bits_per_byte"]
 Backend = Literal["hf", "accelerate", "vllm"]

@@ -30,7 +30,7 @@ def main(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     if options.parent is not None:
         end_with_parent(options.parent)
-    from osft_engine.stopping import STOPPED, StopSignal, TrainingStoppedError
+    from osft_engine.loop.stopping import STOPPED, StopSignal, TrainingStoppedError
 
     stop = StopSignal().listen()  # before torch is imported, which takes seconds
     from osft_engine.run import read_run

@@ -17,9 +17,9 @@ from typing import Any
 
 from data_contracts.errors import ConfigError, ManifestError, TrainingError
 from data_contracts.manifests import MANIFEST_NAME, CheckpointManifest, DropManifest, read_manifest, write_atomically
-from data_contracts.model_folder import require_model_folder
+from data_contracts.model.folder import require_model_folder
 from osft_engine.arguments import OsftArguments, in_own_words, parse_arguments, train_config
-from osft_engine.inputs import CLEAN_NAME, engine_row, read_input, write_drop
+from osft_engine.data.inputs import CLEAN_NAME, engine_row, read_input, write_drop
 from osft_engine.run import TrainRun
 
 _ANY_STEPS = 1_000_000  # the schedule is tried before the data is read, so before the number of steps is known
@@ -55,7 +55,7 @@ def osft(**arguments: Any) -> CheckpointManifest:
 
 def plan_run(given: OsftArguments) -> TrainRun:
     """The run behind the arguments, checked against what lies on disk. Writes nothing. Raises ConfigError that names the argument."""
-    from osft_engine.optim import step_sizes
+    from osft_engine.loop.optim import step_sizes
 
     config = train_config(given)
     step_sizes(config, _ANY_STEPS)

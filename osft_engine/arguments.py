@@ -17,7 +17,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from data_contracts.errors import ConfigError, SkillstackError
 from osft_engine.config import Protect, RankPolicy, Scheduler, SchedulerSettings, TrainConfig
-from osft_engine.inputs import RowKind
+from osft_engine.data.inputs import RowKind
 
 # Arguments that the config behind them knows under another name.
 _INNER = {

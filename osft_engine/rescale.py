@@ -16,12 +16,12 @@ from torch import Tensor
 from data_contracts.digests import model_digest, model_files
 from data_contracts.errors import CheckpointError, ConfigError
 from data_contracts.manifests import CheckpointManifest, read_manifest, write_manifest
-from osft_engine.checkpoint import load_model, model_file_refs, other_file_refs, write_model
+from osft_engine.checkpoint.read import load_model, model_file_refs, other_file_refs, write_model
+from osft_engine.checkpoint.update import RoundUpdate, read_update, save_update
 from osft_engine.config import TrainConfig
-from osft_engine.export import RoundUpdate, read_update, save_update
 from osft_engine.files import full_disk_explained
-from osft_engine.protection import LayerUpdate
-from osft_engine.quantized import add_update
+from osft_engine.method.quantized import add_update
+from osft_engine.subspace.protection import LayerUpdate
 
 _COPIED = {"ledger": "ledger.safetensors", "buffer": "buffer.jsonl", "metrics": "metrics.jsonl"}
 

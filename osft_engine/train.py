@@ -11,28 +11,28 @@ import torch
 
 from data_contracts.digests import model_digest, model_files
 from data_contracts.errors import CheckpointError, ConfigError
-from data_contracts.jsonl import read_objects
 from data_contracts.manifests import MANIFEST_NAME, CheckpointManifest, DropManifest, read_manifest
-from data_contracts.model_folder import require_model_folder
+from data_contracts.model.folder import require_model_folder
+from data_contracts.model.window import read_window, shortest
 from data_contracts.rendering import TextRenderer
-from data_contracts.window import read_window, shortest
-from osft_engine.attach import Attachment
-from osft_engine.batches import require_fitting
-from osft_engine.buffer import BufferRow, buffer_examples, extend_buffer, load_buffer, save_buffer
-from osft_engine.checkpoint import load_model, load_tokenizer, pick_device, pick_dtype, write_model
-from osft_engine.distributed import World, current_world, shard_model
-from osft_engine.events import EventLog, OnEvent
-from osft_engine.examples import Example, ExampleSet, load_examples, open_renderer
+from data_contracts.rows.jsonl import read_objects
+from osft_engine.checkpoint.read import load_model, load_tokenizer, pick_device, pick_dtype, write_model
+from osft_engine.compute.distributed import World, current_world, shard_model
+from osft_engine.compute.peak_memory import memory_explained
+from osft_engine.data.batches import require_fitting
+from osft_engine.data.examples import Example, ExampleSet, load_examples, open_renderer
 from osft_engine.files import full_disk_explained, require_free_space
-from osft_engine.finish import ROLES, summarise, write_candidate_manifest, write_outcome
-from osft_engine.memory import memory_explained
-from osft_engine.optim import step_sizes
-from osft_engine.prepare import Scene, attach_method, refuse_sharded
-from osft_engine.probe import choose_layout
-from osft_engine.resume import ResumeFolder, only_trainer
+from osft_engine.loop.events import EventLog, OnEvent
+from osft_engine.loop.finish import ROLES, summarise, write_candidate_manifest, write_outcome
+from osft_engine.loop.optim import step_sizes
+from osft_engine.loop.prepare import Scene, attach_method, refuse_sharded
+from osft_engine.loop.probe import choose_layout
+from osft_engine.loop.resume import ResumeFolder, only_trainer
+from osft_engine.loop.stopping import StopSignal
+from osft_engine.loop.trainer import Trainer
+from osft_engine.memory.buffer import BufferRow, buffer_examples, extend_buffer, load_buffer, save_buffer
+from osft_engine.method.attach import Attachment
 from osft_engine.run import TrainRun
-from osft_engine.stopping import StopSignal
-from osft_engine.trainer import Trainer
 
 
 @dataclass(frozen=True)

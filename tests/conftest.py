@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from flows.environment import OFFLINE_AND_QUIET
+from flows.machine.environment import OFFLINE_AND_QUIET
 
 # As in the product: the embedded server needs more than Prefect's 20 s where two workers share two cores with anything else.
 _PATIENCE = "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS"

@@ -1,1 +1,1 @@
-"""The checks, one file each. `data_contracts.inspection` puts them together."""
+"""The checks, one file each. `data_contracts.drop.inspection` puts them together."""

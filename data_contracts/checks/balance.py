@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from data_contracts.findings import Batch, Finding, WholeDrop
+from data_contracts.rows.findings import Batch, Finding, WholeDrop
 
 _LABEL_WORDS, _MOST_LABELS = 6, 200
 #: A drop is a labelling task where its distinct answers are at most this share of its rows.

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from data_contracts.boilerplate import Boilerplate
-from data_contracts.findings import Batch, Finding, WholeDrop
-from data_contracts.heldout_index import HeldoutIndex
-from data_contracts.heldout_items import HeldoutItem
+from data_contracts.matching.boilerplate import Boilerplate
+from data_contracts.matching.heldout_index import HeldoutIndex
+from data_contracts.matching.heldout_items import HeldoutItem
+from data_contracts.rows.findings import Batch, Finding, WholeDrop
 
 
 class Contamination:

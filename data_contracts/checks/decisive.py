@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from difflib import SequenceMatcher
 from typing import Any
 
-from data_contracts.plain_text import content_of
+from data_contracts.rows.plain_text import content_of
 
 #: Longer texts are prose and no template; aligning them would cost their length squared.
 _LONGEST = 200

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from data_contracts.earlier import EarlierDrop
-from data_contracts.findings import Batch, Finding, WholeDrop
-from data_contracts.records import normal_text, text_key
-from data_contracts.words import contains
+from data_contracts.matching.earlier_drops import EarlierDrop
+from data_contracts.rows.findings import Batch, Finding, WholeDrop
+from data_contracts.rows.records import normal_text, text_key
+from data_contracts.rows.words import contains
 
 
 class ExactDuplicates:

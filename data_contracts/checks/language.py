@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from data_contracts.findings import Batch, Finding, WholeDrop
-from data_contracts.words import HashSet, WordBatch, word_hash
+from data_contracts.rows.findings import Batch, Finding, WholeDrop
+from data_contracts.rows.words import HashSet, WordBatch, word_hash
 
 _COMMON = {
     "en": "the of and to in is that it was for on are with as at be this from have or by not but what which you he she they we his her",

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_contracts.checks.template import Template
-from data_contracts.findings import Batch, Finding, WholeDrop
+from data_contracts.rows.findings import Batch, Finding, WholeDrop
 
 #: Where the bins of the histogram begin: 8 bins double the length, so it stays small for any drop (the last begins at 2**32).
 _EDGES = 2.0 ** (np.arange(8 * 32 + 1) / 8)

@@ -17,13 +17,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from data_contracts.boilerplate import Boilerplate
 from data_contracts.checks.decisive import decided_otherwise
-from data_contracts.earlier import EarlierDrop
-from data_contracts.findings import Batch, Finding, WholeDrop
-from data_contracts.masking import one_line
-from data_contracts.signatures import BANDS, PERMUTATIONS, SHINGLE, Column, band_column, band_column_among, minhash_column, minhashes
-from data_contracts.words import contains, word_batch, words_of
+from data_contracts.matching.boilerplate import Boilerplate
+from data_contracts.matching.earlier_drops import EarlierDrop
+from data_contracts.matching.signatures import (
+    BANDS,
+    PERMUTATIONS,
+    SHINGLE,
+    Column,
+    band_column,
+    band_column_among,
+    minhash_column,
+    minhashes,
+)
+from data_contracts.privacy.masking import one_line
+from data_contracts.rows.findings import Batch, Finding, WholeDrop
+from data_contracts.rows.words import contains, word_batch, words_of
 
 #: Rows with fewer runs of two words of their own are too short to be called alike; only exact duplicates are found there.
 _LEAST_SHINGLES = 8

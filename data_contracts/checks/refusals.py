@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from data_contracts.findings import Finding, RowCheck
-from data_contracts.records import Row
+from data_contracts.rows.findings import Finding, RowCheck
+from data_contracts.rows.records import Row
 
 _REFUSAL = re.compile(
     r"(?i)\A\W{0,3}(?:(?:i['’]?m|i am|we['’]?re)\s+(?:so |very |really |truly )?(?:sorry|afraid|unable to|not able to)\b[^.\n]{0,60}"

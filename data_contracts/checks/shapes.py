@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from data_contracts.findings import Batch, Finding, WholeDrop
+from data_contracts.rows.findings import Batch, Finding, WholeDrop
 
 
 class Shapes:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 
-from data_contracts.earlier import EarlierDrop
-from data_contracts.findings import Finding, RowCheck, WholeDrop
-from data_contracts.records import Row
+from data_contracts.matching.earlier_drops import EarlierDrop
+from data_contracts.rows.findings import Finding, RowCheck, WholeDrop
+from data_contracts.rows.records import Row
 from data_contracts.skill_names import EXPECTED, is_skill_name, taken_by_suite
 
 

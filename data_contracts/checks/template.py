@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from data_contracts.errors import RenderingError
-from data_contracts.findings import Batch, Finding, RowCheck
-from data_contracts.records import Row
 from data_contracts.rendering import RowText
+from data_contracts.rows.findings import Batch, Finding, RowCheck
+from data_contracts.rows.records import Row
 
 
 class ChatRenderer(Protocol):

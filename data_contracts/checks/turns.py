@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from data_contracts.errors import RenderingError
-from data_contracts.findings import Finding, RowCheck
-from data_contracts.records import ROLES, Row
 from data_contracts.rendering.chat import chat_of
+from data_contracts.rows.findings import Finding, RowCheck
+from data_contracts.rows.records import ROLES, Row
 
 #: Which roles may follow which. A tool turn answers an assistant's call; several may follow one another.
 _NEXT = {

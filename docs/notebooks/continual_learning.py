@@ -55,16 +55,16 @@ def _():
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     from data_contracts.rendering import TextRenderer
-    from flows.base_model import NANO
+    from flows.base_models.resolve import NANO
     from flows.demo.materials import calibration_rows, distinct_pairs
     from flows.demo.skills import BASE_SKILLS, NEW_SKILLS
-    from osft_engine.attach import find_targets
-    from osft_engine.batches import micro_batches
+    from osft_engine.compute.forward import run_model
     from osft_engine.config import TrainConfig
-    from osft_engine.forward import run_model
-    from osft_engine.inputs import write_drop
+    from osft_engine.data.batches import micro_batches
+    from osft_engine.data.inputs import write_drop
+    from osft_engine.method.attach import find_targets
     from osft_engine.run import TrainRun
-    from osft_engine.subspace import singular_subspaces
+    from osft_engine.subspace.algebra import singular_subspaces
     from osft_engine.train import train_candidate
 
     torch.set_num_threads(1)

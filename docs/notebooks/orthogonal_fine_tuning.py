@@ -351,10 +351,10 @@ def _():
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from flows.base_model import NANO
-    from osft_engine.attach import find_targets
-    from osft_engine.protection import protect_weights, protect_weights_block
-    from osft_engine.subspace import singular_subspaces
+    from flows.base_models.resolve import NANO
+    from osft_engine.method.attach import find_targets
+    from osft_engine.subspace.algebra import singular_subspaces
+    from osft_engine.subspace.protection import protect_weights, protect_weights_block
 
     torch.set_num_threads(1)
     tokenizer = AutoTokenizer.from_pretrained(NANO)
@@ -448,8 +448,8 @@ def _(mo, tokenizer, torch):
     from data_contracts.rendering import TextRenderer as _TextRenderer
     from flows.demo.materials import distinct_pairs
     from flows.demo.skills import NEW_SKILLS
-    from osft_engine.batches import micro_batches
-    from osft_engine.forward import summed_loss
+    from osft_engine.compute.forward import summed_loss
+    from osft_engine.data.batches import micro_batches
 
     STEPS, BATCH, RATE, DECAY = 40, 8, 3e-3, 0.01
     _pairs = distinct_pairs(NEW_SKILLS["shift"], random.Random("notebook"), STEPS * BATCH, heldout=False)
@@ -485,7 +485,7 @@ def _(first_pair, mo):
 
 @app.cell
 def _(AutoModelForCausalLM, NANO, find_targets, layer_choice, mo, protect_weights, ratio_slider, real_W, singular_subspaces, torch, train):
-    from osft_engine.attach import OsftAttachment
+    from osft_engine.method.attach import OsftAttachment
 
     _allowed = protect_weights(real_W, ratio_slider.value)
     _spaces = singular_subspaces(real_W)  # float64
@@ -596,8 +596,8 @@ def _(mo):
 def _(mo, nano, tokenizer):
     from data_contracts.rendering import TextRenderer as _TextRenderer
     from flows.demo.materials import calibration_rows
-    from osft_engine.batches import micro_batches as _micro_batches
-    from osft_engine.moments import measure_moments
+    from osft_engine.data.batches import micro_batches as _micro_batches
+    from osft_engine.memory.moments import measure_moments
 
     def nano_moment(layer):
         """Second moment (n x n) of what a layer reads on nano's old skills: the mean of x x^T."""
@@ -611,7 +611,7 @@ def _(mo, nano, tokenizer):
 
 @app.cell
 def _(layer_choice, layers, mo, nano_moment, np, protect_weights, protect_weights_block, ratio_slider, real_W, torch):
-    from osft_engine.protection import AllowedUpdate, protect_activations
+    from osft_engine.subspace.protection import AllowedUpdate, protect_activations
 
     _shape = (real_W.shape[0], real_W.shape[1])
     _rules = {

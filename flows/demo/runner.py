@@ -14,12 +14,13 @@ from pathlib import Path
 import yaml
 
 from data_contracts.manifests import Decision, Record, write_atomically
-from flows.audit import audit_lineage
-from flows.continual_round import continual_round
-from flows.demo.story import Chapter, Story, write_story
-from flows.outcome import RoundOutcome
-from flows.progress import say
-from flows.settings import CONFIG_NAME, SkillstackConfig, parse_config
+from flows.config.model import CONFIG_NAME, SkillstackConfig, parse_config
+from flows.demo.chapters import Chapter, Story
+from flows.demo.story import write_story
+from flows.machine.progress import say
+from flows.review.audit import audit_lineage
+from flows.round.flow import continual_round
+from flows.workspace.outcome import RoundOutcome
 
 
 class DemoRow(Record):

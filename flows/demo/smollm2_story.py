@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from data_contracts.manifests import Decision, write_atomically
-from flows.demo.story import Chapter, Story
+from flows.demo.chapters import Chapter, Story
 
 DROP_ROWS = 240
 SUITE_ITEMS = 160

@@ -5,47 +5,16 @@ Nothing here knows how a round will end; `expected` is compared with the gate's 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from data_contracts.errors import ConfigError
 from data_contracts.manifests import Decision
-from flows.code_digest import code_digest
+from flows.demo.chapters import Chapter, Round, Story
 from flows.demo.materials import write_base_suites, write_drop
+from flows.workspace.code_digest import code_digest
 
 STORIES = ("nano", "smollm2")
-
-
-@dataclass(frozen=True)
-class Chapter:
-    """One round: a drop, how it is trained (added to the config's `train`), and what the story expects of the gate."""
-
-    title: str
-    skill: str
-    drop: Path
-    train: Mapping[str, Any] = field(default_factory=dict)
-    expected: Decision = Decision.PASS
-
-
-@dataclass(frozen=True)
-class Story:
-    """config is the content of skillstack.yaml; its paths are relative to the folder that the story was written into."""
-
-    config: dict[str, Any]
-    chapters: tuple[Chapter, ...]
-
-
-@dataclass(frozen=True)
-class Round:
-    """A chapter before its drop is written."""
-
-    month: str
-    skill: str
-    says: str
-    train: Mapping[str, Any] = field(default_factory=dict)
-    expected: Decision = Decision.PASS
 
 
 # The last round trains every weight, at the smallest of the rates 3e-5, 1e-4 and 3e-4 that learns its drop as the others learn theirs.
@@ -93,7 +62,9 @@ def nano_config(folder: Path) -> dict[str, Any]:
 
 def story_folder(model: str, folder: Path) -> Path:
     """Where a model's story is played: another release of the demo tells another story, and begins a lineage of its own."""
-    return (folder / f"{model}-{code_digest('flows.demo.story', 'flows.demo.materials', 'flows.demo.smollm2_story')[:8]}").absolute()
+    return (
+        folder / f"{model}-{code_digest('flows.demo.story', 'flows.demo.chapters', 'flows.demo.materials', 'flows.demo.smollm2_story')[:8]}"
+    ).absolute()
 
 
 def write_story(model: str, folder: Path) -> Story:

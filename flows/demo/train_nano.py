@@ -1,4 +1,4 @@
-"""Train nano, the embedded model, from nothing:  python -m flows.demo.train_nano --out flows/demo/nano
+"""Train nano, the embedded model, from nothing:  python -m flows.demo.train_nano --out flows/base_models/nano
 
 About a million parameters of the Llama architecture, a mixture of small skills and plain sentences that this project makes,
 twenty minutes on two cores. Beside the model it writes nano.json: the command, the seed, the versions and the measured scores.

@@ -17,21 +17,21 @@ from torch import Tensor, nn
 
 from data_contracts.errors import CheckpointError
 from data_contracts.rendering import TextRenderer
-from evals.weights import open_weights
-from flows.explore.constraint import input_frame, rotate, weight_frame
+from evals.audit.weights import open_weights
 from flows.explore.scene import Subject, require_model
-from osft_engine.attach import weight_of
-from osft_engine.batches import MicroBatch, micro_batches
-from osft_engine.calibration import calibration_examples
-from osft_engine.checkpoint import load_model, load_tokenizer
+from flows.explore.views.constraint import input_frame, rotate, weight_frame
+from osft_engine.checkpoint.read import load_model, load_tokenizer
+from osft_engine.compute.forward import summed_loss
 from osft_engine.config import Protect, TrainConfig
-from osft_engine.examples import Example
-from osft_engine.forward import summed_loss
-from osft_engine.ledger import load_ledger
-from osft_engine.moments import LayerMoments, measure_moments
-from osft_engine.probe import reachable_targets
-from osft_engine.ranks import measure_importance
-from osft_engine.subspace import singular_subspaces
+from osft_engine.data.batches import MicroBatch, micro_batches
+from osft_engine.data.examples import Example
+from osft_engine.loop.probe import reachable_targets
+from osft_engine.memory.calibration import calibration_examples
+from osft_engine.memory.ledger import load_ledger
+from osft_engine.memory.moments import LayerMoments, measure_moments
+from osft_engine.method.attach import weight_of
+from osft_engine.method.ranks import measure_importance
+from osft_engine.subspace.algebra import singular_subspaces
 
 SAMPLE = Path(__file__).parent / "sample.jsonl"
 SAMPLE_TOKENS = 384

@@ -11,15 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data_contracts.errors import LineageError
-from flows.environment import OFFLINE_AND_QUIET, default_tracking_uri
-from flows.lineage.connection import Store, hide_password, silence_mlflow, speaking_plainly
-from flows.lineage.history import read_history
-from flows.lineage.live import find_live_runs
-from flows.lineage.records import RoundRecord
-from flows.lineage.tracking import find_runs
+from flows.lineage.registry.history import read_history
+from flows.lineage.storage.connection import Store, hide_password, silence_mlflow, speaking_plainly
+from flows.lineage.storage.records import RoundRecord
+from flows.lineage.storage.tracking import find_live_runs, find_runs
+from flows.machine.environment import OFFLINE_AND_QUIET, default_tracking_uri
 
 if TYPE_CHECKING:
-    from flows.settings import SkillstackConfig
+    from flows.config.model import SkillstackConfig
 
 _SECONDS = 4.0  # a page waits so long for a server before it says that none answers
 _READS = ("get_", "search_", "list_")

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data_contracts.errors import CheckpointError
-from flows.base_model import NANO
+from flows.base_models.resolve import NANO
+from flows.config.model import SkillstackConfig, load_config
 from flows.explore.answer import Missing, attempt
 from flows.explore.reading import open_for_reading, read_rounds
-from flows.lineage.connection import Store
-from flows.lineage.records import RoundRecord
-from flows.settings import SkillstackConfig, load_config
+from flows.lineage.storage.connection import Store
+from flows.lineage.storage.records import RoundRecord
 
 _config: SkillstackConfig | None = None
 _model: Path | None = None

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from data_contracts.errors import CheckpointError
 from flows.explore.answer import Missing
-from flows.explore.dynamics import title_of
 from flows.explore.material import Measurements, weight_difference
 from flows.explore.scene import Scene
+from flows.explore.views.dynamics import title_of
 from osft_engine.config import Protect
 
 GRADIENT = "gradient of the loss on sample text"

@@ -3,12 +3,12 @@
 Nothing here imports MLflow before a `Lineage` is made.
 """
 
-from flows.lineage.ledger_rules import Finding
-from flows.lineage.records import ChampionRef, LedgerEntry, RoundRecord, RoundRun, VersionRef
-from flows.lineage.retention import CollectionItem, RetentionPolicy
+from flows.lineage.checks.ledger_rules import Finding
+from flows.lineage.checks.verification import Verification
+from flows.lineage.registry.retention import CollectionItem, RetentionPolicy
+from flows.lineage.registry.tree import LineageTree
+from flows.lineage.storage.records import ChampionRef, LedgerEntry, RoundRecord, RoundRun, VersionRef
 from flows.lineage.store import Lineage
-from flows.lineage.tree import LineageTree
-from flows.lineage.verification import Verification
 
 __all__ = [
     "ChampionRef",

@@ -13,15 +13,18 @@ from pathlib import Path
 
 from data_contracts.errors import LineageError
 from data_contracts.manifests import CheckpointManifest, EvalReport, Manifest, Verdict
-from flows.lineage import approval, history, ledger, promotion, rebuild, registry, retention, sweeps, tracking, verification
-from flows.lineage.connection import connect, hide_password, speaking_plainly
-from flows.lineage.live import LiveStage
-from flows.lineage.pull import pull_model
-from flows.lineage.records import MOVES_CHAMPION, LedgerEntry, RoundRecord, RoundRun, Stage, VersionRef
-from flows.lineage.retention import CollectionItem, RetentionPolicy
-from flows.lineage.signing import SigningConfig, load_keys, with_public
-from flows.lineage.tree import LineageTree
-from flows.lineage.verification import Verification
+from flows.lineage.checks import verification
+from flows.lineage.checks.verification import Verification
+from flows.lineage.registry import approval, history, ledger, promotion, rebuild, retention
+from flows.lineage.registry import versions as registry
+from flows.lineage.registry.pull import pull_model
+from flows.lineage.registry.retention import CollectionItem, RetentionPolicy
+from flows.lineage.registry.tree import LineageTree
+from flows.lineage.storage import sweeps, tracking
+from flows.lineage.storage.connection import connect, hide_password, speaking_plainly
+from flows.lineage.storage.live import LiveStage
+from flows.lineage.storage.records import MOVES_CHAMPION, LedgerEntry, RoundRecord, RoundRun, Stage, VersionRef
+from flows.lineage.storage.signing import SigningConfig, load_keys, with_public
 
 
 class Lineage:

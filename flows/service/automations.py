@@ -8,7 +8,8 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from flows.service.server import END_STATES, OF_SKILLSTACK, ROUND_ENDED, ROUND_UNMEASURED, ZOMBIE, ServiceConfig
+from flows.config.service import ServiceConfig
+from flows.workspace.server import END_STATES, OF_SKILLSTACK, ROUND_ENDED, ROUND_UNMEASURED, ZOMBIE
 
 if TYPE_CHECKING:
     from prefect.automations import AutomationCore

@@ -19,8 +19,8 @@ import yaml
 
 from data_contracts.errors import ConfigError, SkillstackError
 from data_contracts.manifests import Record
-from flows.service.server import ServiceConfig
-from flows.settings import CONFIG_NAME, SkillstackConfig
+from flows.config.model import CONFIG_NAME, SkillstackConfig
+from flows.config.service import ServiceConfig
 
 PREFECT_FILE = Path(__file__).with_name("prefect.yaml")
 WEBHOOK = "SKILLSTACK_WEBHOOK_URL"
@@ -92,8 +92,8 @@ def check_server(url: str) -> str:
     """The server's version. Raises SkillstackError where none answers, or it is not the one that was tested with this client."""
     import prefect
 
-    from flows.lineage.connection import hide_password
-    from flows.service.server import prefect_api
+    from flows.lineage.storage.connection import hide_password
+    from flows.workspace.server import prefect_api
 
     found = str(prefect_api("GET", "/admin/version"))
     if found.split(".")[:2] != prefect.__version__.split(".")[:2]:

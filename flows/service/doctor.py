@@ -15,13 +15,13 @@ from pathlib import Path
 from data_contracts.digests import model_files
 from data_contracts.errors import SkillstackError
 from data_contracts.manifests import Record
-from flows.base_model import find_base_model
-from flows.house import has_lineage, open_house
-from flows.lineage.state import describe_place
-from flows.planning import unmeasured_categories, without_calibration
+from flows.base_models.resolve import find_base_model
+from flows.config.model import SkillstackConfig
+from flows.lineage.storage.state import describe_place
+from flows.scores.planning import unmeasured_categories, without_calibration
 from flows.service import doctor_services as services
-from flows.settings import SkillstackConfig
-from flows.text_facts import text_facts
+from flows.text.template_facts import text_facts
+from flows.workspace.workspace import has_lineage, open_house
 
 FREE_BYTES_PER_WEIGHT_BYTE = 4
 """A round writes a dense copy, its resume state and a ledger; four times the base model's weights is enough room for one."""

@@ -11,10 +11,10 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 
 from data_contracts.errors import SkillstackError
-from flows.house import has_lineage, open_house
+from flows.config.model import SkillstackConfig
 from flows.service.deployments import check_server
-from flows.service.server import HEARTBEAT_VARIABLE, OF_SKILLSTACK, TAG, ZOMBIE, prefect_api
-from flows.settings import SkillstackConfig
+from flows.workspace.server import HEARTBEAT_VARIABLE, OF_SKILLSTACK, TAG, ZOMBIE, prefect_api
+from flows.workspace.workspace import has_lineage, open_house
 
 TIMEOUT_SECONDS = 10
 MAX_SKEW_SECONDS = 60.0

@@ -1,8 +1,8 @@
 """Prefect's embedded server ends with the process that it serves.
 
 Prefect ends it from an exit handler, which neither SIGKILL nor SIGTERM runs: it stayed behind after each. Its process is a plain uvicorn,
-which reads its logging configuration from a file that the environment names (UVICORN_LOG_CONFIG, set by flows/environment.py); loading
-that configuration starts the watch below, before the server itself is imported.
+which reads its logging configuration from a file that the environment names (UVICORN_LOG_CONFIG, set by flows/machine/environment.py);
+loading that configuration starts the watch below, before the server itself is imported.
 """
 
 from __future__ import annotations

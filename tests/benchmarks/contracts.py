@@ -50,9 +50,9 @@ def write_rows(path: Path, rows: int, seed: int) -> None:
 
 def schema_alone(drop: Path) -> int:
     """Read, parse and check every line against the contract's row models; nothing else."""
-    from data_contracts.contract import load_contract
-    from data_contracts.jsonl import read_lines
-    from data_contracts.reading import row_of
+    from data_contracts.contract.read import load_contract
+    from data_contracts.drop.reading import row_of
+    from data_contracts.rows.jsonl import read_lines
 
     contract = load_contract()
     return sum(row_of(line, contract)[0] is not None for line in read_lines(drop, max_line_bytes=1 << 25))
@@ -68,7 +68,7 @@ def every_check(drop: Path, out: Path, renderer: ChatRenderer | None) -> int:
 
 def _renderer(folder: Path) -> ChatRenderer:
     """The one that the flow supplies; its imports and its first row are paid before the clock starts."""
-    from flows.renderer import TokenizerRenderer
+    from flows.text.renderer import TokenizerRenderer
     from osft_engine.config import TrainConfig
 
     renderer = TokenizerRenderer(folder, TrainConfig())
@@ -83,7 +83,7 @@ def measure_here(mode: str, drop: Path, out: Path, tokenizer: Path | None) -> di
     import rensa  # noqa: F401
 
     import data_contracts.validate  # noqa: F401
-    from data_contracts.contract import load_contract
+    from data_contracts.contract.read import load_contract
 
     load_contract()
     renderer = _renderer(tokenizer) if tokenizer is not None else None

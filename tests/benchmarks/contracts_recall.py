@@ -16,8 +16,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from data_contracts.checks.personal_data import iban_is_valid, luhn
 from data_contracts.config import ContractConfig
+from data_contracts.privacy.personal_data import iban_is_valid, luhn
 from data_contracts.validate import validate_drop
 
 CONFIG = ContractConfig(max_dropped_fraction=1.0, max_bad_fraction=1.0)

@@ -26,17 +26,17 @@ from typing import Any
 import torch
 from torch import nn
 
-from osft_engine.attach import OsftAttachment, find_targets
-from osft_engine.bases import cached_bases
-from osft_engine.batches import MicroBatch, micro_batches
-from osft_engine.checkpoint import load_model
+from osft_engine.checkpoint.read import load_model
+from osft_engine.compute.forward import summed_loss
 from osft_engine.config import TrainConfig
-from osft_engine.examples import Example
-from osft_engine.forward import summed_loss
-from osft_engine.ledger import Ledger
-from osft_engine.moments import measure_moments
-from osft_engine.optim import NamedOptimizer
-from osft_engine.prepare import Scene, directions
+from osft_engine.data.batches import MicroBatch, micro_batches
+from osft_engine.data.examples import Example
+from osft_engine.loop.optim import NamedOptimizer
+from osft_engine.loop.prepare import Scene, directions
+from osft_engine.memory.ledger import Ledger
+from osft_engine.memory.moments import measure_moments
+from osft_engine.method.attach import OsftAttachment, find_targets
+from osft_engine.method.bases import cached_bases
 from osft_engine.run import TrainRun
 
 RATIO = 0.25

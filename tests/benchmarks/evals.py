@@ -1,6 +1,6 @@
 """What an evaluation costs: items per second against lm-eval run by hand, and a round's cost as skills accumulate.
 
-    python tests/benchmarks/evals.py [--model flows/demo/nano] [--items 200] [--rounds 15] [--out docs/results/evaluation-cost.md]
+    python tests/benchmarks/evals.py [--model flows/base_models/nano] [--items 200] [--rounds 15] [--out docs/results/evaluation-cost.md]
 
 Times are CPU seconds of one thread (a busy machine does not change them much); both sides use the same loaded weights, the same items and
 float32. lm-eval by hand is `simple_evaluate` over a JSON dataset with HFLM at its best of two batch sizes.
@@ -29,9 +29,9 @@ from lm_eval.tasks import TaskManager
 from safetensors.torch import load_file, save_file
 
 from evals.config import EvaluationConfig, ModelUse, SuiteConfig
-from evals.harness import evaluate_checkpoint
-from evals.harness_session import Session
-from evals.suite_items import load_items
+from evals.harness.run import evaluate_checkpoint
+from evals.harness.session import Session
+from evals.suites.items import load_items
 from flows.demo.skills import BASE_SKILLS, NEW_SKILLS, Skill, pairs
 from flows.demo.text import TOPICS
 
@@ -52,7 +52,7 @@ class Race:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", type=Path, default=Path("flows/demo/nano"))
+    parser.add_argument("--model", type=Path, default=Path("flows/base_models/nano"))
     parser.add_argument("--items", type=int, default=200)
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--out", type=Path)
@@ -185,7 +185,7 @@ def text_suite(folder: Path, count: int) -> SuiteConfig:
 
 @dataclass(frozen=True)
 class RoundCost:
-    """CPU seconds of one round's evaluations, as flows.evidence asks for them."""
+    """CPU seconds of one round's evaluations, as flows.scores.evidence asks for them."""
 
     round: int
     suites: int

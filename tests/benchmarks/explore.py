@@ -78,7 +78,7 @@ def main() -> None:
     for argument in [*ARGUMENTS, f"--user-data-dir={tempfile.mkdtemp()}"]:
         options.add_argument(argument)
     driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(str(shutil.which("chromedriver"))))
-    command = [sys.executable, "-m", "flows.cli", "explore", "--json"]
+    command = [sys.executable, "-m", "flows.cli.app", "explore", "--json"]
     command += ["--config", str(arguments.config)] if arguments.config else []
     command += ["--model", str(arguments.model)] if arguments.model else []
     began = time.perf_counter()

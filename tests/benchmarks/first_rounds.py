@@ -20,10 +20,10 @@ from typing import Any
 
 from data_contracts.digests import file_digest
 from data_contracts.manifests import CheckpointManifest, EvalReport, Verdict, read_manifest
-from evals.gate import GateEvidence, decide
+from evals.gate.decide import GateEvidence, decide
+from evals.gate.policy import GatePolicy
 from evals.items import load_evaluation
-from evals.policy import GatePolicy
-from flows.environment import prepare_environment
+from flows.machine.environment import prepare_environment
 
 RATES = {"osft": (5e-4, 1e-3), "full": (3e-5, 1e-4), "lora": (3e-4, 1e-3)}
 SKILLS = ("agnews", "dbpedia")
@@ -74,9 +74,9 @@ def prepare(data: Path, work: Path, sizes: argparse.Namespace) -> dict[str, Any]
 
 def run_round(work: Path, shared: dict[str, Any], method: str, rate: float, skill: str) -> dict[str, Any]:
     """One round of one (method, rate) lineage, promoted by override where the gate does not promote it."""
-    from flows.continual_round import continual_round
-    from flows.house import open_house
-    from flows.settings import parse_config
+    from flows.config.model import parse_config
+    from flows.round.flow import continual_round
+    from flows.workspace.workspace import open_house
 
     lineage = work / f"{method}-{rate:g}"
     for name in SHARED:

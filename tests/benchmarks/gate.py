@@ -3,8 +3,8 @@
     python tests/benchmarks/gate.py [--simulations 20000] [--ratchets 300] [--out docs/results]
 
 Writes gate-*.svg and the numbers between the markers of gate.md; takes some minutes on one core. The rules are vectorised here over
-simulations; `check_against_gate` runs the real `evals.gate.decide` on a sample of the same draws and demands the same decision, so what is
-measured is the gate.
+simulations; `check_against_gate` runs the real `evals.gate.decide.decide` on a sample of the same draws and demands the same
+decision, so what is measured is the gate.
 
 Setting: five earlier skills and three general suites of n items each (and, where said, one safety suite), champion right on 75 % of the
 items. `churn` is the share of items that flip although nothing is lost, half of them each way. Gain and drift are taken as passed: they are
@@ -28,7 +28,7 @@ from gate_tables import CHURNS, SIZES, looks_table, plot_ratchet, plot_rates, ra
 
 from data_contracts.digests import text_digest
 from data_contracts.manifests import Category, Decision, EvalReport, SuiteResult
-from evals.gate import GateEvidence, GatePolicy, decide
+from evals.gate.decide import GateEvidence, GatePolicy, decide
 from evals.items import Evaluation, SuiteItems
 
 SKILLS_AND_GENERAL: tuple[Category, ...] = ("skill",) * 5 + ("general",) * 3
@@ -75,7 +75,7 @@ def evaluation(model: str, scores: Sequence[Floats], categories: Sequence[Catego
 def decide_for_real(
     lost: Ints, won: Ints, n: int, categories: Sequence[Category], policy: GatePolicy, since: tuple[Ints, Ints] | None = None
 ) -> int:
-    """One draw (arrays over suites) through evals.gate.decide."""
+    """One draw (arrays over suites) through evals.gate.decide.decide."""
 
     def scores(wrong_to_right: Ints, right_to_wrong: Ints) -> list[Floats]:
         """A reference from which the candidate (right on all but the first quarter) differs by these counts."""
@@ -172,7 +172,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for n in (400, 1000)
         for mode in ("champion", "anchors", "fresh", "joining")
     }
-    checked = f"{compared} draws were also judged by `evals.gate.decide`, with equal decisions"
+    checked = f"{compared} draws were also judged by `evals.gate.decide.decide`, with equal decisions"
     text = [
         f"{options.simulations:,} draws a cell, {options.ratchets} lineages a row; {checked}.",
         *("", "### Targets", "", *targets_table(rates)),

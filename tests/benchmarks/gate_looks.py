@@ -9,7 +9,7 @@ import numpy as np
 from gate_rules import HOLD, PASS, Floats, Ints, Scenario, draw, judge, moments, pooled_outcome, pooled_variance
 
 from data_contracts.manifests import Category
-from evals.gate import SECOND_LOOK_POWER, GatePolicy
+from evals.gate.decide import SECOND_LOOK_POWER, GatePolicy
 from evals.statistics import reach
 
 

@@ -9,7 +9,7 @@ from gate_rules import PASS, Floats, Ints, judge
 from numpy.typing import NDArray
 
 from data_contracts.manifests import Category
-from evals.gate import GatePolicy
+from evals.gate.decide import GatePolicy
 
 RIGHT = 0.75
 LOSS, ROUNDS = 0.009, 15

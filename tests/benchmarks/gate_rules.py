@@ -1,4 +1,4 @@
-"""The gate's rules over many simulated draws at once; gate.py holds them to `evals.gate.decide` on a sample of the same draws.
+"""The gate's rules over many simulated draws at once; gate.py holds them to `evals.gate.decide.decide` on a sample of the same draws.
 
 Arrays are draws x suites. `n`, the items of a suite, is one number or an array of them.
 """
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from data_contracts.manifests import Category
-from evals.gate import GatePolicy
+from evals.gate.decide import GatePolicy
 from evals.statistics import mcnemar_p
 
 Ints = NDArray[np.int64]

@@ -27,9 +27,9 @@ import pandas as pd
 from data_contracts.digests import text_digest
 from data_contracts.manifests import CheckpointManifest, Decision, EvalReport, SuiteResult, Verdict, file_ref, write_manifest
 from evals.items import write_items
-from flows.audit import audit_lineage
+from flows.config.model import SkillstackConfig, parse_config
 from flows.lineage import Lineage, VersionRef
-from flows.settings import SkillstackConfig, parse_config
+from flows.review.audit import audit_lineage
 
 LIMIT_SECONDS = 5.0
 SUITES, ITEMS = 10, 100

@@ -68,7 +68,7 @@ def command(folder: Path, config: Path, *arguments: str) -> subprocess.Popen[byt
     hidden = {"MLFLOW_TRACKING_URI", "PREFECT_API_URL", "PREFECT_HOME", "UVICORN_LOG_CONFIG", "SKILLSTACK_SERVER_OWNER"}
     environment = {name: value for name, value in os.environ.items() if name not in hidden}
     environment |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-    line = [sys.executable, "-m", "flows.cli", *arguments, "--config", str(config), "--json"]
+    line = [sys.executable, "-m", "flows.cli.app", *arguments, "--config", str(config), "--json"]
     return subprocess.Popen(
         line, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
         preexec_fn=lambda: os.nice(19 - os.nice(0)),

@@ -30,15 +30,15 @@ import torch
 from data_contracts.manifests import DropManifest, file_ref, write_manifest
 from data_contracts.rendering import TextRenderer
 from evals.config import EvaluationConfig, SuiteConfig
-from evals.harness import evaluate_checkpoint
-from osft_engine.attach import find_targets
-from osft_engine.checkpoint import load_model, load_tokenizer, write_model
+from evals.harness.run import evaluate_checkpoint
+from osft_engine.checkpoint.read import load_model, load_tokenizer, write_model
 from osft_engine.config import TrainConfig
-from osft_engine.examples import load_examples
-from osft_engine.resume import ResumeFolder
+from osft_engine.data.examples import load_examples
+from osft_engine.loop.resume import ResumeFolder
+from osft_engine.loop.trainer import Trainer
+from osft_engine.method.attach import find_targets
 from osft_engine.run import TrainRun
 from osft_engine.train import train_candidate
-from osft_engine.trainer import Trainer
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def write_drop_folder(folder: Path, skill: str, rows: list[str]) -> Path:
 
 def nano_world(options: argparse.Namespace) -> World:
     """Nano: seven base skills, five new ones whose held-out prompts are never trained on."""
-    import flows.demo.nano
+    import flows.base_models.nano
     from flows.demo.materials import distinct_pairs, write_base_suites, write_drop
     from flows.demo.skills import NEW_SKILLS
 
@@ -121,7 +121,7 @@ def nano_world(options: argparse.Namespace) -> World:
         return write_drop_folder(inputs / f"{skill}-{seed}", skill, source.read_text(encoding="utf-8").splitlines())
 
     return World(
-        base=Path(flows.demo.nano.__path__[0]),
+        base=Path(flows.base_models.nano.__path__[0]),
         skills=skills,
         drop=drop,
         suites=tuple(SuiteConfig(name=n, source=str(p), chat=True, items=items, max_new_tokens=16) for n, p in paths.items()),

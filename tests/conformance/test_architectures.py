@@ -19,10 +19,10 @@ from data_contracts.errors import ConfigError
 from data_contracts.manifests import CheckpointManifest
 from data_contracts.rendering import TextRenderer
 from evals.config import EvaluationConfig, SuiteConfig
-from evals.harness import evaluate_checkpoint
+from evals.harness.run import evaluate_checkpoint
 from evals.items import load_evaluation
 from osft_engine.config import TrainConfig
-from osft_engine.inputs import write_drop
+from osft_engine.data.inputs import write_drop
 from osft_engine.run import TrainRun
 from osft_engine.train import train_candidate
 

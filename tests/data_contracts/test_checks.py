@@ -14,10 +14,10 @@ from data_contracts.checks.refusals import Refusals
 from data_contracts.config import ContractConfig
 from data_contracts.errors import DropError, RenderingError
 from data_contracts.manifests import DropManifest
-from data_contracts.records import Row
 from data_contracts.rendering import Missing, RowText
+from data_contracts.rows.records import Row
+from data_contracts.rows.words import word_batch
 from data_contracts.validate import validate_drop
-from data_contracts.words import word_batch
 
 LENIENT = ContractConfig(max_bad_fraction=1.0, max_dropped_fraction=1.0)
 Chat = Callable[[str, str], str]

@@ -87,7 +87,7 @@ def test_a_folder_that_holds_the_drop_is_not_cleared(good_lines: list[bytes], tm
 def test_a_full_disk_ends_in_one_line(drop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import errno
 
-    from data_contracts.staging import Staging
+    from data_contracts.drop.staging import Staging
 
     def no_room(self: Staging, *arguments: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")

@@ -12,14 +12,14 @@ import pytest
 import zstandard
 
 from data_contracts.config import ContractConfig
+from data_contracts.drop.supplied import read_supplied
 from data_contracts.errors import EvaluationError, SkillstackError
-from data_contracts.heldout_items import read_suite
-from data_contracts.jsonl import read_lines, read_objects, read_raw
-from data_contracts.supplied import read_supplied
+from data_contracts.matching.heldout_items import read_suite
+from data_contracts.rows.jsonl import read_lines, read_objects, read_raw
 from evals.config import SuiteConfig
-from evals.suite_items import load_items
-from osft_engine.buffer import load_buffer
-from osft_engine.inputs import read_input
+from evals.suites.items import load_items
+from osft_engine.data.inputs import read_input
+from osft_engine.memory.buffer import load_buffer
 
 #: Every character that `str.splitlines` cuts at and JSON allows inside a string as it is, and the control characters it allows escaped.
 STRANGE = "a\u2028b\u2029c\u0085d"

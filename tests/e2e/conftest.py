@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from flows.demo.materials import write_base_suites, write_drop
-from flows.environment import prepare_environment
+from flows.machine.environment import prepare_environment
 
 ITEMS, ROWS = 60, 240
 

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from data_contracts.errors import SkillstackError
-from flows.house import open_house
-from flows.settings import load_config
+from flows.config.model import load_config
+from flows.workspace.workspace import open_house
 
 
 def command(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -24,14 +24,14 @@ def command(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     environment = {
         name: value for name, value in os.environ.items() if name not in {"MLFLOW_TRACKING_URI", "PREFECT_API_URL", "PREFECT_HOME"}
     }
-    line = [sys.executable, "-m", "flows.cli", *arguments]
+    line = [sys.executable, "-m", "flows.cli.app", *arguments]
     return subprocess.run(line, cwd=folder, env=environment, capture_output=True, text=True, timeout=600, check=False)
 
 
 @pytest.fixture(scope="module")
 def started(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Any:
     """A lineage whose champion is the base: what a bad round must leave as it is."""
-    from flows.round_zero import ensure_champion
+    from flows.round.base import ensure_champion
 
     workspace_type = request.getfixturevalue("workspace_type")
     workspace = workspace_type(tmp_path_factory.mktemp("started"))
@@ -57,7 +57,7 @@ GOOD = json.dumps({"messages": [{"role": "user", "content": "a"}, {"role": "assi
     ],
 )
 def test_a_bad_round_fails_in_one_line_and_leaves_the_champion(started: Any, drop: Any, changes: dict[str, Any], words: list[str]) -> None:
-    from flows.continual_round import continual_round
+    from flows.round.flow import continual_round
 
     (started.folder / "empty.jsonl").write_text("")
     if isinstance(drop, bytes):
@@ -86,12 +86,12 @@ def test_a_full_disk_in_training_is_one_line_and_the_round_goes_on_when_there_is
     started: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A limit on the size of files stands in for the full disk; only the trainer has it, so that the failure can be put on record."""
-    from flows.continual_round import continual_round
+    from flows.round.flow import continual_round
 
     config = load_config(started.write_config("small.yaml", train={"seed": 5}))
     with monkeypatch.context() as patch:
         limited = functools.partial(subprocess.Popen, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000)))
-        patch.setattr("flows.training.process.subprocess.Popen", limited)
+        patch.setattr("flows.trainer.process.subprocess.Popen", limited)
         with pytest.raises(SkillstackError, match="disk is full"):
             continual_round(started.drop, "route", config)
     lineage = open_house(config).lineage

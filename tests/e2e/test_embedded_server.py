@@ -44,7 +44,7 @@ def test_no_server_stays_behind_a_killed_round(workspace: Any, sign: signal.Sign
     hidden = {"MLFLOW_TRACKING_URI", "PREFECT_API_URL", "PREFECT_HOME", "UVICORN_LOG_CONFIG", "SKILLSTACK_SERVER_OWNER"}
     environment = {name: value for name, value in os.environ.items() if name not in hidden}
     config = workspace.write_config()
-    command = [sys.executable, "-m", "flows.cli", "round", str(workspace.drop), "--skill", "route", "--config", str(config), "--json"]
+    command = [sys.executable, "-m", "flows.cli.app", "round", str(workspace.drop), "--skill", "route", "--config", str(config), "--json"]
     with subprocess.Popen(command, cwd=workspace.folder, env=environment, stdout=subprocess.PIPE, start_new_session=True) as process:
 
         def reached() -> bool:

@@ -32,7 +32,7 @@ def started() -> Iterator[list[subprocess.Popen[bytes]]]:
 
 
 def start_round(workspace: Any, config: Path) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "flows.cli", "round", str(workspace.drop), "--skill", "route", "--config", str(config), "--json"]
+    command = [sys.executable, "-m", "flows.cli.app", "round", str(workspace.drop), "--skill", "route", "--config", str(config), "--json"]
     environment = {
         name: value for name, value in os.environ.items() if name not in {"MLFLOW_TRACKING_URI", "PREFECT_API_URL", "PREFECT_HOME"}
     }

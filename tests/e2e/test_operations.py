@@ -35,7 +35,7 @@ def command(place: Any) -> Command:
         """A command's JSON. code None: any verdict is fine, an error is not."""
         hidden = {"MLFLOW_TRACKING_URI", "PREFECT_API_URL", "PREFECT_HOME"}
         environment = {name: value for name, value in os.environ.items() if name not in hidden}
-        line = [sys.executable, "-m", "flows.cli", *arguments, "--json"]
+        line = [sys.executable, "-m", "flows.cli.app", *arguments, "--json"]
         done = subprocess.run(line, cwd=place.folder, env=environment, capture_output=True, text=True, check=False)
         assert (done.returncode in (0, 2, 3)) if code is None else (done.returncode == code), done.stdout + done.stderr
         answer: dict[str, Any] = json.loads(done.stdout)

@@ -77,7 +77,7 @@ def test_a_skill_passes_with_the_accuracy_of_an_independent_decode(workspace: An
 
 
 def _round(workspace: Any, config: Path) -> dict[str, Any]:
-    command = [sys.executable, "-m", "flows.cli", "round", str(workspace.drop), "--skill", "route", "--config", str(config), "--json"]
+    command = [sys.executable, "-m", "flows.cli.app", "round", str(workspace.drop), "--skill", "route", "--config", str(config), "--json"]
     environment = {name: value for name, value in os.environ.items() if name not in {"MLFLOW_TRACKING_URI", "PREFECT_API_URL"}}
     done = subprocess.run(command, cwd=workspace.folder, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode in (0, 2, 3), done.stderr[-2000:] + done.stdout[-500:]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.environment import prepare_environment
+from flows.machine.environment import prepare_environment
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -11,10 +11,10 @@ from prefect.runtime import flow_run
 from prefect.testing.utilities import prefect_test_harness
 
 from data_contracts.manifests import Decision
-from flows.outcome import RoundOutcome
-from flows.pages import ended_as
 from flows.service.automations import ENDED
-from flows.service.server import END_STATES
+from flows.workspace.outcome import RoundOutcome
+from flows.workspace.pages import ended_as
+from flows.workspace.server import END_STATES
 
 
 def outcome(decision: Decision) -> RoundOutcome:

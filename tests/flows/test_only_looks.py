@@ -16,7 +16,7 @@ def refuse(*arguments, **_):
     raise AssertionError(f"a connection was asked for: {arguments}")
 socket.socket.connect = socket.socket.connect_ex = refuse
 socket.create_connection = socket.getaddrinfo = refuse
-from flows.cli import main
+from flows.cli.app import main
 sys.argv = ["skillstack", *sys.argv[1:]]
 main()
 """

@@ -55,9 +55,9 @@ def test_a_wheel_alone_deploys_and_makes_its_demo_and_suites(installed: Path, tm
     script = """
 import sys, flows, evals
 from pathlib import Path
-from flows.base_model import resolve_base_model
+from flows.base_models.resolve import resolve_base_model
 from flows.service.deployments import PREFECT_FILE
-from osft_engine.checkpoint import load_tokenizer
+from osft_engine.checkpoint.read import load_tokenizer
 from osft_engine.config import TrainConfig
 home = Path(sys.argv[1])
 assert all(Path(each.__file__).is_relative_to(home) for each in (flows, evals)), flows.__file__
@@ -65,7 +65,7 @@ assert PREFECT_FILE.is_relative_to(home)
 nano = resolve_base_model("nano", Path("models"))
 assert nano.resolve().is_relative_to(home.resolve()) or nano.is_dir()
 assert load_tokenizer(nano, TrainConfig()).chat_template
-from flows.cli import main
+from flows.cli.app import main
 sys.argv = ["skillstack", "init", "--json"]
 try:
     main()

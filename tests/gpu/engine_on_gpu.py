@@ -22,8 +22,8 @@ import torch
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))  # a machine with the five packages and this folder is enough: the project need not be installed
 
-from osft_engine.linear import UpdatedLinear  # noqa: E402
-from osft_engine.protection import protect_weights  # noqa: E402
+from osft_engine.subspace.linear import UpdatedLinear  # noqa: E402
+from osft_engine.subspace.protection import protect_weights  # noqa: E402
 
 BEGIN, END = "<!-- numbers: begin -->", "<!-- numbers: end -->"
 # Ours first: they are what the page is for. The baselines follow as far as time allows.

@@ -17,8 +17,8 @@ from data_contracts.manifests import CheckpointManifest
 from osft_engine import api, osft
 from osft_engine.api import plan_run
 from osft_engine.arguments import OsftArguments, parse_arguments, train_config
-from osft_engine.buffer import load_buffer
-from osft_engine.ledger import load_ledger
+from osft_engine.memory.buffer import load_buffer
+from osft_engine.memory.ledger import load_ledger
 
 MESSAGES = [[{"role": "user", "content": f"{n}?"}, {"role": "assistant", "content": f"{n}!"}] for n in range(8)]
 NEEDED = {"model_path": "m", "data_path": "d.jsonl", "ckpt_output_dir": "o"}

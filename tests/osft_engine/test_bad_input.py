@@ -13,8 +13,8 @@ from safetensors.torch import load_file
 from torch import nn
 
 from data_contracts.errors import CheckpointError, ConfigError, SkillstackError, TrainingError
-from osft_engine import trainer
-from osft_engine.attach import find_targets
+from osft_engine.loop import trainer
+from osft_engine.method.attach import find_targets
 from osft_engine.run import TrainRun
 from osft_engine.train import train_candidate
 

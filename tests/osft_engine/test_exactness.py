@@ -20,12 +20,12 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, Pr
 
 from data_contracts.manifests import CheckpointManifest
 from data_contracts.rendering import TextRenderer
-from osft_engine.attach import find_targets
-from osft_engine.bases import load_bases
-from osft_engine.examples import load_examples
-from osft_engine.export import load_update
-from osft_engine.protection import AllowedUpdate
+from osft_engine.checkpoint.update import load_update
+from osft_engine.data.examples import load_examples
+from osft_engine.method.attach import find_targets
+from osft_engine.method.bases import load_bases
 from osft_engine.run import TrainRun
+from osft_engine.subspace.protection import AllowedUpdate
 from osft_engine.train import train_candidate
 
 MakeRun = Callable[..., TrainRun]

@@ -13,7 +13,7 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
-from osft_engine.adapter import export_adapter
+from osft_engine.checkpoint.adapter import export_adapter
 from osft_engine.run import TrainRun
 from osft_engine.train import train_candidate
 

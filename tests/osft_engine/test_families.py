@@ -10,12 +10,12 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from data_contracts.errors import ConfigError
-from osft_engine.attach import OsftAttachment, allowed_updates, find_targets
-from osft_engine.batches import MicroBatch, micro_batches
-from osft_engine.examples import Example
-from osft_engine.forward import summed_loss
-from osft_engine.moments import measure_moments
-from osft_engine.protection import protect_activations, protect_weights
+from osft_engine.compute.forward import summed_loss
+from osft_engine.data.batches import MicroBatch, micro_batches
+from osft_engine.data.examples import Example
+from osft_engine.memory.moments import measure_moments
+from osft_engine.method.attach import OsftAttachment, allowed_updates, find_targets
+from osft_engine.subspace.protection import protect_activations, protect_weights
 
 COMMON: dict[str, Any] = {
     "vocab_size": 64,

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from osft_engine.files import save_tensors
-from osft_engine.ledger import Ledger, load_ledger, save_ledger
-from osft_engine.moments import LayerMoments
+from osft_engine.memory.ledger import Ledger, load_ledger, save_ledger
+from osft_engine.memory.moments import LayerMoments
 from osft_engine.run import TrainRun
-from osft_engine.subspace import EigenSketch, written_directions
+from osft_engine.subspace.algebra import EigenSketch, written_directions
 from osft_engine.train import train_candidate
 
 MakeRun = Callable[..., TrainRun]

@@ -14,8 +14,8 @@ import pytest
 from safetensors.torch import load_file
 
 from data_contracts.errors import CheckpointError, ManifestError, TrainingError
-from osft_engine.adapter import export_adapter
-from osft_engine.checkpoint import describe_base
+from osft_engine.checkpoint.adapter import export_adapter
+from osft_engine.checkpoint.read import describe_base
 from osft_engine.rescale import scale_candidate
 from osft_engine.run import TrainRun
 from osft_engine.train import train_candidate

@@ -12,11 +12,11 @@ from safetensors.torch import load_file
 
 from data_contracts.errors import ConfigError, TrainingError
 from osft_engine import train
-from osft_engine.examples import Example
-from osft_engine.optim import NamedOptimizer
+from osft_engine.data.examples import Example
+from osft_engine.loop.optim import NamedOptimizer
+from osft_engine.loop.trainer import Trainer
 from osft_engine.run import TrainRun
 from osft_engine.train import split_rows, train_candidate
-from osft_engine.trainer import Trainer
 
 MakeRun = Callable[..., TrainRun]
 

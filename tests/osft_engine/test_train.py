@@ -21,8 +21,8 @@ from transformers import AutoModelForCausalLM
 from data_contracts.errors import CheckpointError, TrainingError
 from data_contracts.manifests import CheckpointManifest, read_manifest
 from osft_engine import __main__ as command_line
-from osft_engine.checkpoint import describe_base
-from osft_engine.export import load_update
+from osft_engine.checkpoint.read import describe_base
+from osft_engine.checkpoint.update import load_update
 from osft_engine.run import TrainRun
 from osft_engine.train import train_candidate
 
@@ -256,5 +256,5 @@ def test_a_sweep_over_ratios_decomposes_once(make_run: MakeRun, tmp_path: Path, 
     def again(matrix: Callable[[], torch.Tensor]) -> None:
         raise AssertionError("decomposed a second time")
 
-    monkeypatch.setattr("osft_engine.bases.eigen", again)
+    monkeypatch.setattr("osft_engine.method.bases.eigen", again)
     assert train_candidate(second.model_copy(update=kept)).model_sha256 == alone.model_sha256

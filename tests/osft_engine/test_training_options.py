@@ -15,11 +15,11 @@ from torch import Tensor
 
 from data_contracts.errors import TrainingError
 from data_contracts.manifests import CheckpointManifest
-from osft_engine import trainer
-from osft_engine.batches import MicroBatch, epoch_steps
-from osft_engine.forward import summed_loss
-from osft_engine.linear import UpdatedLinear
+from osft_engine.compute.forward import summed_loss
+from osft_engine.data.batches import MicroBatch, epoch_steps
+from osft_engine.loop import trainer
 from osft_engine.run import TrainRun
+from osft_engine.subspace.linear import UpdatedLinear
 from osft_engine.train import train_candidate
 
 MakeRun = Callable[..., TrainRun]

@@ -25,10 +25,10 @@ import httpx
 import pytest
 import yaml
 
+from flows.config.model import load_config
 from flows.demo.materials import write_base_suites, write_drop
-from flows.house import open_house
 from flows.lineage import Lineage
-from flows.settings import load_config
+from flows.workspace.workspace import open_house
 
 REPOSITORY = Path(__file__).parents[2]
 ENDED = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
@@ -153,7 +153,7 @@ class Project:
         return path.rename(self.folder / to / f"{skill}--{seed}.jsonl")
 
     def command(self, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-        line = [sys.executable, "-m", "flows.cli", *arguments]
+        line = [sys.executable, "-m", "flows.cli.app", *arguments]
         environment = {**os.environ, **self.environment, **variables}
         return subprocess.run(line, cwd=self.folder, env=environment, capture_output=True, text=True, timeout=DEADLINE_SECONDS, check=False)
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from flows.config.model import load_config
 from flows.service.doctor import diagnose
-from flows.settings import load_config
 
 pytestmark = pytest.mark.services
 

@@ -52,9 +52,9 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Table]:
 def project(new_project: Any, deployed: Any, workers: Any) -> Any:
     """A lineage of its own whose champion is the base; its rounds train long enough to be met in training."""
     made = new_project("faults", train={"num_epochs": 2, "effective_batch_size": 16, "learning_rate": 5e-4})
-    from flows.house import open_house
-    from flows.round_zero import ensure_champion
-    from flows.settings import load_config
+    from flows.config.model import load_config
+    from flows.round.base import ensure_champion
+    from flows.workspace.workspace import open_house
 
     ensure_champion(open_house(load_config(made.config)))
     return made

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
-from flows.training.kubernetes_job import job_manifest
-from flows.training.launchers import LaunchConfig
+from flows.config.launch import LaunchConfig
+from flows.trainer.kubernetes_job import job_manifest
 
 pytestmark = pytest.mark.services
 

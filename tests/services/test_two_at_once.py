@@ -17,7 +17,8 @@ pytestmark = pytest.mark.services
 
 HOLDER = """
 import sys, threading
-from flows.service.server import ServiceConfig, gpu_slot
+from flows.config.service import ServiceConfig
+from flows.workspace.server import gpu_slot
 with gpu_slot(ServiceConfig(lease_seconds=60)):
     print("held", flush=True)
     threading.Event().wait()
@@ -28,9 +29,9 @@ with gpu_slot(ServiceConfig(lease_seconds=60)):
 def project(new_project: Any, deployed: Any, workers: Any) -> Any:
     """A lineage of its own whose champion is the base."""
     made = new_project("pair")
-    from flows.house import open_house
-    from flows.round_zero import ensure_champion
-    from flows.settings import load_config
+    from flows.config.model import load_config
+    from flows.round.base import ensure_champion
+    from flows.workspace.workspace import open_house
 
     ensure_champion(open_house(load_config(made.config)))
     return made

@@ -3,7 +3,7 @@
 # theme = "system"
 # ///
 # mypy: ignore-errors
-"""View 2 as a marimo app: `skillstack explore`, or `marimo edit` on this file. The numbers come from flows/explore/constraint.py."""
+"""View 2 as a marimo app: `skillstack explore`, or `marimo edit` on this file. The numbers come from flows/explore/views/constraint.py."""
 
 import marimo
 
@@ -22,8 +22,9 @@ def _():
 
 @app.cell
 def _(frame, mo):
-    from flows.explore import constraint, material, scene, updates
+    from flows.explore import material, scene, updates
     from flows.explore.answer import Missing, attempt
+    from flows.explore.views import constraint
 
     now = scene.look()
     subjects = now.subjects()

@@ -22,8 +22,9 @@ def _():
 
 @app.cell
 def _(frame, mo):
-    from flows.explore import calibration, cost_views, model_shape, scene
+    from flows.explore import scene
     from flows.explore.answer import Missing, attempt
+    from flows.explore.views import calibration, cost_views, model_shape
 
     now = scene.look()
     named = {subject.label: subject.folder for subject in now.subjects().values()} | model_shape.known_shapes()

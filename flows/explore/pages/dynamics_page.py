@@ -3,7 +3,7 @@
 # theme = "system"
 # ///
 # mypy: ignore-errors
-"""View 4 as a marimo app: `skillstack explore`, or `marimo edit` on this file. The numbers come from flows/explore/dynamics.py."""
+"""View 4 as a marimo app: `skillstack explore`, or `marimo edit` on this file. The numbers come from flows/explore/views/dynamics.py."""
 
 import marimo
 
@@ -22,8 +22,9 @@ def _():
 
 @app.cell
 def _(frame, mo):
-    from flows.explore import dynamics, scene
+    from flows.explore import scene
     from flows.explore.answer import Missing, attempt
+    from flows.explore.views import dynamics
 
     refresh = mo.ui.refresh(default_interval="10s", label="read again every 10 s")
     frame.controls(refresh)

@@ -3,7 +3,7 @@
 # theme = "system"
 # ///
 # mypy: ignore-errors
-"""View 7 as a marimo app: `skillstack explore`, or `marimo edit` on this file. The numbers come from flows/explore/playground.py."""
+"""View 7 as a marimo app: `skillstack explore`, or `marimo edit` on this file. The numbers come from flows/explore/views/playground.py."""
 
 import marimo
 
@@ -22,7 +22,7 @@ def _():
 
 @app.cell
 def _(frame, mo):
-    from flows.explore import playground
+    from flows.explore.views import playground
 
     items = mo.ui.slider(
         steps=[30, 50, 100, 150, 200, 300, 400, 600, 800, 1200, 2000, 4000], value=400, label="n: items a suite", show_value=True
@@ -42,7 +42,9 @@ def _(churn, frame, items, loss, margin, mo, playground, suites):
         [
             frame.said(*playground.sentences(question, loss.value / 100)),
             frame.figure(playground.promote_figure(question, loss.value / 100), "Chance to promote over the true loss"),
-            frame.remarks(["Chances follow the gate's own plan (evals/plan.py), for one category of skills and a gain that is there."]),
+            frame.remarks(
+                ["Chances follow the gate's own plan (evals/gate/plan.py), for one category of skills and a gain that is there."]
+            ),
         ]
     )
     return (question,)
@@ -57,7 +59,7 @@ def _(mo):
 
 @app.cell
 def _(ask, frame, loss, mo, playground, question):
-    mo.stop(not ask.value, frame.remarks(["The button runs evals.gate.decide itself, on items drawn at random: some seconds."]))
+    mo.stop(not ask.value, frame.remarks(["The button runs evals.gate.decide.decide itself, on items drawn at random: some seconds."]))
     frame.said(playground.simulate(question, loss.value / 100, rounds=40).sentence())
     return
 

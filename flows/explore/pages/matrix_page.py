@@ -3,7 +3,7 @@
 # theme = "system"
 # ///
 # mypy: ignore-errors
-"""View 5 as a marimo app: `skillstack explore`, or `marimo edit` on this file. The numbers come from flows/explore/matrix.py."""
+"""View 5 as a marimo app: `skillstack explore`, or `marimo edit` on this file. The numbers come from flows/explore/views/matrix.py."""
 
 import marimo
 
@@ -22,8 +22,9 @@ def _():
 
 @app.cell
 def _(frame, mo):
-    from flows.explore import matrix, scene
+    from flows.explore import scene
     from flows.explore.answer import Missing, attempt
+    from flows.explore.views import matrix
 
     now = scene.look()
     mo.stop(isinstance(now.records, Missing), frame.notice(now.records) if isinstance(now.records, Missing) else None)

@@ -3,7 +3,7 @@
 # theme = "system"
 # ///
 # mypy: ignore-errors
-"""View 1 as a marimo app: `skillstack explore`, or `marimo edit` on this file. The numbers come from flows/explore/spectrum.py."""
+"""View 1 as a marimo app: `skillstack explore`, or `marimo edit` on this file. The numbers come from flows/explore/views/spectrum.py."""
 
 import marimo
 
@@ -22,8 +22,9 @@ def _():
 
 @app.cell
 def _(frame, mo):
-    from flows.explore import material, scene, spectrum
+    from flows.explore import material, scene
     from flows.explore.answer import Missing, attempt
+    from flows.explore.views import spectrum
 
     now = scene.look()
     subjects = now.subjects()

@@ -10,7 +10,7 @@ from scipy import stats
 
 from data_contracts.digests import text_digest
 from data_contracts.manifests import CheckOutcome, Decision, Verdict
-from evals.gate import GateEvidence, GatePolicy, decide
+from evals.gate.decide import GateEvidence, GatePolicy, decide
 from evals.items import Evaluation
 
 RIGHT = np.r_[np.ones(300), np.zeros(100)]

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from data_contracts.manifests import CheckOutcome, Decision, Verdict, manifest_text, write_manifest
-from evals.gate import GateEvidence, GatePolicy, decide, items_wanted
-from evals.gate_replay import replay
+from evals.gate.decide import GateEvidence, GatePolicy, decide, items_wanted
+from evals.gate.replay import replay
 
 
 def asked(**fields: object) -> GatePolicy:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from evals.pairing import majority_rate, pair_suite, why_uninformative
+from evals.gate.pairing import majority_rate, pair_suite, why_uninformative
 
 
 def _classes(n: int, names: tuple[str, ...] = ("yes", "no")) -> list[str]:

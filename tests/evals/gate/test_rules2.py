@@ -10,10 +10,10 @@ import pytest
 
 from data_contracts.errors import EvaluationError
 from data_contracts.manifests import manifest_digest, manifest_text, write_manifest
-from evals.gate_replay import replay
+from evals.gate.replay import replay
+from evals.gate.rules2 import decide as rules2
+from evals.gate.rules2.policy import GatePolicy
 from evals.items import load_evaluation
-from evals.rules2 import decide as rules2
-from evals.rules2.policy import GatePolicy
 
 # sha256 of the manifests that the last release with rules 2 wrote for the same evidence (commit 20fd20b).
 GOLDEN = {

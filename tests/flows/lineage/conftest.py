@@ -25,12 +25,12 @@ from data_contracts.manifests import (
     read_manifest,
     write_manifest,
 )
-from evals.gate import GateEvidence, GatePolicy, decide
+from evals.gate.decide import GateEvidence, GatePolicy, decide
 from evals.item_cache import ItemCache
 from evals.items import load_evaluation, write_items
 from flows.lineage import Lineage, RoundRun, VersionRef
-from flows.lineage.describe import legal_name
-from flows.lineage.signing import SigningConfig
+from flows.lineage.storage.describe import legal_name
+from flows.lineage.storage.signing import SigningConfig
 
 ITEMS = 400
 POLICY: dict[str, Any] = {"accept_unmeasured": ("safety", "drift")}

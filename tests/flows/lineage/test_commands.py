@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from data_contracts.errors import SkillstackError
 from data_contracts.manifests import Decision
-from flows.cli import app
+from flows.cli.app import app
 
 
 @pytest.fixture

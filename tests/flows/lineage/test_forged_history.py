@@ -18,10 +18,11 @@ from data_contracts.digests import file_digest
 from data_contracts.errors import LineageError, SkillstackError
 from data_contracts.manifests import Decision, DropManifest, EvalReport, Verdict, file_ref, read_manifest, write_manifest
 from evals.items import write_items
-from flows.lineage import Lineage, ledger
-from flows.lineage.facts import facts_digest
-from flows.lineage.records import FIRST_PRIOR, LedgerEntry
-from flows.lineage.signing import SigningConfig, make_key_pair
+from flows.lineage import Lineage
+from flows.lineage.registry import ledger
+from flows.lineage.storage.facts import facts_digest
+from flows.lineage.storage.records import FIRST_PRIOR, LedgerEntry
+from flows.lineage.storage.signing import SigningConfig, make_key_pair
 
 
 @pytest.fixture(scope="session")

@@ -10,17 +10,17 @@ from typing import Any
 import pytest
 
 from data_contracts.manifests import Decision, DropManifest, EvalReport, read_manifest
-from evals.audit import RoundEvaluation, audit_forgetting
+from evals.audit.forgetting import RoundEvaluation, audit_forgetting
 from evals.items import load_evaluation
-from flows import tasks
-from flows.continual_round import begin_round
-from flows.evidence import Evaluated
-from flows.house import House
+from flows.config.model import SkillstackConfig
 from flows.lineage import Lineage, RoundRun, VersionRef
-from flows.lineage.registry import raw_versions
-from flows.outcome import RoundOutcome, past_outcome
-from flows.settings import SkillstackConfig
-from flows.stages import Stage
+from flows.lineage.registry.versions import raw_versions
+from flows.round import tasks
+from flows.round.flow import begin_round
+from flows.scores.evidence import Evaluated
+from flows.workspace.outcome import RoundOutcome, past_outcome
+from flows.workspace.stages import Stage
+from flows.workspace.workspace import House
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 from data_contracts.escaping import markdown_text, visible
 from data_contracts.manifests import Decision
 from data_contracts.terminal import PlainConsole
-from flows.cli import app
-from flows.lineage.describe import verdict_note
+from flows.cli.app import app
+from flows.lineage.storage.describe import verdict_note
 
 HOSTILE = (
     "closes [/b] what nobody opened",
@@ -35,7 +35,7 @@ def command(grown: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     config.write_text(f"state_dir: {grown.state_dir}\ntracking: {{model_name: tiny, experiment: rounds}}\n")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{grown.state_dir}/mlflow.db")
     monkeypatch.setenv("COLUMNS", "1000")
-    monkeypatch.setattr("flows.console._out.width", 1000)
+    monkeypatch.setattr("flows.cli.console._out.width", 1000)
     return lambda name, *arguments: CliRunner().invoke(app, [name, "--config", str(config), *arguments], catch_exceptions=False)
 
 

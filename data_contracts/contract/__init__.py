@@ -1,0 +1,1 @@
+"""The data contract: reading it, its rules, and what changed between two versions."""

@@ -1,0 +1,58 @@
+"""The items of a suite or of a held-out file, as what a training row may not give away."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from data_contracts.errors import DropError
+from data_contracts.rows.jsonl import read_lines
+
+
+@dataclass(frozen=True)
+class HeldoutItem:
+    """One item of a suite: its question as the pieces a model sees, and its gold answer."""
+
+    suite: str
+    line: int
+    questions: tuple[str, ...]
+    answer: str = ""
+
+
+def read_suite(path: Path, *, max_line_bytes: int) -> list[HeldoutItem]:
+    """The items of a suite's JSONL file. Raises DropError where it cannot be read, is empty, or an item has no text."""
+    name = f"{path.parent.name}/{path.stem}"
+    items = []
+    for line in read_lines(path, max_line_bytes=max_line_bytes):
+        where = f"{path}:{line.number}"
+        if line.fault is not None or line.value is None:
+            raise DropError(
+                where, f"the suite cannot be checked for contamination: {line.fault[1] if line.fault else 'no object'}", "mend the suite"
+            )
+        questions, answer = item_texts(line.value)
+        if not questions:
+            raise DropError(
+                where, "the suite cannot be checked for contamination: the item has no prompt, text or messages", "mend the suite"
+            )
+        items.append(HeldoutItem(name, line.number, questions, answer))
+    if not items:
+        raise DropError(str(path), "the suite cannot be checked for contamination: it has no items", "give the suite's JSONL file")
+    return items
+
+
+def item_texts(value: Mapping[str, Any]) -> tuple[tuple[str, ...], str]:
+    """(question pieces, gold answer) of an item of any of the shapes that suites come in."""
+    messages = value.get("messages")
+    if isinstance(messages, list):
+        turns = [turn for turn in messages if isinstance(turn, dict) and isinstance(turn.get("content"), str)]
+        asked = tuple(str(turn.get("content") or "") for turn in turns if turn.get("role") == "user")
+        return asked, str(turns[-1].get("content") or "") if turns and turns[-1].get("role") == "assistant" else ""
+    for name in ("prompt", "question", "text", "query"):
+        if isinstance(value.get(name), str) and value[name].strip():
+            choices, gold, answer = value.get("choices"), value.get("gold"), value.get("answer")
+            if isinstance(choices, list) and type(gold) is int and 0 <= gold < len(choices):
+                answer = choices[gold]
+            return (value[name],), answer if isinstance(answer, str) else ""
+    return (), ""

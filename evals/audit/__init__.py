@@ -1,0 +1,1 @@
+"""What each round cost the earlier skills."""

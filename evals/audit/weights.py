@@ -1,0 +1,164 @@
+"""How far each weight matrix moved in a round, and how its protected directions turned: read from two checkpoints' files, without torch.
+
+    drift = measure_round_drift(champion_checkpoint, candidate_checkpoint)
+
+One tensor is in memory at a time. bfloat16 is read bit by bit, because numpy has no such type.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from data_contracts.errors import CheckpointError
+from data_contracts.manifests import CheckpointManifest, Record, read_manifest
+from data_contracts.model.subspace_memory import read_facts
+
+Floats = NDArray[np.float64]
+ANGLES_KEPT = 8
+
+_TYPES = {"F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": np.uint16}
+
+
+class WeightDrift(Record):
+    """How far one weight matrix moved in a round, and how its protected directions turned."""
+
+    layer: str
+    relative_change: float = Field(description="Frobenius norm of the update over that of the weight before it")
+    principal_angles: tuple[float, ...] = Field((), description="radians, this round's protected subspace to the last one's, largest first")
+
+
+@dataclass(frozen=True)
+class TensorEntry:
+    """Where one tensor lies in its file."""
+
+    kind: str
+    shape: tuple[int, ...]
+    begin: int
+
+
+@dataclass(frozen=True)
+class TensorFile:
+    """A safetensors file whose header was read: names, shapes and metadata now, values when asked for."""
+
+    path: Path
+    entries: Mapping[str, TensorEntry]
+    metadata: Mapping[str, str]
+
+    def read(self, name: str) -> Floats:
+        """One tensor in float64. Raises CheckpointError for a type that weights do not have."""
+        entry = self.entries[name]
+        if entry.kind not in _TYPES:
+            raise CheckpointError(str(self.path), f"{name} has the type {entry.kind}", f"weights must be one of {sorted(_TYPES)}")
+        raw = np.fromfile(self.path, dtype=_TYPES[entry.kind], count=math.prod(entry.shape), offset=entry.begin).reshape(entry.shape)
+        if entry.kind == "BF16":
+            raw = (raw.astype(np.uint32) << 16).view(np.float32)
+        return np.asarray(raw, dtype=np.float64)
+
+
+def open_tensors(path: Path) -> TensorFile:
+    """Read the header of a safetensors file. Raises CheckpointError where it is none."""
+    try:
+        with path.open("rb") as stream:
+            length = int.from_bytes(stream.read(8), "little")
+            if not 0 < length <= path.stat().st_size - 8:
+                raise CheckpointError(str(path), "is not a safetensors file", "restore the checkpoint")
+            header = json.loads(stream.read(length))
+        metadata = header.pop("__metadata__", {})
+        entries = {
+            name: TensorEntry(facts["dtype"], tuple(facts["shape"]), 8 + length + facts["data_offsets"][0])
+            for name, facts in header.items()
+        }
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(str(path), f"cannot be read: {error}", "restore the checkpoint") from error
+    return TensorFile(path, entries, metadata)
+
+
+def open_weights(model: Path) -> dict[str, TensorFile]:
+    """Parameter name -> the file that holds it, over all shards of a model folder."""
+    found = {name: file for path in sorted(model.glob("*.safetensors")) for file in [open_tensors(path)] for name in file.entries}
+    if not found:
+        raise CheckpointError(str(model), "has no *.safetensors weights", "give a model folder")
+    return found
+
+
+def measure_weight_drift(
+    before: Path,
+    after: Path,
+    ledger_before: Path | None = None,
+    ledger_after: Path | None = None,
+    directions: Mapping[str, int] | None = None,
+) -> tuple[WeightDrift, ...]:
+    """Drift of every matrix that both model folders have, in order of its name.
+
+    `directions` gives the number of protected directions of a layer (as the checkpoint's manifest names layers); with both ledgers the
+    principal angles between the two rounds' leading input directions are added. Raises CheckpointError where shapes differ or nothing is
+    shared.
+    """
+    old, new = open_weights(before), open_weights(after)
+    shared = [name for name in sorted(old.keys() & new.keys()) if len(old[name].entries[name].shape) == 2]
+    if not shared:
+        raise CheckpointError(str(after), f"shares no matrix with {before}", "compare checkpoints of one architecture")
+    ledgers = (open_tensors(ledger_before), open_tensors(ledger_after)) if ledger_before and ledger_after else None
+    drift = []
+    for name in shared:
+        layer = name.removesuffix(".weight")
+        first, second = old[name].read(name), new[name].read(name)
+        if first.shape != second.shape:
+            raise CheckpointError(str(after), f"{name} is {second.shape}, before {first.shape}", "compare checkpoints of one architecture")
+        count = (directions or {}).get(layer, 0)
+        angles = _ledger_angles(*ledgers, layer, count) if ledgers and count else ()
+        size = float(np.linalg.norm(first))
+        moved = float(np.linalg.norm(second - first)) / size if size else 0.0
+        drift.append(WeightDrift(layer=layer, relative_change=moved, principal_angles=angles))
+    return tuple(drift)
+
+
+def measure_round_drift(before: Path, after: Path) -> tuple[WeightDrift, ...]:
+    """Drift between two checkpoints' folders (those with the manifests): the champion that a round started from, and what it made.
+
+    Principal angles are there where both carry a ledger; of each layer the largest `ANGLES_KEPT` are kept.
+    """
+    old, new = (read_manifest(folder, CheckpointManifest, verify=False) for folder in (before, after))
+    both = ((before, old), (after, new))
+    ledgers = [folder / manifest.files["ledger"].path if "ledger" in manifest.files else None for folder, manifest in both]
+    directions = {layer: capacity.protected for layer, capacity in new.layers.items()}
+    drift = measure_weight_drift(before / "model", after / "model", ledgers[0], ledgers[1], directions)
+    return tuple(each.model_copy(update={"principal_angles": each.principal_angles[:ANGLES_KEPT]}) for each in drift)
+
+
+def principal_angles(first: Floats, second: Floats) -> tuple[float, ...]:
+    """Angles (radians, largest first) between the spans of two orthonormal bases, n x k each (Bjorck and Golub 1973).
+
+    Small angles are taken from the sine, where the cosine has lost their digits.
+    """
+    cosine = np.clip(np.linalg.svd(first.T @ second, compute_uv=False), 0.0, 1.0)
+    sine = np.clip(np.linalg.svd(second - first @ (first.T @ second), compute_uv=False), 0.0, 1.0)
+    angles = np.where(np.sort(sine)[::-1] < 0.7, np.arcsin(np.sort(sine)[::-1]), np.arccos(np.sort(cosine)))
+    return tuple(float(f"{angle:.8g}") for angle in angles)
+
+
+def _ledger_angles(before: TensorFile, after: TensorFile, layer: str, count: int) -> tuple[float, ...]:
+    first, second = (_leading_directions(ledger, layer, count) for ledger in (before, after))
+    return () if first is None or second is None or first.shape != second.shape else principal_angles(first, second)
+
+
+def _leading_directions(ledger: TensorFile, layer: str, count: int) -> Floats | None:
+    """The `count` strongest input directions (n x count) that a ledger holds for a layer; None where it does not know so many."""
+    leader = read_facts(ledger.metadata, str(ledger.path)).leaders.get(layer, layer)
+    if f"{leader}.moment" in ledger.entries:
+        _, vectors = np.linalg.eigh(ledger.read(f"{leader}.moment"))
+        leading: Floats = vectors[:, ::-1]
+    elif f"{leader}.vectors" in ledger.entries:
+        order = np.argsort(ledger.read(f"{leader}.values"))[::-1]
+        leading = ledger.read(f"{leader}.vectors")[:, order]
+    else:
+        return None
+    return leading[:, :count] if leading.shape[1] >= count else None

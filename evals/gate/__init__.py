@@ -1,0 +1,1 @@
+"""The gate: a pure function from reports and policy to a verdict."""

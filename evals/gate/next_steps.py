@@ -1,0 +1,147 @@
+"""What to try next: the end of every verdict that does not promote, from the evidence at hand. One function for every reader.
+
+for step in next_steps(verdict, Situation(version=5, skill="tickets", drop="tickets.jsonl")): print(step)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from data_contracts.manifests import Category, CheckOutcome, Decision, Verdict
+from evals.gate.policy import GatePolicy
+from evals.gate.words import CATEGORY_WORDS
+
+LOSSES = ("regression", "floor", "anchor", "margin", "non_inferiority", "drift", "anchor_drift")
+CATEGORIES: dict[str, Category] = {words: category for category, words in CATEGORY_WORDS.items()}
+
+
+@dataclass(frozen=True)
+class Situation:
+    """What a verdict does not know: the version, how it was trained, and what could still be asked."""
+
+    version: int | None = None
+    drop: str = "DROP"
+    calibrated: bool = False
+    scale: float = 1.0
+    epochs: float | None = None
+    learning_rate: float | None = None
+    steps: int | None = None
+    last_loss: float | None = None
+    spare: Mapping[str, int] = field(default_factory=dict)
+    """Suite -> items that it has and that were not asked yet."""
+
+
+def next_steps(verdict: Verdict, situation: Situation) -> tuple[str, ...]:
+    """Sentences in the order in which to try them; the last one is a person's decision. Empty for PASS."""
+    if verdict.decision is Decision.PASS:
+        return ()
+    if verdict.decision is Decision.ERROR:
+        return ("Correct what is named above and run the same command again: what is finished is not done again.",)
+    held = [check for check in verdict.checks if check.outcome in ("block", "inconclusive")]
+    steps = [*_measure_rightly(held), *_measure_at_all(held), *_learn(held, verdict, situation), *_lose_less(held, verdict, situation)]
+    steps += _ask_more(held, verdict, situation)
+    return (*dict.fromkeys(steps), _decide(verdict, situation))
+
+
+def _measure_rightly(held: Collection[CheckOutcome]) -> Iterator[str]:
+    for check in held:
+        if check.check == "measurement":
+            yield (
+                f"Do not train again yet: look at the answers to {check.subject} in the report, at the chat template and at the form of "
+                "its answers (`skillstack doctor`); mend the suite and run the round again."
+            )
+
+
+def _measure_at_all(held: Collection[CheckOutcome]) -> Iterator[str]:
+    for check in held:
+        if check.check == "unmeasured":
+            category = CATEGORIES.get(check.subject, "general")
+            yield (
+                f"Name {check.subject} in evaluation.suites (`skillstack init` writes some), or accept on record that there are none: "
+                f"gate: {{accept_unmeasured: [{category}]}}."
+            )
+
+
+def _learn(held: Collection[CheckOutcome], verdict: Verdict, situation: Situation) -> Iterator[str]:
+    gains = [check for check in held if check.check == "gain"]
+    if not gains or any(check.check == "measurement" and check.subject == gains[0].subject for check in held):
+        return
+    gain, policy = gains[0], _numbers(verdict)
+    if (gain.n or 0) < policy.min_items:
+        yield f"Give {gain.subject} at least {policy.min_items} held-out items: raise contract.heldout_fraction, or supply --heldout."
+        return
+    if gain.outcome == "inconclusive" and gain.items_needed:
+        yield f"Give {gain.subject} about {gain.items_needed:,} held-out items: raise contract.heldout_fraction, or supply --heldout."
+    if situation.scale < 1.0:
+        yield f"The update was offered at scale {situation.scale:g}: offer more of it."
+        return
+    trained = f" (now {situation.epochs:g}{_outcome_of_training(situation)})" if situation.epochs else ""
+    nothing = gain.outcome == "block"  # three times of what taught nothing at all is seldom enough
+    more = f" {(10 if nothing else 3) * situation.epochs:g}" if situation.epochs else ""
+    why = (
+        "Where nothing was learned, training was most often far too short" if nothing else "A gain this small often means a short training"
+    )
+    yield f"Train longer: train.num_epochs{more}{trained}. {why}; `skillstack sweep` compares settings on rows that the gate never reads."
+
+
+def _outcome_of_training(situation: Situation) -> str:
+    steps = f", {situation.steps} steps" if situation.steps else ""
+    return steps + (f", last loss {situation.last_loss:.2f}" if situation.last_loss is not None else "")
+
+
+def _lose_less(held: Collection[CheckOutcome], verdict: Verdict, situation: Situation) -> Iterator[str]:
+    lost = [check for check in held if check.check in LOSSES and (check.outcome == "block" or _is_moving(check))]
+    if not lost:
+        return
+    if not situation.calibrated:
+        yield (
+            "Set `calibration` to general text (`skillstack init` writes some): it protects the base's own abilities, which are lost first "
+            "without it. It counts from round 0, so begin a new state_dir."
+        )
+    gained = any(check.check == "gain" and check.outcome == "pass" for check in verdict.checks)
+    if gained:
+        scale = min(0.5, situation.scale / 2)
+        yield (
+            f"Offer part of the trained update, which trains nothing: skillstack round {situation.drop} --skill {verdict.new_skill} "
+            f"--scale {scale:g}"
+        )
+    rate = f" {situation.learning_rate / 3:.2g} (now {situation.learning_rate:.2g})" if situation.learning_rate else ""
+    yield f"Train with a lower rate and more passes: train.learning_rate{rate}. Many small steps keep more than few large ones."
+
+
+def _is_moving(check: CheckOutcome) -> bool:
+    """Held, and more items would not help: the measured loss itself is about as large as a limit."""
+    asked = check.check in ("non_inferiority", "margin", "anchor", "drift", "anchor_drift") and check.p_value is not None
+    return asked and check.outcome == "inconclusive" and check.items_needed is None and (check.effect or 0.0) < 0
+
+
+def _ask_more(held: Collection[CheckOutcome], verdict: Verdict, situation: Situation) -> Iterator[str]:
+    floor, hopeless = _numbers(verdict).min_items, {check.subject for check in held if check.check in LOSSES and _is_moving(check)}
+    for check in held:
+        if check.outcome != "inconclusive" or check.check not in LOSSES or check.subject in hopeless:
+            continue
+        if check.items_needed:
+            where = f"each of the {check.subject}" if check.subject in CATEGORIES else check.subject
+            spare = {name: more for name, more in situation.spare.items() if more > 0}
+            has = f" (there are more in {', '.join(sorted(spare))}: raise their `items`)" if spare else ""
+            yield f"Give {where} about {check.items_needed:,} items{has}, or widen the margin on record (docs/guides/gate.md)."
+        elif check.effect is None:
+            yield f"Name {check.subject} on which this model is better than guessing: those that were asked cannot show a loss."
+        elif check.n is not None and check.n < floor:
+            yield f"Give {check.subject} at least {floor} items."
+
+
+def _decide(verdict: Verdict, situation: Situation) -> str:
+    version = situation.version if situation.version is not None else "VERSION"
+    override = " --override" if verdict.decision is Decision.BLOCK else ""
+    return (
+        f'Or decide in your own name: skillstack approve {version}{override} --reviewer NAME --reason "..." or skillstack reject {version} '
+        '--reviewer NAME --reason "..."'
+    )
+
+
+def _numbers(verdict: Verdict) -> GatePolicy:
+    """The policy's numbers that steps are told by; a verdict of other rules has them under the same names."""
+    known = {name: verdict.policy[name] for name in ("min_items",) if name in verdict.policy}
+    return GatePolicy.model_validate(known)

@@ -1,0 +1,67 @@
+"""Recompute a stored verdict from stored items, by the rules that made it: equal inputs give an equal manifest.
+
+again = replay(verdict_folder, {"candidate": folder, "champion": folder, "anchor:agnews": folder, "registered:piqa": folder})
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from data_contracts.errors import EvaluationError
+from data_contracts.manifests import Verdict, manifest_digest, read_manifest
+from evals.gate import decide as gate
+from evals.gate.policy import GatePolicy
+from evals.gate.rules2 import decide as rules2
+from evals.gate.rules2.policy import GatePolicy as PolicyOfRules2
+from evals.items import Evaluation, load_evaluation
+
+
+def replay(verdict_folder: Path, reports: Mapping[str, Path]) -> Verdict:
+    """`reports` gives the folder of every report that the verdict names, by its role in `Verdict.inputs`.
+
+    Raises EvaluationError where a folder holds another report than the one that the verdict names, and for rules that are not kept.
+    """
+    stored = read_manifest(verdict_folder, Verdict)
+    rules = stored.policy.get("rules")
+    if rules not in (2, 3):
+        what = f"was decided by rules {rules}, this release has rules 2 and 3"
+        raise EvaluationError(f"verdict {verdict_folder}", what, "replay it with the release that decided it")
+    loaded = {folder: load_evaluation(folder) for folder in set(reports.values())}
+    by_role = {role: loaded[folder] for role, folder in reports.items()}
+    for role in sorted(stored.inputs.keys() | by_role.keys()):
+        found = manifest_digest(by_role[role].report) if role in by_role else None
+        if stored.inputs.get(role) != found:
+            what = f"its {role} report is not the one given"
+            raise EvaluationError(f"verdict {verdict_folder}", what, "give the folders that the verdict names")
+    verdict = _by_rules_2(stored, by_role) if rules == 2 else _by_rules_3(stored, by_role)
+    return verdict.model_copy(update={"files": stored.files})
+
+
+def _by_rules_2(stored: Verdict, reports: Mapping[str, Evaluation]) -> Verdict:
+    evidence = rules2.GateEvidence(
+        candidate=reports["candidate"],
+        champion=reports["champion"],
+        anchors=_named(reports, "anchor:"),
+        new_skill=stored.new_skill,
+        attempts=stored.attempts,
+        bootstrap=stored.bootstrap,
+    )
+    return rules2.decide(evidence, PolicyOfRules2.model_validate(stored.policy))
+
+
+def _by_rules_3(stored: Verdict, reports: Mapping[str, Evaluation]) -> Verdict:
+    evidence = gate.GateEvidence(
+        candidate=reports["candidate"],
+        champion=reports["champion"],
+        anchors=_named(reports, "anchor:"),
+        new_skill=stored.new_skill,
+        attempts=stored.attempts,
+        bootstrap=stored.bootstrap,
+        registered=_named(reports, "registered:"),
+    )
+    return gate.decide(evidence, GatePolicy.model_validate(stored.policy))
+
+
+def _named(reports: Mapping[str, Evaluation], prefix: str) -> dict[str, Evaluation]:
+    return {role.removeprefix(prefix): report for role, report in reports.items() if role.startswith(prefix)}

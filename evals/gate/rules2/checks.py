@@ -1,0 +1,178 @@
+"""Points 2, 3, 4 and 6 of the gate: each function asks one question of paired items and answers with a CheckOutcome and a sentence."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from data_contracts.manifests import Category, CheckOutcome
+from evals.gate.pairing import Pair, why_uninformative
+from evals.gate.rules2.policy import GatePolicy, Level
+from evals.gate.rules2.words import CATEGORY_WORDS, Against, Outcome, interval_words, outcome, p_words, points, size
+from evals.statistics import (
+    Difference,
+    holm,
+    items_needed,
+    minimum_detectable_effect,
+    not_below_null_variance,
+    p_above,
+    p_below,
+    pool,
+)
+
+
+def non_inferiority(
+    category: Category, pairs: Sequence[Pair], margin: float, level: Level, policy: GatePolicy, against: Against
+) -> CheckOutcome:
+    """Is the mean loss over a category's suites shown to be smaller than the margin? H0: mean_j D_j <= -margin."""
+    check, words = ("non_inferiority" if against == "champion" else "anchor"), CATEGORY_WORDS[category]
+    since = ", counted from where each was learned" if category == "skill" else ", counted from the base"
+    what = "" if against == "champion" else since
+    if not pairs:
+        return outcome(check, words, "n/a", f"{words.capitalize()}: there are none, so there is nothing to lose.")
+    left_out = {pair.name: why for pair in pairs if (why := left_out_because(pair, policy))}
+    used = [pair for pair in pairs if pair.name not in left_out]
+    aside = "".join(f" {name} is left out: {why}." for name, why in left_out.items())
+    if not used:
+        return outcome(check, words, "inconclusive", f"{words.capitalize()}: no suite can show that nothing was lost{what}.{aside}")
+    difference = pool([pair.difference for pair in used])
+    if all(pair.binary for pair in used):
+        difference = not_below_null_variance(difference, [pair.n for pair in used], margin)
+    opening = f"{words.capitalize()}{what}: mean change {points(difference.mean)} over {_suites(len(used))}"
+    return _rule_out(check, words, opening, difference, margin, level, policy, suites=len(used), aside=aside)
+
+
+def own_margin(pair: Pair, level: Level, policy: GatePolicy, against: Against) -> CheckOutcome:
+    """Is a suite's own margin kept? Its owner set it (SuiteConfig.margin), so it answers alone and lends its leniency to no other."""
+    check, margin = ("margin", pair.margin or 0.0) if against == "champion" else ("anchor", policy.budget_of(pair.margin))
+    what = "" if against == "champion" else ", counted from its anchor"
+    if why := left_out_because(pair, policy):
+        sentence = f"{pair.name}, which has a margin of its own, cannot show that nothing was lost{what}: {why}."
+        return outcome(check, pair.name, "inconclusive", sentence, margin=margin)
+    difference = not_below_null_variance(pair.difference, [pair.n], margin) if pair.binary else pair.difference
+    opening = f"{pair.name}, by its own margin{what}: change {points(difference.mean)}"
+    return _rule_out(check, pair.name, opening, difference, margin, level, policy)
+
+
+def _rule_out(
+    check: str,
+    subject: str,
+    opening: str,
+    difference: Difference,
+    margin: float,
+    level: Level,
+    policy: GatePolicy,
+    *,
+    suites: int = 1,
+    aside: str = "",
+) -> CheckOutcome:
+    """Is a loss of the margin ruled out (pass), proven and beyond it (block), or neither?"""
+    shown, lost = p_above(difference, -margin), p_below(difference, 0.0)
+    facts = f"{opening} ({difference.n:,} items, {interval_words(difference, level.alpha)})"
+    result: Outcome
+    needed: int | None = None
+    if shown <= level.alpha:
+        result, tail = "pass", f"a loss of {size(margin)} or more is ruled out, {p_words(shown)}"
+    elif lost <= policy.alpha and difference.mean <= -margin:
+        result, tail = "block", f"a loss is proven ({p_words(lost)}) and it is beyond the margin of {size(margin)}"
+    else:
+        result = "inconclusive"
+        needed = items_needed(difference, -margin, level.again, policy.power)
+        needed = math.ceil(needed / suites) if needed else None
+        more = f"about {needed:,} items a suite would decide it" if needed else "more items are not expected to change that"
+        tail = f"a loss of {size(margin)} is not ruled out, {p_words(shown)}; {more}"
+    return outcome(
+        check, subject, result, f"{facts}; {tail}.{aside}",
+        difference=difference, alpha=level.alpha, power=policy.power, p=shown, margin=margin, needed=needed,
+    )  # fmt: skip
+
+
+def left_out_because(pair: Pair, policy: GatePolicy) -> str | None:
+    """Why a suite has no say in its category's mean, or None."""
+    if pair.n < policy.min_items:
+        return f"it has {pair.n} items, fewer than {policy.min_items}"
+    return why_uninformative(pair.reference, policy.alpha)
+
+
+def _suites(count: int) -> str:
+    return f"{count} suite{'' if count == 1 else 's'}"
+
+
+def regressions(pairs: Sequence[Pair], policy: GatePolicy, against: Against) -> list[CheckOutcome]:
+    """For each suite: is a loss proven (Holm over the suites), or so large that it blocks whatever its p-value?
+
+    Against the anchor a proven loss blocks only beyond the cumulative budget: small honest losses are what the budget is for. A suite with
+    a margin of its own may lose that much, so there a proven loss blocks only beyond it.
+    """
+    judged = [pair for pair in pairs if pair.n >= policy.min_items]
+    adjusted = dict(zip((pair.name for pair in judged), holm([pair.p_loss() for pair in judged]), strict=True))
+    found: list[CheckOutcome] = []
+    for pair in pairs:
+        if pair.name not in adjusted:
+            asked = f"too few to decide anything (the policy asks for {policy.min_items})"
+            sentence = f"{pair.name}: {points(pair.difference.mean)} on {pair.n} items, {asked}."
+            check = "regression" if against == "champion" else "anchor"
+            found.append(outcome(check, pair.name, "n/a", sentence, difference=pair.difference, alpha=policy.alpha, power=policy.power))
+            continue
+        found.append(_regression(pair, adjusted[pair.name], len(judged), policy, against))
+        if pair.difference.mean <= -policy.floor_of(pair.name, pair.margin) + 1e-12:
+            found.append(_floor(pair, policy, against))
+    return found
+
+
+def _regression(pair: Pair, p: float, family: int, policy: GatePolicy, against: Against) -> CheckOutcome:
+    since = "the champion" if against == "champion" else "its anchor"
+    proven, mean = p <= policy.alpha, pair.difference.mean
+    limit, whose = (pair.margin or 0.0, "its own margin") if against == "champion" else (policy.budget_of(pair.margin), "the budget")
+    beyond = limit == 0.0 or mean < -limit
+    moved = f"{pair.lost} of {pair.n} items became worse and {pair.won} better"
+    facts = f"{moved}, {interval_words(pair.difference, policy.alpha)}, {p_words(p)} after Holm over {_suites(family)}"
+    detectable = minimum_detectable_effect(pair.difference, policy.alpha / family, policy.power)
+    if proven and beyond:
+        past = f", beyond {whose} of {size(limit)}" if limit else ""
+        sentence = f"{pair.name} lost {size(mean)} against {since}{past}: {facts}. This is a real loss, not noise."
+    elif proven:
+        sentence = f"{pair.name} lost {size(mean)} against {since}, within {whose} of {size(limit)}: {facts}."
+    else:
+        seen = f"No loss is proven; one of {size(detectable)} would have been seen"
+        sentence = f"{pair.name}: {points(mean)} against {since}: {facts}. {seen}."
+    return outcome(
+        "regression" if against == "champion" else "anchor", pair.name, "block" if proven and beyond else "pass", sentence,
+        difference=pair.difference, alpha=policy.alpha, detect_alpha=policy.alpha / family, power=policy.power, p=p, margin=limit,
+    )  # fmt: skip
+
+
+def _floor(pair: Pair, policy: GatePolicy, against: Against) -> CheckOutcome:
+    floor, since = policy.floor_of(pair.name, pair.margin), "the champion" if against == "champion" else "its anchor"
+    sentence = (
+        f"{pair.name} dropped {size(pair.difference.mean)} against {since}, through the floor of {size(floor)}: "
+        f"{pair.lost} of {pair.n} items became worse and {pair.won} better. A drop of this size blocks whatever its p-value."
+    )
+    check = "floor" if against == "champion" else "anchor"
+    return outcome(check, pair.name, "block", sentence, difference=pair.difference, alpha=policy.alpha, power=policy.power, margin=floor)
+
+
+def gain(pair: Pair, level: Level, policy: GatePolicy) -> CheckOutcome:
+    """Did the candidate learn what the round was for, on that skill's own held-out items?"""
+    difference = pair.difference
+    p = pair.p_gain() if policy.min_gain == 0.0 else p_above(difference, policy.min_gain)
+    before, after = float(pair.reference.score.mean()), float(pair.candidate.score.mean())
+    moved = f"{points(difference.mean)}, {pair.n} items, {interval_words(difference, level.alpha)}"
+    facts = f"{pair.name} went from {100 * before:.1f} to {100 * after:.1f} ({moved}"
+    result: Outcome
+    needed: int | None = None
+    if not difference.mean > policy.min_gain:
+        asked = "it did not improve" if policy.min_gain == 0.0 else f"a gain of more than {size(policy.min_gain)} is asked for"
+        result, tail = "block", f"): {asked}."
+    elif pair.n < policy.min_items:
+        result, tail = "inconclusive", f"): too few items to prove a gain (the policy asks for {policy.min_items})."
+    elif p <= level.alpha:
+        result, tail = "pass", f", {p_words(p)}): the new skill was learned."
+    else:
+        needed = items_needed(difference, policy.min_gain, level.again, policy.power, optimistic=True)
+        more = f"; about {needed:,} items would prove it" if needed else ""
+        result, tail = "inconclusive", f", {p_words(p)}): the gain is not proven{more}."
+    return outcome(
+        "gain", pair.name, result, f"New skill: {facts}{tail}",
+        difference=difference, alpha=level.alpha, power=policy.power, p=p, margin=policy.min_gain, needed=needed,
+    )  # fmt: skip

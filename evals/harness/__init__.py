@@ -1,0 +1,1 @@
+"""Evaluation of a checkpoint on suites, by lm-eval at one edge."""

@@ -1,0 +1,178 @@
+"""What an evaluation still has to compute: for each suite its items, and which of them the cache already has.
+
+The items of lm-eval's own tasks are written down by the first evaluation, so that later ones know them without loading lm-eval.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from data_contracts.digests import file_digest, value_digest
+from data_contracts.manifests import write_atomically
+from evals.config import EvaluationConfig, SuiteConfig
+from evals.item_cache import ItemCache
+from evals.suites.items import Item, load_items, prompting_digest, select_items, source_files, suite_digest
+from evals.suites.resolve import resolve_suites
+from evals.suites.scoring_code import scoring_digest
+from evals.suites.task_files import definition_digest
+
+if TYPE_CHECKING:
+    from evals.harness.named import NamedSuite
+
+METRIC_OF_KIND = {"choice": "acc", "answer": "exact_match", "text": "bits_per_byte"}
+
+
+@dataclass(frozen=True)
+class SuiteFacts:
+    """What is known of a suite before any model is asked."""
+
+    metric: str
+    higher_is_better: bool
+    suite_sha256: str
+    available: int
+    doc_hashes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class SuitePlan:
+    """One suite, and which of its items the cache has. `items` are local ones, `named` is lm-eval's; None where the cache has all."""
+
+    suite: SuiteConfig
+    facts: SuiteFacts
+    cache: ItemCache
+    known: frozenset[str]
+    items: tuple[Item, ...] = ()
+    named: NamedSuite | None = None
+
+    @property
+    def missing(self) -> list[str]:
+        return [doc_hash for doc_hash in self.facts.doc_hashes if doc_hash not in self.known]
+
+
+@dataclass(frozen=True)
+class Planner:
+    """Plans suites for one model under one setting."""
+
+    model_sha256: str
+    settings_sha256: str
+    config: EvaluationConfig
+    cache_dir: Path
+
+    def plan(self, suite: SuiteConfig) -> SuitePlan:
+        suite = prefer_local_data(suite, self.config)
+        return self._plan_file(suite) if suite.is_file else self._plan_named(suite)
+
+    def facts(self, suite: SuiteConfig) -> SuiteFacts:
+        """What is known of a suite, for any model."""
+        if suite.is_file:
+            return self._plan_file(suite).facts
+        note = None if _is_own_task(suite) else _read_note(self._note(suite))
+        return note or self._plan_named(suite).facts
+
+    def _note(self, suite: SuiteConfig) -> Path:
+        """Where the items of a task of lm-eval's own library are written down."""
+        return self.cache_dir / "suites" / f"{value_digest([named_digest(suite, self.config), suite.items])[:32]}.json"
+
+    def _plan_file(self, suite: SuiteConfig) -> SuitePlan:
+        every = load_items(suite)
+        items = select_items(every, suite.items)
+        metric = suite.metric if suite.metric != "auto" else METRIC_OF_KIND[items[0].kind]
+        facts = SuiteFacts(
+            metric, _direction(suite, metric), suite_digest(suite, items), len(every), tuple(item.doc_hash for item in items)
+        )
+        cache = self._cache(prompting_digest(suite))
+        return SuitePlan(suite, facts, cache, _known(cache), items=tuple(items))
+
+    def _plan_named(self, suite: SuiteConfig) -> SuitePlan:
+        """A task of one's own is loaded every time: what its functions read is known by its documents alone."""
+        prompting = named_digest(suite, self.config)
+        cache = self._cache(prompting)
+        note = self._note(suite)
+        facts, known = None if _is_own_task(suite) else _read_note(note), _known(cache)
+        if facts and known.issuperset(facts.doc_hashes):
+            return SuitePlan(suite, facts, cache, known)
+        from evals.harness.named import load_named
+        from evals.harness.rows import metric_key
+
+        named = load_named(suite, self.cache_dir, self.config.seed)
+        hashes = tuple(item.doc_hash for item in select_items(named.items, suite.items))
+        metric = metric_key(suite, next(iter(named.tasks.values()))).removesuffix(",none")
+        digest = value_digest({"prompting": prompting, "items": hashes})
+        facts = SuiteFacts(metric, _direction(suite, metric), digest, len(named.items), hashes)
+        write_atomically(note, json.dumps(facts.__dict__))
+        return SuitePlan(suite, facts, cache, known, named=named)
+
+    def _cache(self, prompting: str) -> ItemCache:
+        return ItemCache.open(self.cache_dir, model=self.model_sha256, prompting=prompting, settings=self.settings_sha256)
+
+
+def prefer_local_data(suite: SuiteConfig, config: EvaluationConfig) -> SuiteConfig:
+    """The suite over its local file, where it names one and the data folder has it."""
+    folder = config.data_folder or os.environ.get("SKILLSTACK_DATA", "")
+    if not suite.local or not folder:
+        return suite
+    source = str((Path(folder) / str(suite.local["source"])).absolute())
+    if not all(path.is_file() for path in source_files(source)):
+        return suite
+    return SuiteConfig.model_validate(suite.model_dump() | suite.local | {"source": source, "local": {}})
+
+
+def named_digest(suite: SuiteConfig, config: EvaluationConfig) -> str:
+    """Digest of all that decides the prompts and scores of an lm-eval task, as far as it can be known before its data are loaded."""
+    keys = ("task_metric", "few_shot", "chat", "cluster", "max_new_tokens", "score_reasoning")
+    files = {split: file_digest(Path(path)) for split, path in suite.data.items() if Path(path).is_file()}
+    definition = definition_digest(Path(suite.source)) if _is_own_task(suite) else ""
+    spec: dict[str, Any] = {key: getattr(suite, key) for key in keys}
+    named = {"task": "" if definition else suite.source, "definition": definition, "data": files}
+    return value_digest(spec | named | {"seed": config.seed, "lm_eval": version("lm_eval"), "scoring": scoring_digest()})
+
+
+def _is_own_task(suite: SuiteConfig) -> bool:
+    return suite.source.endswith((".yaml", ".yml"))
+
+
+def evaluation_identity(suites: Sequence[SuiteConfig], config: EvaluationConfig, cache_dir: Path) -> list[dict[str, Any]]:
+    """What the report on these suites depends on beside the model and the settings, by content and not by where files lie.
+
+    Raises EvaluationError for a suite that cannot be read.
+    """
+    planner = Planner("", "", config, cache_dir)
+    fields = ("name", "category", "sealed", "margin", "higher_is_better")
+    identity = []
+    for suite in resolve_suites(suites, Path.cwd()):
+        chosen = prefer_local_data(suite, config)
+        facts = planner.facts(chosen)
+        identity.append({field: getattr(chosen, field) for field in fields} | {"sha256": facts.suite_sha256, "available": facts.available})
+    return identity
+
+
+def _direction(suite: SuiteConfig, metric: str) -> bool:
+    return metric != "bits_per_byte" if suite.higher_is_better is None else suite.higher_is_better
+
+
+def _known(cache: ItemCache) -> frozenset[str]:
+    table: pd.DataFrame = cache.read()
+    return frozenset(table["doc_hash"])
+
+
+def _read_note(path: Path) -> SuiteFacts | None:
+    if not path.is_file():
+        return None
+    content = json.loads(path.read_text(encoding="utf-8"))
+    return SuiteFacts(**content | {"doc_hashes": tuple(content["doc_hashes"])})
+
+
+def more_items(suites: Sequence[SuiteConfig], wanted: Mapping[str, int]) -> list[SuiteConfig]:
+    """The suites with the item limit raised to what is wanted of each; what was computed stays in the cache, only new items cost."""
+    return [
+        suite.model_copy(update={"items": max(suite.items, wanted[suite.name])}) if suite.name in wanted and suite.items else suite
+        for suite in suites
+    ]

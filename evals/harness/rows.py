@@ -1,0 +1,135 @@
+"""From what lm-eval logged to the rows of the per-item store, and the checks that make them believable."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from data_contracts.digests import value_digest
+from data_contracts.errors import EvaluationError
+from evals.config import SuiteConfig
+from evals.harness.prompts import Prompt
+from evals.harness.tasks import LocalTask
+from evals.items import COLUMNS
+from evals.suites.items import Item
+from evals.suites.templates import render
+
+AGREEMENT = 1e-12  # the same numbers, summed in another order
+PER_TEXT = ("bits_per_byte", "byte_perplexity", "word_perplexity")
+
+_NOTHING_KEPT = ("", 0, None)  # no reasoning set aside, no context cut, no choices of ours
+
+Sample = dict[str, Any]
+Row = tuple[Any, ...]
+
+
+def local_rows(task: LocalTask, items: Sequence[Item], samples: Sequence[Sample]) -> pd.DataFrame:
+    """Rows of a local suite, in the items' order."""
+    ordered = sorted(samples, key=lambda sample: sample["doc_id"])
+    return pd.DataFrame([_local_row(task, item, sample) for item, sample in zip(items, ordered, strict=True)], columns=list(COLUMNS))
+
+
+def named_rows(suite: SuiteConfig, name: str, task: Any, samples: Sequence[Sample], hashes: Mapping[tuple[str, int], str]) -> pd.DataFrame:
+    """Rows of one lm-eval task; lm-eval logs every document once a filter."""
+    metric, chosen = metric_key(suite, task).rsplit(",", 1)
+    rows = [_named_row(suite, task, metric, sample, hashes[name, sample["doc_id"]]) for sample in samples if sample["filter"] == chosen]
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def metric_key(suite: SuiteConfig, task: Any) -> str:
+    """metric,filter of the suite's score: as the suite says, otherwise the task's first metric under its first filter."""
+    names, filters = list(task.aggregation()), [ensemble.name for ensemble in task._filters]
+    metric, _, chosen = suite.task_metric.partition(",")
+    metric, chosen = metric or names[0], chosen or filters[0]
+    if metric not in names or chosen not in filters:
+        raise EvaluationError(suite.name, f"has no metric {suite.task_metric!r}", f"metrics are {names}, filters {filters}")
+    return f"{metric},{chosen}"
+
+
+def check_agreement(suite: SuiteConfig, rows: pd.DataFrame, theirs: float) -> None:
+    """Our mean of these rows is lm-eval's own aggregate, or EvaluationError."""
+    ours = float(np.average(rows["score"].to_numpy(float), weights=rows["weight"].to_numpy(float)))
+    if not abs(ours - theirs) <= AGREEMENT * max(1.0, abs(theirs)):
+        raise EvaluationError(
+            suite.name, f"our mean {ours!r} is not lm-eval's {theirs!r}", "report it with the suite; the harness is wrong"
+        )
+
+
+def _local_row(task: LocalTask, item: Item, sample: Sample) -> Row:
+    """One line of the per-item store, in the order of COLUMNS."""
+    answers = sample["filtered_resps"]
+    if item.kind == "text":
+        return _text_row(task.suite, item.doc_hash, item.text, (answers[0], len(item.text.encode("utf-8"))), item.cluster)
+    prompt = task.prompts[sample["doc"]["number"]]
+    logprobs = _finite(task.suite, prompt.text, [answer[0] for answer in (answers if item.kind == "choice" else answers[:1])])
+    reasoning = ""
+    if item.kind == "choice":
+        ranked = np.array(logprobs) / (np.array([len(choice) for choice in item.choices]) if task.metric == "acc_norm" else 1.0)
+        prediction, gold = item.choices[int(np.argmax(ranked))], logprobs[item.gold]
+    else:
+        reasoning, said = task.set_aside(answers[1])
+        prediction, gold = said.strip(), logprobs[0]
+    shown = (item.cluster, prompt.text, item.answer, prediction)
+    kept = (reasoning, prompt.cut, logprobs if item.kind == "choice" else None)
+    return (item.doc_hash, _prompt_digest(prompt), float(sample[task.metric]), gold, 1.0, *shown, *kept)
+
+
+def _prompt_digest(prompt: Prompt) -> str:
+    """Of the exact tokens that the model read before the answer, and of their text."""
+    return value_digest([prompt.text, prompt.context, prompt.asked])
+
+
+def _named_row(suite: SuiteConfig, task: Any, metric: str, sample: Sample, doc_hash: str) -> Row:
+    doc, value = sample["doc"], sample[metric]
+    prompt = str(sample["arguments"][0][0])
+    cluster = render(suite.cluster, doc, suite.name) if suite.cluster else None
+    if metric in PER_TEXT:
+        if metric != "bits_per_byte":
+            raise EvaluationError(suite.name, f"{metric} has no mean over items", "set task_metric: bits_per_byte")
+        return _text_row(suite, doc_hash, prompt, value, cluster)
+    if not isinstance(value, (bool, int, float, np.number)) or not 0.0 <= float(value) <= 1.0:
+        raise EvaluationError(
+            suite.name, f"{metric} of an item is {value!r}, not a number in [0, 1]", f"task_metric is one of {sample['metrics']}"
+        )
+    gold_logprob, gold, prediction = _gold(suite, task, sample)
+    return (doc_hash, sample["prompt_hash"], float(value), gold_logprob, 1.0, cluster, prompt, gold, prediction, *_NOTHING_KEPT)
+
+
+def _gold(suite: SuiteConfig, task: Any, sample: Sample) -> tuple[float | None, str, str]:
+    """(nats of the gold choice or None where the task has none, gold, prediction)."""
+    answers, target = sample["filtered_resps"], sample["target"]
+    if task.OUTPUT_TYPE == "multiple_choice":
+        texts = [str(arguments[0 if task.multiple_input else 1]) for arguments in sample["arguments"]]
+        logprobs = _finite(suite, texts[0], [answer[0] for answer in answers])
+        gold = task.doc_to_text(sample["doc"]) if task.multiple_input else target
+        if isinstance(gold, str):
+            gold = task.doc_to_choice(sample["doc"]).index(gold)
+        best = int(np.argmax(logprobs))
+        first = max(gold, key=lambda index: logprobs[index]) if isinstance(gold, list) else int(gold)
+        return logprobs[first], texts[first].strip(), texts[best].strip()
+    if task.OUTPUT_TYPE == "loglikelihood":
+        (logprob,) = _finite(suite, str(sample["arguments"][0][0]), [answers[0][0]])
+        return logprob, str(target), str(target) if answers[0][1] else ""
+    return None, str(target), str(answers[0])
+
+
+def _text_row(suite: SuiteConfig, doc_hash: str, text: str, value: tuple[float, int], cluster: str | None) -> Row:
+    (nats,), size = _finite(suite, text, [value[0]]), value[1]
+    return (doc_hash, _sha256(text), -nats / size / math.log(2), nats, float(size), cluster, text, "", "", *_NOTHING_KEPT)
+
+
+def _finite(suite: SuiteConfig, prompt: str, logprobs: Sequence[float]) -> list[float]:
+    """A model whose logits are all NaN scores one over the number of choices: only its log-probabilities tell."""
+    if not all(math.isfinite(logprob) for logprob in logprobs):
+        what = f"a log-probability is not finite: {list(logprobs)} on {prompt[:80]!r}"
+        raise EvaluationError(suite.name, what, "the checkpoint is broken: train it again, or evaluate it in float32")
+    return [float(logprob) for logprob in logprobs]
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

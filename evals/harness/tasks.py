@@ -1,0 +1,136 @@
+"""Local items as an lm-eval task: lm-eval asks the model, scores and aggregates; nothing here touches the hub or a dataset cache."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from lm_eval.api.instance import Instance
+from lm_eval.api.metrics import bits_per_byte, mean
+from lm_eval.api.task import Task
+from lm_eval.config.task import TaskConfig
+
+from evals.config import SuiteConfig
+from evals.harness.prompts import Prompt
+from evals.scoring.model import AnswerIds, Draft, LikelihoodIds
+from evals.suites.items import Item
+
+OUTPUT_TYPES = {"choice": "multiple_choice", "answer": "generate_until", "text": "loglikelihood_rolling"}
+METRICS = {"choice": "acc", "answer": "exact_match", "text": "bits_per_byte"}
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How answers end and are read: tokens and texts that end one, and what closes the reasoning that is set aside."""
+
+    ends: tuple[int, ...] = ()
+    stops: tuple[str, ...] = ()
+    reasoning_close: str = ""
+
+
+class LocalTask(Task):  # type: ignore[misc]
+    """Items whose prompts are rendered already, so that the hash of a prompt is the hash of what the model read.
+
+    `in_tokens`: the model is handed the tokens of its prompts; otherwise (vLLM) their text.
+    """
+
+    VERSION = 1
+
+    def __init__(self, suite: SuiteConfig, items: Sequence[Item], prompts: Sequence[Prompt], reading: Reading, *, in_tokens: bool) -> None:
+        self.suite, self.kind, self.prompts, self.reading = suite, items[0].kind, prompts, reading
+        self._in_tokens = in_tokens
+        self.metric = suite.metric if suite.metric != "auto" else METRICS[self.kind]
+        texts = [{"text": item.text} for item in items] if self.kind == "text" else []
+        self._docs = texts or [
+            self._document(number, item, prompt) for number, (item, prompt) in enumerate(zip(items, prompts, strict=True))
+        ]
+        self.OUTPUT_TYPE = OUTPUT_TYPES[self.kind]
+        super().__init__(
+            config={"task": suite.name, "output_type": self.OUTPUT_TYPE, "num_fewshot": suite.few_shot, "generation_kwargs": None}
+        )
+
+    def _document(self, number: int, item: Item, prompt: Prompt) -> dict[str, Any]:
+        doc = {"number": number, "context": prompt.text, "choices": list(item.choices), "gold": item.gold, "answer": prompt.gold}
+        if self.kind == "answer" and self._in_tokens:
+            doc["draft"] = Draft(prompt.asked, self.reading.ends, self.reading.stops, prompt.limit)
+        return doc
+
+    def download(self, *_: Any, **__: Any) -> None:
+        self.dataset = None
+
+    def has_training_docs(self) -> bool:
+        return False
+
+    def has_validation_docs(self) -> bool:
+        return False
+
+    def has_test_docs(self) -> bool:
+        return True
+
+    def test_docs(self) -> list[dict[str, Any]]:
+        return self._docs
+
+    def doc_to_text(self, doc: dict[str, Any]) -> str:
+        return str(doc.get("context", ""))
+
+    def doc_to_target(self, doc: dict[str, Any]) -> str:
+        return str(doc["text"] if self.kind == "text" else doc["answer"])
+
+    def build_all_requests(self, *, limit: int | None = None, rank: int = 0, world_size: int = 1, **_: Any) -> None:
+        documents = self.doc_iterator(rank=rank, limit=limit, world_size=world_size)
+        self._instances = [instance for doc_id, doc in documents for instance in self.construct_requests(doc, "", doc_id=doc_id)]
+
+    def construct_requests(self, doc: dict[str, Any], ctx: str, **kwargs: Any) -> list[Instance]:
+        """One request a choice; for an answer the likelihood of the gold text and a greedy generation; for a text its likelihood."""
+        metadata = (self.suite.name, kwargs["doc_id"], 1)
+        requests = [("loglikelihood_rolling", (doc["text"],))] if self.kind == "text" else list(self._requests(doc))
+        return [
+            Instance(request_type=kind, doc=doc, arguments=args, idx=index, metadata=metadata)
+            for index, (kind, args) in enumerate(requests)
+        ]
+
+    def _requests(self, doc: dict[str, Any]) -> Iterator[tuple[str, tuple[Any, ...]]]:
+        prompt = self.prompts[doc["number"]]
+        for text, ids in zip(prompt.texts, prompt.continuations, strict=True):
+            yield "loglikelihood", (prompt.text, text, *([LikelihoodIds(prompt.context, ids)] if self._in_tokens else ()))
+        if self.kind == "answer":
+            settings = {"until": list(self.reading.stops), "max_gen_toks": prompt.limit, "do_sample": False}
+            yield "generate_until", (prompt.text, settings, *([AnswerIds(prompt.asked, self.reading.ends)] if self._in_tokens else ()))
+
+    def process_results(self, doc: dict[str, Any], results: Sequence[Any]) -> dict[str, Any]:
+        if self.kind == "text":
+            return {"bits_per_byte": (results[0], len(doc["text"].encode("utf-8")))}
+        if self.kind == "answer":
+            said, gold = self.set_aside(results[1])[1], self.set_aside(doc["answer"])[1]
+            return {"exact_match": float(self.extract(said) == self.extract(gold))}
+        logprobs = np.array([logprob for logprob, _ in results])
+        lengths = np.array([float(len(choice)) for choice in doc["choices"]])
+        return {"acc": float(np.argmax(logprobs) == doc["gold"]), "acc_norm": float(np.argmax(logprobs / lengths) == doc["gold"])}
+
+    def set_aside(self, text: str) -> tuple[str, str]:
+        """(reasoning, the answer that stands after it); no reasoning where the text closes none, or the suite scores it."""
+        close = self.reading.reasoning_close
+        before, found, after = text.rpartition(close) if close else ("", "", text)
+        return (before + found).strip(), after
+
+    def extract(self, text: str) -> str:
+        """The answer in a text: the last match of the suite's pattern, or the whole text, without surrounding space."""
+        if self.suite.answer_pattern:
+            matches = list(re.finditer(self.suite.answer_pattern, text))
+            if matches:
+                text = matches[-1].group(1 if matches[-1].re.groups else 0)
+        text = " ".join(text.split())
+        return text.casefold() if self.suite.ignore_case else text
+
+    def aggregation(self) -> dict[str, Callable[[Iterable[Any]], float]]:
+        return {"bits_per_byte": bits_per_byte} if self.kind == "text" else dict.fromkeys(("acc", "acc_norm", "exact_match"), mean)
+
+    def higher_is_better(self) -> dict[str, bool]:
+        return {"bits_per_byte": False} if self.kind == "text" else dict.fromkeys(("acc", "acc_norm", "exact_match"), True)
+
+    @property
+    def config(self) -> TaskConfig:
+        return self._config

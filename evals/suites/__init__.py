@@ -1,0 +1,1 @@
+"""Suites: which there are, their items and gold answers."""

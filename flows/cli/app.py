@@ -1,0 +1,245 @@
+"""The command line. Each command reads the config, calls one function of the house, and prints what it returned.
+
+Exit codes: 0 pass, 2 blocked, 3 inconclusive, 1 any error. With --json the answer is one JSON object on stdout and nothing else.
+"""
+
+from __future__ import annotations
+
+import getpass
+import importlib.metadata
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from data_contracts.errors import ConfigError
+from flows.cli import console
+from flows.cli.errors import run
+from flows.cli.explore import add_explore_command
+from flows.cli.lineage import add_lineage_commands
+from flows.cli.operations import add_operation_commands
+from flows.cli.options import AsJson, ConfigFile, read_config
+from flows.cli.service import add_deploy_commands
+from flows.machine.environment import prepare_environment
+
+
+def show_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"skillstack {importlib.metadata.version('skillstack')}")
+        raise typer.Exit
+
+
+app = typer.Typer(name="skillstack", no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)  # fmt: skip
+
+
+@app.callback()
+def skillstack(
+    version: Annotated[bool, typer.Option("--version", callback=show_version, is_eager=True, help="Print the version and stop.")] = False,
+) -> None:
+    """Add one skill to a language model each month without losing the ones before, and prove it."""
+
+
+gate_app = typer.Typer(help="Look at the gate's decisions again.", no_args_is_help=True)
+app.add_typer(gate_app, name="gate")
+
+Reason = Annotated[str, typer.Option(help="Why; kept in the ledger.")]
+
+
+@app.command()
+def init(
+    folder: Annotated[Path, typer.Argument(help="Where to write skillstack.yaml, contract.yaml and suites/.")] = Path(),
+    base_model: Annotated[str, typer.Option(help="nano, smollm2, a model folder, or a Hugging Face id; the suites fit it.")] = "nano",
+    as_json: AsJson = False,
+) -> None:
+    """Write a config file, a data contract, and suites and calibration text that say what the model must keep."""
+    from flows.cli.init import write_project
+
+    console.choose(as_json)
+    console.show_files(write_project(folder, base_model))
+
+
+@app.command("config")
+def show_config(
+    explain: Annotated[str, typer.Option(help="A setting or a section, such as train.epochs or gate; all where left out.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Every setting of skillstack.yaml: what it is, its default, what it does."""
+    console.choose(as_json)
+    from flows.config.reference import explain as explain_setting
+    from flows.config.reference import settings as all_settings
+
+    console.show_settings(explain_setting(explain) if explain else all_settings())
+
+
+@app.command()
+def doctor(config: ConfigFile = None, as_json: AsJson = False) -> None:
+    """Check that a round can run here, and say what to do where it cannot."""
+    settings = read_config(config, as_json, writes=False)
+    from flows.service.doctor import diagnose
+
+    diagnoses = diagnose(settings)
+    console.show_diagnoses(diagnoses)
+    raise typer.Exit(0 if all(diagnosis.ok for diagnosis in diagnoses) else 1)
+
+
+@app.command()
+def validate(
+    drop: Annotated[Path, typer.Argument(help="JSONL file of new training data.")],
+    skill: Annotated[str, typer.Option(help="Name of the skill the drop teaches; needed unless --convert is given.")] = "",
+    out: Annotated[Path | None, typer.Option(help="Keep the validated drop in this new folder.")] = None,
+    heldout: Annotated[Path | None, typer.Option(help="Supplied held-out items instead of rows carved from the drop.")] = None,
+    convert: Annotated[
+        Path | None,
+        typer.Option(help="Only write the rows of another file or shape (ShareGPT, Alpaca, CSV, Parquet, ...) to this new JSONL file."),
+    ] = None,
+    config: ConfigFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say whether a drop keeps its contract, line by line. Trains nothing, registers nothing, fetches nothing."""
+    if convert is not None:
+        from data_contracts.rows.convert import convert_drop
+
+        console.choose(as_json)
+        console.show_conversion(convert_drop(drop, convert))
+        raise typer.Exit(0)
+    settings = read_config(config, as_json, writes=False)
+    if not skill:
+        raise ConfigError("--skill", "is missing", "name the skill that the drop teaches")
+    from flows.cli.validation import check_drop
+
+    result = check_drop(settings, drop, skill, heldout, out)
+    console.show_validation(result)
+    raise typer.Exit(0 if result.accepted else 1)
+
+
+@app.command("round")
+def run_round(
+    drop: Annotated[str, typer.Argument(help="JSONL file of new training data, or a URL under one of inbox.allowed_roots.")],
+    skill: Annotated[str, typer.Option(help="Name of the skill the drop teaches.")],
+    heldout: Annotated[str | None, typer.Option(help="Supplied held-out items instead of rows carved from the drop.")] = None,
+    scale: Annotated[float, typer.Option(help="Offer the trained update times this number; trains nothing.", min=0.01, max=1.0)] = 1.0,
+    config: ConfigFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run one round: validate, train, evaluate, audit, decide, register. Run again after a crash, it continues."""
+    settings = read_config(config, as_json)
+    from flows.config.parameters import check_skill
+    from flows.round.flow import continual_round
+    from flows.workspace.drop_address import typed_address
+
+    outcome = continual_round(typed_address(drop), check_skill(skill), settings, heldout and typed_address(heldout), scale)
+    console.show_outcome(outcome)
+    raise typer.Exit(outcome.exit_code)
+
+
+@app.command()
+def history(config: ConfigFile = None, as_json: AsJson = False) -> None:
+    """Every round with its verdict, version and reason."""
+    settings = read_config(config, as_json)
+    from flows.workspace.workspace import open_house
+
+    console.show_history(open_house(settings).lineage.history())
+
+
+@app.command()
+def audit(
+    checkpoints: Annotated[
+        list[str] | None,
+        typer.Option("--checkpoints", help="Audit these models (folders or ids, oldest first) instead of the lineage; repeat it."),
+    ] = None,
+    suites: Annotated[
+        list[str] | None, typer.Option("--suites", help="Suite files or sets for --checkpoints; repeat it. Default: the config's.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Where to write the HTML report.")] = None,
+    config: ConfigFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """What each round cost the earlier skills, over the whole lineage or any list of checkpoints."""
+    settings = read_config(config, as_json)
+    from flows.review.audit import audit_checkpoints, audit_lineage
+
+    if suites and not checkpoints:
+        raise ConfigError("--suites", "goes with --checkpoints", "the lineage is audited on the suites of its rounds")
+    result = audit_checkpoints(settings, checkpoints, suites or (), out) if checkpoints else audit_lineage(settings, out)
+    console.show_audit(result)
+
+
+@app.command()
+def rollback(
+    reason: Reason,
+    to: Annotated[int | None, typer.Option(help="Version to go back to; default: the champion before this one.")] = None,
+    actor: Annotated[str, typer.Option(help="Who decides; default: the user.")] = "",
+    config: ConfigFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make an earlier champion the champion again, after its files were verified."""
+    settings = read_config(config, as_json)
+    from flows.review.rollback import rollback as roll_back
+
+    console.show_ledger_entry(roll_back(settings, reason, actor or getpass.getuser(), to))
+
+
+@gate_app.command("replay")
+def gate_replay(
+    number: Annotated[int, typer.Argument(metavar="ROUND")],
+    attempt: Annotated[int | None, typer.Option(help="Which attempt at the round; default: the newest that was decided.", min=1)] = None,
+    config: ConfigFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Recompute an old verdict from the stored items; exit 1 where it is not the same to the byte."""
+    settings = read_config(config, as_json)
+    from flows.review.replay import replay_round
+    from flows.workspace.workspace import open_house
+
+    result = replay_round(open_house(settings), number, attempt)
+    console.show_replay(result)
+    raise typer.Exit(0 if result.equal else 1)
+
+
+@gate_app.command("plan")
+def gate_plan(
+    items: Annotated[int | None, typer.Option(help="Items per suite; default: what the suites have.")] = None,
+    churn: Annotated[float | None, typer.Option(help="Share of items that flip by chance; default: measured, else 0.05.")] = None,
+    config: ConfigFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Before training: how likely an honest round is to pass with so many items, and how many a margin needs."""
+    settings = read_config(config, as_json)
+    from flows.scores.planning import plan_next_round
+
+    console.show_plan(plan_next_round(settings, items, churn))
+
+
+@app.command()
+def demo(
+    model: Annotated[str, typer.Option(help="nano (seconds a round) or smollm2 (a real model, minutes a round).")] = "nano",
+    folder: Annotated[Path, typer.Option(help="Where the demo keeps its drops, models and databases.")] = Path(".skillstack/demo"),
+    as_json: AsJson = False,
+) -> None:
+    """The main job on the embedded model: three rounds promoted, a fourth blocked, with the reasons."""
+    console.choose(as_json)
+    from flows.demo.story import story_folder
+
+    home = story_folder(model, folder)
+    prepare_environment(home / "state")
+    from flows.demo.runner import run_demo
+
+    result = run_demo(model, home)
+    console.show_demo(result)
+    raise typer.Exit(0 if result.as_told else 1)
+
+
+add_lineage_commands(app)
+add_operation_commands(app)
+add_deploy_commands(app)
+add_explore_command(app)
+
+
+def main() -> None:
+    """Entry point: one line for every expected error, exit code 1 for all of them."""
+    sys.exit(run(app, sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    main()

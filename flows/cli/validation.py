@@ -1,0 +1,92 @@
+"""`skillstack validate`: the first stage of a round on its own, against the contract, the earlier rounds and the suites."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from data_contracts.errors import CheckpointError, ConfigError, DropError
+from data_contracts.manifests import DropManifest, Record
+from data_contracts.validate import LEFT_BY_REFUSED, validate_drop
+from flows.base_models.resolve import find_base_model
+from flows.config.model import SkillstackConfig
+from flows.lineage import VersionRef
+from flows.machine.progress import bar
+from flows.scores.planning import what_is_missing
+from flows.text.held_out import suite_files
+from flows.text.renderer import TokenizerRenderer
+from flows.workspace.workspace import House, has_lineage, open_house
+
+
+class Validation(Record):
+    """`manifest` is there when the drop keeps its contract; `report` holds every finding either way."""
+
+    accepted: bool
+    error: str | None
+    manifest: DropManifest | None
+    report: dict[str, Any]
+    folder: Path | None
+    notes: tuple[str, ...] = Field((), description="why the round may not be decided, each with the way out")
+
+
+def check_drop(config: SkillstackConfig, drop: Path, skill: str, heldout: Path | None, out: Path | None) -> Validation:
+    """Validate a drop as the next round would. Nothing is kept unless `out` names a new folder, and nothing is downloaded."""
+    if out is not None:
+        if out.exists() and any(path.name not in LEFT_BY_REFUSED for path in out.iterdir()):
+            raise ConfigError(str(out), "is not empty", "name a new folder, or the one that a refused drop left")
+        out.mkdir(parents=True, exist_ok=True)
+        return _validate(config, drop, skill, heldout, out, kept=True)
+    with tempfile.TemporaryDirectory(prefix="skillstack-") as folder:
+        return _validate(config, drop, skill, heldout, Path(folder), kept=False)
+
+
+def _validate(config: SkillstackConfig, drop: Path, skill: str, heldout: Path | None, folder: Path, *, kept: bool) -> Validation:
+    house = open_house(config) if has_lineage(config) else None
+    manifest, problem = None, None
+    try:
+        with bar(f"validate {skill}") as advance, tempfile.TemporaryDirectory(prefix="skillstack-suites-") as written:
+            manifest = validate_drop(
+                drop,
+                folder,
+                skill=skill,
+                config=config.contract,
+                renderer=TokenizerRenderer(_model(config, house), config.train),
+                heldout=heldout,
+                earlier=earlier_drops(house) if house else [],
+                suites=suite_files(config.evaluation, Path(written)),
+                suite_names=[suite.name for suite in config.evaluation.suites],
+                progress=lambda done, total: advance(done, total, "bytes"),
+            )
+    except DropError as error:
+        problem = str(error)
+    report = folder / "report.json"
+    findings = json.loads(report.read_text(encoding="utf-8")) if report.is_file() else {}
+    notes = what_is_missing(config, _chain(house) if house else [], skill, manifest) if manifest is not None else ()
+    where = folder if kept else None
+    return Validation(accepted=manifest is not None, error=problem, manifest=manifest, report=findings, folder=where, notes=notes)
+
+
+def earlier_drops(house: House) -> list[Path]:
+    """The drops behind the champion, oldest first; none before the first promotion."""
+    return [version.drop for version in _chain(house) if version.drop is not None]
+
+
+def _chain(house: House) -> list[VersionRef]:
+    champion = house.lineage.champion(verify=False)
+    return house.lineage.ancestry(champion.version) if champion else []
+
+
+def _model(config: SkillstackConfig, house: House | None) -> Path:
+    """The champion's folder, or the base model's before there is one: their tokenizer is the same. Nothing is downloaded for it."""
+    champion = house.lineage.champion(verify=False) if house else None
+    if champion is not None:
+        return champion.checkpoint / "model"
+    found = find_base_model(config.base_model, config.state_dir / "models")
+    if found is None:
+        way_out = "the first round does it, and validates the drop first"
+        raise CheckpointError(config.base_model, "has not been downloaded or converted yet", way_out)
+    return found

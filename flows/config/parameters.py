@@ -1,0 +1,81 @@
+"""What the flows accept as parameters: the same types for a call in this process, a deployment's form and an API request.
+
+On a deployment `config` is the path of skillstack.yaml; in process it may be the config itself.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, WithJsonSchema
+
+from data_contracts.errors import ConfigError
+from data_contracts.skill_names import EXPECTED, is_skill_name
+from flows.config.model import SkillstackConfig, load_config
+from flows.machine.environment import prepare_environment
+
+
+def check_skill(name: str) -> str:
+    """A skill's name becomes a folder and a suite, so it holds nothing that leads elsewhere. Raises ConfigError."""
+    if not is_skill_name(name):
+        raise ConfigError(f"skill {name!r}", "is no name for a skill", f"use {EXPECTED}")
+    return name
+
+
+def check_month(month: str) -> str:
+    """'' or a month as 2026-11. Raises ConfigError."""
+    if month and not re.fullmatch(r"\d{4}-(0[1-9]|1[0-2])", month):
+        raise ConfigError(f"month {month!r}", "is no month", "write it as 2026-11")
+    return month
+
+
+def this_month() -> str:
+    return f"{datetime.now(UTC):%Y-%m}"
+
+
+def _skill(name: str) -> str:
+    try:
+        return check_skill(name)
+    except ConfigError as error:
+        raise ValueError(str(error)) from error
+
+
+def _config(value: object) -> object:
+    """A path becomes the config that lies there; the environment that MLflow reads comes with it."""
+    if value is None or isinstance(value, (str, Path)):
+        config = load_config(Path(value) if value else None)
+        prepare_environment(config.state_dir)
+        return config
+    return value
+
+
+ConfigParameter = Annotated[
+    SkillstackConfig,
+    BeforeValidator(_config),
+    WithJsonSchema(
+        {
+            "anyOf": [{"type": "string"}, {"type": "null"}],
+            "title": "config",
+            "description": "path of skillstack.yaml on the worker; null: the one in its working directory",
+        }
+    ),
+]
+SkillName = Annotated[str, AfterValidator(_skill), Field(description="name of the skill that the drop teaches")]
+DropAddress = Annotated[Path | str, Field(description="JSONL file, or an fsspec URL under one of inbox.allowed_roots")]
+Heldout = Annotated[Path | str | None, Field(description="supplied held-out items instead of rows carved from the drop")]
+Scale = Annotated[float, Field(gt=0.0, le=1.0, description="share of the finished update that is offered; 1 is the update as trained")]
+Version = Annotated[int, Field(ge=1, description="version in the registry")]
+Person = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200), Field(description="who decides")]
+Reason = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1), Field(description="why; kept in the ledger")]
+
+
+def named(what: str) -> str:
+    """Name of a flow run: what it does, the skill where there is one, and the month, as in `round · agnews · 2026-11`."""
+    from prefect.runtime import flow_run
+
+    parameters = flow_run.parameters or {}
+    parts = [what, parameters.get("skill"), parameters.get("version") and f"version {parameters['version']}"]
+    return " · ".join([*(str(part) for part in parts if part), str(parameters.get("month") or this_month())])

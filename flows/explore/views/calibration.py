@@ -1,0 +1,100 @@
+"""The engine's measured table, the speeds that are read from two of its rows, and how far the estimates are from all the others."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from importlib import resources
+from typing import Any
+
+from flows.explore.views.cost import LORA_RANK, Method, Speeds, estimate
+from flows.explore.views.model_shape import ModelShape
+
+
+@dataclass(frozen=True)
+class Measured:
+    method: str
+    tokens: int
+    trainable: int
+    memory_bytes: int
+    cpu_seconds: float
+
+
+def load_measured() -> tuple[dict[str, Any], tuple[Measured, ...]]:
+    """The engine's measured table that came with this release: (facts, rows)."""
+    text = (resources.files("flows.explore.views") / "measured.json").read_text(encoding="utf-8")
+    values = json.loads(text)
+    rows = (
+        Measured(row["method"], row["tokens"], row["trainable"], row["memory_over_bare_bytes"], row["cpu_seconds"])
+        for row in values["results"]
+    )
+    return dict(values["facts"]), tuple(rows)
+
+
+_AS_METHOD: dict[str, Method] = {
+    "full": "full",
+    "ours activations": "activations",
+    "ours weights": "weights",
+    "ours compact": "weights compact",
+    "ours weights_block": "weights_block",
+}
+
+
+def calibrated(shape: ModelShape, measured: Sequence[Measured], tokens: int) -> Speeds:
+    """The two speeds and the overhead under which the rows `full` and `lora r=16` come out as measured."""
+    rows = {row.method: row for row in measured if row.tokens == tokens}
+    full, lora = rows["full"], rows["lora r=16"]
+    bare = Speeds(1.0, 0.0, 0.0)
+    ops_full, ops_lora = (estimate(shape, method, 1.0, tokens, bare).step_seconds for method in ("full", "lora"))
+    # ops / speed + trainable * price = seconds, twice
+    price = (full.cpu_seconds * ops_lora - lora.cpu_seconds * ops_full) / (full.trainable * ops_lora - lora.trainable * ops_full)
+    price = max(price, 0.0)
+    speed = ops_lora / (lora.cpu_seconds - lora.trainable * price)
+    overhead = lora.memory_bytes - estimate(shape, "lora", 1.0, tokens, bare).memory_bytes
+    return Speeds(speed, price, max(overhead, 0.0))
+
+
+def error_rows(shape: ModelShape, measured: Sequence[Measured], ratio: float) -> list[dict[str, str]]:
+    """Estimate against measurement, row by row; the two that calibrated are said to be."""
+    rows = []
+    for tokens in sorted({row.tokens for row in measured}):
+        speeds = calibrated(shape, measured, tokens)
+        for row in (each for each in measured if each.tokens == tokens):
+            method = _AS_METHOD.get(row.method, "lora" if row.method.startswith("lora") else None)
+            if method is None:  # another library's method, for which there is no formula here
+                continue
+            rank = int(row.method.partition("=")[2]) if method == "lora" else LORA_RANK
+            cost = estimate(shape, method, ratio, tokens, speeds, rank)
+            rows.append(
+                {
+                    "method": row.method,
+                    "tokens": str(tokens),
+                    "trainable": f"{cost.trainable:,} ({_off(cost.trainable, row.trainable)})",
+                    "memory over bare": f"{cost.memory_bytes / 1e9:.2f} GB ({_off(cost.memory_bytes, row.memory_bytes)})",
+                    "CPU s a step": f"{cost.step_seconds:.2f} ({_off(cost.step_seconds, row.cpu_seconds)})",
+                    "used to calibrate": "yes" if row.method in ("full", "lora r=16") else "no",
+                }
+            )
+    return rows
+
+
+def _off(estimated: float, measured: float) -> str:
+    return "exact" if estimated == measured else f"{estimated / measured - 1:+.0%}"
+
+
+def worst_error(shape: ModelShape, measured: Sequence[Measured], ratio: float, tokens: int) -> tuple[float, float]:
+    """Largest relative error of (memory, time) over the rows that did not calibrate."""
+    speeds = calibrated(shape, measured, tokens)
+    pairs = [
+        (estimate(shape, _AS_METHOD[row.method], ratio, tokens, speeds), row)
+        for row in measured
+        if row.tokens == tokens and row.method in _AS_METHOD and row.method != "full"
+    ]
+    memory = max(abs(cost.memory_bytes / row.memory_bytes - 1) for cost, row in pairs)
+    return memory, max(abs(cost.step_seconds / row.cpu_seconds - 1) for cost, row in pairs)
+
+
+def without_overhead(speeds: Speeds) -> Speeds:
+    """For models of other sizes: the overhead was measured for one."""
+    return replace(speeds, overhead_bytes=0.0)

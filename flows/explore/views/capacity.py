@@ -1,0 +1,138 @@
+"""View 6: how many directions each layer still has free after each round, and how many more rounds of a size would fit. Pure but for
+reading manifests."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import plotly.graph_objects as go
+
+from data_contracts.errors import LineageError, SkillstackError
+from data_contracts.manifests import CheckpointManifest, LayerCapacity, read_manifest
+from flows.explore.views.dynamics import title_of
+from flows.explore.views.figures import BLUE, ORANGE, cells, line, styled
+from flows.explore.views.matrix import alive_versions
+from flows.lineage.storage.records import RoundRecord
+from osft_engine.subspace.protection import trainable_count
+
+
+@dataclass(frozen=True)
+class CapacityView:
+    """Rounds of the champion's line that measured their layers. left_out: which did not, in words."""
+
+    rounds: tuple[str, ...]
+    layers: tuple[Mapping[str, LayerCapacity], ...]
+    left_out: tuple[str, ...]
+
+
+def view_capacity(records: Sequence[RoundRecord]) -> CapacityView:
+    """Capacities of the rounds that the champion was built on. Raises LineageError where none has any."""
+    alive = alive_versions(records)
+    rounds: list[str] = []
+    layers: list[Mapping[str, LayerCapacity]] = []
+    left_out: list[str] = []
+    for record in records:
+        if record.checkpoint is None or record.version not in alive:
+            continue
+        try:
+            found = read_manifest(record.checkpoint, CheckpointManifest, verify=False).layers
+        except SkillstackError as error:
+            left_out.append(f"{title_of(record)}: {error}")
+            continue
+        if found:
+            rounds.append(title_of(record))
+            layers.append(found)
+        elif record.skill is not None:
+            left_out.append(f"{title_of(record)}: trained by {record.method}, which measures no capacity")
+    if not rounds:
+        raise LineageError("lineage", "no round measured the capacity of its layers", "train a round with method osft")
+    return CapacityView(tuple(rounds), tuple(layers), tuple(left_out))
+
+
+def directions_of(capacity: LayerCapacity, *, inputs: bool) -> int:
+    """How many directions `free` counts out of: the inputs' under `protect: activations`, else the smaller side's."""
+    return capacity.shape[1] if inputs else min(capacity.shape)
+
+
+def counts_inputs(capacity: LayerCapacity) -> bool:
+    """Protected and trainable directions add up to the width that was divided."""
+    return capacity.protected + capacity.trainable == capacity.shape[1]
+
+
+def free_shares(view: CapacityView) -> list[list[float]]:
+    """Rounds x layers: free directions over all."""
+    names = layer_names(view)
+    return [
+        [layers[name].free / directions_of(layers[name], inputs=counts_inputs(layers[name])) if name in layers else 0.0 for name in names]
+        for layers in view.layers
+    ]
+
+
+def layer_names(view: CapacityView) -> list[str]:
+    """In the model's order: block 2 before block 10, whatever the order in the manifest."""
+    return sorted(
+        view.layers[-1], key=lambda name: [(part.isdigit(), int(part) if part.isdigit() else 0, part) for part in name.split(".")]
+    )
+
+
+def rounds_left(layers: Mapping[str, LayerCapacity], ratio: float) -> tuple[int, str]:
+    """(how many more rounds of this ratio fit, the tightest layer): whole rounds, as the audit counts them."""
+    fits = {name: layer.free // trainable_count(directions_of(layer, inputs=counts_inputs(layer)), ratio) for name, layer in layers.items()}
+    tightest = min(fits, key=lambda name: (fits[name], layers[name].free / layers[name].shape[1]))
+    return fits[tightest], tightest
+
+
+def capacity_figure(view: CapacityView) -> go.Figure:
+    """Layers down, rounds across; dark is used up."""
+    shares = free_shares(view)
+    names = [name.removeprefix("model.layers.") for name in layer_names(view)]
+    turned = [[row[index] for row in shares] for index in range(len(names))]
+    few = len(names) <= 40
+    texts = [[f"{value:.0%}" for value in row] for row in turned] if few else None
+    figure = go.Figure(cells(turned, list(view.rounds), names, texts=texts, legend="free"))
+    figure.data[0].update(zmin=0, zmax=1)
+    styled(figure, x="", y="layer", height=min(900, 140 + (20 if few else 5) * len(names)))
+    figure.update_yaxes(autorange="reversed", showgrid=False)
+    figure.update_xaxes(showgrid=False)
+    return figure
+
+
+def trend_figure(view: CapacityView, ratio: float) -> go.Figure:
+    """Mean free share over the rounds, and how many rounds of `ratio` still fit."""
+    shares = free_shares(view)
+    figure = go.Figure()
+    rounds = list(range(len(view.rounds)))
+    means = [sum(row) / len(row) for row in shares]
+    figure.add_trace(line("free, mean over layers", rounds, means, BLUE, markers=True))
+    figure.add_trace(line("free, tightest layer", rounds, [min(row) for row in shares], ORANGE, markers=True))
+    figure.add_hline(y=ratio, line={"color": "#8a8f98", "dash": "dash"}, annotation_text="one round of your ratio")
+    styled(figure, x="", y="share of directions", height=300)
+    figure.update_xaxes(tickvals=rounds, ticktext=list(view.rounds))
+    figure.update_yaxes(range=[0, 1], tickformat=".0%")
+    return figure
+
+
+def sentence(view: CapacityView, ratio: float) -> str:
+    count, tightest = rounds_left(view.layers[-1], ratio)
+    mean = sum(free_shares(view)[-1]) / len(view.layers[-1])
+    plural = "" if count == 1 else "s"
+    return (
+        f"After {view.rounds[-1]}: {mean:.1%} free on average; {count} more round{plural} of ratio {ratio:.2f} fit, limited by {tightest}."
+    )
+
+
+def capacity_rows(view: CapacityView) -> list[dict[str, str]]:
+    """Every layer after the newest round, the tightest first."""
+    newest = view.layers[-1]
+    shares = dict(zip(layer_names(view), free_shares(view)[-1], strict=True))
+    return [
+        {
+            "layer": name,
+            "free": f"{newest[name].free} ({shares[name]:.1%})",
+            "protected": str(newest[name].protected),
+            "trainable": str(newest[name].trainable),
+            "leak": f"{newest[name].leak:.1e}",
+        }
+        for name in sorted(newest, key=lambda each: shares[each])
+    ]

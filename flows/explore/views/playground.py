@@ -1,0 +1,159 @@
+"""View 7: turn the gate's knobs. Chances come from the gate's own plan; a button lets the gate itself decide simulated rounds. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import plotly.graph_objects as go
+from numpy.typing import NDArray
+from scipy import stats
+from scipy.special import ndtr
+
+from data_contracts.digests import text_digest
+from data_contracts.manifests import Category, Decision, EvalReport, SuiteResult
+from evals.gate.decide import GateEvidence, GatePolicy, decide
+from evals.gate.plan import CategoryPlan, RoundPlan, plan_round
+from evals.items import Evaluation, SuiteItems
+from flows.explore.views.figures import BLUE, ORANGE, PURPLE, line, mark, styled
+
+_RIGHT = 0.75  # share of items that the simulated champion has right
+
+
+@dataclass(frozen=True)
+class Question:
+    """A coming round: `suites` earlier skills of `items` items each, of which `churn` flip although nothing was lost."""
+
+    items: int
+    suites: int
+    margin: float
+    churn: float
+    alpha: float = 0.05
+
+    @property
+    def policy(self) -> GatePolicy:
+        return GatePolicy(margin_skill=self.margin, alpha=self.alpha, accept_unmeasured=("general", "safety", "drift"))
+
+    def plan(self) -> RoundPlan:
+        """The gate's own plan. Raises ConfigError for numbers that cannot be."""
+        return plan_round(self.policy, {"skill": self.suites}, self.items, self.churn)
+
+
+def standard_error(plan: CategoryPlan, policy: GatePolicy, alpha: float) -> float:
+    """Of the category's mean change, from the detectable effect that the plan states."""
+    reach = float(stats.norm.isf(alpha)) + float(stats.norm.ppf(policy.power))
+    return plan.minimum_detectable_effect / reach
+
+
+def chance_to_promote(question: Question, loss: float, plan: RoundPlan | None = None) -> float:
+    """Chance that non-inferiority is shown and no suite falls through the floor, where every suite truly lost `loss`.
+
+    At loss 0 it is the plan's own chance; beyond, the same normal model moved by the loss, whose items vary by `loss` more.
+    """
+    policy, plan = question.policy, plan or question.plan()
+    category = plan.categories[0]
+    n, suites = question.items, question.suites
+    # A true loss flips items of its own: the variance of one difference is churn + loss - loss^2.
+    base = standard_error(category, policy, plan.alpha) ** 2
+    error = math.sqrt(max(base, (question.churn + loss - loss**2) / (n * suites)))
+    shown = float(ndtr((category.margin - loss) / error - stats.norm.isf(plan.alpha)))
+    if loss == 0.0:
+        return category.chance_shown * (1.0 - category.chance_of_floor)
+    alone = error * math.sqrt(suites)
+    floor = float(ndtr((loss - policy.floor + 0.5 / n) / alone))
+    return shown * (1.0 - floor) ** suites
+
+
+def promote_figure(question: Question, loss: float) -> go.Figure:
+    """Chance to promote over the true loss, with the margin and the loss that is asked about."""
+    top = max(0.06, 2.0 * question.margin)
+    losses = [top * step / 60 for step in range(61)]
+    plan = question.plan()
+    chances = [chance_to_promote(question, each, plan) for each in losses]
+    figure = go.Figure(line("chance to promote", [100 * each for each in losses], chances, BLUE))
+    mark(figure, 100 * question.margin, "margin", ORANGE)
+    mark(figure, 100 * loss, "your loss", PURPLE, top=0.9)
+    styled(figure, x="true loss on every earlier skill (points)", y="chance to promote", height=340)
+    figure.update_yaxes(range=[0, 1], tickformat=".0%")
+    return figure
+
+
+def sentences(question: Question, loss: float) -> list[str]:
+    """The answers in words, which is also what a screen reader gets."""
+    category = question.plan().categories[0]
+    return [
+        f"Chance to promote a round that lost nothing: {chance_to_promote(question, 0.0):.1%}.",
+        f"Chance to miss a true loss of {100 * loss:.1f} points on every skill: {chance_to_promote(question, loss):.1%}.",
+        f"Items a suite for a chance of {question.policy.power:.0%}: {category.items_needed:,} (you have {question.items:,}).",
+        f"Smallest mean loss that would probably be seen: {100 * category.minimum_detectable_effect:.2f} points.",
+    ]
+
+
+# ------------------------------------------------------------------------------------------------ the gate itself, on simulated rounds
+
+
+@dataclass(frozen=True)
+class Simulated:
+    """Decisions of `evals.gate.decide.decide` on so many simulated rounds."""
+
+    counts: Mapping[Decision, int]
+
+    @property
+    def rounds(self) -> int:
+        return sum(self.counts.values())
+
+    @property
+    def promoted(self) -> float:
+        return self.counts.get(Decision.PASS, 0) / self.rounds
+
+    def sentence(self) -> str:
+        low, high = self.interval()
+        parts = ", ".join(f"{decision.value} {count}" for decision, count in self.counts.items() if count)
+        return f"The gate decided {self.rounds} simulated rounds: {parts}. Promoted {self.promoted:.1%} ({low:.1%} to {high:.1%}, 95 %)."
+
+    def interval(self) -> tuple[float, float]:
+        passed = self.counts.get(Decision.PASS, 0)
+        found = stats.binomtest(passed, self.rounds).proportion_ci(0.95, method="wilson")
+        return float(found.low), float(found.high)
+
+
+def simulate(question: Question, loss: float, rounds: int = 60, seed: int = 0) -> Simulated:
+    """Let the gate decide rounds whose items flip at random: `churn` / 2 each way, and `loss` more from right to wrong."""
+    generator = np.random.default_rng(seed)
+    counts = dict.fromkeys(Decision, 0)
+    n = question.items
+    champion_right = np.zeros(n)
+    champion_right[: round(_RIGHT * n)] = 1.0
+    champion = _evaluation("champion", [champion_right] * question.suites)
+    wrong_from, right_from = question.churn / 2 + loss, question.churn / 2
+    for _ in range(rounds):
+        scores = []
+        for lost, won, _kept in generator.multinomial(n, [wrong_from, right_from, 1.0 - wrong_from - right_from], size=question.suites):
+            score = champion_right.copy()
+            score[: int(lost)] = 0.0
+            score[n - int(won) :] = 1.0
+            scores.append(score)
+        verdict = decide(
+            GateEvidence(_evaluation("candidate", scores), champion, dict.fromkeys(champion.suites, champion), None), question.policy
+        )
+        counts[verdict.decision] += 1
+    return Simulated(counts)
+
+
+def _evaluation(model: str, scores: list[NDArray[np.float64]]) -> Evaluation:
+    category: Category = "skill"
+    suites: dict[str, SuiteItems] = {}
+    for index, score in enumerate(scores):
+        name, n = f"skill-{index + 1}", len(score)
+        result = SuiteResult(
+            name=name, category=category, metric="acc", higher_is_better=True, n=n, score=float(score.mean()),
+            suite_sha256=text_digest(name), seconds=0,
+        )  # fmt: skip
+        ids = tuple(map(str, range(n)))
+        suites[name] = SuiteItems(result, ids, ids, score, np.full(n, np.nan), np.ones(n), (None,) * n, ids, ids, ids)
+    report = EvalReport(
+        model_sha256=text_digest(model), settings={}, settings_sha256="0", suites=tuple(each.result for each in suites.values())
+    )
+    return Evaluation(report, suites)

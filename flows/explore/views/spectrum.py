@@ -1,0 +1,129 @@
+"""View 1: the spectrum of a layer, and where each policy cuts it into protected and trainable directions. Pure.
+
+Energies fall from the loudest direction to the quietest: squared singular values of a weight (what `weights` and `weights_block` cut), or
+eigenvalues of the second moment of the layer's inputs (what `activations` cuts).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import plotly.graph_objects as go
+import torch
+from torch import Tensor
+
+from flows.explore.views.figures import BLUE, GREEN, ORANGE, PURPLE, mark, styled
+from osft_engine.config import TrainConfig
+from osft_engine.method.ranks import importance_ratios
+from osft_engine.subspace.algebra import directions_holding
+from osft_engine.subspace.protection import trainable_count
+
+_POINTS = 600  # a longer spectrum is thinned for drawing, never for counting
+POLICY_COLOURS = {"uniform": BLUE, "importance": ORANGE, "energy": GREEN}
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A spectrum of `directions` divided at a ratio. Energies are shares of the whole."""
+
+    directions: int
+    trainable: int
+    ratio: float
+    energy_kept: float
+
+    @property
+    def protected(self) -> int:
+        """The rank that is kept: k in the paper."""
+        return self.directions - self.trainable
+
+    def sentence(self) -> str:
+        return (
+            f"Of {self.directions} directions {self.protected} are protected and hold {self.energy_kept:.2%} of the energy; "
+            f"the quietest {self.trainable} may move ({1 - self.energy_kept:.2%})."
+        )
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What one rank policy would do with this layer; `cut` is None where it does not apply, and `why` says so."""
+
+    policy: str
+    cut: Cut | None
+    why: str
+
+
+def cut_energies(energies: Tensor, ratio: float) -> Cut:
+    """Divide falling energies (length q) as the engine does: round(ratio q) trainable, at least one."""
+    count = len(energies)
+    trainable = trainable_count(count, ratio)
+    total = float(energies.sum())
+    kept = float(energies[: count - trainable].sum()) / total if total > 0.0 else 0.0
+    return Cut(count, trainable, ratio, kept)
+
+
+def input_energies(moment: Tensor) -> Tensor:
+    """Falling eigenvalues of a layer's input second moment (n x n)."""
+    energies: Tensor = torch.linalg.eigvalsh(moment.to(torch.float64)).flip(-1).clamp_min(0)
+    return energies
+
+
+def policy_choices(
+    energies: Tensor, config: TrainConfig, layer: str, importance: Mapping[str, float] | None, moment: Tensor | None
+) -> tuple[Choice, ...]:
+    """The three policies at the config's numbers. `moment` is given where the energies are those of the inputs."""
+    uniform = Choice("uniform", cut_energies(energies, config.unfreeze_rank_ratio), "every layer the same ratio")
+    if importance is None:
+        by_importance = Choice("importance", None, "needs the model to read some text; it could not")
+    else:
+        ratio = importance_ratios(importance, config.unfreeze_rank_ratio, config.importance_minimum)[layer]
+        mean = sum(importance.values()) / len(importance)
+        why = f"similarity of output and input {importance[layer]:.3f}, mean over the layers {mean:.3f}"
+        by_importance = Choice("importance", cut_energies(energies, ratio), why)
+    if moment is None:
+        by_energy = Choice("energy", None, "cuts the inputs' energies: choose them above")
+    else:
+        ratio = 1.0 - directions_holding(moment, config.energy_share) / moment.shape[0]
+        why = f"as many protected directions as hold {config.energy_share:.0%} of the input energy"
+        by_energy = Choice("energy", cut_energies(energies, ratio), why)
+    return uniform, by_importance, by_energy
+
+
+def spectrum_figure(energies: Tensor, cut: Cut, choices: tuple[Choice, ...], *, inputs: bool) -> go.Figure:
+    """Energies on a log axis, protected ones in blue and trainable ones in orange, with a line for every policy's cut."""
+    shown = (energies if inputs else energies.sqrt()).to(torch.float64)
+    floor = float(shown.max()) * 1e-9 or 1e-12
+    values = [max(float(value), floor) for value in shown]
+    step = max(1, len(values) // _POINTS)
+    k = cut.protected
+    figure = go.Figure()
+    for name, start, stop, colour in (("protected", 0, k, BLUE), ("trainable", k, len(values), ORANGE)):
+        picked = sorted({*range(start, stop, step), *([stop - 1] if stop > start else [])})
+        figure.add_scatter(
+            x=[index + 1 for index in picked], y=[values[index] for index in picked], name=name, mode="lines", fill="tozeroy",
+            line={"color": colour, "width": 2},
+        )  # fmt: skip
+    mark(figure, k + 0.5, "your cut", PURPLE, dash="solid")
+    for row, choice in enumerate(choices):
+        if choice.cut is not None:
+            mark(figure, choice.cut.protected + 0.5, choice.policy, POLICY_COLOURS[choice.policy], dash="dot", top=0.9 - 0.1 * row)
+    what = "mean energy of the inputs" if inputs else "singular value"
+    return styled(figure, x="direction, loudest first", y=what, log_y=True)
+
+
+def choice_rows(choices: tuple[Choice, ...]) -> list[dict[str, str]]:
+    """The policies as a table, also for those who do not see the figure."""
+    rows = []
+    for choice in choices:
+        cut = choice.cut
+        rows.append(
+            {
+                "policy": choice.policy,
+                "ratio": f"{cut.trainable / cut.directions:.3f}" if cut else "—",
+                "protected": str(cut.protected) if cut else "—",
+                "trainable": str(cut.trainable) if cut else "—",
+                "energy kept": f"{cut.energy_kept:.2%}" if cut else "—",
+                "because": choice.why,
+            }
+        )
+    return rows

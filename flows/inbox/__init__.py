@@ -1,0 +1,1 @@
+"""Drops that arrive in a folder or bucket become rounds."""

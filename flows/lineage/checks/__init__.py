@@ -1,0 +1,1 @@
+"""`skillstack verify`: registry, ledger, caches and files compared."""

@@ -1,0 +1,70 @@
+"""The cache of item scores against the stored reports: what a later round would read from it must be what was measured."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from pyarrow import ArrowException, parquet
+
+from data_contracts.digests import file_digest
+from data_contracts.errors import ManifestError
+from data_contracts.manifests import EvalReport, read_manifest
+from flows.lineage.checks.ledger_rules import Finding
+from flows.lineage.storage.connection import Store
+
+_WAY_OUT = "delete it: the items are computed again"
+Scores = dict[tuple[str, str], tuple[float | None, float | None]]
+
+
+def check_caches(store: Store, reports: Mapping[str, Path]) -> Iterator[Finding]:
+    """A cache file holds one suite's items of one model under one setting; some stored report must say the same of them.
+
+    Several reports may know the same items under other settings, so one that agrees is enough, and none that knows them is no finding.
+    """
+    folder = store.state_dir / "items"
+    files = sorted(folder.glob("*/*.parquet"))
+    if not files:
+        return
+    known = _items_by_model(reports, {path.parent.name for path in files})
+    for path in files:
+        seal = path.with_suffix(".sha256")
+        if not seal.is_file() or seal.read_text(encoding="utf-8").strip() != file_digest(path):
+            yield Finding(where=str(path), problem=f"cached scores do not fit the digest beside them ({_WAY_OUT})")
+            continue
+        cached = _read(path)
+        if cached is None:
+            yield Finding(where=str(path), problem=f"cached scores cannot be read ({_WAY_OUT})")
+            continue
+        same = [scores for scores in known.get(path.parent.name, ()) if cached.keys() >= scores.keys()]
+        if same and not any(all(cached[item] == value for item, value in scores.items()) for scores in same):
+            problem = f"cached scores are not those that any stored report of this model holds: they were changed ({_WAY_OUT})"
+            yield Finding(where=str(path), problem=problem)
+
+
+def _items_by_model(reports: Mapping[str, Path], models: set[str]) -> dict[str, list[Scores]]:
+    """First 16 digits of a model's digest -> the items of each suite of each of its reports."""
+    found: dict[str, list[Scores]] = {}
+    for folder in reports.values():
+        try:
+            report = read_manifest(folder, EvalReport, verify=False)
+        except ManifestError:
+            continue
+        if (model := report.model_sha256[:16]) in models:
+            files = (_read(folder / ref.path) for role, ref in report.files.items() if role.startswith("items/"))
+            found.setdefault(model, []).extend(scores for scores in files if scores)
+    return found
+
+
+def _read(path: Path) -> Scores | None:
+    try:
+        table = parquet.ParquetFile(path).read(columns=["doc_hash", "prompt_hash", "score", "gold_logprob"], use_threads=False)
+        doc, prompt, score, logprob = (table.column(name).to_pylist() for name in ("doc_hash", "prompt_hash", "score", "gold_logprob"))
+    except (ArrowException, OSError, KeyError):
+        return None
+    return {(a, b): (_number(c), _number(d)) for a, b, c, d in zip(doc, prompt, score, logprob, strict=True)}
+
+
+def _number(value: float | None) -> float | None:
+    """NaN is written for what is missing, and equals nothing."""
+    return None if value is None or value != value else float(value)

@@ -1,0 +1,123 @@
+"""What a ledger may say: each promotion follows from a verdict or a person's word, about a version that the registry holds. Pure.
+
+A chain of digests that is whole can still have been written by hand; these rules are what the product's own functions never break.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import timedelta
+
+from data_contracts.manifests import Decision, Record
+from flows.lineage.storage.facts import all_facts_digest, facts_digest
+from flows.lineage.storage.records import MOVES_CHAMPION, LedgerEntry, RegisteredVersion
+
+_PERSONS_WORD = {"promote-approved": Decision.INCONCLUSIVE.value, "override": Decision.BLOCK.value}
+_CLOCKS = timedelta(minutes=2)
+
+
+class Finding(Record):
+    """One thing that is not as the lineage says."""
+
+    where: str
+    problem: str
+    round: int | None = None
+    version: int | None = None
+
+
+def broken_rules(entries: Sequence[LedgerEntry], versions: Mapping[int, RegisteredVersion]) -> Iterator[Finding]:
+    """Findings in the order of the entries, then of the versions."""
+    yield from _check_order(entries)
+    champion: int | None = None
+    once: set[int] = set()
+    for number, entry in enumerate(entries):
+        for problem in _problems(entry, entries[:number], versions, champion, once):
+            yield Finding(where=f"ledger entry {entry.sequence}", problem=problem, version=entry.version)
+        if entry.action in MOVES_CHAMPION and entry.champion is not None:
+            champion = entry.champion
+            once.add(champion)
+    yield from _check_versions(entries, versions)
+
+
+def _check_order(entries: Sequence[LedgerEntry]) -> Iterator[Finding]:
+    for before, after in itertools.pairwise(entries):
+        if after.time < before.time:
+            problem = f"is dated {after.time:%Y-%m-%d %H:%M:%S}, before the entry that it follows: a clock was wrong"
+            yield Finding(where=f"ledger entry {after.sequence}", problem=problem, version=after.version)
+
+
+def _problems(
+    entry: LedgerEntry, before: Sequence[LedgerEntry], versions: Mapping[int, RegisteredVersion], champion: int | None, once: set[int]
+) -> Iterator[str]:
+    if entry.previous != champion:
+        yield f"says that version {entry.previous} was champion before, by the entries before it that is version {champion}"
+    if entry.action in MOVES_CHAMPION:
+        yield from _move_problems(entry, before, champion, once)
+    elif entry.champion != entry.previous:
+        yield f"is a {entry.action} and yet names another champion than before"
+    there = versions.get(entry.version)
+    if there is None:
+        return
+    for name, said in (("model_sha256", entry.model_sha256), ("manifest_sha256", entry.manifest_sha256)):
+        if there.fact(name) != said:
+            yield f"is about another {name.removesuffix('_sha256')} than version {entry.version} of the registry holds"
+    if entry.decision != there.fact("decision"):
+        yield f"says that the verdict was {entry.decision}, version {entry.version} of the registry says {there.fact('decision')}"
+    if entry.verdict_sha256 is not None and entry.verdict_sha256 != there.fact("verdict_sha256"):
+        yield f"names another verdict than version {entry.version} of the registry"
+
+
+def _move_problems(entry: LedgerEntry, before: Sequence[LedgerEntry], champion: int | None, once: set[int]) -> Iterator[str]:
+    if entry.champion != (entry.version):
+        yield f"makes version {entry.champion} champion and is written to version {entry.version}"
+    if entry.action == "rollback":
+        if entry.champion not in once:
+            yield f"rolls back to version {entry.champion}, which was never champion"
+        return
+    if entry.decision is None:
+        if champion is not None:
+            yield f"makes version {entry.version} champion without a verdict"
+        return
+    if entry.verdict_sha256 is None:
+        yield f"makes version {entry.version} champion without naming its verdict"
+    if entry.decision == Decision.PASS.value:
+        return
+    if entry.action not in _PERSONS_WORD:
+        yield f"promotes version {entry.version} by itself, although its verdict was {entry.decision}"
+    elif not _approved(entry, before, champion):
+        yield f"promotes version {entry.version} against the verdict {entry.decision} without an approval on record"
+
+
+def _approved(entry: LedgerEntry, before: Sequence[LedgerEntry], champion: int | None) -> bool:
+    words = [earlier for earlier in before if earlier.version == entry.version and earlier.action in ("approve", "reject")]
+    if not words or words[-1].action != "approve":
+        return False
+    word = words[-1]
+    in_time = word.expires is not None and entry.time <= word.expires + _CLOCKS
+    return in_time and word.actor == entry.actor and word.champion == champion
+
+
+def _check_versions(entries: Sequence[LedgerEntry], versions: Mapping[int, RegisteredVersion]) -> Iterator[Finding]:
+    for number in sorted({entry.version for entry in entries} - set(versions)):
+        yield Finding(
+            where=f"version {number}",
+            problem="is in the ledger and not in the registry: it was deleted (restore the database from backup)",
+            version=number,
+        )
+    recorded = {entry.version: entry for entry in reversed(entries) if entry.facts_sha256 is not None and entry.action != "key"}
+    for number, entry in sorted(recorded.items()):
+        if number in versions and facts_digest(versions[number].tags) != entry.facts_sha256:
+            problem = f"its tags are not those that ledger entry {entry.sequence} recorded: at least one of them was changed"
+            yield Finding(where=f"version {number}", problem=problem, version=number, round=versions[number].round)
+    registered = [entry.version for entry in entries if entry.action == "register"]
+    for number, version in sorted(versions.items()):
+        if registered and number > min(registered) and number not in registered and version.ended:
+            problem = "no ledger entry registers it, as one does every version since: it was written by hand"
+            yield Finding(where=f"version {number}", problem=problem, version=number, round=version.round)
+    for entry in entries:
+        if entry.action == "key":
+            known = [version.raw for number, version in sorted(versions.items()) if number <= entry.version]
+            if all_facts_digest(known) != entry.facts_sha256:
+                problem = "covers the tags of all versions up to then, and at least one of them was changed or is gone"
+                yield Finding(where=f"ledger entry {entry.sequence}", problem=problem, version=entry.version)

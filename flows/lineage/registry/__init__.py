@@ -1,0 +1,1 @@
+"""Versions and decisions about them: ledger, promotion, approval, history, retention."""

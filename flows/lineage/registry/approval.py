@@ -1,0 +1,123 @@
+"""A person's word on a held round: approval with a reviewer, a reason and an expiry, rejection, and the promotion that an approval allows.
+
+The round has ended by then; nothing waits. An approval is about one version against one champion: it dies when it expires, when it is
+taken back, and when another version becomes champion.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from data_contracts.errors import LineageError
+from data_contracts.manifests import Decision, Verdict, manifest_digest, read_manifest
+from flows.lineage.registry.ledger import read_ledger
+from flows.lineage.registry.promotion import CLOCK_TOLERANCE, confirmed_champion, promote, promotion_lock, record_note, signed
+from flows.lineage.registry.versions import version_reference
+from flows.lineage.storage.connection import Store
+from flows.lineage.storage.records import MOVES_CHAMPION, LedgerEntry, VersionRef
+
+DEFAULT_VALIDITY = timedelta(days=7)
+
+
+def approve(
+    store: Store, version: int, *, reviewer: str, reason: str, override: bool = False, valid_for: timedelta = DEFAULT_VALIDITY
+) -> LedgerEntry:
+    """Record that `reviewer` accepts a held version. One that the gate blocked needs `override` besides; an ERROR cannot be accepted."""
+    with promotion_lock(store):
+        champion = confirmed_champion(store)
+        target = version_reference(store, version)
+        if (given := _same_approval(read_ledger(store), version, champion, reviewer, reason, valid_for)) is not None:
+            return given
+        _check_approvable(target, champion, override)
+        return record_note(store, "approve", target, reason=reason, actor=reviewer, expires=datetime.now(UTC) + valid_for)
+
+
+def reject(store: Store, version: int, *, reviewer: str, reason: str) -> LedgerEntry:
+    """Record that `reviewer` refuses a version; an approval before it no longer counts."""
+    with promotion_lock(store):
+        target = version_reference(store, version)
+        if confirmed_champion(store) == version:
+            raise LineageError(f"version {version}", "is the champion", "use `skillstack rollback` instead")
+        return record_note(store, "reject", target, reason=reason, actor=reviewer)
+
+
+def promote_approved(store: Store, version: int, *, now: datetime | None = None) -> LedgerEntry:
+    """Make an approved version champion, in the reviewer's name and with the reviewer's reason.
+
+    The ledger says `promote-approved` of a version that the gate held, and `override` of one that it blocked.
+
+    Raises LineageError where there is no approval, it has expired, or the champion is another than the one it was given against.
+    """
+    entries = read_ledger(store)
+    approval = _living_approval(entries, version, now or datetime.now(UTC))
+    _check_unused(entries, approval)
+    verdict = _registered_verdict(version_reference(store, version))
+    return promote(
+        store,
+        version,
+        expected_champion=approval.champion,
+        reason=approval.reason,
+        actor=approval.actor,
+        verdict=verdict,
+        override=verdict.decision is not Decision.PASS,
+    )
+
+
+def _same_approval(
+    entries: tuple[LedgerEntry, ...], version: int, champion: int | None, reviewer: str, reason: str, valid_for: timedelta
+) -> LedgerEntry | None:
+    """The approval that this command has already given: it was cut off after it and runs again, before or after the promotion."""
+    own = [entry for entry in entries if entry.version == version]
+    given = next((entry for entry in reversed(own) if entry.action == "approve"), None)
+    if given is None or given.expires is None or (given.actor, given.reason) != signed(reviewer, reason):
+        return None
+    later = [entry.action for entry in own if entry.sequence > given.sequence]
+    unused = not later and given.champion == champion and abs(given.expires - given.time - valid_for) < timedelta(minutes=1)
+    return given if unused or (champion == version and later in (["promote-approved"], ["promote"], ["override"])) else None
+
+
+def _check_approvable(target: VersionRef, champion: int | None, override: bool) -> None:
+    where = f"version {target.version}"
+    if target.version == champion:
+        raise LineageError(where, "is the champion already")
+    if target.decision == Decision.ERROR.value or target.decision is None:
+        raise LineageError(where, f"has the verdict {target.decision or 'none'}: nothing was measured", "run the round again")
+    if target.decision == Decision.BLOCK.value and not override:
+        raise LineageError(where, "was blocked by the gate for a proven loss", "say that you override it, with the reason: --override")
+    if target.parent_version != champion:
+        what = f"was built on and judged against version {target.parent_version}, but version {champion} is champion now"
+        raise LineageError(where, what, "run the round again, so that it is judged against the champion")
+
+
+def _living_approval(entries: tuple[LedgerEntry, ...], version: int, now: datetime) -> LedgerEntry:
+    where = f"version {version}"
+    words = [entry for entry in entries if entry.version == version and entry.action in ("approve", "reject")]
+    if not words:
+        raise LineageError(where, "nobody has approved it", "skillstack approve VERSION --reviewer NAME --reason ...")
+    if words[-1].action == "reject":
+        raise LineageError(where, f"was rejected by {words[-1].actor}: {words[-1].reason}", "approve it again if that has changed")
+    if words[-1].time > now + CLOCK_TOLERANCE:
+        what = f"the approval by {words[-1].actor} is dated {words[-1].time:%Y-%m-%d %H:%M} UTC, which is still to come: a clock is wrong"
+        raise LineageError(where, what, "set the clocks, then approve it again")
+    expires = words[-1].expires
+    if expires is None or not now < expires:
+        raise LineageError(where, f"the approval by {words[-1].actor} has expired ({expires:%Y-%m-%d %H:%M} UTC)", "approve it again")
+    return words[-1]
+
+
+def _check_unused(entries: tuple[LedgerEntry, ...], approval: LedgerEntry) -> None:
+    """An approval promotes once: after a rollback it takes a new one."""
+    moves = [entry for entry in entries if entry.action in MOVES_CHAMPION and entry.sequence > approval.sequence]
+    if any(entry.champion == approval.version for entry in moves) and moves[-1].champion != approval.version:
+        what = f"the approval by {approval.actor} was used, and version {moves[-1].champion} was made champion since"
+        raise LineageError(f"version {approval.version}", what, "approve it again")
+
+
+def _registered_verdict(target: VersionRef) -> Verdict:
+    """The verdict that the version was registered with, its files and its digest checked."""
+    if target.verdict is None:
+        raise LineageError(f"version {target.version}", "has no verdict", "run the round again")
+    verdict = read_manifest(target.verdict, Verdict)
+    if manifest_digest(verdict) != target.verdict_sha256:
+        raise LineageError(str(target.verdict), "is not the verdict that was registered", "restore it from backup")
+    return verdict

@@ -1,0 +1,196 @@
+"""The append-only record of every decision about the champion: a hash chain in version tags, copied whole to an artifact.
+
+An entry is a tag of the version it concerns, so the version's page shows what happened to it. The registered model's tag `ledger_head`
+holds the number and digest of the newest entry: a chain that was cut short is found as well as one that was edited. A second place may
+keep the head besides (`signing.head_file`): a chain that was rewritten whole, head and all, differs from that.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from pydantic import ValidationError
+
+from data_contracts.errors import LineageError, ManifestError
+from data_contracts.manifests import EvalReport, SuiteResult, read_manifest
+from flows.lineage.registry.versions import raw_versions
+from flows.lineage.storage.connection import PREFIX, Store
+from flows.lineage.storage.describe import legal_name
+from flows.lineage.storage.records import FIRST_PRIOR, MOVES_CHAMPION, LedgerEntry, VersionRef
+from flows.lineage.storage.tracking import find_runs
+
+ENTRY_TAG = PREFIX + "ledger."
+HEAD_TAG = PREFIX + "ledger_head"
+LEDGER_FILE = "ledger.jsonl"
+_WAY_OUT = "find out who changed it; the copy in the artifact ledger.jsonl of the run `ledger` and the backups show what it was"
+
+
+def read_ledger(
+    store: Store, versions: Iterable[Any] | None = None, model_tags: Mapping[str, str] | None = None
+) -> tuple[LedgerEntry, ...]:
+    """Every entry in order, chain checked. Raises LineageError at the first entry that is missing or was changed."""
+    return check_chain(*ledger_texts(store, versions, model_tags))
+
+
+def ledger_texts(
+    store: Store, versions: Iterable[Any] | None = None, model_tags: Mapping[str, str] | None = None
+) -> tuple[list[str], str | None]:
+    """The entries as they are stored, in order, and the head that the registry names."""
+    versions = raw_versions(store) if versions is None else versions
+    model_tags = store.client.get_registered_model(store.model_name).tags if model_tags is None else model_tags
+    found = {name: value for raw in versions for name, value in raw.tags.items() if name.startswith(ENTRY_TAG)}
+    head = model_tags.get(HEAD_TAG)
+    last = int(head.partition(":")[0]) if head and head.partition(":")[0].isdigit() else -1
+    if len(found) <= last:  # entries go with a version that is deleted; the copy has them, and the chain proves that they are the same
+        copied = {_tag_of(number): text for number, text in enumerate(read_copy(store) or ())}
+        found = copied | found
+    return [value for _, value in sorted(found.items())], head
+
+
+def entries_before(store: Store, sequence: int) -> tuple[LedgerEntry, ...]:
+    """The entries before one that is being written; the head may be behind."""
+    texts = ledger_texts(store)[0][:sequence]
+    last = LedgerEntry.model_validate_json(texts[-1]) if texts else None
+    return check_chain(texts, head_of(last) if last else None)
+
+
+def check_chain(texts: Sequence[str], head: str | None) -> tuple[LedgerEntry, ...]:
+    """Pure: parse the entries and follow the chain up to the head (`number:digest` of the newest)."""
+    entries: list[LedgerEntry] = []
+    prior = FIRST_PRIOR
+    for number, text in enumerate(texts):
+        where = f"ledger entry {number}"
+        try:
+            entry = LedgerEntry.model_validate_json(text)
+        except ValidationError as error:
+            raise LineageError(where, "is not readable", _WAY_OUT) from error
+        if entry.sequence < number:
+            raise LineageError(where, f"number {entry.sequence} was written twice: two promoters had no lock in common", _WAY_OUT)
+        if entry.sequence != number:
+            raise LineageError(where, f"is missing (the next one is {entry.sequence})", _WAY_OUT)
+        if entry.prior != prior:
+            raise LineageError(where, "does not continue the chain: it or the one before it was changed", _WAY_OUT)
+        entries.append(entry)
+        prior = entry.digest
+    expected = f"{len(entries) - 1}:{prior}" if entries else None
+    if head != expected:
+        raise LineageError("ledger", f"its end is not what the registry says (head {head}, found {expected})", _WAY_OUT)
+    return tuple(entries)
+
+
+def champion_by_ledger(entries: Sequence[LedgerEntry]) -> int | None:
+    moves = [entry for entry in entries if entry.action in MOVES_CHAMPION]
+    return moves[-1].champion if moves else None
+
+
+def write_entry(store: Store, entry: LedgerEntry) -> None:
+    """Write one entry; writing the same one again changes nothing."""
+    store.client.set_model_version_tag(store.model_name, str(entry.version), _tag_of(entry.sequence), entry.text)
+    store.client.set_registered_model_tag(store.model_name, HEAD_TAG, head_of(entry))
+    keep_head(store, entry)
+
+
+def _tag_of(sequence: int) -> str:
+    return f"{ENTRY_TAG}{sequence:06d}"
+
+
+def head_of(entry: LedgerEntry) -> str:
+    """`number:digest`, what another place needs to keep to prove later that nothing before it was changed."""
+    return f"{entry.sequence}:{entry.digest}"
+
+
+def keep_head(store: Store, entry: LedgerEntry) -> None:
+    """Add the head to the file that a second place keeps. Raises LineageError where it does not take it: the entry stays pending."""
+    path = store.keys.head_file
+    if path is None or head_of(entry) in kept_heads(path):
+        return
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torn = path.is_file() and path.read_bytes()[-1:] not in (b"", b"\n")
+        with path.open("a", encoding="utf-8") as stream:
+            stream.write("\n" * torn + head_of(entry) + "\n")
+            stream.flush()
+            os.fsync(stream.fileno())
+    except OSError as error:
+        raise LineageError(str(path), f"does not take the ledger's head: {error.strerror}", "make signing.head_file writable") from error
+
+
+def kept_heads(path: Path) -> list[str]:
+    """The heads that a second place has kept, oldest first; a line that was cut off by a full disk is left out."""
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except FileNotFoundError:
+        return []
+    except (OSError, UnicodeDecodeError) as error:
+        raise LineageError(str(path), "the kept heads of the ledger cannot be read", "restore it from backup") from error
+    return [line for line in lines if re.fullmatch(r"\d+:[0-9a-f]{64}", line)]
+
+
+def read_copy(store: Store) -> list[str] | None:
+    """The lines of the ledger's copy among the artifacts; None where there is none."""
+    from mlflow.exceptions import MlflowException
+
+    with TemporaryDirectory() as folder:
+        try:
+            copy = Path(store.client.download_artifacts(ledger_run(store), LEDGER_FILE, folder)).read_text(encoding="utf-8")
+        except (MlflowException, OSError, UnicodeDecodeError):
+            return None
+    return copy.removesuffix("\n").split("\n")
+
+
+def copy_to_artifact(store: Store, entries: Sequence[LedgerEntry]) -> None:
+    """Keep the whole ledger beside the runs as JSON lines, for people and for backups."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / LEDGER_FILE
+        path.write_text("".join(entry.text + "\n" for entry in entries), encoding="utf-8")
+        store.client.log_artifact(ledger_run(store), str(path))
+
+
+def chart_scores(store: Store, target: VersionRef, when: datetime) -> None:
+    """Add a new champion's scores to the ledger's run, so that one chart a suite shows it over the rounds.
+
+    The charts are grouped by what a reader asks: drift apart, because it alone is better when it falls.
+    """
+    from mlflow.entities import Metric
+
+    if target.evaluation is None:
+        return
+    now = int(when.timestamp() * 1000)  # the entry's own time, so that a promotion that is finished by another adds no second point
+    try:
+        suites = read_manifest(target.evaluation, EvalReport, verify=False).suites
+    except ManifestError:
+        return  # a chart is no reason to stop half-way in a promotion; `verify` names what is missing
+    store.client.log_batch(ledger_run(store), metrics=[Metric(chart_name(suite), suite.score, now, target.round) for suite in suites])
+
+
+def chart_name(suite: SuiteResult) -> str:
+    """The chart of a suite in the ledger's run: its group, a slash, its name."""
+    groups = {"skill": "skills", "general": "general", "safety": "safety", "drift": "bits a byte - lower is better"}
+    return legal_name(f"{'sealed' if suite.sealed else groups[suite.category]}/{suite.name}")
+
+
+def keep_report(store: Store, pages: Sequence[Path]) -> None:
+    """Keep the month's pages among the ledger's artifacts, under `reports/`; the same month again replaces them."""
+    for page in pages:
+        store.client.log_artifact(ledger_run(store), str(page), "reports")
+
+
+def ledger_run(store: Store) -> str:
+    """The run that holds the ledger's copy and the scores of every promoted round as one chart."""
+    for run in find_runs(store, "ledger"):
+        if run.info.lifecycle_stage == "active":
+            return str(run.info.run_id)
+    note = (
+        "**Model metrics** of this run are the champion's scores: one chart a suite, and the step is the round. Among its artifacts are "
+        "`ledger.jsonl`, every decision about the champion with who and why, and `reports/`, the monthly reports."
+    )
+    tags = {PREFIX + "kind": "ledger", "mlflow.note.content": note, "mlflow.source.name": "skillstack"}
+    run_id = str(store.client.create_run(store.experiment_id, tags=tags, run_name="ledger · champion's scores by round").info.run_id)
+    store.client.set_terminated(run_id, status="FINISHED")
+    return run_id

@@ -1,0 +1,47 @@
+"""Fetch a version's model folder for serving: copied, verified byte by byte, and put in place in one step."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+from data_contracts.errors import LineageError, ManifestError
+from data_contracts.manifests import CheckpointManifest, manifest_digest, read_manifest, verify_files, write_manifest
+from flows.lineage.registry.versions import verify_reference
+from flows.lineage.storage.records import VersionRef
+
+
+def pull_model(reference: VersionRef, target: Path) -> CheckpointManifest:
+    """Leave `target/model` (loads with from_pretrained) and `target/manifest.json`, of the model alone.
+
+    A target that already holds this model is verified and left; one that holds anything else is refused.
+    """
+    manifest = verify_reference(reference)
+    served = manifest.model_copy(update={"files": {role: ref for role, ref in manifest.files.items() if role.startswith("model/")}})
+    if target.exists() and any(target.iterdir()):
+        _require_same(target, served)
+        return served
+    partial = target.with_name(f".{target.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        for ref in served.files.values():
+            (partial / ref.path).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(reference.checkpoint / ref.path, partial / ref.path)
+        verify_files(partial, served.files)  # what was written, not what was read
+        write_manifest(partial, served)
+        if target.exists():
+            target.rmdir()
+        os.replace(partial, target)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return served
+
+
+def _require_same(target: Path, wanted: CheckpointManifest) -> None:
+    try:
+        there = read_manifest(target, CheckpointManifest)
+    except ManifestError as error:
+        raise LineageError(str(target), f"is not empty and holds no whole model: {error.what}", "give a new folder") from error
+    if manifest_digest(there) != manifest_digest(wanted):
+        raise LineageError(str(target), f"holds another model ({there.model_sha256[:12]})", "give a new folder")

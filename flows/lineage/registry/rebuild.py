@@ -1,0 +1,105 @@
+"""Bring back the dense weights of a collected version: from its parent's weights and its stored update, up the tree to the base."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from data_contracts.digests import file_digest, model_digest
+from data_contracts.errors import CheckpointError, LineageError
+from data_contracts.manifests import CheckpointManifest, file_ref, read_manifest, verify_files, write_manifest
+from flows.lineage.registry.promotion import promotion_lock, record_note
+from flows.lineage.registry.versions import as_reference, raw_versions, version_reference
+from flows.lineage.storage.collected import expected_files, is_weights, read_collected
+from flows.lineage.storage.connection import PREFIX, Store
+from flows.lineage.storage.records import VersionRef
+from flows.lineage.storage.weights import read_header, write_weights
+
+
+def rebuild(store: Store, version: int, out: Path | None, *, actor: str) -> CheckpointManifest:
+    """Put the weights of a collected version back where they were, if they come back byte for byte; or write a whole checkpoint to `out`.
+
+    A checkpoint in `out` that is equal to rounding only has digests, and so a manifest, of its own.
+    Raises LineageError or CheckpointError where the weights cannot be brought back.
+    """
+    reference = version_reference(store, version)
+    manifest = read_manifest(reference.checkpoint, CheckpointManifest, verify=False)
+    verify_files(reference.checkpoint, expected_files(manifest, collected=reference.collected is not None))
+    if reference.collected is None and out is None:
+        return manifest
+    if "update" not in manifest.files:
+        raise _no_update(reference, manifest)
+    headers = live_headers(reference.checkpoint, manifest) if reference.collected is None else read_collected(reference.checkpoint).headers
+    with TemporaryDirectory(dir=store.state_dir, prefix=".rebuild-") as scratch:
+        again = Path(scratch) / "again"
+        rebuild_weights(store, reference, manifest, headers, again, Path(scratch))
+        if out is not None:
+            return _write_checkpoint(reference, manifest, again, out)
+        _put_back(reference, manifest, again)
+    _unmark(store, reference, actor)
+    return manifest
+
+
+def _no_update(reference: VersionRef, manifest: CheckpointManifest) -> CheckpointError:
+    what = f"has no stored update (method {manifest.method})"
+    return CheckpointError(str(reference.checkpoint), what, "its weights are all there is of it")
+
+
+def live_headers(checkpoint: Path, manifest: CheckpointManifest) -> dict[str, str]:
+    """The headers of the weight files that are there, by path."""
+    return {ref.path: read_header(checkpoint / ref.path) for role, ref in manifest.files.items() if is_weights(role)}
+
+
+def rebuild_weights(
+    store: Store, reference: VersionRef, manifest: CheckpointManifest, headers: Mapping[str, str], target: Path, scratch: Path
+) -> None:
+    """Write the weight files of a version under `target`. A parent that was collected is rebuilt first, under `scratch`."""
+    if reference.parent_version is None or "update" not in manifest.files:
+        raise _no_update(reference, manifest)
+    parent = version_reference(store, reference.parent_version)
+    parent_model = parent.checkpoint / "model"
+    if parent.collected is not None:
+        above = read_manifest(parent.checkpoint, CheckpointManifest, verify=False)
+        grown = scratch / f"version-{parent.version}"
+        rebuild_weights(store, parent, above, read_collected(parent.checkpoint).headers, grown, scratch)
+        parent_model = grown / "model"
+    for path, header in headers.items():
+        (target / path).parent.mkdir(parents=True, exist_ok=True)
+        write_weights(header, parent_model, reference.checkpoint / manifest.files["update"].path, target / path)
+
+
+def _put_back(reference: VersionRef, manifest: CheckpointManifest, again: Path) -> None:
+    weights = [ref for role, ref in manifest.files.items() if is_weights(role)]
+    for ref in weights:
+        if file_digest(again / ref.path) != ref.sha256:
+            way_out = f"write it as a checkpoint of its own: skillstack rebuild {reference.version} --out DIR"
+            raise LineageError(str(reference.checkpoint / ref.path), "comes back equal to rounding only, not byte for byte", way_out)
+    for ref in weights:
+        os.replace(again / ref.path, reference.checkpoint / ref.path)
+
+
+def _write_checkpoint(reference: VersionRef, manifest: CheckpointManifest, again: Path, out: Path) -> CheckpointManifest:
+    """The whole checkpoint under another roof, manifest last."""
+    if out.exists() and any(out.iterdir()):
+        raise LineageError(str(out), "is not empty", "give a new folder")
+    for role, ref in manifest.files.items():
+        (out / ref.path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile((again if is_weights(role) else reference.checkpoint) / ref.path, out / ref.path)
+    files = {role: file_ref(out, out / ref.path) for role, ref in manifest.files.items()}
+    model = model_digest({role.removeprefix("model/"): ref.sha256 for role, ref in files.items() if role.startswith("model/")})
+    rebuilt = manifest.model_copy(update={"files": files, "model_sha256": model})
+    write_manifest(out, rebuilt)
+    return rebuilt
+
+
+def _unmark(store: Store, reference: VersionRef, actor: str) -> None:
+    """Versions that share the checkpoint were collected together and come back together."""
+    with promotion_lock(store):
+        for raw in raw_versions(store):
+            other = as_reference(store, raw)
+            if other.checkpoint == reference.checkpoint and other.collected is not None:
+                record_note(store, "rebuild", other, reason="weights rebuilt byte for byte", actor=actor)
+                store.client.delete_model_version_tag(store.model_name, str(other.version), PREFIX + "collected")

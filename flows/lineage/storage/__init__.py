@@ -1,0 +1,1 @@
+"""MLflow and the files beside it: connection, state, runs, signatures."""

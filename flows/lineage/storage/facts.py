@@ -1,0 +1,49 @@
+"""The tags of a version that a decision reads, as one digest: in the ledger when the version is registered, recomputed by `verify`.
+
+Paths are left out, because a state directory may be moved: what lies at each path has its own digest among the facts.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from data_contracts.digests import file_digest, value_digest
+from flows.lineage.storage.connection import PREFIX, Store
+
+FACTS = (
+    "round", "attempt", "skill", "method", "decision", "reasons", "parent_version", "parent_run", "model_sha256", "manifest_sha256",
+    "drop_sha256", "drop_manifest_sha256", "evaluation_sha256", "verdict_sha256", "sources",
+)  # fmt: skip
+
+
+def facts_of(tags: Mapping[str, Any]) -> dict[str, str]:
+    """`tags` as MLflow holds them, with the prefix."""
+    return {name: str(tags[PREFIX + name]) for name in FACTS if PREFIX + name in tags}
+
+
+def facts_digest(tags: Mapping[str, Any]) -> str:
+    return value_digest(facts_of(tags))
+
+
+def all_facts_digest(versions: Iterable[Any]) -> str:
+    """One digest over the facts of several versions, as MLflow gives them."""
+    return value_digest({str(raw.version): facts_of(raw.tags) for raw in versions})
+
+
+def describe_sources(store: Store, sources: Mapping[str, Path]) -> str:
+    """The files of the user's that a round read, by role: path from the project's folder (where it lies below it) and digest, as JSON."""
+    found = {role: [_from_project(store, path), file_digest(path)] for role, path in sorted(sources.items()) if path.is_file()}
+    return json.dumps(found, ensure_ascii=False)
+
+
+def read_sources(store: Store, text: str | None) -> dict[str, tuple[Path, str]]:
+    """Role -> (path here, digest then)."""
+    return {role: (store.state_dir.parent / path, sha256) for role, (path, sha256) in json.loads(text or "{}").items()}
+
+
+def _from_project(store: Store, path: Path) -> str:
+    path, project = path.expanduser().resolve(), store.state_dir.parent
+    return path.relative_to(project).as_posix() if path.is_relative_to(project) else path.as_posix()

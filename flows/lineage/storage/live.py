@@ -1,0 +1,89 @@
+"""A training's numbers in MLflow while it runs: its nested run is there from the first step, and is finished in place.
+
+Points are sent in batches by a thread, so that a slow server never holds up the training; what a server does not take is kept and sent
+with the next batch, and whatever is missing in the end is read from the training's own file when the stage is logged.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from data_contracts.errors import LineageError
+from flows.lineage.storage.connection import PREFIX, Store, speaking_plainly
+from flows.lineage.storage.records import RoundRun, Stage
+from flows.lineage.storage.tracking import find_live_runs, last_step, stage_name, user_name
+
+if TYPE_CHECKING:
+    from mlflow.entities import Metric
+
+CURVES = ("loss", "lr", "tokens_per_second")
+_BATCH = 900  # one request holds 1000 values at most
+
+logger = logging.getLogger(__name__)
+
+
+class LiveStage:
+    """The nested run of a stage that is being worked on. Use as a context manager; leaving it sends what is left."""
+
+    def __init__(self, store: Store, parent: RoundRun, stage: Stage, every: float) -> None:
+        self._store, self._every = store, every
+        self.run_id = open_live_run(store, parent, stage)
+        self._told = last_step(store, self.run_id)
+        self._waiting: list[Metric] = []
+        self._lock, self._ended = threading.Lock(), threading.Event()
+        self._thread = threading.Thread(target=self._send_until_ended, name=f"mlflow {stage}", daemon=True)
+
+    def __enter__(self) -> LiveStage:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def add(self, step: int, event: Mapping[str, Any]) -> None:
+        """Take one logged step. Steps that an interrupted start of this training told already are left out."""
+        from mlflow.entities import Metric
+
+        if step <= self._told:
+            return
+        self._told = step
+        now = int(time.time() * 1000)
+        points = [Metric(f"train/{name}", float(event[name]), now, step) for name in CURVES if event.get(name) is not None]
+        with self._lock:
+            self._waiting += points
+
+    def _send_until_ended(self) -> None:
+        while not self._ended.wait(self._every):
+            self._send()
+        self._send()
+
+    def _send(self) -> None:
+        with self._lock:
+            batch = self._waiting[:_BATCH]
+        if not batch:
+            return
+        try:
+            with speaking_plainly(self._store.tracking_uri):
+                self._store.client.log_batch(self.run_id, metrics=batch)
+        except LineageError as error:
+            logger.warning("the training's numbers wait for MLflow: %s", error.what)
+            return
+        with self._lock:
+            del self._waiting[: len(batch)]
+
+
+def open_live_run(store: Store, parent: RoundRun, stage: Stage) -> str:
+    """The nested run of a stage that is not finished: the one that an interrupted start left, or a new one."""
+    for run in find_live_runs(store, parent.run_id, stage):
+        if run.info.status != "RUNNING":
+            store.client.update_run(run.info.run_id, status="RUNNING")
+        return str(run.info.run_id)
+    own = {"kind": "live", "stage": stage, "of": parent.run_id}
+    named = {PREFIX + name: value for name, value in own.items()}
+    named |= {"mlflow.parentRunId": parent.run_id, "mlflow.user": user_name(), "mlflow.source.name": "skillstack"}
+    return str(store.client.create_run(store.experiment_id, tags=named, run_name=stage_name(parent, stage)).info.run_id)

@@ -1,0 +1,214 @@
+"""Who wrote the ledger: a key pair whose private half signs every entry, and whose public half checks them anywhere, offline.
+
+The chain of digests proves order; only a key that the writer of the database does not have proves authorship. An entry names, by digest,
+the version's tags, its checkpoint's manifest and its verdict, so one signature covers all of them. ECDSA on P-256 is what OpenSSF's
+`model_signing` uses as well: the same key pair signs a model folder for others (docs/guides/trust.md).
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from data_contracts.errors import ConfigError, LineageError
+from flows.lineage.storage.records import LedgerEntry
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey, EllipticCurvePublicKey
+
+KEY_VARIABLE, PASSWORD_VARIABLE = "SKILLSTACK_SIGNING_KEY", "SKILLSTACK_SIGNING_KEY_PASSWORD"
+PRIVATE_NAME, PUBLIC_NAME = "skillstack.key", "skillstack.pub"
+
+
+class SigningConfig(BaseModel):
+    """Who signs the ledger and whose signatures count."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    private_key: Path | None = Field(
+        None, description=f"PEM file that signs what this machine writes; the environment variable {KEY_VARIABLE} goes first"
+    )
+    public_keys: tuple[Path, ...] = Field(
+        (), description="PEM files whose signatures count: with any, `pull` and promotions refuse what is not signed, and `verify` names it"
+    )
+    head_file: Path | None = Field(
+        None, description="file in another place (another disk, a share) that keeps the head of the ledger after every entry"
+    )
+
+
+@dataclass(frozen=True)
+class Keys:
+    """The keys at hand. `public` always holds the public half of `private`."""
+
+    private: EllipticCurvePrivateKey | None = None
+    public: tuple[EllipticCurvePublicKey, ...] = ()
+    head_file: Path | None = None
+
+    @property
+    def required(self) -> bool:
+        return bool(self.public)
+
+
+def load_keys(config: SigningConfig) -> Keys:
+    """Raises ConfigError where a named key cannot be read: a service that was to sign never goes on without."""
+    named = os.environ.get(KEY_VARIABLE)
+    path = Path(named) if named else config.private_key
+    private = read_private(path) if path is not None else None
+    public = [read_public(path) for path in config.public_keys]
+    if private is not None and fingerprint(private.public_key()) not in {fingerprint(key) for key in public}:
+        public.append(private.public_key())
+    return Keys(private, tuple(public), config.head_file)
+
+
+def with_public(keys: Keys, paths: Sequence[Path]) -> Keys:
+    return replace(keys, public=(*keys.public, *(read_public(path) for path in paths)))
+
+
+def read_private(path: Path) -> EllipticCurvePrivateKey:
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+    password = os.environ.get(PASSWORD_VARIABLE)
+    try:
+        key = load_pem_private_key(path.read_bytes(), password.encode() if password else None)
+    except (OSError, ValueError, TypeError) as error:
+        raise ConfigError(f"private key {path}", f"cannot be read: {_line(error)}", _MAKE) from error
+    if not isinstance(key, EllipticCurvePrivateKey) or key.curve.name != "secp256r1":
+        raise ConfigError(f"private key {path}", "is no elliptic-curve key on P-256", _MAKE)
+    return key
+
+
+def read_public(path: Path) -> EllipticCurvePublicKey:
+    try:
+        return parse_public(path.read_bytes())
+    except (OSError, ValueError, TypeError) as error:
+        raise ConfigError(f"public key {path}", f"cannot be read: {_line(error)}", _MAKE) from error
+
+
+def parse_public(pem: bytes) -> EllipticCurvePublicKey:
+    """Raises ValueError where it is no public key on P-256."""
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+    from cryptography.hazmat.primitives.serialization import load_pem_public_key
+
+    key = load_pem_public_key(pem)
+    if not isinstance(key, EllipticCurvePublicKey) or key.curve.name != "secp256r1":
+        raise ValueError("is no elliptic-curve key on P-256")
+    return key
+
+
+_MAKE = "make a pair with `skillstack keys new FOLDER`"
+
+
+def _line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def make_key_pair(folder: Path) -> tuple[Path, Path]:
+    """A new private and public key as PEM files. Raises ConfigError rather than replace a file."""
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    private, public = folder / PRIVATE_NAME, folder / PUBLIC_NAME
+    key = ec.generate_private_key(ec.SECP256R1())
+    secret = os.environ.get(PASSWORD_VARIABLE)
+    locked = serialization.BestAvailableEncryption(secret.encode()) if secret else serialization.NoEncryption()
+    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, locked)
+    for path, content, mode in ((private, pem, 0o600), (public, public_pem(key.public_key()).encode(), 0o644)):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as stream:
+                stream.write(content)
+        except OSError as error:
+            raise ConfigError(str(path), f"cannot be written: {error.strerror}", "give a new folder") from error
+    return private, public
+
+
+def public_pem(key: EllipticCurvePublicKey) -> str:
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+    return key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+
+
+def fingerprint(key: EllipticCurvePublicKey) -> str:
+    """The first 16 hex digits of the sha256 of the key in DER, as `openssl pkey -pubin -outform DER | sha256sum` shows it."""
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+    return sha256(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).hexdigest()[:16]
+
+
+def sign_entry(keys: Keys, entry: LedgerEntry) -> LedgerEntry:
+    """The entry with its signature; as it is where there is no private key and none is required."""
+    if keys.private is None:
+        if keys.required:
+            way_out = f"name the private key in {KEY_VARIABLE} or signing.private_key"
+            raise LineageError("ledger", "must be signed (signing.public_keys is set), and this machine has no private key", way_out)
+        return entry
+    from cryptography.hazmat.primitives import hashes
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    marked = entry.model_copy(update={"key": fingerprint(keys.private.public_key()), "signature": None})
+    signature = keys.private.sign(marked.unsigned_text.encode(), ec.ECDSA(hashes.SHA256()))
+    return marked.model_copy(update={"signature": base64.b64encode(signature).decode()})
+
+
+def is_signed_by(entry: LedgerEntry, key: EllipticCurvePublicKey) -> bool:
+    from cryptography.exceptions import InvalidSignature
+    from cryptography.hazmat.primitives import hashes
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    try:
+        key.verify(base64.b64decode(entry.signature or "", validate=True), entry.unsigned_text.encode(), ec.ECDSA(hashes.SHA256()))
+    except (InvalidSignature, ValueError):
+        return False
+    return True
+
+
+def signed_from(entries: Sequence[LedgerEntry]) -> int | None:
+    """The number of the first signed entry; None where none is."""
+    return next((entry.sequence for entry in entries if entry.signature is not None), None)
+
+
+def bad_signatures(entries: Sequence[LedgerEntry], keys: Iterable[EllipticCurvePublicKey]) -> Iterator[tuple[int, str]]:
+    """(number, what is wrong) of each entry that the keys do not vouch for.
+
+    Entries before the first signed one are older than the key: the first signature covers them through the chain of digests. A key that an
+    entry introduces counts from the next entry on, and only if that entry itself is signed by a key that counts.
+    """
+    trusted = {fingerprint(key): key for key in keys}
+    first = signed_from(entries)
+    if entries and first is None:
+        yield len(entries) - 1, "no entry of the ledger is signed, and a public key is configured"
+    for entry in entries[first:] if first is not None else ():
+        if entry.signature is None:
+            yield entry.sequence, "is not signed, although entries before it are"
+        elif entry.key not in trusted:
+            yield entry.sequence, f"is signed by a key that is not trusted here ({entry.key})"
+        elif not is_signed_by(entry, trusted[entry.key]):
+            yield entry.sequence, "its signature does not fit its text: it was changed, or written without the key"
+        elif entry.introduces is not None:
+            new = parse_public(entry.introduces.encode())
+            trusted[fingerprint(new)] = new
+
+
+def require_signed(keys: Keys, entries: Sequence[LedgerEntry], versions: Iterable[int] = ()) -> None:
+    """Raise LineageError unless the ledger is signed by a configured key, up to its end, and vouches for the versions."""
+    if not keys.required:
+        return
+    for number, problem in bad_signatures(entries, keys.public):
+        raise LineageError(f"ledger entry {number}", problem, _UNSIGNED)
+    first = signed_from(entries) or 0
+    vouched = {entry.version for entry in entries[first:] if entry.action != "key" and entry.facts_sha256 is not None}
+    sealed = max((entry.version for entry in entries[first:] if entry.action == "key"), default=0)
+    for version in versions:
+        if version not in vouched and version > sealed:
+            raise LineageError(f"version {version}", "no signed entry of the ledger vouches for it", _UNSIGNED)
+
+
+_UNSIGNED = "see `skillstack verify`; a lineage that is older than its key is signed once with `skillstack keys introduce`"

@@ -1,0 +1,155 @@
+"""Dense weights from a parent's weights and a stored update, byte for byte where the arithmetic allows.
+
+A safetensors file is a header (names, dtypes, shapes, places) and the tensors' bytes. The header of a deleted file is kept, so that what is
+rebuilt is laid out as it was; and the sum W + left right^T is formed in float32 as the engine forms it.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from data_contracts.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_DTYPES = {
+    "F64": "float64",
+    "F32": "float32",
+    "F16": "float16",
+    "BF16": "bfloat16",
+    "I64": "int64",
+    "I32": "int32",
+    "U8": "uint8",
+    "BOOL": "bool",
+}
+
+
+def read_header(path: Path) -> str:
+    """The header of a safetensors file as it stands, padding included. Raises CheckpointError for a file that is none."""
+    with path.open("rb") as stream:
+        first = stream.read(8)
+        length = struct.unpack("<Q", first)[0] if len(first) == 8 else 0
+        if not 0 < length <= path.stat().st_size - 8:
+            raise CheckpointError(str(path), "is not a safetensors file", "restore it from backup")
+        return stream.read(length).decode("utf-8")
+
+
+def tensors_of(header: str) -> list[tuple[str, Mapping[str, Any]]]:
+    """(name, {dtype, shape, data_offsets}) in the order of the bytes."""
+    entries = [(name, entry) for name, entry in json.loads(header).items() if name != "__metadata__"]
+    return sorted(entries, key=lambda item: int(item[1]["data_offsets"][0]))
+
+
+class WeightFolder:
+    """The tensors of every *.safetensors file of a model folder, by name."""
+
+    def __init__(self, folder: Path, stack: ExitStack) -> None:
+        from safetensors import safe_open
+
+        self._folder = folder
+        self._files = {
+            name: handle
+            for path in sorted(folder.glob("*.safetensors"))
+            for handle in [stack.enter_context(safe_open(path, framework="pt"))]
+            for name in handle.keys()  # noqa: SIM118  (a handle is no dict)
+        }
+
+    def get(self, name: str) -> Tensor:
+        if name not in self._files:
+            raise CheckpointError(str(self._folder), f"has no tensor {name}", "this version cannot be rebuilt from its parent")
+        tensor: Tensor = self._files[name].get_tensor(name)
+        return tensor
+
+
+class StoredUpdate:
+    """The engine's update.safetensors: `<layer>.left` and the `.right` that the metadata names, or `<layer>.dense`; `value:<parameter>` for
+    what was trained outside the updated layers."""
+
+    def __init__(self, path: Path, stack: ExitStack) -> None:
+        from safetensors import safe_open
+
+        from osft_engine.checkpoint.update import stored_facts  # loads torch
+
+        self._file = stack.enter_context(safe_open(path, framework="pt"))
+        facts = stored_facts(self._file.metadata() or {})
+        self._rights: dict[str, str] = facts["rights"]
+        self._transposed = frozenset(facts["transposed"])
+        self._names = set(self._file.keys())
+
+    def added_to(self, name: str, weight: Tensor) -> Tensor | None:
+        """W + dW in float32 for the weight of an updated layer, the trained value of another parameter, None for what did not change."""
+        import torch
+
+        if f"value:{name}" in self._names:
+            value: Tensor = self._file.get_tensor(f"value:{name}")
+            return value
+        layer = name.removesuffix(".weight")
+        change = self._change(layer)
+        if change is None:
+            return None
+        if layer in self._transposed:
+            return (weight.T.to(torch.float32) + change).T
+        return weight.to(torch.float32) + change
+
+    def _change(self, layer: str) -> Tensor | None:
+        """dW (out x in), float32, of an updated layer."""
+        import torch
+
+        if f"{layer}.dense" in self._names:
+            dense: Tensor = self._file.get_tensor(f"{layer}.dense")
+            return dense.to(torch.float32)
+        if f"{layer}.left" not in self._names:
+            return None
+        left: Tensor = self._file.get_tensor(f"{layer}.left")
+        right: Tensor = self._file.get_tensor(self._rights.get(layer, f"{layer}.right"))
+        return left.to(torch.float32) @ right.to(torch.float32).T
+
+
+def rebuilt_tensors(header: str, parent: WeightFolder, update: StoredUpdate) -> Iterator[tuple[str, Tensor]]:
+    """(name, tensor) in file order, in the dtype and shape that the header names."""
+    import torch
+
+    for name, entry in tensors_of(header):
+        weight = parent.get(name)
+        summed = update.added_to(name, weight)
+        dtype = getattr(torch, _DTYPES[entry["dtype"]])
+        if list(weight.shape) != list(entry["shape"]):
+            raise CheckpointError(name, f"is {list(weight.shape)} in the parent and {entry['shape']} here", "it cannot be rebuilt")
+        yield name, (weight if summed is None else summed).to(dtype)
+
+
+def write_weights(header: str, parent: Path, update: Path, target: Path) -> None:
+    """Write one safetensors file with this header, one tensor in memory at a time."""
+    import torch
+
+    encoded = header.encode("utf-8")
+    with ExitStack() as stack, target.open("wb") as stream:
+        stream.write(struct.pack("<Q", len(encoded)) + encoded)
+        for _, tensor in rebuilt_tensors(header, WeightFolder(parent, stack), StoredUpdate(update, stack)):
+            stream.write(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+
+
+def largest_difference(one: Path, other: Path) -> float:
+    """Over the tensors of two weight files: the largest absolute difference in units of the tensor's rounding step.
+
+    The step is the dtype's epsilon times the tensor's largest magnitude. Below about 1 the two are equal to rounding.
+    """
+    import torch
+
+    worst = 0.0
+    with ExitStack() as stack:
+        left, right = (WeightFolder(path.parent, stack) for path in (one, other))
+        for name, _ in tensors_of(read_header(one)):
+            a, b = left.get(name), right.get(name)
+            if not a.is_floating_point():
+                worst = worst if torch.equal(a, b) else float("inf")
+                continue
+            step = torch.finfo(a.dtype).eps * max(float(a.abs().max()), torch.finfo(a.dtype).tiny)
+            worst = max(worst, float((a.double() - b.double()).abs().max()) / step)
+    return worst

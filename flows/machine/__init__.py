@@ -1,0 +1,1 @@
+"""What a process needs of its machine: disk space, environment, progress, retries."""

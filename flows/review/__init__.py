@@ -1,0 +1,1 @@
+"""After a round: audit, monthly report, re-evaluation, replay, approval, rollback, export."""

@@ -1,0 +1,58 @@
+"""A person's decision on a held round, as flows of their own: the round has ended by then and holds neither a GPU nor a slot."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Annotated
+
+from prefect import flow
+from pydantic import Field
+
+from flows.config.parameters import ConfigParameter, Person, Reason, Version, named
+from flows.lineage import LedgerEntry
+from flows.workspace.workspace import open_house
+
+Days = Annotated[float, Field(gt=0.0, description="how long the approval holds, in days")]
+
+
+def _name_of_approval() -> str:
+    return named("approve")
+
+
+def _name_of_promotion() -> str:
+    return named("promote")
+
+
+def _name_of_rejection() -> str:
+    return named("reject")
+
+
+@flow(name="promote", flow_run_name=_name_of_approval, persist_result=False)
+def promote(
+    config: ConfigParameter,
+    version: Version,
+    reviewer: Person,
+    reason: Reason,
+    override: bool = False,
+    days: Days = 7.0,
+    at_once: bool = True,
+) -> LedgerEntry:
+    """Record the approval and, unless told to wait, make the version champion. Raises LineageError where it may not become champion.
+
+    With `at_once=False` the approval is only recorded; `promote_approved` uses it before it expires.
+    """
+    lineage = open_house(config).lineage
+    approval = lineage.approve(version, reviewer=reviewer, reason=reason, override=override, valid_for=timedelta(days=days))
+    return lineage.promote_approved(version) if at_once else approval
+
+
+@flow(name="promote-approved", flow_run_name=_name_of_promotion, persist_result=False)
+def promote_approved(config: ConfigParameter, version: Version) -> LedgerEntry:
+    """Make a version champion on an approval that was recorded before and has not expired."""
+    return open_house(config).lineage.promote_approved(version)
+
+
+@flow(name="reject", flow_run_name=_name_of_rejection, persist_result=False)
+def reject(config: ConfigParameter, version: Version, reviewer: Person, reason: Reason) -> LedgerEntry:
+    """Record that a held version is refused. The champion stays."""
+    return open_house(config).lineage.reject(version, reviewer=reviewer, reason=reason)

@@ -1,0 +1,78 @@
+"""The forgetting audit over the registry's lineage, or over any list of checkpoints, trained by anyone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from data_contracts.digests import model_digest, model_files
+from data_contracts.errors import LineageError
+from data_contracts.manifests import CheckpointManifest, Decision, Record, read_manifest
+from evals.audit.forgetting import ForgettingAudit, RoundEvaluation, audit_forgetting
+from evals.config import SuiteConfig
+from evals.items import load_evaluation
+from evals.report.render import render_lineage
+from evals.suites.resolve import resolve_suites
+from flows.base_models.resolve import resolve_base_model
+from flows.config.model import SkillstackConfig
+from flows.lineage import RoundRecord
+from flows.workspace.workspace import House, evaluate_model, open_house
+
+
+class AuditResult(Record):
+    """An audit and the page that shows it."""
+
+    audit: ForgettingAudit
+    report: Path
+
+
+def audit_lineage(config: SkillstackConfig, out: Path | None = None) -> AuditResult:
+    """Audit every decided round, rejected ones included, from stored evaluations: no model is loaded."""
+    return _report(audit_rounds(open_house(config)), out or config.state_dir / "reports" / "lineage.html")
+
+
+def audit_rounds(house: House) -> ForgettingAudit:
+    """The audit of the lineage without its page. Raises LineageError where there is no champion yet."""
+    champion = house.lineage.champion(verify=False)
+    if champion is None:
+        raise LineageError(house.lineage.where, "has no champion, so there is nothing to audit", "run a round first")
+    alive = {version.version for version in house.lineage.ancestry(champion.version)}
+    rounds = [row for record in house.lineage.history() if (row := _row_of(record, alive)) is not None]
+    return audit_forgetting(rounds)
+
+
+def _row_of(record: RoundRecord, alive: set[int]) -> RoundEvaluation | None:
+    reports = [load_evaluation(folder) for folder in (record.evaluation, record.reevaluation) if folder is not None]
+    if record.version is None or not reports or record.checkpoint is None:
+        return None
+    return RoundEvaluation(
+        number=record.round,
+        skill=record.skill,
+        evaluation=reports[0],
+        also=reports[1:],
+        decision=Decision(record.decision) if record.decision else None,
+        approved=record.version in alive,
+        rolled_back=record.decision == Decision.PASS.value and record.version not in alive,
+        label=f"round {record.round}" + (f" {record.skill} ({record.method})" if record.skill else " base"),
+        attempts=record.attempt,
+        layers=read_manifest(record.checkpoint, CheckpointManifest, verify=False).layers,
+    )
+
+
+def audit_checkpoints(config: SkillstackConfig, models: Sequence[str], suites: Sequence[str], out: Path | None = None) -> AuditResult:
+    """Audit models given by folder or id, oldest first. The registry is neither read nor written."""
+    house = open_house(config)
+    wanted = resolve_suites([SuiteConfig(source=source) for source in suites], Path.cwd()) if suites else config.evaluation.suites
+    rounds = [_evaluate(house, number, name, wanted) for number, name in enumerate(models)]
+    return _report(audit_forgetting(rounds), out or config.state_dir / "reports" / "audit.html")
+
+
+def _evaluate(house: House, number: int, name: str, suites: Sequence[SuiteConfig]) -> RoundEvaluation:
+    folder = resolve_base_model(name, house.models)
+    stage = evaluate_model(house, folder, model_digest(model_files(folder)), suites, name)
+    return RoundEvaluation(number=number, skill=None, evaluation=load_evaluation(stage.folder), label=name)
+
+
+def _report(audit: ForgettingAudit, out: Path) -> AuditResult:
+    out.parent.mkdir(parents=True, exist_ok=True)
+    return AuditResult(audit=audit, report=render_lineage(audit, out))

@@ -1,0 +1,168 @@
+"""The monthly report: what every round cost the earlier skills, what was decided this month, and whether every file is there.
+
+    skillstack report [--month 2026-11]
+
+It loads no model. The page lies under `state_dir/reports`, in MLflow with the ledger, and as an artifact of the flow run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated
+
+from prefect import flow
+from pydantic import AfterValidator, Field
+
+from data_contracts.errors import ConfigError
+from data_contracts.escaping import markdown_text
+from data_contracts.manifests import Record, write_atomically
+from evals.audit.forgetting import ForgettingAudit
+from evals.report.render import MonthView, render_lineage
+from flows.config.parameters import ConfigParameter, check_month, named, this_month
+from flows.lineage import LedgerEntry, RoundRecord, Verification
+from flows.lineage.registry.history import actor_of
+from flows.lineage.storage.records import DECISIONS
+from flows.review.audit import audit_rounds
+from flows.workspace.pages import not_vital, publish_audit
+from flows.workspace.workspace import open_house
+
+
+def _month(text: str) -> str:
+    try:
+        return check_month(text)
+    except ConfigError as error:
+        raise ValueError(str(error)) from error
+
+
+Month = Annotated[str, AfterValidator(_month), Field(description="as 2026-11; empty: the present month")]
+
+
+class MonthlyReport(Record):
+    """`waiting`: versions that a person has to decide on. `findings`: what `verify` found."""
+
+    month: str
+    champion: int | None
+    rounds: tuple[RoundRecord, ...] = Field(description="rounds that were started this month")
+    decisions: tuple[LedgerEntry, ...] = Field(description="ledger entries of this month")
+    waiting: tuple[int, ...]
+    verification: Verification
+    gaps: tuple[str, ...]
+    page: Path
+    summary: Path
+
+
+def _name_of_audit() -> str:
+    return named("audit")
+
+
+@flow(name="audit", flow_run_name=_name_of_audit, persist_result=False)
+def monthly_audit(config: ConfigParameter, month: Month = "") -> MonthlyReport:
+    """Write the month's report. Raises LineageError where there is no champion yet."""
+    month = month or this_month()
+    house = open_house(config)
+    folder = config.state_dir / "reports"
+    folder.mkdir(parents=True, exist_ok=True)
+    audit = audit_rounds(house)
+    tree = house.lineage.tree()
+    champion = next((record for record in tree.rounds if record.champion), None)
+    report = MonthlyReport(
+        month=month,
+        champion=champion.version if champion else None,
+        rounds=tuple(record for record in tree.rounds if record.started and f"{record.started:%Y-%m}" == month),
+        decisions=tuple(entry for entry in tree.ledger if entry.action != "register" and f"{entry.time:%Y-%m}" == month),
+        waiting=tuple(waiting_versions(tree.rounds)),
+        verification=house.lineage.verify(),
+        gaps=audit.gaps,
+        page=folder / f"audit-{month}.html",
+        summary=folder / f"audit-{month}.md",
+    )
+    render_lineage(audit, report.page, month_view(report))
+    text = "\n".join(summary_lines(report, audit)) + "\n"
+    write_atomically(report.summary, text)
+    house.lineage.keep_report(report.page, report.summary)
+    with not_vital(f"the report of {month}"):
+        publish_audit(text, month)
+    return report
+
+
+def month_view(report: MonthlyReport) -> MonthView:
+    """The same facts as the Markdown holds, for the page."""
+    return MonthView(
+        title=report.month,
+        summary=f"Champion: version {report.champion}. Rounds this month: {len(report.rounds)}. Decisions: {len(report.decisions)}.",
+        waiting=", ".join(f"version {number}" for number in report.waiting),
+        checked=checked_words(report.verification),
+        decisions=tuple(
+            (f"{entry.time:%Y-%m-%d %H:%M}", event_of(entry), str(entry.version), actor_of(entry), entry.reason)
+            for entry in report.decisions
+        ),
+        findings=tuple((finding.where, finding.problem) for finding in report.verification.findings),
+    )
+
+
+def event_of(entry: LedgerEntry) -> str:
+    """What was decided, with the verdict that it was decided on or against."""
+    return f"{entry.action} (verdict {entry.decision})" if entry.decision and entry.action in DECISIONS else entry.action
+
+
+def checked_words(result: Verification) -> str:
+    """What was read again, and the head of the ledger: a copy of this page elsewhere proves later that no entry was changed."""
+    read = f"{result.files} files and {result.entries} ledger entries were read again, {result.replayed} verdicts computed again"
+    said = "everything is as recorded" if result.ok else f"{len(result.findings)} finding{'s' * (len(result.findings) != 1)}"
+    return f"{read}: {said}. {result.signatures()[0].upper()}{result.signatures()[1:]}. Head of the ledger: {result.head or 'none'}."
+
+
+def waiting_versions(rounds: Sequence[RoundRecord]) -> Iterator[int]:
+    """Held versions that the present champion could still be replaced by."""
+    champion = next((record.version for record in rounds if record.champion), None)
+    for record in rounds:
+        if record.version is not None and record.decision == "INCONCLUSIVE" and record.parent_version == champion and not record.rejected:
+            yield record.version
+
+
+def summary_lines(report: MonthlyReport, audit: ForgettingAudit) -> Iterator[str]:
+    """The month in Markdown: what changed, what waits, what is wrong, and the matrix of scores."""
+    yield f"# Skills of the model, {report.month}"
+    yield ""
+    yield f"Champion: version {report.champion}. Rounds this month: {len(report.rounds)}. Decisions: {len(report.decisions)}."
+    yield ""
+    if report.waiting:
+        versions = ", ".join(f"version {number}" for number in report.waiting)
+        yield f"**Waiting for a person:** {versions} (`skillstack approve VERSION` or `skillstack reject VERSION`)."
+        yield ""
+    yield checked_words(report.verification)
+    yield ""
+    yield from (f"- {markdown_text(finding.where)}: {markdown_text(finding.problem)}" for finding in report.verification.findings)
+    yield ""
+    if report.decisions:
+        yield "| when | what | version | who | why |"
+        yield "|---|---|---|---|---|"
+        for entry in report.decisions:
+            who, why = markdown_text(actor_of(entry)), markdown_text(entry.reason)
+            yield f"| {entry.time:%Y-%m-%d %H:%M} | {event_of(entry)} | {entry.version} | {who} | {why} |"
+        yield ""
+    yield from _matrix(audit)
+    yield from (f"- {markdown_text(gap)}" for gap in report.gaps)
+
+
+def _matrix(audit: ForgettingAudit) -> Iterator[str]:
+    shown = [index for index, suite in enumerate(audit.suites) if not suite.sealed]
+    yield "Scores after each round, in % (drift suites: bits a byte, lower is better)."
+    yield ""
+    yield "| after | " + " | ".join(markdown_text(audit.suites[index].name) for index in shown) + " | verdict |"
+    yield "|---" * (len(shown) + 2) + "|"
+    for entry, row in zip(audit.rounds, audit.matrix, strict=True):
+        cells = [format_score(row[index], audit.suites[index].category) for index in shown]
+        yield (
+            f"| {markdown_text(entry.label or f'round {entry.number}')} | "
+            + " | ".join(cells)
+            + f" | {entry.decision.value if entry.decision else '-'} |"
+        )
+    yield ""
+
+
+def format_score(value: float | None, category: str) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.3f}" if category == "drift" else f"{100 * value:.1f}"

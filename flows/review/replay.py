@@ -1,0 +1,54 @@
+"""Recompute an old verdict from the stored items and compare it, byte for byte, with what was decided then."""
+
+from __future__ import annotations
+
+from data_contracts.errors import LineageError
+from data_contracts.manifests import Record, Verdict, manifest_digest, read_manifest
+from flows.lineage import RoundRecord
+from flows.lineage.registry.replaying import recompute
+from flows.workspace.workspace import House
+
+
+class Replay(Record):
+    round: int
+    attempt: int
+    version: int
+    decision: str
+    stored_sha256: str
+    recomputed_sha256: str
+
+    @property
+    def equal(self) -> bool:
+        return self.stored_sha256 == self.recomputed_sha256
+
+
+def replay_round(house: House, number: int, attempt: int | None = None) -> Replay:
+    """Replay the newest decided attempt at a round, or the one that is named.
+
+    Raises LineageError where there is none, EvaluationError or ManifestError where items changed.
+    """
+    record = _decided(house, number, attempt)
+    if record.verdict is None or record.version is None:
+        raise LineageError(f"round {number}", "has no stored verdict", "see `skillstack history`")
+    stored = read_manifest(record.verdict, Verdict)
+    again = recompute(house.config.state_dir, record.verdict)
+    return Replay(
+        round=number,
+        attempt=record.attempt,
+        version=record.version,
+        decision=again.decision.value,
+        stored_sha256=manifest_digest(stored),
+        recomputed_sha256=manifest_digest(again),
+    )
+
+
+def _decided(house: House, number: int, attempt: int | None) -> RoundRecord:
+    decided = [record for record in house.lineage.history() if record.decision is not None and record.verdict is not None]
+    records = [record for record in decided if record.round == number and attempt in (None, record.attempt)]
+    if records:
+        return records[-1]
+    if attempt is None:
+        known = ", ".join(map(str, sorted({record.round for record in decided})))
+        raise LineageError(f"round {number}", "was never decided", f"decided rounds: {known or 'none'}")
+    known = ", ".join(str(record.attempt) for record in decided if record.round == number)
+    raise LineageError(f"round {number}, attempt {attempt}", "was never decided", f"decided attempts: {known or 'none'}")

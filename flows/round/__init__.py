@@ -1,0 +1,1 @@
+"""One round: a drop becomes a promoted or held version."""

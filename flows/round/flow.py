@@ -1,0 +1,115 @@
+"""The story of a round: a drop goes in, a promoted or refused model version with its reasons comes out, and the next round builds on it.
+
+    skillstack round DROP --skill NAME
+
+Each stage is a thin task (tasks.py) over a pure function of one of the packages; what a stage hands on is a manifest and its folder.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from prefect import flow
+from rich.markup import escape
+
+from data_contracts.manifests import CheckpointManifest, DropManifest, Verdict
+from evals.audit.forgetting import ForgettingAudit
+from flows.config.parameters import ConfigParameter, DropAddress, Heldout, Scale, SkillName, named, this_month
+from flows.lineage import RoundRun, VersionRef
+from flows.machine.progress import say
+from flows.round import tasks
+from flows.round.failure import failure_recorded
+from flows.round.identity import one_start, round_key
+from flows.scores.evidence import Evaluated
+from flows.scores.planning import what_is_missing
+from flows.workspace.drop_address import local_drop
+from flows.workspace.outcome import RoundOutcome, past_outcome
+from flows.workspace.pages import ended_as, tag_flow_run
+from flows.workspace.server import announce_outcome, gpu_slot
+from flows.workspace.stages import Stage
+from flows.workspace.workspace import House, open_house, round_sources
+
+logger = logging.getLogger(__name__)
+
+
+def _name_of_round() -> str:
+    return named("round")
+
+
+@flow(name="continual-round", flow_run_name=_name_of_round, persist_result=False)
+def continual_round(
+    drop: DropAddress, skill: SkillName, config: ConfigParameter, heldout: Heldout = None, scale: Scale = 1.0
+) -> RoundOutcome:
+    """One round. Raises SkillstackError where it cannot be finished: the round is then recorded as failed and the champion stays.
+
+    A round that was killed continues after its last finished stage when it is started again with the same drop and config; one that
+    has ended returns its recorded outcome. `scale` below 1 offers the trained update times that number: another attempt at the round,
+    which trains nothing.
+    """
+    local = local_drop(config, drop)
+    items = local_drop(config, heldout) if heldout is not None else None
+    house = open_house(config)
+    key = round_key(config, local, skill, items, scale)
+    with one_start(config.state_dir, key, f"this round of {skill}"):
+        return _run_round(house, key, local, skill, items, scale)
+
+
+def _run_round(house: House, key: str, local: Path, skill: str, items: Path | None, scale: float) -> RoundOutcome:
+    """The round itself. The caller holds its lock."""
+    config = house.config
+    run, chain = begin_round(house, tasks.find_champion(house), key, local, skill, scale)
+    if run.finished:
+        return ended_as(past_outcome(house, run))
+    champion = chain[-1]
+    with failure_recorded(house, run):
+        clean = tasks.validate(house, run, chain, local, skill, items)
+        say_what_is_missing(what_is_missing(config, chain, skill, clean.manifest))
+        with gpu_slot(config.service):
+            candidate = tasks.train(house, run, champion, clean, skill)
+            if scale < 1.0:
+                candidate = tasks.rescale(house, run, champion, candidate, skill, scale)
+            reports, forgetting, verdict = judge(house, run, chain, clean, candidate, skill)
+        outcome = tasks.register(house, run, champion, clean, candidate, reports, forgetting, verdict, round_sources(config, local, items))
+        tag_flow_run(f"skill:{skill}", f"round:{run.round}", f"month:{this_month()}", outcome.decision.value)
+    announce_outcome(outcome, house.config.tracking.model_name)
+    return ended_as(outcome)
+
+
+def say_what_is_missing(notes: Sequence[str]) -> None:
+    """Before anything is trained, to the person at the terminal and in Prefect's log."""
+    for note in notes:
+        say(escape(f"before training: {note}"))
+        logger.warning("before training: %s", note)
+
+
+def judge(
+    house: House, run: RoundRun, chain: Sequence[VersionRef], drop: Stage[DropManifest], candidate: Stage[CheckpointManifest], skill: str
+) -> tuple[Evaluated, ForgettingAudit, Stage[Verdict]]:
+    """Evaluate, audit, decide; where that is inconclusive and suites have items to spare, once more with those, under a stricter alpha."""
+    wanted: dict[str, int] = {}
+    for look in (1, 2):
+        reports = tasks.evaluate(house, run, chain, drop, candidate, skill, wanted)
+        forgetting = tasks.audit(house, run, chain, candidate, reports, skill)
+        verdict = tasks.decide(house, run, reports, forgetting, skill, look)
+        wanted = tasks.items_to_add(verdict, reports)
+        if not wanted:
+            break
+    return reports, forgetting, verdict
+
+
+def begin_round(
+    house: House, champion: VersionRef, key: str, drop: Path, skill: str, scale: float = 1.0
+) -> tuple[RoundRun, list[VersionRef]]:
+    """Open the round's parent run, or find the one that an earlier start of the same round left; with the ancestry of the champion that
+    the round starts from, which is not today's where the round's own version has become champion since."""
+    lineage = house.lineage
+    chain = lineage.ancestry(champion.version)
+    tags = {"skillstack.drop_name": drop.name, "skillstack.method": house.config.train.method}
+    tags |= {"skillstack.scale": str(scale)} if scale < 1.0 else {}
+    run = lineage.open_round(champion.round + 1, skill, key=key, tags=tags, chain=chain)
+    if run.finished or run.parent_version in (None, champion.version):
+        return run, chain
+    parent = lineage.version(run.parent_version, verify=True)
+    return run, lineage.ancestry(parent.version)

@@ -1,0 +1,109 @@
+"""What makes two starts the same round, and the lock that lets only one of them run.
+
+The key names contents, never places and never who is champion: the drop, the held-out items, the contract, the calibration text, the suites
+with their data, and the settings. Changed contents are another attempt; which champion a round builds on is recorded with its run.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from data_contracts.digests import file_digest, text_digest, value_digest
+from data_contracts.errors import SkillstackError
+from evals.config import EvaluationConfig, SuiteConfig
+from evals.harness.plan import prefer_local_data
+from evals.suites.items import source_files
+from flows.config.model import SkillstackConfig
+
+_DEFINITIONS = (".yaml", ".yml", ".py")
+
+
+def round_key(config: SkillstackConfig, drop: Path, skill: str, heldout: Path | None, scale: float = 1.0) -> str:
+    """Digest of everything that a round's result depends on, but for the champion it starts from."""
+    identity: dict[str, Any] = {
+        "skill": skill,
+        "drop": _file_or_place(drop),
+        "heldout": heldout and _file_or_place(heldout),
+        "calibration": config.calibration and _file_or_place(config.calibration),
+        "contract": config.contract.model_dump(mode="json") | {"path": config.contract.path and _file_or_place(config.contract.path)},
+        "train": config.train.model_dump(mode="json"),
+        "evaluation": evaluation_identity(config.evaluation),
+        "suites": [suite_identity(suite, config.evaluation) for suite in config.evaluation.suites],
+        "skills": config.evaluation.model_dump(mode="json", include={"skill", "skills"}),
+        "gate": config.gate.model_dump(mode="json"),
+    }
+    return value_digest(identity | ({"scale": scale} if scale < 1.0 else {}))
+
+
+def evaluation_identity(config: EvaluationConfig) -> dict[str, Any]:
+    """How models are evaluated, apart from the suites: those are named by what they say."""
+    return config.model_dump(mode="json", exclude={"suites", "skill", "skills", "data_folder"})
+
+
+def suite_identity(suite: SuiteConfig, config: EvaluationConfig) -> dict[str, Any]:
+    """A suite by what it says and by the bytes of its files, not by where they lie."""
+    chosen = prefer_local_data(suite, config)
+    named = {"source": _contents(chosen.source), "few_shot_source": _contents(chosen.few_shot_source)}
+    data = {split: _contents(path) for split, path in chosen.data.items()}
+    return chosen.model_dump(mode="json") | named | {"data": data}
+
+
+def _contents(source: str) -> object:
+    """The digests of the files that a source names; of lm-eval's own kind of file those beside it too, which it may include or call."""
+    path = Path(source)
+    if source.endswith(_DEFINITIONS) and path.is_file():
+        beside = sorted(each for each in path.parent.iterdir() if each.suffix in _DEFINITIONS and each.is_file())
+        return [path.name, {each.name: file_digest(each) for each in beside}]
+    files = source_files(source) if source else []
+    return [file_digest(each) for each in files] if files and all(each.is_file() for each in files) else source
+
+
+def _file_or_place(path: Path) -> str:
+    """A file's digest; one that cannot be read still begins a round, so that its failure is recorded."""
+    try:
+        return file_digest(path)
+    except OSError:
+        return text_digest(f"unreadable {path.absolute()}")
+
+
+@contextmanager
+def one_start(state_dir: Path, key: str, what: str) -> Iterator[None]:
+    """Hold a round's lock. Raises SkillstackError where another process of this state directory runs the round.
+
+    The operating system frees the lock when its holder dies, however it dies.
+    """
+    from filelock import FileLock, Timeout
+
+    lock = _lock_file(state_dir, f"round-{key[:16]}")
+    owner = lock.with_suffix(".owner")
+    try:
+        with FileLock(lock, timeout=0):
+            owner.write_text(f"process {os.getpid()} on {socket.gethostname()} since {datetime.now(UTC):%Y-%m-%d %H:%M} UTC")
+            yield
+            owner.unlink(missing_ok=True)
+    except Timeout as error:
+        by = ""
+        with suppress(OSError):
+            by = f" ({owner.read_text()})"
+        raise SkillstackError(what, f"is running already{by}", "wait for it; the same command then answers what it answered") from error
+
+
+@contextmanager
+def one_first_start(state_dir: Path) -> Iterator[None]:
+    """Hold the lock of the lineage's beginning; whoever comes second waits for the first."""
+    from filelock import FileLock
+
+    with FileLock(_lock_file(state_dir, "first-start")):
+        yield
+
+
+def _lock_file(state_dir: Path, name: str) -> Path:
+    folder = state_dir / "locks"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / f"{name}.lock"

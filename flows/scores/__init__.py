@@ -1,0 +1,1 @@
+"""Which scores the gate is shown, and how many items a decision needs."""

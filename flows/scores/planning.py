@@ -1,0 +1,221 @@
+"""What the coming round can show, from what is there: the skills learned so far, the config's suites, and the drop's own held-out rows.
+
+`skillstack gate plan` prints the plan; `validate` and `round` print what is missing, before anything is trained.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import get_args
+
+from data_contracts.errors import ConfigError
+from data_contracts.manifests import Category, DropManifest
+from evals.gate.pairing import why_uninformative
+from evals.gate.plan import CategoryPlan, RoundPlan, margin_shown_by, measure_churn, plan_round
+from evals.gate.policy import GatePolicy
+from evals.gate.words import CATEGORY_WORDS
+from evals.items import load_evaluation
+from flows.config.model import SkillstackConfig
+from flows.lineage import VersionRef
+from flows.scores.evidence import registered_suites
+from flows.workspace.workspace import has_lineage, open_house
+
+USUAL_CHURN = 0.05
+"""Where there is nothing to measure it on: above what two real rounds showed (docs/results/gate.md)."""
+USUAL_ITEMS = 400
+"""Of a suite that nobody has counted yet: an lm-eval task before its first evaluation."""
+LIKELY = 0.5  # below this chance of being shown a question is named before training
+
+
+@dataclass(frozen=True)
+class PlannedSuite:
+    """A suite that the coming round is held to, with the items that it can be asked."""
+
+    name: str
+    category: Category
+    margin: float | None
+    items: int
+
+
+def plan_next_round(config: SkillstackConfig, items: int | None, churn: float | None) -> RoundPlan:
+    """Plan with the suites that the next round will be held to. Raises ConfigError where there is no suite.
+
+    `items` None: what the suites have. `churn` None: measured on the newest two champions, where there are two.
+    """
+    lineage = open_house(config).lineage if has_lineage(config) else None
+    champion = lineage.champion(verify=False) if lineage else None
+    chain = lineage.ancestry(champion.version) if lineage and champion else []
+    return plan_suites(config, planned_suites(config, chain), items, *(measure_lineage_churn(chain) if churn is None else (churn, "")))
+
+
+def planned_suites(config: SkillstackConfig, chain: Sequence[VersionRef]) -> list[PlannedSuite]:
+    """Every suite that later rounds must keep: those of the config, and the skills that the champion has."""
+    counted = {name: known.result.available or known.result.n for name, known in registered_suites(chain).items()}
+    suites = [
+        PlannedSuite(suite.name, suite.category, suite.margin, counted.get(suite.name) or _rows(suite.source) or USUAL_ITEMS)
+        for suite in config.evaluation.suites
+        if not suite.sealed
+    ]
+    named = {suite.name for suite in suites}
+    learned = [version.skill for version in chain if version.skill and version.skill not in named]
+    return suites + [
+        PlannedSuite(name, "skill", config.evaluation.policy_for(name).margin, counted.get(name, USUAL_ITEMS))
+        for name in dict.fromkeys(learned)
+    ]
+
+
+def _rows(source: str) -> int | None:
+    path = Path(source)
+    if not source.endswith(".jsonl") or not path.is_file():
+        return None
+    with path.open("rb") as stream:
+        return sum(bool(line.strip()) for line in stream)
+
+
+def plan_suites(config: SkillstackConfig, suites: Sequence[PlannedSuite], items: int | None, churn: float, rounds: str) -> RoundPlan:
+    """The gate's plan; `items` None: as many as the suites have.
+
+    Suites of one category answer together, and what their mean can show depends on the harmonic mean of their sizes.
+    """
+    together: dict[Category, int] = {}
+    sizes: dict[Category, int] = {}
+    for category in get_args(Category):
+        mine = [suite.items for suite in suites if suite.category == category and suite.margin is None]
+        if mine:
+            together[category] = len(mine)
+            sizes[category] = items or max(2, round(len(mine) / sum(1.0 / max(1, count) for count in mine)))
+    own: dict[str, tuple[Category, float]] = {suite.name: (suite.category, suite.margin) for suite in suites if suite.margin is not None}
+    own_items = {suite.name: items or max(2, suite.items) for suite in suites if suite.margin is not None}
+    return plan_round(config.gate, together, sizes, churn, own_margins=own, own_items=own_items, churn_from=rounds)
+
+
+def measure_lineage_churn(chain: Sequence[VersionRef]) -> tuple[float, str]:
+    """(share of items that flipped between the newest two champions, which rounds these are)."""
+    kept = [version for version in chain if version.evaluation is not None]
+    if len(kept) >= 2:
+        before, after = (load_evaluation(version.evaluation) for version in kept[-2:] if version.evaluation is not None)
+        try:
+            return measure_churn(after, before), f"rounds {kept[-2].round} and {kept[-1].round}"
+        except ConfigError:  # they share no suite
+            return USUAL_CHURN, ""
+    return USUAL_CHURN, ""
+
+
+# ------------------------------------------------------------------------------------------------ before training
+
+
+def check_names(config: SkillstackConfig, skills: Sequence[str], registered: Mapping[str, object]) -> None:
+    """Raise ConfigError for a suite that the gate's settings name and nobody knows: a misspelt floor would protect nothing."""
+    known = {suite.name for suite in config.evaluation.suites} | set(skills) | set(registered)
+    policy = config.gate
+    named: dict[str, Sequence[str]] = {
+        "floors": tuple(policy.floors),
+        "required_suites": policy.required_suites,
+        "retired_suites": tuple(policy.retired_suites),
+        "min_scores": tuple(policy.min_scores),
+    }
+    for key, names in named.items():
+        for name in names:
+            if name not in known:
+                near = difflib.get_close_matches(name, known, n=1)
+                way_out = f"did you mean {near[0]!r}?" if near else f"suites and skills here: {', '.join(sorted(known)) or 'none'}"
+                raise ConfigError(f"gate.{key}", f"names {name!r}, which is no suite and no skill", way_out)
+
+
+def what_is_missing(config: SkillstackConfig, chain: Sequence[VersionRef], skill: str, drop: DropManifest) -> tuple[str, ...]:
+    """Why the coming round may not be decided, each with the way out; said before training. Raises ConfigError for unknown names."""
+    registered = registered_suites(chain)
+    check_names(config, [*(version.skill for version in chain if version.skill), skill], registered)
+    suites = planned_suites(config, chain)
+    churn, rounds = measure_lineage_churn(chain)
+    return (
+        *_new_skill(config, skill, drop, sum(suite.category == "skill" for suite in suites), churn),
+        *unmeasured_categories(config, first_round=len(chain) <= 1),
+        *_short_suites(config.gate, plan_suites(config, suites, None, churn, rounds) if suites else None),
+        *_uninformative(config.gate, chain),
+        *without_calibration(config),
+    )
+
+
+def _new_skill(config: SkillstackConfig, skill: str, drop: DropManifest, earlier: int, churn: float) -> list[str]:
+    """Are the drop's held-out rows enough to decide its gain, and later to keep it?"""
+    n, policy = drop.rows_heldout, config.gate
+    rows = drop.rows_clean + drop.rows_heldout + drop.rows_sealed
+    if n < policy.min_items:
+        return [f"{skill} has {n} held-out items and a gain is decided from {policy.min_items} on: {_hold_out(policy.min_items, rows)}."]
+    margin = config.evaluation.policy_for(skill).margin
+    suites = 1 if margin is not None else earlier + 1
+    needed = _items_needed(policy, margin, suites, n, churn)
+    if n >= needed:
+        return []
+    shown, asked = margin_shown_by(policy, n, churn, suites), 100 * (margin or policy.margin_skill)
+    return [
+        f"{skill} has {n} held-out items: enough to decide whether it is learned. Later rounds need about {needed:,} of it to rule out a "
+        f"loss of {asked:.1f} points: {_hold_out(needed, rows)}; or promise what {n} items can show: evaluation.skills: "
+        f"{{{skill}: {{margin: {shown:.2f}}}}}."
+    ]
+
+
+def _items_needed(policy: GatePolicy, margin: float | None, suites: int, n: int, churn: float) -> int:
+    """Items of the new skill for a margin of its own, or for its share in the mean of all skills."""
+    own: dict[str, tuple[Category, float]] = {} if margin is None else {"new": ("skill", margin)}
+    together: dict[Category, int] = {"skill": suites} if margin is None else {}
+    return plan_round(policy, together, n, churn, own_margins=own).categories[0].items_needed
+
+
+def _hold_out(needed: int, rows: int) -> str:
+    share = math.ceil(100 * needed / max(rows, 1)) / 100
+    if share <= 0.5:
+        return f"set contract.heldout_fraction: {share:.2f}, or supply items of your own with --heldout"
+    return f"supply items of your own with --heldout (half of these {rows:,} rows would not be enough)"
+
+
+def unmeasured_categories(config: SkillstackConfig, *, first_round: bool) -> list[str]:
+    """Categories that the config asks nothing about and does not accept either: such a round is held, whatever it learned."""
+    asked = {suite.category for suite in config.evaluation.suites if not suite.sealed} | ({"skill"} if first_round else set())
+    missing = [each for each in get_args(Category) if each not in asked and each not in config.gate.accept_unmeasured and each != "skill"]
+    if not missing:
+        return []
+    words = " and ".join(CATEGORY_WORDS[category] for category in missing)
+    return [
+        f"evaluation.suites names no {words}, so a round is held for a person: name some (`skillstack init` writes them), or accept it on "
+        f"record: gate: {{accept_unmeasured: [{', '.join(missing)}]}}."
+    ]
+
+
+def _short_suites(policy: GatePolicy, plan: RoundPlan | None) -> list[str]:
+    short = [each for each in plan.categories if each.chance_shown < LIKELY] if plan else []
+    return [_short_sentence(each, plan.churn, policy) for each in short if plan]
+
+
+def _short_sentence(each: CategoryPlan, churn: float, policy: GatePolicy) -> str:
+    who = CATEGORY_WORDS[each.category] if each.subject == each.category else each.subject
+    have = f"{each.suites} suite{'' if each.suites == 1 else 's'} of about {each.items:,} items"
+    return (
+        f"{who} ({have}): a model that lost nothing shows that it lost less than {100 * each.margin:.1f} points with a chance of "
+        f"{each.chance_shown:.0%} where {churn:.1%} of the items flip by chance; about {each.items_needed:,} items per suite make it "
+        f"{policy.power:.0%}."
+    )
+
+
+def _uninformative(policy: GatePolicy, chain: Sequence[VersionRef]) -> list[str]:
+    """Suites on which the champion itself is no better than guessing: they cannot show that nothing was lost."""
+    if not chain or chain[-1].evaluation is None:
+        return []
+    suites = load_evaluation(chain[-1].evaluation).suites.values()
+    asked = [suite for suite in suites if not suite.result.sealed and suite.category != "drift"]
+    why = {suite.name: reason for suite in asked if (reason := why_uninformative(suite, policy.alpha))}
+    return [f"{name} cannot show that anything was kept: {reason}. Choose a suite that this model can do." for name, reason in why.items()]
+
+
+def without_calibration(config: SkillstackConfig) -> list[str]:
+    if config.calibration is not None or config.train.method != "osft":
+        return []
+    return [
+        "`calibration` is not set: nothing says what the base model knows, so its general abilities are not protected. `skillstack init` "
+        "writes such a text; it counts from round 0."
+    ]

@@ -1,0 +1,1 @@
+"""Several candidates of one drop, compared on rows of their own."""

@@ -1,0 +1,181 @@
+"""A sweep: how much to let a round change, tried on one decomposition, chosen on a tuning split, judged once by the gate.
+
+    skillstack sweep DROP --skill NAME --ratios 0.10:0.40:0.05 [--scales 0.25:1.0:0.25]
+
+Each ratio is one training on the rows that the tuning split leaves; each scale of a finished update costs evaluation only. Without ratios
+the scales are those of the update that `skillstack round` trains on the whole drop. A sweep that was cut off goes on where it stopped:
+every training and every evaluation is a stage found by content. The chosen point is trained on the whole drop and judged as a round.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated
+
+from prefect import flow, task
+from pydantic import Field
+
+from data_contracts.escaping import markdown_text
+from data_contracts.manifests import CheckpointManifest, DropManifest, EvalReport, Record, write_atomically
+from flows.config.model import SkillstackConfig
+from flows.config.parameters import ConfigParameter, DropAddress, Heldout, SkillName, named, this_month
+from flows.lineage import VersionRef
+from flows.round import tasks
+from flows.round.flow import continual_round
+from flows.sweep.frontier import Choice, SweepPoint, choose, measure_point
+from flows.sweep.tuning import Tuning, prepare_tuning
+from flows.workspace.decompositions import forget_whole
+from flows.workspace.drop_address import local_drop
+from flows.workspace.outcome import RoundOutcome
+from flows.workspace.pages import not_vital, publish_points
+from flows.workspace.server import gpu_slot
+from flows.workspace.stages import Stage
+from flows.workspace.workspace import House, evaluate_model, open_house
+
+RATIOS = (0.10, 0.15, 0.20, 0.25, 0.30, 0.35, 0.40)
+
+Ratio = Annotated[float, Field(gt=0.0, le=1.0)]
+Ratios = Annotated[tuple[Ratio, ...], Field(description="unfreeze_rank_ratio of each training; none: the finished update of the round")]
+Scales = Annotated[
+    tuple[Ratio, ...], Field(min_length=1, description="shares of each trained update to evaluate; 1 is the update as trained")
+]
+
+
+class SweepResult(Record):
+    skill: str
+    points: tuple[SweepPoint, ...]
+    choice: Choice
+    notes: tuple[str, ...]
+    outcome: RoundOutcome | None = Field(description="the round that judged the chosen point; none where that was not asked for")
+    table: Path = Field(description="every point as JSON")
+
+
+def _name_of_sweep() -> str:
+    return named("sweep")
+
+
+@flow(name="sweep", flow_run_name=_name_of_sweep, persist_result=False)
+def sweep(
+    drop: DropAddress,
+    skill: SkillName,
+    config: ConfigParameter,
+    ratios: Ratios = RATIOS,
+    scales: Scales = (1.0,),
+    heldout: Heldout = None,
+    judge: bool = True,
+) -> SweepResult:
+    """Try every ratio and scale, choose one, and unless told otherwise have the gate judge it as a round of its own."""
+    local = local_drop(config, drop)
+    items = local_drop(config, heldout) if heldout is not None else None
+    house = open_house(config)
+    champion = tasks.find_champion(house)
+    chain = house.lineage.ancestry(champion.version)
+    tuning = prepare(house, chain, local, skill, items, hold_out=bool(ratios))
+    with gpu_slot(config.service):  # given back before the chosen point is judged, which takes one of its own
+        before = measure(house, champion.checkpoint / "model", champion.model_sha256, tuning, "champion")
+        points = tuple(_points(house, champion, tuning, before, skill, ratios, scales))
+    forget_whole(house)
+    choice = choose(points)
+    table = report(house, skill, points, choice, tuning.notes)
+    outcome = continual_round(local, skill, at(config, choice.point.ratio), items, choice.point.scale) if judge else None
+    return SweepResult(skill=skill, points=points, choice=choice, notes=tuning.notes, outcome=outcome, table=table)
+
+
+def _points(
+    house: House,
+    champion: VersionRef,
+    tuning: Tuning,
+    before: Stage[EvalReport],
+    skill: str,
+    ratios: Sequence[float],
+    scales: Sequence[float],
+) -> Iterator[SweepPoint]:
+    """Every ratio trained once, and every scale of it evaluated."""
+    for ratio in ratios or (house.config.train.unfreeze_rank_ratio,):
+        trained = train_point(house, champion, tuning.drop, skill, ratio)
+        for scale in sorted(scales, reverse=True):
+            candidate = trained if scale == 1.0 else scale_point(house, champion, trained, skill, scale)
+            label = f"{skill} ratio {ratio:g} scale {scale:g}"
+            report = measure(house, candidate.folder / "model", candidate.manifest.model_sha256, tuning, label)
+            yield measure_point(ratio, scale, report.manifest, before.manifest, tuning.learning, house.config.gate)
+
+
+def at(config: SkillstackConfig, ratio: float) -> SkillstackConfig:
+    """The config with another unfreeze_rank_ratio, and nothing else changed."""
+    return config.model_copy(update={"train": config.train.model_copy(update={"unfreeze_rank_ratio": ratio})})
+
+
+@task(name="prepare tuning", task_run_name="prepare tuning {skill}", **tasks.ours)
+def prepare(house: House, chain: Sequence[VersionRef], drop: Path, skill: str, heldout: Path | None, *, hold_out: bool) -> Tuning:
+    """Validate the drop as a round does, and lay out the tuning split."""
+    clean = tasks.validate_stage(house, chain, drop, skill, heldout)
+    return prepare_tuning(house, chain, clean, skill, hold_out=hold_out)
+
+
+@task(name="train point", task_run_name="train {skill} at ratio {ratio}", tags=["gpu"], **tasks.ours)
+def train_point(house: House, champion: VersionRef, drop: Stage[DropManifest], skill: str, ratio: float) -> Stage[CheckpointManifest]:
+    return tasks.train_stage(house, champion, drop, skill, at(house.config, ratio).train, of_a_sweep=True)
+
+
+@task(name="scale point", task_run_name="scale {skill} by {scale}", **tasks.ours)
+def scale_point(
+    house: House, champion: VersionRef, candidate: Stage[CheckpointManifest], skill: str, scale: float
+) -> Stage[CheckpointManifest]:
+    return tasks.scale_stage(house, champion, candidate, scale)
+
+
+@task(name="measure", task_run_name="measure {label}", **tasks.ours)
+def measure(house: House, model: Path, model_sha256: str, tuning: Tuning, label: str) -> Stage[EvalReport]:
+    return evaluate_model(house, model, model_sha256, tuning.suites, label)
+
+
+@task(name="report sweep", **tasks.ours)
+def report(house: House, skill: str, points: Sequence[SweepPoint], choice: Choice, notes: Sequence[str]) -> Path:
+    """Keep the points as a file and in MLflow, and show them in Prefect."""
+    folder = house.config.state_dir / "reports"
+    path = folder / f"sweep-{skill}-{this_month()}.json"
+    text = "\n".join(sweep_lines(skill, points, choice, notes)) + "\n"
+    write_atomically(
+        path, SweepTable(skill=skill, points=tuple(points), choice=choice, notes=tuple(notes)).model_dump_json(indent=2) + "\n"
+    )
+    house.lineage.log_sweep(skill, text, [(point.ratio, point.scale, point.learned, point.forgetting) for point in points], path)
+    with not_vital(f"the sweep of {skill}"):
+        publish_points(text, [point_row(point, choice) for point in points], skill)
+    return path
+
+
+class SweepTable(Record):
+    """What the file of a sweep holds."""
+
+    skill: str
+    points: tuple[SweepPoint, ...]
+    choice: Choice
+    notes: tuple[str, ...]
+
+
+def sweep_lines(skill: str, points: Sequence[SweepPoint], choice: Choice, notes: Sequence[str]) -> Iterator[str]:
+    """The sweep in Markdown."""
+    taken = choice.point
+    yield f"## Sweep of {markdown_text(skill)}: ratio {taken.ratio:g}, scale {taken.scale:g}"
+    yield ""
+    yield f"Chosen on the tuning split, because it {choice.reason}." if choice.reason.startswith(("learns", "within")) else choice.reason
+    yield ""
+    yield from (f"- {markdown_text(note)}" for note in notes)
+    yield ""
+    rows = [point_row(point, choice) for point in points]
+    yield "| " + " | ".join(rows[0]) + " |"
+    yield "|---" * len(rows[0]) + "|"
+    yield from ("| " + " | ".join(str(value) for value in row.values()) + " |" for row in rows)
+
+
+def point_row(point: SweepPoint, choice: Choice) -> dict[str, str]:
+    mark = "chosen" if point == choice.point else "on the frontier" if point in choice.frontier else ""
+    return {
+        "ratio": f"{point.ratio:g}",
+        "scale": f"{point.scale:g}",
+        "learned, %": f"{100 * point.learned:.1f}",
+        "gain, points": f"{100 * point.gain:+.1f}",
+        "margin used up": f"{100 * point.forgetting:.0f} %",
+        "": mark,
+    }

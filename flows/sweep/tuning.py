@@ -1,0 +1,124 @@
+"""The tuning split: rows on which a sweep compares its candidates, none of which the gate ever reads.
+
+    learning     rows of the new drop that the sweep does not train on (or, for a finished update, rows it was trained on)
+    forgetting   rows that earlier rounds were trained on, and the general text that calibrates round 0
+
+Where there is neither an earlier skill nor calibration text, the config's general suites stand in, and the result says so.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from data_contracts.digests import file_digest, text_digest
+from data_contracts.errors import DropError
+from data_contracts.manifests import DropManifest, file_ref, write_atomically, write_manifest
+from data_contracts.rows.jsonl import read_objects, read_raw
+from evals.config import SuiteConfig
+from flows.lineage import VersionRef
+from flows.text.renderer import open_text
+from flows.workspace.stages import Stage, discard_partial, run_stage
+from flows.workspace.workspace import House, suites_of_skill
+
+SUFFIX = ".tuning"
+MIN_ROWS = 20
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """What to train on and what to measure. `learning` is the new skill's suite; `notes` say what a reader must know."""
+
+    drop: Stage[DropManifest]
+    learning: str
+    suites: tuple[SuiteConfig, ...]
+    notes: tuple[str, ...]
+
+
+def prepare_tuning(house: House, chain: Sequence[VersionRef], clean: Stage[DropManifest], skill: str, *, hold_out: bool) -> Tuning:
+    """Lay out the split. With `hold_out` a share of the clean rows is kept from training; else the finished update saw them all.
+
+    Raises DropError where the drop is too small to keep rows back.
+    """
+    config = house.config.sweep
+    split = _split(house, chain, clean, config.tuning_share if hold_out else 0.0)
+    notes = []
+    own = suites_of_skill(house, skill, clean.folder)[0]
+    rows = split.folder / split.manifest.files["heldout" if hold_out else "clean"].path
+    learning = own.model_copy(update={"name": skill + SUFFIX, "source": str(rows), "items": config.tuning_items})
+    if not hold_out:
+        notes.append("Learning was measured on rows that the update was trained on, so it reads high; the gate judges on others.")
+    kept = [
+        suites_of_skill(house, version.skill, version.drop)[0].model_copy(
+            update={"name": version.skill + SUFFIX, "source": str(_clean_rows(version.drop)), "items": config.tuning_items}
+        )
+        for version in chain
+        if version.skill and version.drop
+    ]
+    if "general" in split.manifest.files:
+        source = str(split.folder / split.manifest.files["general"].path)
+        kept.append(SuiteConfig(name="general" + SUFFIX, category="drift", source=source, items=config.tuning_items, duplicates="drop"))
+    if not kept:
+        kept = [suite for suite in house.config.evaluation.suites if not suite.sealed]
+        if kept:
+            notes.append("Forgetting was measured on the gate's own general suites: name calibration text to keep them apart.")
+        else:
+            notes.append("There was nothing to measure forgetting on: no earlier skill, no calibration text, no general suite.")
+    return Tuning(split, learning.name, (learning, *kept), tuple(notes))
+
+
+def _clean_rows(drop: Path) -> Path:
+    from data_contracts.manifests import read_manifest
+
+    return drop / read_manifest(drop, DropManifest, verify=False).files["clean"].path
+
+
+def _split(house: House, chain: Sequence[VersionRef], clean: Stage[DropManifest], share: float) -> Stage[DropManifest]:
+    """The drop with a share of its clean rows as tuning rows, chosen by their text; and general text rendered as the model reads it."""
+    calibration = house.config.calibration
+
+    def build(folder: Path) -> None:
+        discard_partial(folder)
+        lines = [raw.decode() for raw in read_raw(clean.folder / clean.manifest.files["clean"].path)]
+        tuning = [line for line in lines if _drawn(line, share)]
+        if share and min(len(tuning), len(lines) - len(tuning)) < MIN_ROWS:
+            what = f"has {len(lines)} clean rows, of which {len(tuning)} would be for tuning; {MIN_ROWS} are needed on both sides"
+            raise DropError(clean.manifest.source, what, "sweep over scales only, or bring more rows")
+        files = {"clean": [line for line in lines if not _drawn(line, share)], "heldout": tuning}
+        if calibration is not None:
+            files["general"] = _general_text(house, chain[0].checkpoint / "model", calibration)
+        for role, content in files.items():
+            write_atomically(folder / f"{role}.jsonl", "".join(line + "\n" for line in content))
+        manifest = clean.manifest.model_copy(
+            update={
+                "files": {role: file_ref(folder, folder / f"{role}.jsonl") for role in files},
+                "rows_clean": len(files["clean"]),
+                "rows_heldout": len(tuning),
+                "rows_sealed": 0,
+            }
+        )
+        write_manifest(folder, manifest)
+
+    inputs = {
+        "drop": clean.manifest.files["clean"].sha256,
+        "share": share,
+        "calibration": file_digest(calibration) if calibration is not None else None,
+        "tokenizer": chain[0].model_sha256,
+        "text": house.config.train.model_dump(mode="json", include={"chat_template", "chat_template_kwargs"}),
+    }
+    return run_stage(house.stages, "tuning", inputs, DropManifest, build, code=("flows.sweep.tuning",))
+
+
+def _drawn(line: str, share: float) -> bool:
+    return int(text_digest("tuning " + line)[:8], 16) < share * 2**32
+
+
+def _general_text(house: House, model: Path, calibration: Path) -> list[str]:
+    """Calibration rows as {"text"}: conversations through the chat template, because bits per byte are of what the model reads."""
+    renderer = open_text(model, house.config.train)
+    rows = list(read_objects(calibration))
+    texts = [str(row["text"]) for _, row in rows if "text" in row]
+    texts += [renderer.text(row, origin) for origin, row in rows if "messages" in row]
+    return [json.dumps({"text": text}, ensure_ascii=False) for text in texts if text.strip()]

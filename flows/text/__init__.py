@@ -1,0 +1,1 @@
+"""What the tokenizer and its template make of rows, for validation and doctor."""

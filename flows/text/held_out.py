@@ -1,0 +1,69 @@
+"""The text of every suite in the config, as files that a drop is compared with: a drop may give none of it away, wherever it comes from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from data_contracts.digests import file_digest, value_digest
+from data_contracts.manifests import write_atomically
+from evals.config import EvaluationConfig, SuiteConfig
+from evals.harness.plan import named_digest, prefer_local_data
+from evals.suites.items import Item, load_items, source_files, turn_text
+
+_AS_IT_IS = SuiteConfig.model_fields["prompt"].default
+
+
+def suite_files(evaluation: EvaluationConfig, state_dir: Path) -> list[Path]:
+    """One or more JSONL files a suite, with a question and an answer an item.
+
+    A file whose rows are plain is read as it is. Rows that a template turns into questions, and the documents of lm-eval's own tasks,
+    are written out once below `state_dir`. Raises EvaluationError where a suite cannot be read (fails closed).
+    """
+    found: list[Path] = []
+    for suite in evaluation.suites:
+        chosen = prefer_local_data(suite, evaluation)
+        if chosen.is_file and chosen.prompt == _AS_IT_IS:
+            found += source_files(chosen.source)
+        else:
+            found.append(_written(chosen, evaluation, state_dir / "held-out-text"))
+    return found
+
+
+def _written(suite: SuiteConfig, evaluation: EvaluationConfig, folder: Path) -> Path:
+    """The suite's text, made once by content."""
+    if suite.is_file:
+        files = [file_digest(path) for path in source_files(suite.source) if path.is_file()]
+        digest = value_digest([suite.model_dump(mode="json"), files])
+    else:
+        digest = named_digest(suite, evaluation)
+    path = folder / digest[:16] / suite.name / "suite.jsonl"
+    if not path.is_file():
+        rows = map(_item_text, load_items(suite)) if suite.is_file else _document_texts(suite, evaluation, folder)
+        write_atomically(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in _with_question(rows)))
+    return path
+
+
+def _item_text(item: Item) -> dict[str, str]:
+    asked = turn_text(item.turns[-1]) if item.turns else item.prompt or item.text
+    return {"prompt": asked, "answer": item.answer}
+
+
+def _document_texts(suite: SuiteConfig, evaluation: EvaluationConfig, folder: Path) -> Iterator[dict[str, str]]:
+    """lm-eval's own prompt and target of each document, without worked examples."""
+    from evals.harness.named import load_named
+
+    for task in load_named(suite, folder / "data", evaluation.seed).tasks.values():
+        for document in task.eval_docs:
+            target: Any = task.doc_to_target(document)
+            choices = task.doc_to_choice(document) if isinstance(target, int) and task.config.doc_to_choice is not None else None
+            answer = choices[target] if choices and 0 <= target < len(choices) else target
+            yield {"prompt": str(task.doc_to_text(document)), "answer": answer if isinstance(answer, str) else ""}
+
+
+def _with_question(rows: Iterable[dict[str, str]]) -> Iterator[dict[str, str]]:
+    """An item whose question is told by its answer alone (a sentence to be completed) is compared by that."""
+    for row in rows:
+        yield row if row["prompt"].strip() else {"prompt": row["answer"], "answer": ""}

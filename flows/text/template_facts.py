@@ -1,0 +1,69 @@
+"""What was found of a model's text: window, chat template, how an answer ends, and that training reads what evaluation asks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from data_contracts.errors import RenderingError
+from data_contracts.model.window import read_window
+from data_contracts.rendering import TextRenderer
+from flows.text.facts import Fact
+from flows.text.renderer import open_text
+from osft_engine.config import TrainConfig
+
+_SAMPLE = {"messages": [{"role": "user", "content": "Say yes."}, {"role": "assistant", "content": "yes"}]}
+_TOOL = {"type": "function", "function": {"name": "look_up", "parameters": {"type": "object", "properties": {}}}}
+
+
+def text_facts(model: Path, train: TrainConfig) -> tuple[Fact, ...]:
+    """Found from the tokenizer's files and config.json alone. Raises RenderingError where training would read another context than
+    evaluation asks with, CheckpointError where the tokenizer cannot be loaded."""
+    renderer = open_text(model, train)
+    window = read_window(model)
+    longest = f"{window} tokens" if window is not None else "no limit of its own"
+    facts = [Fact(name="window", value=f"{longest}; train.max_seq_len is {train.max_seq_len}")]
+    if not renderer.template.exists:
+        return (*facts, Fact(name="chat template", value="none: rows with messages are refused, set train.chat_template"))
+    return (
+        *facts,
+        Fact(name="chat template", value=_template(renderer, train)),
+        Fact(name="end of an answer", value=_end(renderer)),
+        Fact(name="reasoning", value=" ... ".join(renderer.facts.reasoning) if renderer.facts.reasoning else "not printed by the template"),
+        Fact(name="sample row", value=compare_contexts(renderer, train)),
+    )
+
+
+def _template(renderer: TextRenderer, train: TrainConfig) -> str:
+    source = "train.chat_template" if train.chat_template is not None else "the tokenizer's own"
+    given = ", ".join(f"{name}={value!r}" for name, value in train.chat_template_kwargs.items())
+    prompt = "with" if renderer.facts.has_prompt else "without"
+    tools = "prints tools" if _prints_tools(renderer) else "prints no tools"
+    return f"{source}, {prompt} a generation prompt, {tools}" + (f", with {given}" if given else "")
+
+
+def _prints_tools(renderer: TextRenderer) -> bool:
+    try:
+        with_tools = renderer.text(_SAMPLE | {"tools": [_TOOL]}, "sample")
+        return with_tools != renderer.text(_SAMPLE, "sample")
+    except RenderingError:
+        return False
+
+
+def _end(renderer: TextRenderer) -> str:
+    end = repr(renderer.end_text) if renderer.end_text else "not found"
+    closing = renderer.facts.closing
+    own = " (the template prints none: the end of sequence is set)" if closing is not None and closing.added else ""
+    return f"{end}{own}; generation stops at the ids {list(renderer.end_ids)}"
+
+
+def compare_contexts(renderer: TextRenderer, train: TrainConfig, row: Any = None) -> str:
+    """A row as training and as evaluation render it, compared token for token; a sample row unless one is given."""
+    row = _SAMPLE if row is None else row
+    asked = renderer.question(row, "sample row").context_ids
+    example = renderer.render_row(row, "sample row", max_tokens=train.max_seq_len)[-1]
+    trained = example.ids[: example.answers[-1].start]
+    if trained != asked:
+        what = f"training reads {len(trained)} tokens before the answer, evaluation asks with {len(asked)} others"
+        raise RenderingError("sample row", what, "give another train.chat_template")
+    return f"training reads the {len(asked)} tokens before the answer that evaluation asks with"

@@ -1,0 +1,55 @@
+"""Run a command that must not outlive the flow that started it:  python -m flows.trainer.keeper --parent PID -- COMMAND...
+
+torchrun and the Kubernetes client do not watch their parent; this does, because a trainer that goes on after its flow was killed would
+write where the resumed round trains.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+from types import FrameType
+
+WATCH_SECONDS = 1.0
+GRACE_SECONDS = 20.0
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m flows.trainer.keeper")
+    parser.add_argument("--parent", type=int, required=True, help="process to outlive under no circumstances")
+    parser.add_argument("command", nargs=argparse.REMAINDER)
+    options = parser.parse_args(arguments)
+    child = subprocess.Popen([part for part in options.command if part != "--"])
+
+    def forward(number: int, _: FrameType | None) -> None:
+        child.send_signal(number)
+
+    for each in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(each, forward)
+    return keep(child, options.parent)
+
+
+def keep(child: subprocess.Popen[bytes], parent: int) -> int:
+    """Wait for the child; end it when the parent is gone."""
+    while True:
+        try:
+            return child.wait(timeout=WATCH_SECONDS)
+        except subprocess.TimeoutExpired:
+            if os.getppid() != parent:
+                return end(child)
+
+
+def end(child: subprocess.Popen[bytes]) -> int:
+    child.terminate()
+    try:
+        return child.wait(timeout=GRACE_SECONDS)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        return child.wait()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

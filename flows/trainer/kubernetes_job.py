@@ -1,0 +1,120 @@
+"""Train as a Kubernetes job:  python -m flows.trainer.kubernetes_job LAUNCH_CONFIG_JSON run.json
+
+It applies a job with kubectl, waits for its end and gives back the engine's exit code; ended itself, it deletes the job. The run file, the
+model and the results lie on a volume that the job mounts at the same path. Only kubectl talks to the cluster, with the rights of whoever
+runs the worker; no secret passes through here.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from data_contracts.digests import text_digest
+from flows.config.launch import LaunchConfig
+from flows.trainer.launchers import torchrun
+
+POLL_SECONDS = 5.0
+UNREACHABLE_SECONDS = 600.0
+
+
+def job_manifest(config: LaunchConfig, run_file: Path) -> dict[str, Any]:
+    """The job as Kubernetes takes it: one pod, `processes` GPUs, not root, no rights, nothing retried (the flow decides on that)."""
+    where = config.kubernetes
+    command = ["python", *(torchrun(config.processes) if config.processes > 1 else []), "-m", "osft_engine", str(run_file)]
+    container = {
+        "name": "trainer",
+        "image": where.image,
+        "command": command,
+        "resources": {"limits": {"nvidia.com/gpu": config.processes, "memory": where.memory}, "requests": {"memory": where.memory}},
+        "volumeMounts": [{"name": "state", "mountPath": str(where.mount)}, {"name": "shm", "mountPath": "/dev/shm"}],
+        "securityContext": {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": False, "capabilities": {"drop": ["ALL"]}},
+    }
+    pod = {
+        "restartPolicy": "Never",
+        "serviceAccountName": where.service_account,
+        "automountServiceAccountToken": False,
+        "securityContext": {"runAsNonRoot": True, "runAsUser": 10001, "fsGroup": 10001, "seccompProfile": {"type": "RuntimeDefault"}},
+        "containers": [container],
+        "volumes": [
+            {"name": "state", "persistentVolumeClaim": {"claimName": where.claim}},
+            {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": "8Gi"}},
+        ],
+    }
+    labels = {"app.kubernetes.io/name": "skillstack", "app.kubernetes.io/component": "trainer"}
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {"name": job_name(run_file), "namespace": where.namespace, "labels": labels},
+        "spec": {
+            "backoffLimit": 0,
+            "activeDeadlineSeconds": where.deadline_seconds,
+            "ttlSecondsAfterFinished": 86_400,
+            "template": {"metadata": {"labels": labels}, "spec": pod},
+        },
+    }
+
+
+def job_name(run_file: Path) -> str:
+    """The same for the same run, so that a second start finds the first one's job instead of training beside it."""
+    return f"skillstack-train-{text_digest(str(run_file))[:12]}"
+
+
+def kubectl(config: LaunchConfig, *arguments: str, given: str | None = None) -> subprocess.CompletedProcess[str]:
+    command = ["kubectl", "--namespace", config.kubernetes.namespace, *arguments]
+    return subprocess.run(command, input=given, capture_output=True, text=True, check=False)
+
+
+def run_job(config: LaunchConfig, run_file: Path) -> int:
+    """Apply the job (in the place of what an earlier start left), wait, print its log. 0 where it succeeded."""
+    name = job_name(run_file)
+    kubectl(config, "delete", "job", name, "--ignore-not-found", "--wait=true")
+    applied = kubectl(config, "apply", "-f", "-", given=json.dumps(job_manifest(config, run_file)))
+    if applied.returncode:
+        print(f"error: {_line(applied)}", file=sys.stderr)
+        return 1
+    succeeded = wait_for_job(config, name)
+    print(kubectl(config, "logs", f"job/{name}", "--tail=200").stdout, file=sys.stderr)
+    return 0 if succeeded else 1
+
+
+def wait_for_job(config: LaunchConfig, name: str) -> bool:
+    """True where it completed, False where it failed. A cluster that does not answer for long is an error, not a failed job."""
+    heard = time.monotonic()
+    while True:
+        asked = kubectl(config, "get", "job", name, "-o", "json")
+        if asked.returncode == 0:
+            heard = time.monotonic()
+            conditions = json.loads(asked.stdout).get("status", {}).get("conditions", [])
+            ended = {each["type"]: each["status"] == "True" for each in conditions}
+            if ended.get("Complete") or ended.get("Failed"):
+                return bool(ended.get("Complete"))
+        elif time.monotonic() - heard > UNREACHABLE_SECONDS:
+            raise TimeoutError(f"job {name}: {_line(asked)}")
+        time.sleep(POLL_SECONDS)
+
+
+def _line(answer: subprocess.CompletedProcess[str]) -> str:
+    return " ".join((answer.stderr or answer.stdout or f"kubectl ended with status {answer.returncode}").split())[:300]
+
+
+def main(arguments: list[str]) -> int:
+    config, run_file = LaunchConfig.model_validate_json(arguments[0]), Path(arguments[1])
+
+    def stop(number: int, _: FrameType | None) -> None:
+        kubectl(config, "delete", "job", job_name(run_file), "--ignore-not-found", "--wait=false")
+        raise SystemExit(128 + number)
+
+    for each in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(each, stop)
+    return run_job(config, run_file)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

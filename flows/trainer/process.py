@@ -1,0 +1,164 @@
+"""The engine as processes of its own, followed while it trains: its events relayed, its silence noticed, and nothing left behind.
+
+A process keeps the trainer's memory and failures apart from the flow; launchers.py says whether it is one, torchrun, or a job elsewhere.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from data_contracts.errors import TrainingError
+from data_contracts.manifests import write_atomically
+from flows.config.launch import LaunchConfig
+from flows.config.model import TrainerConfig
+from flows.machine.retrying import TrainerHungError
+from flows.trainer.launchers import trainer_command
+from osft_engine.loop.stopping import STOPPED, TrainingStoppedError
+from osft_engine.run import TrainRun
+
+POLL_SECONDS = 0.25
+LOOK_SECONDS = 30.0
+"""Between two looks at a training's folder for signs of life."""
+LOG_NAME = "train.log"
+
+Event = dict[str, Any]
+
+
+def run_trainer(run: TrainRun, on_event: Callable[[Event], None], launch: LaunchConfig, watch: TrainerConfig) -> None:
+    """Run one training to its end. Raises TrainingError with the engine's last line where it fails, TrainerHungError where it is silent.
+
+    The trainer leads a process group of its own, which is ended whole (a launcher's workers too) whatever ends this call: an error, a
+    cancelled flow run, the keyboard. Where this process is killed outright, the trainer notices by itself (`--parent`).
+    """
+    run.out_dir.mkdir(parents=True, exist_ok=True)
+    run_file = run.out_dir / "run.json"
+    write_atomically(run_file, run.model_dump_json(indent=2) + "\n")
+    command = trainer_command(launch, run_file, parent=os.getpid())
+    log = run.out_dir / LOG_NAME
+    with log.open("ab") as stream:
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream, start_new_session=True)
+    heartbeat = Heartbeat(run.out_dir, watch.silent_seconds)
+    try:
+        for event in _follow(run.out_dir / "metrics.jsonl", process, heartbeat, run.skill):
+            on_event(event)
+    finally:
+        end_group(process, watch.grace_seconds)
+    if process.returncode != 0:
+        kind = TrainingStoppedError if process.returncode == STOPPED else TrainingError
+        raise kind(f"training of {run.skill!r}", _last_line(log, process.returncode), f"the whole log is {log}")
+
+
+class Heartbeat:
+    """Whether a folder's files still change. The time is this machine's own and only ever goes forward, whatever the clocks say."""
+
+    def __init__(self, folder: Path, limit: float) -> None:
+        self._folder, self._limit = folder, limit
+        self._every = min(LOOK_SECONDS, limit / 10)
+        self._last, self._since = self._state(), time.monotonic()
+        self._looked = self._since
+
+    def silent_for(self) -> float:
+        """Seconds since anything in the folder last changed, as seen from here.
+
+        It looks rarely, for the folder may be large and far away, and always before it says that the limit is reached.
+        """
+        now = time.monotonic()
+        if now - self._looked >= self._every or now - self._since > self._limit:
+            self._looked, state = now, self._state()
+            if state != self._last:
+                self._last, self._since = state, now
+        return now - self._since
+
+    @property
+    def hung(self) -> bool:
+        return self.silent_for() > self._limit
+
+    def _state(self) -> frozenset[tuple[str, int, int]]:
+        found = []
+        for folder, _, names in os.walk(self._folder):
+            for name in names:
+                path = os.path.join(folder, name)
+                try:
+                    status = os.stat(path)
+                except FileNotFoundError:
+                    continue  # a temporary file that has got its name by now
+                found.append((path, status.st_size, status.st_mtime_ns))
+        return frozenset(found)
+
+
+def end_group(process: subprocess.Popen[bytes], grace: float) -> None:
+    """End every process of the trainer's group: asked first, and after `grace` seconds made to."""
+    for sign, patience in ((signal.SIGTERM, grace), (signal.SIGKILL, None)):
+        try:
+            os.killpg(process.pid, sign)
+        except ProcessLookupError:
+            break  # the last of them is gone
+        try:
+            process.wait(timeout=patience)
+        except subprocess.TimeoutExpired:
+            continue
+    process.wait()
+
+
+def _follow(path: Path, process: subprocess.Popen[bytes], heartbeat: Heartbeat, skill: str) -> Iterator[Event]:
+    """Yield the events that are appended to `path` until the process ends."""
+    tail = EventTail(path)
+    ended = False
+    while not ended:
+        try:
+            process.wait(timeout=POLL_SECONDS)
+            ended = True
+        except subprocess.TimeoutExpired:
+            if heartbeat.hung:
+                what = f"has written nothing for {heartbeat.silent_for():.0f} s and was ended"
+                way_out = f"look at {path.with_name(LOG_NAME)}; run again, it goes on from what was saved (trainer.silent_seconds)"
+                raise TrainerHungError(f"training of {skill!r}", what, way_out) from None
+        yield from tail.new_events()
+
+
+class EventTail:
+    """What is appended to a file of events from now on; a half-written last line waits for its rest.
+
+    A run that resumes puts a file without the lines after its last saved state in the place of the old one. What that file holds up to
+    its `resumed` event was told before.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._inode: int | None = None
+        self._position = 0
+        if path.exists():
+            self._inode, self._position = path.stat().st_ino, path.read_bytes().rfind(b"\n") + 1
+
+    def new_events(self) -> list[Event]:
+        try:
+            stream = self._path.open("rb")
+        except FileNotFoundError:
+            return []
+        with stream:
+            inode = os.fstat(stream.fileno()).st_ino
+            replaced = self._inode not in (None, inode)
+            start = 0 if replaced else self._position
+            stream.seek(start)
+            lines = [line for line in stream if line.endswith(b"\n")]  # only the last one can be without
+        self._inode, self._position = inode, start + sum(len(line) for line in lines)
+        events: list[Event] = [json.loads(line) for line in lines]
+        if not replaced:
+            return events
+        resumed = [index for index, event in enumerate(events) if event["event"] == "resumed"]
+        return events[resumed[-1] :] if resumed else []
+
+
+def _last_line(log: Path, status: int) -> str:
+    """The engine's one-line error, or how the process ended."""
+    if status < 0:
+        return f"the trainer was ended by signal {-status}"
+    lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").replace("\r", "\n").splitlines() if line.strip()]
+    return lines[-1].removeprefix("error: ") if lines else f"the trainer ended with status {status} and said nothing"

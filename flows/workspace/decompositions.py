@@ -1,0 +1,31 @@
+"""What the engine keeps to save time, under `.skillstack/decompositions`. All of it is computed again where it is missing."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from pathlib import Path
+
+from flows.workspace.workspace import House
+from osft_engine.run import WHOLE
+
+DAY = 86400.0
+
+
+def folder_of(house: House) -> Path:
+    return house.config.state_dir / "decompositions"
+
+
+def forget_whole(house: House) -> None:
+    """Remove what a sweep's ratios cut: several times the size of the weights, and of no use to a round."""
+    for folder in folder_of(house).glob(f"{WHOLE}*"):
+        shutil.rmtree(folder)
+
+
+def forget_old(house: House, days: float, *, dry_run: bool) -> int:
+    """Remove what was written more than `days` ago, when the champion was probably another. Returns its bytes."""
+    old = [path for path in folder_of(house).glob("*") if path.stat().st_mtime < time.time() - days * DAY]
+    size = sum(file.stat().st_size for path in old for file in (path, *path.rglob("*")) if file.is_file())
+    for path in [] if dry_run else old:
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    return size

@@ -1,0 +1,109 @@
+"""What a round answers to the person or the scheduler that started it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+
+from data_contracts.errors import LineageError
+from data_contracts.manifests import CheckpointManifest, Decision, DropManifest, EvalReport, Record, Verdict, read_manifest
+from evals.gate.next_steps import Situation, next_steps
+from flows.lineage import RoundRun, VersionRef
+from flows.workspace.workspace import House, find_report
+
+EXIT_CODES = {Decision.PASS: 0, Decision.ERROR: 1, Decision.BLOCK: 2, Decision.INCONCLUSIVE: 3}
+
+
+class SuiteChange(Record):
+    """One suite on the champion and on the candidate."""
+
+    suite: str
+    category: str
+    before: float
+    after: float
+    n: int
+
+
+class RoundOutcome(Record):
+    round: int
+    attempt: int
+    skill: str
+    method: str
+    decision: Decision
+    reasons: tuple[str, ...]
+    lost: tuple[str, ...] = Field(description="suites that the gate says were lost")
+    next: tuple[str, ...] = Field((), description="what to try next, in the order in which to try it; empty where the round was promoted")
+    suites: tuple[SuiteChange, ...]
+    version: int = Field(description="of the candidate in the registry, promoted or not")
+    champion: int = Field(description="the registry's champion after the round")
+    report: Path = Field(description="self-contained HTML page")
+    checkpoint: Path = Field(description="folder whose model/ loads with from_pretrained")
+
+    @property
+    def exit_code(self) -> int:
+        return EXIT_CODES[self.decision]
+
+
+def outcome_of(
+    house: House, run: RoundRun, version: VersionRef, verdict: Verdict, verdict_folder: Path, champion_report: EvalReport
+) -> RoundOutcome:
+    """Gather the outcome of a round whose version is registered."""
+    if version.evaluation is None or run.skill is None:
+        raise LineageError(f"version {version.version}", "names no evaluation", "run the round again")
+    champion = house.lineage.champion()
+    candidate_report = read_manifest(version.evaluation, EvalReport, verify=False)
+    before = {suite.name: suite for suite in champion_report.suites}
+    return RoundOutcome(
+        round=run.round,
+        attempt=run.attempt,
+        skill=run.skill,
+        method=version.method,
+        decision=verdict.decision,
+        reasons=verdict.reasons,
+        lost=verdict.lost,
+        next=steps_after(house, verdict, version, candidate_report),
+        suites=tuple(
+            SuiteChange(suite=suite.name, category=suite.category, before=before[suite.name].score, after=suite.score, n=suite.n)
+            for suite in candidate_report.suites
+            if suite.name in before and not suite.sealed
+        ),
+        version=version.version,
+        champion=champion.version if champion else version.version,
+        report=house.config.state_dir / "reports" / f"version-{version.version}.html",
+        checkpoint=version.checkpoint,
+    )
+
+
+def steps_after(house: House, verdict: Verdict, version: VersionRef, report: EvalReport) -> tuple[str, ...]:
+    """What to try next after a registered verdict: the gate's hints, with what this round knows of its training filled in."""
+    made = read_manifest(version.checkpoint, CheckpointManifest, verify=False)
+    rate, epochs, summary = made.config.get("learning_rate"), made.config.get("num_epochs"), made.summary
+    drop = read_manifest(version.drop, DropManifest, verify=False).source if version.drop else "DROP"
+    situation = Situation(
+        version=version.version,
+        drop=drop,
+        calibrated=house.config.calibration is not None,
+        scale=float(made.config.get("update_scale") or 1.0),
+        epochs=epochs if isinstance(epochs, int | float) else None,
+        learning_rate=rate if isinstance(rate, float) else None,
+        steps=summary.steps if summary else None,
+        last_loss=summary.final_loss if summary else None,
+        spare={suite.name: suite.available - suite.n for suite in report.suites if suite.available},
+    )
+    return next_steps(verdict, situation)
+
+
+def past_outcome(house: House, run: RoundRun) -> RoundOutcome:
+    """The outcome of a round that ended before, read from the lineage. Nothing is computed and nobody is promoted."""
+    record = next((record for record in house.lineage.history() if record.run_id == run.run_id), None)
+    if record is None or record.version is None or record.verdict is None:
+        raise LineageError(
+            f"round {run.round}", "has ended and its version is gone", "run `skillstack verify`, then restore it from backup"
+        )
+    verdict = read_manifest(record.verdict, Verdict)
+    champion_report = read_manifest(find_report(house, verdict.inputs["champion"]), EvalReport, verify=False)
+    outcome = outcome_of(house, run, house.lineage.version(record.version), verdict, record.verdict, champion_report)
+    if outcome.report.is_file():
+        return outcome
+    return outcome.model_copy(update={"report": record.verdict / "report.html"})  # cut off before its page was written

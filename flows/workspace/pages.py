@@ -1,0 +1,152 @@
+"""What people see in Prefect: the verdict in Markdown, every suite and every check as tables, the month's report, a sweep's points."""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, cast
+from uuid import UUID
+
+import httpx
+from prefect.artifacts import create_markdown_artifact, create_progress_artifact, create_table_artifact, update_progress_artifact
+from prefect.client.orchestration import get_client
+from prefect.context import FlowRunContext, TaskRunContext
+from prefect.exceptions import PrefectException
+from prefect.states import Completed
+
+from data_contracts.escaping import markdown_text
+from data_contracts.manifests import Decision, EvalReport, Verdict
+from evals.audit.forgetting import ForgettingAudit
+from evals.report.render import verdict_markdown
+from flows.lineage import VersionRef
+from flows.workspace.outcome import RoundOutcome
+from flows.workspace.server import END_STATES
+
+PROGRESS_SECONDS = 3.0
+logger = logging.getLogger(__name__)
+
+OUTCOMES = {"pass": "ok", "block": "LOST", "inconclusive": "not shown", "error": "ERROR", "n/a": "does not apply"}
+
+
+def publish_verdict(
+    verdict: Verdict,
+    forgetting: ForgettingAudit,
+    report: Path,
+    candidate: EvalReport,
+    champion: EvalReport,
+    version: VersionRef,
+    steps: Sequence[str],
+) -> None:
+    """Attach the verdict to the running flow. Artifact keys are fixed, so that the page of a key shows every round."""
+    reason = verdict.reasons[0] if verdict.reasons else ""
+    name, path = markdown_text(report.name), markdown_text(str(report))
+    link = f"Full report: {name} among the artifacts of the round's own run in MLflow; on the worker it is {path}."
+    markdown = "\n\n".join((_next_step(verdict, version.version, steps), verdict_markdown(verdict, forgetting), link)) + "\n"
+    about = f"{markdown_text(version.skill or 'base')}, version {version.version}"
+    create_markdown_artifact(markdown, key="verdict", description=f"{about}: {markdown_text(reason) or verdict.decision.value}")
+    rows = list(suite_rows(candidate, champion, verdict.lost))
+    create_table_artifact(rows, key="suites", description=f"{about}: every suite on the champion and on the candidate")
+    checks = [
+        {
+            "question": check.check.replace("_", " "),
+            "about": check.subject,
+            "answer": OUTCOMES[check.outcome],
+            "what was found": check.sentence,
+        }
+        for check in verdict.checks
+    ]
+    create_table_artifact(checks, key="gate-checks", description=f"{about}: every question that the gate asked")
+
+
+def suite_rows(candidate: EvalReport, champion: EvalReport, lost: Sequence[str]) -> Iterable[dict[str, Any]]:
+    """One row a suite, in % (drift: bits a byte, lower is better)."""
+    before = {suite.name: suite for suite in champion.suites}
+    for suite in candidate.suites:
+        if suite.name not in before or suite.sealed:
+            continue
+        old, new = before[suite.name].score, suite.score
+        drift = suite.category == "drift"
+        yield {
+            "suite": suite.name,
+            "kind": suite.category,
+            "items": suite.n,
+            "champion": f"{old:.3f} bits/byte" if drift else f"{100 * old:.1f} %",
+            "candidate": f"{new:.3f} bits/byte" if drift else f"{100 * new:.1f} %",
+            "change": f"{new - old:+.3f}" if drift else f"{100 * (new - old):+.1f} points",
+            "lost": "LOST" if suite.name in lost else "",
+        }
+
+
+def _next_step(verdict: Verdict, version: int, steps: Sequence[str]) -> str:
+    if verdict.decision is Decision.PASS:
+        return f"**Next:** version {version} is the champion now. To take it back: `skillstack rollback --reason ...`."
+    numbered = (f"{number}. {markdown_text(step)}" for number, step in enumerate(steps, 1))
+    return "\n".join(("**The champion stays. What to try next:**", "", *numbered))
+
+
+@contextmanager
+def shown_progress(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A progress artifact of the running flow, told at most every few seconds; none outside a flow run."""
+    if FlowRunContext.get() is None and TaskRunContext.get() is None:
+        yield lambda _done, _total: None
+        return
+    key = re.sub(r"[^a-z0-9]+", "-", what.lower()).strip("-")
+    artifact: UUID | None = None
+    with not_vital(what):
+        artifact = cast("UUID", create_progress_artifact(0.0, key=key, description=what))
+    told = time.monotonic()
+
+    def show(done: int, total: int) -> None:
+        nonlocal told
+        if artifact is not None and (done == total or time.monotonic() - told > PROGRESS_SECONDS):
+            told = time.monotonic()
+            with not_vital(what):
+                update_progress_artifact(artifact, 100.0 * done / max(total, 1))
+
+    yield show
+
+
+def tag_flow_run(*tags: str) -> None:
+    """Add tags to the running flow run, so that the list of runs can be narrowed to a skill, a month or a verdict."""
+    context = FlowRunContext.get()
+    if context is None or context.flow_run is None:
+        return
+    with not_vital("tags"), get_client(sync_client=True) as client:
+        client.update_flow_run(context.flow_run.id, tags=sorted({*context.flow_run.tags, *tags}))
+
+
+def ended_as(outcome: RoundOutcome) -> RoundOutcome:
+    """The outcome as a flow's last state, named for the decision: a round that was blocked or is held is not a plain Completed.
+
+    Prefect takes a returned state as its own and gives the caller the outcome in it; the type stays COMPLETED, for the flow did its work.
+    """
+    if FlowRunContext.get() is None:
+        return outcome
+    message = f"{outcome.decision.value}: {outcome.reasons[0]}"
+    return cast("RoundOutcome", Completed(name=END_STATES[outcome.decision.value], message=message, data=outcome))
+
+
+@contextmanager
+def not_vital(what: str) -> Iterator[None]:
+    """A page that the Prefect server does not take is said in the log; a round is not lost for it, and MLflow has the report."""
+    try:
+        yield
+    except (httpx.HTTPError, PrefectException) as error:
+        logger.warning("Prefect shows no page for %s: %s", what, " ".join(str(error).split())[:200])
+
+
+def publish_audit(markdown: str, month: str) -> None:
+    """The month's report as an artifact; one key, so that its page shows every month."""
+    create_markdown_artifact(markdown, key="monthly-audit", description=f"what every round cost the earlier skills, as of {month}")
+
+
+def publish_points(markdown: str, rows: Sequence[Mapping[str, Any]], skill: str) -> None:
+    """A sweep's points and its choice."""
+    create_markdown_artifact(markdown, key="sweep", description=f"{markdown_text(skill)}: learning against forgetting")
+    create_table_artifact(
+        [dict(row) for row in rows], key="sweep-points", description=f"{markdown_text(skill)}: every ratio and scale that was tried"
+    )

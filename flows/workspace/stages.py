@@ -1,0 +1,82 @@
+"""Content-keyed stages: the same inputs and the same code find the finished folder of an earlier run and verify it.
+
+A stage works in `<key>.partial` and is renamed when its manifest is written, so a killed stage is never taken for a whole one, and a
+stage that can resume (training) finds what it left behind.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from filelock import FileLock
+
+from data_contracts.digests import file_digest, value_digest
+from data_contracts.errors import ManifestError
+from data_contracts.manifests import MANIFEST_NAME, Manifest, manifest_digest, read_manifest
+from flows.workspace.code_digest import code_digest
+
+M = TypeVar("M", bound=Manifest)
+
+KEY_LENGTH = 16
+"""Hex digits of a stage key that name its folder: 64 bits, enough for one lineage, short enough to read."""
+
+
+@dataclass(frozen=True)
+class Stage(Generic[M]):
+    """A finished stage: its folder, its manifest, and whether an earlier run had already done the work."""
+
+    folder: Path
+    manifest: M
+    reused: bool
+
+    @property
+    def digest(self) -> str:
+        return manifest_digest(self.manifest)
+
+
+def run_stage(
+    store: Path, name: str, inputs: Mapping[str, Any], kind: type[M], build: Callable[[Path], object], *, code: tuple[str, ...]
+) -> Stage[M]:
+    """Return the finished stage for these inputs, doing the work only if no verified result exists.
+
+    `inputs` is JSON that names everything the result depends on (digests, configuration); `code` names the modules that do the work:
+    their source and that of all they import joins the key.
+    A result whose files no longer match its manifest is set aside as `<key>.damaged-<n>` and built again.
+    """
+    key = value_digest({"stage": name, "inputs": dict(inputs), "code": code_digest(*code)})[:KEY_LENGTH]
+    folder = store / name / key
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_suffix(".lock")):
+        if (folder / MANIFEST_NAME).exists():
+            try:
+                return Stage(folder, read_manifest(folder, kind), reused=True)
+            except ManifestError:
+                _set_aside(folder)
+        partial = folder.with_suffix(".partial")
+        partial.mkdir(exist_ok=True)
+        build(partial)
+        os.replace(partial, folder)
+    return Stage(folder, read_manifest(folder, kind, verify=False), reused=False)
+
+
+def discard_partial(folder: Path) -> None:
+    """Empty a partial folder before a stage that cannot resume starts again in it."""
+    shutil.rmtree(folder)
+    folder.mkdir()
+
+
+def _set_aside(folder: Path) -> None:
+    number = 1
+    while (target := folder.with_suffix(f".damaged-{number}")).exists():
+        number += 1
+    os.replace(folder, target)
+
+
+def digest_or_none(path: Path | None) -> str | None:
+    """A file by its bytes, for a stage's inputs; what is no file by its name."""
+    return None if path is None else file_digest(path) if path.is_file() else str(path)

@@ -1,0 +1,113 @@
+"""What every task of a round works in: the config, the lineage, and the folder of finished stages."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from data_contracts.digests import file_digest
+from data_contracts.errors import ManifestError
+from data_contracts.manifests import MANIFEST_NAME, EvalReport
+from evals.config import ModelUse, SuiteConfig
+from evals.harness.reproduction import Taught
+from evals.suites.resolve import skill_suites
+from flows.config.model import SkillstackConfig
+from flows.lineage import Lineage
+from flows.machine.environment import default_tracking_uri
+from flows.workspace.stages import Stage, run_stage
+from osft_engine.config import TrainConfig
+
+
+@dataclass(frozen=True)
+class House:
+    config: SkillstackConfig
+    lineage: Lineage
+
+    @property
+    def stages(self) -> Path:
+        return self.config.state_dir / "stages"
+
+    @property
+    def models(self) -> Path:
+        return self.config.state_dir / "models"
+
+
+def open_house(config: SkillstackConfig) -> House:
+    """Connect to the lineage that the environment names, or to SQLite under the state directory."""
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or default_tracking_uri(config.state_dir)
+    names = config.tracking
+    return House(
+        config,
+        Lineage(uri, model_name=names.model_name, experiment=names.experiment, state_dir=config.state_dir, signing=config.signing),
+    )
+
+
+def round_sources(config: SkillstackConfig, drop: Path, heldout: Path | None) -> dict[str, Path]:
+    """The user's own files that a round reads, by role; what belongs to a hub or to lm-eval is not among them."""
+    own = {f"suite {suite.name}": Path(suite.source) for suite in config.evaluation.suites}
+    named = {"drop": drop, "held-out items": heldout, "calibration": config.calibration, "contract": config.contract.path}
+    return {role: path for role, path in {**named, **own}.items() if path is not None and path.is_file()}
+
+
+def has_lineage(config: SkillstackConfig) -> bool:
+    """Whether there is a store to ask. To open one that is not there would make it, which a command that only looks must not do."""
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or default_tracking_uri(config.state_dir)
+    return not uri.startswith("sqlite:///") or Path(uri.removeprefix("sqlite:///")).is_file()
+
+
+def suites_of_skill(house: House, skill: str, drop: Path) -> list[SuiteConfig]:
+    return skill_suites(skill, drop, house.config.evaluation)
+
+
+def evaluate_model(
+    house: House, model: Path, model_sha256: str, suites: Sequence[SuiteConfig], label: str, taught: Taught | None = None
+) -> Stage[EvalReport]:
+    """Evaluate one model on suites, once: the report is kept by content, and inside it every suite's items are.
+
+    `taught`: rows that this model was trained on; some are asked back.
+    """
+    from evals.harness.fill import harness_settings  # torch and lm-eval load here, not when a command starts
+    from evals.harness.plan import evaluation_identity
+    from evals.harness.run import evaluate_checkpoint
+    from flows.machine.progress import bar
+
+    config, use, cache = house.config.evaluation, model_use(house.config.train), house.config.state_dir / "items"
+    inputs = {
+        "model": model_sha256,
+        "suites": evaluation_identity(suites, config, cache),
+        "settings": harness_settings(config, use),
+        "taught": None if taught is None else {"skill": taught.skill, "rows": file_digest(taught.rows)},
+    }
+
+    def build(folder: Path) -> EvalReport:
+        with bar(f"evaluate {label}") as advance:
+            return evaluate_checkpoint(
+                model,
+                suites,
+                folder,
+                config=config,
+                cache_dir=cache,
+                use=use,
+                taught=taught,
+                model_sha256=model_sha256,
+                progress=advance,
+            )
+
+    return run_stage(house.stages, "evaluate", inputs, EvalReport, build, code=("evals.harness.run",))
+
+
+def model_use(train: TrainConfig) -> ModelUse:
+    """A model is evaluated as it is trained: under the same template and variables, with or without its own code."""
+    return ModelUse(
+        chat_template=train.chat_template, chat_template_kwargs=train.chat_template_kwargs, trust_remote_code=train.trust_remote_code
+    )
+
+
+def find_report(house: House, digest: str) -> Path:
+    """The folder of a stored evaluation by its manifest's digest. Raises ManifestError where it is gone."""
+    for manifest in sorted((house.stages / "evaluate").glob(f"*/{MANIFEST_NAME}")):
+        if file_digest(manifest) == digest:
+            return manifest.parent
+    raise ManifestError(f"evaluation {digest[:12]}", f"is not under {house.stages / 'evaluate'}", "restore the state directory from backup")

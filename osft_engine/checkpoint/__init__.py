@@ -1,0 +1,1 @@
+"""Reading and writing model folders, updates as factors, LoRA adapters."""

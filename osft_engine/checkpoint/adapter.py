@@ -1,0 +1,91 @@
+"""An osft update as a PEFT LoRA adapter: exact, or cut to a share of its energy with the error said.
+
+dW = left right^T is what a LoRA adapter is (B = left, A = right^T, alpha = rank), so any runtime that serves adapters serves a round.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from data_contracts.errors import CheckpointError, ConfigError
+from data_contracts.manifests import CheckpointManifest, read_manifest, write_atomically
+from osft_engine.checkpoint.update import read_update
+from osft_engine.files import save_tensors
+from osft_engine.subspace.protection import LayerUpdate
+
+
+@dataclass(frozen=True)
+class AdapterExport:
+    """What was written. relative_error: ||dW - adapter|| / ||dW|| over all layers; ranks by layer."""
+
+    ranks: Mapping[str, int]
+    relative_error: float
+
+
+def truncate_update(update: LayerUpdate, energy: float) -> tuple[Tensor, Tensor, float]:
+    """(B: m x k, A: k x n, squared error) of the smallest k that holds `energy` of the update's squared norm."""
+    if update.right is not None and energy >= 1.0:
+        return update.left, update.right.T.contiguous(), 0.0
+    right = torch.eye(update.left.shape[1]) if update.right is None else update.right
+    Ql, Rl = torch.linalg.qr(update.left.to(torch.float64))
+    Qr, Rr = torch.linalg.qr(right.to(torch.float64))
+    U, values, Vt = torch.linalg.svd(Rl @ Rr.T, full_matrices=False)
+    squares = values.square()
+    total = float(squares.sum())
+    count = len(values) if energy >= 1.0 else int((squares.cumsum(0) < energy * total).sum()) + 1
+    B, A = Ql @ (U[:, :count] * values[:count]), (Qr @ Vt[:count].T).T
+    return B.to(torch.float32), A.to(torch.float32).contiguous(), float(squares[count:].sum())
+
+
+def export_adapter(checkpoint: Path, out_dir: Path, *, base: str, energy: float = 1.0) -> AdapterExport:
+    """Write the update of a checkpoint folder as an adapter for `base`, the model that the round started from.
+
+    `energy` in (0, 1] is the share of each layer's squared update that is kept. Raises CheckpointError where the checkpoint has no update,
+    or one that an adapter cannot hold.
+    """
+    if not 0.0 < energy <= 1.0:
+        raise ConfigError("energy", f"is {energy}, not in (0, 1]", "1.0 exports the update exactly")
+    manifest = read_manifest(checkpoint, CheckpointManifest)
+    if "update" not in manifest.files:
+        raise CheckpointError(str(checkpoint), f"was made by method {manifest.method} and has no osft update", "export it dense")
+    found = read_update(checkpoint / manifest.files["update"].path)
+    if found.others:
+        what = f"also trained {', '.join(list(found.others)[:3])} (train_other), which a LoRA adapter cannot hold"
+        raise CheckpointError(str(checkpoint), what, "serve its dense model/, or train without train_other")
+    tensors: dict[str, Tensor] = {}
+    ranks: dict[str, int] = {}
+    lost = total = 0.0
+    for name, update in found.layers.items():
+        B, A, missing = truncate_update(update, energy)
+        tensors[f"base_model.model.{name}.lora_B.weight"], tensors[f"base_model.model.{name}.lora_A.weight"] = B.clone(), A.clone()
+        ranks[name] = B.shape[1]
+        lost += missing
+        total += float(update.dense().double().square().sum())
+    save_tensors(tensors, out_dir / "adapter_model.safetensors", {"format": "pt"})
+    write_atomically(out_dir / "adapter_config.json", json.dumps(_adapter_config(base, ranks, bool(found.transposed)), indent=2))
+    return AdapterExport(ranks, (lost / total) ** 0.5 if total > 0.0 else 0.0)
+
+
+def _adapter_config(base: str, ranks: Mapping[str, int], fan_in_fan_out: bool) -> dict[str, object]:
+    """Every layer has its own rank, and alpha equal to it: the factors already carry the scale."""
+    largest = max(ranks.values())
+    return {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": base,
+        "r": largest,
+        "lora_alpha": largest,
+        "rank_pattern": dict(ranks),
+        "alpha_pattern": dict(ranks),
+        "target_modules": sorted(ranks),
+        "lora_dropout": 0.0,
+        "bias": "none",
+        "fan_in_fan_out": fan_in_fan_out,
+        "inference_mode": True,
+    }

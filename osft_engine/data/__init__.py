@@ -1,0 +1,1 @@
+"""From a drop to batches of token ids."""

@@ -1,0 +1,148 @@
+"""From a trained attachment to a candidate on disk: ledger, dense model, update, buffer, and the manifest as the last write."""
+
+from __future__ import annotations
+
+import resource
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from data_contracts.errors import TrainingError
+from data_contracts.manifests import CheckpointManifest, LayerCapacity, TrainingSummary, write_manifest
+from osft_engine.checkpoint.read import model_file_refs, other_file_refs, running_versions, write_model
+from osft_engine.checkpoint.update import RoundUpdate, save_update, update_factors
+from osft_engine.compute.distributed import World, whole
+from osft_engine.config import TrainConfig
+from osft_engine.data.examples import ExampleSet
+from osft_engine.loop.prepare import known_layers, measure_examples
+from osft_engine.loop.probe import ChosenLayout, reachable_targets
+from osft_engine.loop.resume import Progress
+from osft_engine.memory.ledger import Ledger, save_ledger
+from osft_engine.method.attach import Attachment, OsftAttachment
+from osft_engine.run import TrainRun
+from osft_engine.subspace.algebra import directions_holding
+
+ROLES = {"update": "update.safetensors", "ledger": "ledger.safetensors", "buffer": "buffer.jsonl", "metrics": "metrics.jsonl"}
+_USED_UP = 0.99  # a direction counts as used while the leading ones together hold less than this share of the input energy
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What training left: capacities by layer (osft only) and how many parameters moved."""
+
+    layers: dict[str, LayerCapacity]
+    trained_parameters: int
+
+
+def write_outcome(run: TrainRun, attachment: Attachment, ledger: Ledger | None, examples: ExampleSet, world: World) -> Outcome:
+    """Measure the finished model for the ledger, then write model, update and ledger into out_dir. The manifest is not written here."""
+    trained = sum(value.numel() for value in attachment.trainable().values())
+    ledger = extend_ledger(run, attachment, ledger, examples)
+    leaks: dict[str, float] = {}
+    if isinstance(attachment, OsftAttachment):
+        leaks = attachment.leaks()
+        factors = update_factors(attachment.layers)
+        others = {name: whole(value.detach()) for name, value in attachment.others.items()}  # every process takes part in gathering
+        if run.config.protect_written:
+            changes = {name: (update.left, update.right) for name, update in factors.items()}
+            ledger = (ledger or Ledger()).add_written(changes, run.config.written_share, run.config.ledger_rank)
+        if world.leads:
+            save_update(RoundUpdate(factors, others, attachment.transposed()), run.out_dir / ROLES["update"])
+    if ledger is not None and world.leads:
+        save_ledger(ledger, run.out_dir / ROLES["ledger"])
+    save_dense(attachment, run, run.out_dir / "model", world)
+    return Outcome(_capacities(attachment, leaks, ledger), trained)
+
+
+def save_dense(attachment: Attachment, run: TrainRun, folder: Path, world: World) -> None:
+    """Write the dense model. Sharded, every process takes part in gathering it and the first one writes."""
+    if world.size == 1:
+        write_model(attachment.merge(), run.base, folder, run.config)
+        return
+    state = attachment.dense_state()
+    if world.leads:
+        write_model(attachment.model, run.base, folder, run.config, state)
+    world.barrier()
+
+
+def extend_ledger(run: TrainRun, attachment: Attachment, ledger: Ledger | None, examples: ExampleSet) -> Ledger | None:
+    """Add what the finished model's layers read on the new skill. A lineage without measured inputs stays without."""
+    if ledger is None or not ledger.sketches:
+        return ledger
+    targets: Mapping[str, nn.Module]
+    if isinstance(attachment, OsftAttachment):
+        model, targets = attachment.model, attachment.layers
+    else:
+        model = attachment.merge()
+        targets = reachable_targets(model, run.config.target_patterns)
+    layers = known_layers(model, ledger) | dict(targets)  # also those that this round left alone: a later one may train them
+    return ledger.add(run.skill, measure_examples(model, layers, examples.examples, run.config), run.config.ledger_rank)
+
+
+def _capacities(attachment: Attachment, leaks: dict[str, float], ledger: Ledger | None) -> dict[str, LayerCapacity]:
+    """Free directions after this round: of the inputs where the ledger measured them, else the trainable ones that stay trainable."""
+    if not isinstance(attachment, OsftAttachment):
+        return {}
+    free: dict[str, int] = {}
+    found: dict[str, LayerCapacity] = {}
+    for name, layer in attachment.layers.items():
+        allowed = layer.allowed
+        leader = ledger.leaders.get(name) if ledger is not None else None
+        if ledger is not None and leader is not None and leader not in free:
+            free[leader] = allowed.shape[1] - directions_holding(ledger.moment(name), _USED_UP)
+        left = free[leader] if leader is not None else allowed.trainable
+        found[name] = LayerCapacity(
+            shape=allowed.shape, protected=allowed.protected, trainable=allowed.trainable, free=left, leak=leaks[name]
+        )
+    return found
+
+
+def summarise(progress: Progress, examples: ExampleSet, outcome: Outcome, layout: ChosenLayout, device: torch.device) -> TrainingSummary:
+    """The run in numbers. final_loss: mean of the last tenth of the steps."""
+    if not progress.losses:
+        raise TrainingError("training", "took no step", "give more examples")
+    last = progress.losses[-max(1, len(progress.losses) // 10) :]
+    peak = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return TrainingSummary(
+        steps=progress.step,
+        examples=len(examples.examples),
+        loss_tokens=progress.loss_tokens,
+        dropped_too_long=examples.dropped_too_long,
+        dropped_without_loss=examples.dropped_without_loss,
+        first_loss=progress.losses[0],
+        final_loss=sum(last) / len(last),
+        seconds=progress.seconds,
+        tokens_per_second=progress.tokens / max(progress.seconds, 1e-9),
+        peak_memory_bytes=peak,
+        trainable_parameters=outcome.trained_parameters,
+        max_leak=max(layer.leak for layer in outcome.layers.values()) if outcome.layers else None,
+        batch_layout=layout.kind,
+        batch_layout_reason=layout.why,
+        device=str(device),
+    )
+
+
+def write_candidate_manifest(
+    run: TrainRun, summary: TrainingSummary, outcome: Outcome, *, base_sha256: str, drop_sha256: str, run_sha256: str
+) -> CheckpointManifest:
+    """Digest everything in out_dir and write the manifest, the last write of a run."""
+    config: TrainConfig = run.config
+    refs, digest = model_file_refs(run.out_dir)
+    manifest = CheckpointManifest(
+        files=refs | other_file_refs(run.out_dir, ROLES),
+        skill=run.skill,
+        method=config.method,
+        protect=config.protect if config.method == "osft" else None,
+        model_sha256=digest,
+        parent_sha256=base_sha256,
+        drop_sha256=drop_sha256,
+        config=config.model_dump(mode="json") | {"run_sha256": run_sha256},
+        versions=running_versions(),
+        layers=outcome.layers,
+        summary=summary,
+    )
+    write_manifest(run.out_dir, manifest)
+    return manifest

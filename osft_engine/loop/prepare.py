@@ -1,0 +1,235 @@
+"""Everything between a loaded model and its first step: which layers, which directions, and the ledger that decides them.
+
+Where `protect: activations` finds rounds that the ledger has not heard (there was no ledger, another protection trained them, a layer was
+no target then), it catches up on the parent's fixed-size buffer. So the buffer feeds the ledger, and a lineage may change its method.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from data_contracts.errors import ConfigError
+from data_contracts.rendering import TextRenderer
+from osft_engine.compute.distributed import World
+from osft_engine.config import TrainConfig
+from osft_engine.data.batches import MicroBatch
+from osft_engine.data.examples import Example
+from osft_engine.loop.probe import reachable_targets, wanted_layout
+from osft_engine.loop.resume import ResumeFolder
+from osft_engine.memory.buffer import BufferRow, buffer_examples, load_buffer
+from osft_engine.memory.calibration import calibration_examples
+from osft_engine.memory.ledger import Ledger, load_ledger
+from osft_engine.memory.moments import LayerMoments, measure_moments, sample_for_moments
+from osft_engine.method.attach import Attachment, FullAttachment, LoraAttachment, OsftAttachment, allowed_updates
+from osft_engine.method.bases import CacheKeys, Decompositions, cached_bases, cached_ledger, read_parent
+from osft_engine.method.quantized import QuantizedAttachment
+from osft_engine.method.ranks import layer_ratios, measure_importance
+from osft_engine.run import TrainRun
+from osft_engine.subspace.protection import AllowedUpdate, protect_activations, protect_weights, protect_weights_block
+
+_GENERAL = "base"  # round 0: what the model knew before the first skill
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What a method is attached in. earlier: examples of earlier rounds' skills; parent_ledger: the champion's ledger file."""
+
+    run: TrainRun
+    model: Any
+    renderer: TextRenderer
+    base_sha256: str
+    parent_ledger: Path | None
+    earlier: Sequence[Example]
+    tokens_per_step: float
+    world: World = field(default_factory=World)
+
+    @property
+    def config(self) -> TrainConfig:
+        return self.run.config
+
+
+def attach_method(scene: Scene, resume: ResumeFolder) -> tuple[Attachment, Ledger | None]:
+    """Put the method on the model. Returns the attachment and the ledger as it was before this round (None where there is none).
+
+    Raises ConfigError where the processes do not share the run folder; what so many cannot train, `refuse_sharded` has refused.
+    """
+    config = scene.config
+    ledger = resume.load_ledger()
+    if ledger is None and scene.parent_ledger is not None:
+        ledger = load_ledger(scene.parent_ledger)
+    if config.method == "full":
+        return FullAttachment(scene.model), ledger
+    targets = reachable_targets(scene.model, config.target_patterns)
+    if config.method == "lora":
+        return LoraAttachment(scene.model, list(targets), config), ledger
+    if scene.world.leads:
+        ledger = _decide(scene, targets, ledger, resume)
+    scene.world.barrier()  # the others train in the very directions that the first process wrote down
+    allowed = resume.load_bases()
+    if allowed is None:
+        what = "holds no directions here: the first process wrote them, so this one looks at another disk"
+        raise ConfigError(str(resume.folder), what, "put out_dir on a disk that all nodes share, under one path")
+    if config.quantize != "none":
+        return QuantizedAttachment(scene.model, targets, allowed, scene.run.base, config), ledger
+    execution = config.execution if scene.world.size == 1 else "side"  # a weight that is rebuilt could not stay sharded
+    attachment = OsftAttachment(
+        scene.model, targets, allowed, config.train_other, execution=execution, tokens_per_step=scene.tokens_per_step
+    )
+    return attachment, ledger if scene.world.leads else resume.load_ledger() or ledger
+
+
+def refuse_sharded(config: TrainConfig, dtype: torch.dtype, world: World) -> None:
+    """Raise ConfigError for what one process can train and several cannot. dtype: of the model's weights.
+
+    Asked before a run claims its folder or reads a cache: with directions at hand, nothing later would notice.
+    """
+    if world.size == 1:
+        return
+    if config.method == "lora":
+        raise ConfigError("train.method lora", "is a baseline for one process", "run it without torchrun")
+    if config.method != "osft":
+        return
+    if config.protect == "weights_block":
+        raise ConfigError(
+            "train.protect weights_block",
+            f"trains a dense update, which runs in one process and not in {world.size}",
+            "run it without torchrun, or choose protect: weights or activations",
+        )
+    if config.quantize != "none":
+        raise ConfigError("train.quantize", "runs in one process", "run it without torchrun, or set quantize: none")
+    if config.train_other and dtype != torch.float32:
+        raise ConfigError(
+            "train.train_other",
+            f"trains parameters in {str(dtype).removeprefix('torch.')} beside cores in float32, which FSDP cannot shard together",
+            "set dtype: float32, leave train_other empty, or run it without torchrun",
+        )
+
+
+def _decide(scene: Scene, targets: Mapping[str, nn.Module], ledger: Ledger | None, resume: ResumeFolder) -> Ledger | None:
+    """Write ledger and directions to the resume folder, unless a cut-off run did."""
+    if scene.config.protect == "activations":
+        past = past_rows(scene)
+        started = open_ledger(ledger, past)
+        if started.lacking(targets):
+            key = _keys(scene).calibration()
+            ledger = cached_ledger(scene.run.cache_dir, key, lambda: calibrate(scene, targets, started, past))
+            resume.save_ledger(ledger)
+    if resume.load_bases() is None:
+        cache = None if scene.run.keep_whole else scene.run.cache_dir
+        resume.save_bases(cached_bases(cache, _keys(scene).directions(), lambda: directions(scene, targets, ledger)))
+    return ledger
+
+
+def past_rows(scene: Scene) -> dict[str, list[BufferRow]]:
+    """The parent's buffer by skill, the parent's own skill last; that one is named even where the buffer has no row of it."""
+    parent = read_parent(scene.run)
+    if scene.run.parent is None or parent is None:
+        return {}
+    rows = load_buffer(scene.run.parent / parent.files["buffer"].path) if "buffer" in parent.files else ()
+    skills = sorted({each.skill for each in rows} - {parent.skill}) + ([parent.skill] if parent.skill is not None else [])
+    return {skill: [each for each in rows if each.skill == skill] for skill in skills}
+
+
+def open_ledger(ledger: Ledger | None, past: Iterable[str]) -> Ledger:
+    """The ledger, or a new one, with round 0 and every skill of the past among its rounds, measured or not."""
+    found = ledger or Ledger()
+    if not found.rounds:
+        found = found.opened([_GENERAL])
+    return found.opened([skill for skill in past if skill not in found.rounds[1:]])
+
+
+def calibrate(scene: Scene, targets: Mapping[str, nn.Module], ledger: Ledger, past: Mapping[str, Sequence[BufferRow]]) -> Ledger:
+    """An opened ledger with every target measured on everything learned so far, as far as there is text of it.
+
+    Round 0 is general text, or the model's own. Rounds that were trained under another protection, or before a layer became a target, are
+    measured on the parent's buffer: a sample of their examples, read by the model as it is now. A round of which the buffer holds nothing
+    stays missing, with a warning on stderr.
+    """
+    config = scene.config
+    # Also the layers that are known already, so that a new one beside them is seen to read the same and shares their sum.
+    layers = known_layers(scene.model, ledger) | dict(targets)
+    for number in ledger.lacking(targets):
+        name = ledger.rounds[number]
+        examples = _general_examples(scene) if number == 0 else buffer_examples(past.get(name, ()), scene.renderer, config)
+        if examples:
+            ledger = ledger.heard(number, measure_examples(scene.model, layers, examples, config), config.ledger_rank)
+        else:
+            print(f"warning: the ledger has not measured round {number} ({name}) and the buffer holds none of it", file=sys.stderr)
+    return ledger
+
+
+def known_layers(model: Any, ledger: Ledger) -> dict[str, nn.Module]:
+    """The model's modules for all layers of a ledger: what a round measures besides its own targets.
+
+    A skill is read by every layer, also by those that its round did not train, and a later round may train them. The forward pass is the
+    same, and a moment costs about as much as its layer's own product.
+    """
+    return {name: module for name, module in model.named_modules() if name in ledger.leaders}
+
+
+def measure_examples(model: Any, targets: Mapping[str, nn.Module], examples: Sequence[Example], config: TrainConfig) -> LayerMoments:
+    """Input moments of the targets on a sample of the examples."""
+    return measure_moments(model, targets, _sample(model, examples, config))
+
+
+def directions(scene: Scene, targets: Mapping[str, nn.Module], ledger: Ledger | None) -> dict[str, AllowedUpdate]:
+    """The allowed update of every target under the config's protection and rank policy."""
+    config = scene.config
+    importance = None
+    if config.rank_policy == "importance":
+        importance = measure_importance(scene.model, targets, _sample(scene.model, scene.earlier or _general_examples(scene), config))
+    ratios = layer_ratios(targets, config, ledger, importance)
+    whole = Decompositions(scene.run.cache_dir if scene.run.keep_whole else None, _keys(scene).decompositions())
+    if config.protect == "weights":
+        written = ledger.written if ledger is not None and config.protect_written else {}
+
+        def build(name: str, W: Tensor) -> AllowedUpdate:
+            return protect_weights(W, ratios[name], compact=config.compact, written=written.get(name), solve=whole.of(name))
+
+        return allowed_updates(targets, build)
+    if config.protect == "weights_block":
+        return allowed_updates(targets, lambda name, W: protect_weights_block(W, ratios[name], solve=whole.of(name)))
+    assert ledger is not None, "protect: activations needs a ledger"
+    return _by_activations(targets, ratios, ledger, whole)
+
+
+def _by_activations(
+    targets: Mapping[str, nn.Module], ratios: Mapping[str, float], ledger: Ledger, whole: Decompositions
+) -> dict[str, AllowedUpdate]:
+    found: dict[tuple[str, float], AllowedUpdate] = {}  # layers that read the same tensor share one basis in memory and on disk
+
+    def build(name: str, W: Tensor) -> AllowedUpdate:
+        key = (ledger.leaders.get(name, name), ratios[name])
+        shape = (W.shape[0], W.shape[1])
+        if key not in found:
+            found[key] = protect_activations(shape, ledger.moment(name).to(W.device), ratios[name], solve=whole.of(key[0]))
+        first = found[key]
+        return AllowedUpdate(shape, None, first.right, None, first.protected, first.trainable)
+
+    return allowed_updates(targets, build)
+
+
+def _general_examples(scene: Scene) -> list[Example]:
+    config = scene.config
+    longest = min(config.max_seq_len, config.max_tokens_per_batch)
+    return calibration_examples(
+        scene.run.calibration, scene.model, scene.renderer, tokens=config.moment_tokens, max_tokens=longest, seed=config.seed
+    )
+
+
+def _sample(model: Any, examples: Sequence[Example], config: TrainConfig) -> list[MicroBatch]:
+    limit = max(config.max_tokens_per_batch, max(len(example.ids) for example in examples))
+    return sample_for_moments(
+        examples, tokens=config.moment_tokens, seed=config.seed, max_tokens=limit, layout=wanted_layout(config, model.device)
+    )
+
+
+def _keys(scene: Scene) -> CacheKeys:
+    return CacheKeys(scene.run, scene.base_sha256, str(scene.model.dtype))

@@ -1,0 +1,1 @@
+"""What earlier rounds learned, carried along: moments, written spaces, calibration, replay buffer."""

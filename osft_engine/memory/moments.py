@@ -1,0 +1,85 @@
+"""Second moments of what the target layers read: the mean of x x^T over the tokens of some text, while the model runs it.
+
+Layers that read the same tensor (q, k and v; gate and up) share one moment, kept under the name of the first, the leader.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from osft_engine.compute.forward import run_model
+from osft_engine.data.batches import Layout, MicroBatch, micro_batches
+from osft_engine.data.examples import Example
+
+
+@dataclass(frozen=True)
+class LayerMoments:
+    """moments: leader -> (n x n) float32, mean over tokens. leaders: every layer -> its leader. tokens: how many were read."""
+
+    moments: Mapping[str, Tensor]
+    leaders: Mapping[str, str]
+    tokens: int
+
+
+@dataclass
+class _Collector:
+    names: dict[nn.Module, str]
+    sums: dict[str, Tensor] = field(default_factory=dict)
+    leaders: dict[str, str] = field(default_factory=dict)
+    mask: Tensor | None = None
+    last: tuple[Tensor, str] | None = None
+
+    def observe(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        """Forward pre-hook of a target layer."""
+        x, name = inputs[0], self.names[module]
+        if self.last is not None and self.last[0] is x and self.leaders.get(name, self.last[1]) == self.last[1]:
+            self.leaders[name] = self.last[1]
+            return
+        self.last = (x, name)
+        self.leaders[name] = name
+        flat = x.detach().reshape(-1, x.shape[-1])
+        flat = (flat if self.mask is None else flat[self.mask]).to(torch.float32)
+        if name in self.sums:
+            self.sums[name].addmm_(flat.T, flat)
+        else:
+            self.sums[name] = flat.T @ flat
+
+
+@torch.no_grad()
+def measure_moments(model: Any, targets: Mapping[str, nn.Module], batches: Sequence[MicroBatch]) -> LayerMoments:
+    """Run the batches through the model and average x x^T over their real tokens, layer by layer."""
+    collector = _Collector({module: name for name, module in targets.items()})
+    handles = [module.register_forward_pre_hook(collector.observe) for module in targets.values()]
+    was_training = model.training
+    model.eval()
+    tokens = 0
+    try:
+        for batch in batches:
+            moved = batch.to(next(model.parameters()).device)
+            collector.mask = None if moved.attention_mask is None else moved.attention_mask.reshape(-1).bool()
+            collector.last = None
+            run_model(model, moved, rows=moved.rows[:1])
+            tokens += batch.tokens
+    finally:
+        for handle in handles:
+            handle.remove()
+        model.train(was_training)
+    return LayerMoments({name: total / tokens for name, total in collector.sums.items()}, collector.leaders, tokens)
+
+
+def sample_for_moments(examples: Sequence[Example], *, tokens: int, seed: int, max_tokens: int, layout: Layout) -> list[MicroBatch]:
+    """Batches of about `tokens` tokens, drawn from the examples without order and without repetition."""
+    order = torch.randperm(len(examples), generator=torch.Generator().manual_seed(seed)).tolist()
+    chosen: list[Example] = []
+    total = 0
+    for index in order:
+        if chosen and total + len(examples[index].ids) > tokens:
+            break
+        chosen.append(examples[index])
+        total += len(examples[index].ids)
+    return micro_batches(chosen, max_tokens=max_tokens, layout=layout)

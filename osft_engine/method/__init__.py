@@ -1,0 +1,1 @@
+"""The method applied to a model: ranks, bases, attaching layers, quantised bases."""

@@ -1,0 +1,267 @@
+"""Puts a training method onto a model and takes it off again: which layers are trained, as what, and how they become dense.
+
+An attachment owns the trainable parameters. Its life: attach -> (backward, before_step, optimiser step, after_step)* -> merge.
+After `merge` the model is an ordinary transformers model again, with the effective weights bit for bit.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from data_contracts.errors import ConfigError
+from osft_engine.compute.distributed import whole, whole_state
+from osft_engine.config import TrainConfig
+from osft_engine.subspace.linear import SharedProjection, UpdatedLinear, choose_execution
+from osft_engine.subspace.protection import AllowedUpdate
+
+_IN_A_BLOCK = re.compile(r"\.\d+\.")  # a decoder block is an entry of a ModuleList: its children's names hold its index
+_ROUTER = re.compile(r"(^|\.)(gate|router|shared_expert_gate)$")
+
+
+class Attachment(Protocol):
+    """A model prepared for training by one method."""
+
+    model: Any
+
+    def trainable(self) -> dict[str, nn.Parameter]:
+        """What the optimiser moves, by name, in a fixed order."""
+        ...
+
+    def before_step(self) -> None:
+        """Make the gathered gradients those of the update, before they are clipped and used."""
+        ...
+
+    def after_step(self) -> None:
+        """Bring the model up to date with its trainable parameters."""
+        ...
+
+    def dense_state(self) -> dict[str, Tensor]:
+        """The dense weights by their usual names, without changing the model. A collective where it is sharded."""
+        ...
+
+    def merge(self) -> Any:
+        """Make the model dense and plain again, and return it."""
+        ...
+
+
+def is_linear(module: nn.Module) -> bool:
+    """A plain matrix: torch's Linear, or GPT-2's Conv1D (the same map with its weight stored in x out)."""
+    return isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D"
+
+
+def weight_of(module: nn.Module) -> Tensor:
+    """The weight as out x in, whatever way the layer stores it; a 4-bit one is dequantised."""
+    stored: Tensor = module.weight  # type: ignore[assignment]
+    weight = stored.detach()
+    if hasattr(stored, "quant_state"):
+        from bitsandbytes.functional import dequantize_4bit
+
+        return dequantize_4bit(weight, stored.quant_state)  # type: ignore[no-any-return, unused-ignore]
+    return weight if isinstance(module, nn.Linear) else weight.T.contiguous()
+
+
+def find_targets(model: nn.Module, patterns: Sequence[str] = ()) -> dict[str, nn.Module]:
+    """The linear layers to train, by name, in the model's order.
+
+    Without patterns: every linear layer inside the decoder blocks but routers. Embeddings and the output head are never targets.
+    Raises ConfigError where a pattern matches no linear layer, where there is nothing to train, and for fused experts.
+    """
+    find_head = getattr(model, "get_output_embeddings", None)
+    head = find_head() if find_head is not None else None
+    linear = {name: module for name, module in model.named_modules() if is_linear(module) and module is not head}
+    if patterns:
+        for pattern in patterns:
+            if not any(re.search(pattern, name) for name in linear):
+                raise ConfigError(
+                    "target_patterns", f"{pattern!r} matches no linear layer", f"names look like {', '.join(list(linear)[:3]) or 'none'}"
+                )
+        return {name: module for name, module in linear.items() if any(re.search(pattern, name) for pattern in patterns)}
+    _refuse_fused_experts(model)
+    targets = {name: module for name, module in linear.items() if _IN_A_BLOCK.search(name) and not _ROUTER.search(name)}
+    if not targets:
+        raise ConfigError(type(model).__name__, "has no linear layers inside decoder blocks", "name the layers with target_patterns")
+    return targets
+
+
+def _refuse_fused_experts(model: nn.Module) -> None:
+    fused = [name for name, parameter in model.named_parameters() if parameter.dim() == 3 and "expert" in name]
+    if fused:
+        raise ConfigError(
+            type(model).__name__,
+            f"keeps its experts in fused 3-D parameters such as {fused[0]}, which have no single subspace to protect",
+            "train the other layers by naming them in target_patterns, for instance 'self_attn'",
+        )
+
+
+class OsftAttachment:
+    """Targets replaced by UpdatedLinear; everything else frozen but what `train_other` names."""
+
+    def __init__(
+        self,
+        model: Any,
+        targets: Mapping[str, nn.Module],
+        allowed: Mapping[str, AllowedUpdate],
+        train_other: Sequence[str] = (),
+        *,
+        execution: Literal["auto", "dense", "side"] = "auto",
+        tokens_per_step: float = 4096.0,
+    ) -> None:
+        self.model = model
+        self._originals = dict(targets)
+        model.requires_grad_(False)
+        self._other_names = tuple(_named_parameters(model, train_other, exclude=set(targets)))
+        self.layers: dict[str, UpdatedLinear] = {}
+        moved: dict[int, Tensor] = {}
+        shared: dict[int, tuple[SharedProjection, nn.Parameter]] = {}  # a basis that layers share stays one tensor on the device too
+        for name, module in targets.items():
+            weight, bias = weight_of(module), module.bias
+            update = allowed[name]
+            way = choose_execution(update, tokens_per_step) if execution == "auto" or update.block is not None else execution
+            if (
+                way == "dense"
+            ):  # rebuilt every step; beside the weight, the float32 bases are needed at the end only and may stay where they are
+                update = replace(update.to(weight.device), right=_moved_once(update.right, weight.device, moved))
+            layer = UpdatedLinear(weight, bias, update, way, *shared.get(id(allowed[name].right), ()))  # type: ignore[arg-type]
+            if layer.right is not None:
+                shared[id(allowed[name].right)] = (layer.projection, layer.right)
+            self.layers[name] = layer
+            self.replace(name, layer)
+        for parameter in self.others.values():
+            parameter.requires_grad_(True)
+
+    @property
+    def others(self) -> dict[str, nn.Parameter]:
+        """What `train_other` names, as the model has it now: sharding puts other parameters in the place of those that were there."""
+        return {name: self.model.get_parameter(name) for name in self._other_names}
+
+    def trainable(self) -> dict[str, nn.Parameter]:
+        return {f"{name}.core": layer.core for name, layer in self.layers.items()} | self.others
+
+    def transposed(self) -> tuple[str, ...]:
+        """Targets whose own weight is kept as in x out."""
+        return tuple(name for name, module in self._originals.items() if not isinstance(module, nn.Linear))
+
+    def before_step(self) -> None:
+        for layer in self.layers.values():
+            layer.restrict_gradient()
+
+    def after_step(self) -> None:
+        for layer in self.layers.values():
+            layer.rebuild()
+
+    def leaks(self) -> dict[str, float]:
+        """Of the effective weights as they are, against the untouched ones."""
+        return {name: layer.allowed.leak(layer.dense().double() - whole(layer.weight).double()) for name, layer in self.layers.items()}
+
+    @torch.no_grad()
+    def dense_state(self) -> dict[str, Tensor]:
+        state = whole_state(self.model, without=[f"{name}." for name in self.layers])
+        for name, layer in self.layers.items():
+            weight = layer.dense()
+            state[f"{name}.weight"] = weight if isinstance(self._originals[name], nn.Linear) else weight.T.contiguous()
+        return state
+
+    @torch.no_grad()
+    def merge(self) -> Any:
+        for name, module in self._originals.items():
+            weight: Tensor = module.weight  # type: ignore[assignment]
+            effective = self.layers[name].dense()
+            weight.copy_(effective if isinstance(module, nn.Linear) else effective.T)
+            self.replace(name, module)
+        return self.model
+
+    def replace(self, name: str, module: nn.Module) -> None:
+        """Put a module in the place of the one that the model has under a name."""
+        owner, _, leaf = name.rpartition(".")
+        setattr(self.model.get_submodule(owner), leaf, module)
+
+
+def _moved_once(basis: Tensor | None, device: torch.device, moved: dict[int, Tensor]) -> Tensor | None:
+    if basis is None:
+        return None
+    if id(basis) not in moved:
+        moved[id(basis)] = basis.to(device)
+    return moved[id(basis)]
+
+
+class FullAttachment:
+    """Plain fine-tuning of every parameter: the baseline."""
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+        model.requires_grad_(True)
+
+    def trainable(self) -> dict[str, nn.Parameter]:
+        return dict(self.model.named_parameters())
+
+    def before_step(self) -> None:
+        """Nothing to do: every gradient counts."""
+
+    def after_step(self) -> None:
+        """Nothing to do: the parameters are the model."""
+
+    def dense_state(self) -> dict[str, Tensor]:
+        return whole_state(self.model)
+
+    def merge(self) -> Any:
+        return self.model
+
+
+class LoraAttachment:
+    """PEFT's LoRA on the targets, merged into the dense weights at the end: the baseline users know."""
+
+    def __init__(self, model: Any, targets: Sequence[str], config: TrainConfig) -> None:
+        from peft import LoraConfig, get_peft_model
+
+        alpha = config.lora_alpha if config.lora_alpha is not None else 2.0 * config.lora_rank
+        fan_in_fan_out = not isinstance(model.get_submodule(next(iter(targets))), nn.Linear)
+        settings = LoraConfig(
+            r=config.lora_rank,
+            lora_alpha=alpha,
+            target_modules=list(targets),
+            lora_dropout=0.0,
+            task_type="CAUSAL_LM",
+            fan_in_fan_out=fan_in_fan_out,
+        )
+        self.model = get_peft_model(model, settings)
+        self._merged: Any = None
+
+    def trainable(self) -> dict[str, nn.Parameter]:
+        return {name: parameter for name, parameter in self.model.named_parameters() if parameter.requires_grad}
+
+    def before_step(self) -> None:
+        """Nothing to do: every gradient counts."""
+
+    def after_step(self) -> None:
+        """Nothing to do: PEFT runs the factors beside the weight."""
+
+    def dense_state(self) -> dict[str, Tensor]:
+        raise ConfigError(
+            "lora", "has no dense weights before its adapter is merged", "train in one process and without checkpoint_at_epoch"
+        )
+
+    def merge(self) -> Any:
+        if self._merged is None:
+            self._merged = self.model.merge_and_unload()
+        return self._merged
+
+
+def allowed_updates(targets: Mapping[str, nn.Module], build: Callable[[str, Tensor], AllowedUpdate]) -> dict[str, AllowedUpdate]:
+    """The allowed update of every target, from a function of its name and its weight (out x in)."""
+    return {name: build(name, weight_of(module)) for name, module in targets.items()}
+
+
+def _named_parameters(model: nn.Module, patterns: Sequence[str], exclude: set[str]) -> dict[str, nn.Parameter]:
+    candidates = {name: value for name, value in model.named_parameters() if name.rpartition(".")[0] not in exclude}
+    for pattern in patterns:
+        if not any(re.search(pattern, name) for name in candidates):
+            raise ConfigError(
+                "train_other", f"{pattern!r} matches no parameter outside the targets", f"names look like {', '.join(list(candidates)[:3])}"
+            )
+    return {name: value for name, value in candidates.items() if any(re.search(pattern, name) for pattern in patterns)}

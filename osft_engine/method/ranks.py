@@ -1,0 +1,124 @@
+"""How the share of trainable directions is spread over the layers.
+
+uniform     every layer the same `unfreeze_rank_ratio`
+importance  the rule of the OSFT paper: a layer whose output points where its input points matters more and keeps more
+energy      protect: activations only: protect as many directions as hold `energy_share` of the input energy, whatever their number
+
+Overrides name single layers by regular expression and win over the policy.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from data_contracts.errors import ConfigError
+from osft_engine.compute.forward import run_model
+from osft_engine.config import TrainConfig
+from osft_engine.data.batches import MicroBatch
+from osft_engine.memory.ledger import Ledger
+from osft_engine.subspace.algebra import directions_holding
+
+_CKA_TOKENS = 512  # a T x T Gram matrix a layer: enough tokens for a stable similarity, small beside the weights
+
+
+def similarity(x: Tensor, y: Tensor) -> float:
+    """How much a layer leaves its input alone, in [-1, 1]: mean cosine of input and output tokens (T x n, T x n), or linear CKA where
+    their widths differ (Kornblith et al. 2019, on centred tokens)."""
+    x, y = x.to(torch.float32), y.to(torch.float32)
+    if x.shape == y.shape:
+        return float(torch.nn.functional.cosine_similarity(x, y, dim=-1).mean())
+    x, y = x[:_CKA_TOKENS], y[:_CKA_TOKENS]
+    K, L = (each - each.mean(0) for each in (x, y))
+    K, L = K @ K.T, L @ L.T
+    scale = float(K.norm() * L.norm())
+    return float((K * L).sum()) / scale if scale > 0.0 else 0.0
+
+
+@torch.no_grad()
+def measure_importance(model: Any, targets: Mapping[str, nn.Module], batches: Sequence[MicroBatch]) -> dict[str, float]:
+    """Similarity of every target's input and output, averaged over the batches with their tokens as weights."""
+    totals = dict.fromkeys(targets, 0.0)
+    names = {module: name for name, module in targets.items()}
+    mask: Tensor | None = None
+    tokens = 0
+
+    def observe(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        x, y = (value.reshape(-1, value.shape[-1]) for value in (inputs[0], output))
+        if mask is not None:
+            x, y = x[mask], y[mask]
+        totals[names[module]] += similarity(x, y) * x.shape[0]
+
+    handles = [module.register_forward_hook(observe) for module in targets.values()]
+    was_training = model.training
+    model.eval()
+    try:
+        for batch in batches:
+            moved = batch.to(next(model.parameters()).device)
+            mask = None if moved.attention_mask is None else moved.attention_mask.reshape(-1).bool()
+            run_model(model, moved, rows=moved.rows[:1])
+            tokens += batch.tokens
+    finally:
+        for handle in handles:
+            handle.remove()
+        model.train(was_training)
+    return {name: total / tokens for name, total in totals.items()}
+
+
+def importance_ratios(importance: Mapping[str, float], ratio: float, minimum_kept: float) -> dict[str, float]:
+    """Trainable share of each layer: 1 - kept, kept = minimum + I (target - minimum), I normalised to mean 1, target = 1 - ratio.
+
+    A layer whose output turns against its input (I < 0) keeps the minimum.
+    Where the mean is not positive the normalisation means nothing: uniform, with a warning on stderr.
+    """
+    mean = sum(importance.values()) / len(importance)
+    if not (math.isfinite(mean) and mean > 0.0):
+        print(f"warning: mean layer importance is {mean:.3g}, not positive: ranks are uniform", file=sys.stderr)
+        return dict.fromkeys(importance, ratio)
+    target = 1.0 - ratio
+    low = min(minimum_kept, target)
+    kept = {name: low + value / mean * (target - low) for name, value in importance.items()}
+    return {name: 1.0 - min(max(share, low), 1.0) for name, share in kept.items()}
+
+
+def energy_ratios(targets: Mapping[str, nn.Module], ledger: Ledger, share: float) -> dict[str, float]:
+    """Trainable share of each layer when the protected directions hold `share` of its input energy."""
+    found: dict[str, float] = {}
+    by_leader: dict[str, float] = {}
+    for name in targets:
+        leader = ledger.leaders.get(name, name)
+        if leader not in by_leader:
+            moment = ledger.moment(name)
+            by_leader[leader] = 1.0 - directions_holding(moment, share) / moment.shape[0]
+        found[name] = by_leader[leader]
+    return found
+
+
+def override_ratios(ratios: Mapping[str, float], overrides: Mapping[str, float]) -> dict[str, float]:
+    """The last pattern that is found in a name decides. Raises ConfigError for a pattern that is found in none."""
+    found = dict(ratios)
+    for pattern, ratio in overrides.items():
+        names = [name for name in ratios if re.search(pattern, name)]
+        if not names:
+            raise ConfigError("rank_overrides", f"{pattern!r} matches no target", f"targets look like {', '.join(list(ratios)[:3])}")
+        found.update(dict.fromkeys(names, ratio))
+    return found
+
+
+def layer_ratios(
+    targets: Mapping[str, nn.Module], config: TrainConfig, ledger: Ledger | None, importance: Mapping[str, float] | None
+) -> dict[str, float]:
+    """The share of trainable directions of every target under the config's policy."""
+    if config.rank_policy == "importance" and importance is not None:
+        ratios = importance_ratios(importance, config.unfreeze_rank_ratio, config.importance_minimum)
+    elif config.rank_policy == "energy" and ledger is not None:
+        ratios = energy_ratios(targets, ledger, config.energy_share)
+    else:
+        ratios = dict.fromkeys(targets, config.unfreeze_rank_ratio)
+    return override_ratios(ratios, config.rank_overrides)

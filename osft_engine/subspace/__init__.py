@@ -1,0 +1,1 @@
+"""The mathematics: protected and trainable directions, and the layer that trains inside them."""

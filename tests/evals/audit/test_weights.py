@@ -1,0 +1,102 @@
+"""Weight drift and principal angles against torch, safetensors and angles that are known."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from data_contracts.errors import CheckpointError
+from data_contracts.manifests import CheckpointManifest, LayerCapacity, file_ref, write_manifest
+from evals.audit.weights import ANGLES_KEPT, measure_round_drift, measure_weight_drift, open_weights, principal_angles
+from osft_engine.memory.ledger import Ledger, save_ledger
+from osft_engine.subspace.algebra import EigenSketch
+
+
+def _model(folder: Path, **tensors: torch.Tensor) -> Path:
+    folder.mkdir()
+    save_file({name.replace("__", "."): tensor for name, tensor in tensors.items()}, folder / "model.safetensors")
+    return folder
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64])
+def test_every_type_is_read_as_torch_reads_it(tmp_path: Path, dtype: torch.dtype) -> None:
+    weight = torch.randn(5, 7, generator=torch.Generator().manual_seed(0)).to(dtype)
+    model = _model(tmp_path / "m", a__weight=weight, b__weight=torch.ones(3))
+    assert np.array_equal(open_weights(model)["a.weight"].read("a.weight"), weight.double().numpy())
+
+
+def test_relative_change_is_the_frobenius_ratio(tmp_path: Path) -> None:
+    weight = torch.randn(6, 4, generator=torch.Generator().manual_seed(1))
+    before = _model(tmp_path / "before", q__weight=weight, norm__weight=torch.ones(4), k__weight=weight.clone())
+    after = _model(tmp_path / "after", q__weight=weight * 1.03, norm__weight=torch.ones(4), k__weight=weight.clone())
+    drift = {each.layer: each.relative_change for each in measure_weight_drift(before, after)}
+    assert drift == {"q": pytest.approx(0.03, rel=1e-5), "k": 0.0}
+
+
+@pytest.mark.parametrize("angle", [0.0, 1e-7, 0.3, 1.2, np.pi / 2])
+def test_known_angles(angle: float) -> None:
+    first = np.eye(5)[:, :2]
+    second = np.array([[1, 0, 0, 0, 0], [0, np.cos(angle), np.sin(angle), 0, 0]]).T
+    largest, smallest = principal_angles(first, second)
+    assert largest == pytest.approx(angle, rel=1e-6, abs=1e-12)
+    assert smallest == pytest.approx(0.0, abs=1e-12)
+
+
+def _ledger(path: Path, moment: torch.Tensor | EigenSketch) -> Path:
+    """As the engine writes it: k reads what q reads, and shares its sum."""
+    save_ledger(Ledger(rounds=("general",), sketches={"q": moment}, leaders={"q": "q", "k": "q"}), path)
+    return path
+
+
+def test_angles_between_ledgers_in_either_form(tmp_path: Path) -> None:
+    weight = torch.randn(4, 4)
+    model = _model(tmp_path / "m", q__weight=weight, k__weight=weight.clone())
+    moment = torch.diag(torch.tensor([4.0, 3.0, 0.1, 0.05]))
+    turned = torch.eye(4, dtype=torch.float64)[:, [0, 2]].contiguous()
+    before = _ledger(tmp_path / "before.safetensors", moment)
+    after = _ledger(tmp_path / "after.safetensors", EigenSketch(turned, torch.tensor([4.0, 3.0]), 0.0))
+    drift = measure_weight_drift(model, model, before, after, {"q": 2, "k": 1})
+    angles = {each.layer: each.principal_angles for each in drift}
+    assert angles["q"] == pytest.approx((np.pi / 2, 0.0), abs=1e-6)
+    assert angles["k"] == pytest.approx((0.0,), abs=1e-6)
+
+
+def _checkpoint(folder: Path, weight: torch.Tensor, *, ledger: bool) -> Path:
+    _model(folder, none=torch.ones(1)).joinpath("model.safetensors").unlink()
+    _model(folder / "model", q__weight=weight)
+    files = {}
+    if ledger:
+        moment = torch.diag(torch.arange(16, 0, -1).float())
+        files["ledger"] = file_ref(folder, _ledger(folder / "ledger.safetensors", moment))
+    layers = {"q": LayerCapacity(shape=(16, 16), protected=12, trainable=2, free=2, leak=0.0)} if ledger else {}
+    write_manifest(folder, CheckpointManifest(method="osft" if ledger else "base", model_sha256="0" * 64, layers=layers, files=files))
+    return folder
+
+
+def test_drift_of_a_round_from_its_checkpoints(tmp_path: Path) -> None:
+    base = _checkpoint(tmp_path / "base", torch.eye(16), ledger=False)
+    first = _checkpoint(tmp_path / "first", torch.eye(16) * 1.1, ledger=True)
+    second = _checkpoint(tmp_path / "second", torch.eye(16) * 1.1, ledger=True)
+    [drift] = measure_round_drift(base, first)
+    assert drift.relative_change == pytest.approx(0.1, rel=1e-5)
+    assert drift.principal_angles == ()
+    [drift] = measure_round_drift(first, second)
+    assert drift.relative_change == 0.0
+    assert drift.principal_angles == pytest.approx((0.0,) * ANGLES_KEPT, abs=1e-7)
+
+
+def test_what_cannot_be_compared_is_said(tmp_path: Path) -> None:
+    small, large = _model(tmp_path / "s", q__weight=torch.ones(2, 2)), _model(tmp_path / "l", q__weight=torch.ones(3, 2))
+    with pytest.raises(CheckpointError, match="compare checkpoints of one architecture"):
+        measure_weight_drift(small, large)
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "model.safetensors").write_bytes(b"\xff" * 40)
+    with pytest.raises(CheckpointError, match="not a safetensors file"):
+        measure_weight_drift(small, tmp_path / "bad")
+    (tmp_path / "none").mkdir()
+    with pytest.raises(CheckpointError, match="has no"):
+        measure_weight_drift(small, tmp_path / "none")

@@ -1,0 +1,96 @@
+"""Every verdict that does not promote ends with what to try next, from the evidence at hand."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from data_contracts.manifests import Decision
+from evals.gate.decide import GateEvidence, GatePolicy, decide
+from evals.gate.next_steps import Situation, next_steps
+
+SITUATION = Situation(version=5, drop="tickets.jsonl", calibrated=True, epochs=3, learning_rate=2.5e-3, steps=41, last_loss=3.3)
+DECIDE = re.compile(r'skillstack approve 5( --override)? --reviewer NAME --reason "..." or skillstack reject 5')
+
+
+def asked(**fields: object) -> GatePolicy:
+    return GatePolicy.model_validate({"accept_unmeasured": ("general", "safety", "drift"), **fields})
+
+
+def test_a_pass_needs_nothing(evidence) -> None:
+    assert next_steps(decide(evidence(), asked()), SITUATION) == ()
+
+
+@pytest.mark.parametrize(
+    ("changes", "policy", "words"),
+    [
+        ({"gain": 0}, {}, "Train longer: train.num_epochs 30 (now 3, 41 steps, last loss 3.30)"),
+        ({"gain": 60}, {}, "Train longer: train.num_epochs 9"),
+        ({"gain": 3}, {}, "held-out items: raise contract.heldout_fraction"),
+        ({"old": (60, 0)}, {}, "skillstack round tickets.jsonl --skill new --scale 0.5"),
+        ({"old": (60, 0)}, {}, "train.learning_rate 0.00083 (now 0.0025)"),
+        ({"old": (60, 60), "older": (60, 60)}, {}, "Give each of the earlier skills about"),
+        ({}, {"accept_unmeasured": ()}, "gate: {accept_unmeasured: [safety]}"),
+    ],
+)
+def test_the_hint_fits_the_evidence(evidence, changes: dict, policy: dict, words: str) -> None:
+    verdict = decide(evidence(**changes), asked(**policy))
+    steps = next_steps(verdict, SITUATION)
+    assert any(words in step for step in steps), steps
+    decision = DECIDE.search(steps[-1])
+    assert decision
+    assert bool(decision.group(1)) is (verdict.decision is Decision.BLOCK)
+
+
+def test_without_calibration_that_is_the_first_hint_on_a_loss(evidence) -> None:
+    verdict = decide(evidence(piqa=(60, 0)), asked())
+    assert "calibration" in next_steps(verdict, replace(SITUATION, calibrated=False))[0]
+    assert not any("calibration" in step for step in next_steps(verdict, SITUATION))
+
+
+def test_no_scale_where_nothing_was_gained(evidence) -> None:
+    assert not any("--scale" in step for step in next_steps(decide(evidence(old=(60, 0), gain=0), asked()), SITUATION))
+
+
+def test_what_may_be_measured_wrongly_is_not_trained_again(evidence) -> None:
+    made = evidence(gain=0)
+    items = made.candidate.suites["new"]
+    doubted = replace(items, result=items.result.model_copy(update={"doubt": "training rows are reproduced"}))
+    made = replace(made, candidate=replace(made.candidate, suites={**made.candidate.suites, "new": doubted}))
+    steps = next_steps(decide(made, asked()), SITUATION)
+    assert steps[0].startswith("Do not train again yet: look at the answers to new")
+    assert not any("Train longer" in step for step in steps)
+
+
+def test_more_items_are_asked_for_only_where_they_would_help(evidence) -> None:
+    """A measured loss of the margin itself: no number of items rules it out, a smaller change may."""
+    verdict = decide(evidence(old=(48, 40), older=(48, 40)), asked())
+    steps = " ".join(next_steps(verdict, SITUATION))
+    assert verdict.decision is Decision.INCONCLUSIVE
+    assert "items" not in steps.replace("skillstack", "")
+    assert "Train with a lower rate" in steps
+
+
+def test_a_category_that_cannot_show_anything_asks_for_another_suite(make_suite, make_evaluation) -> None:
+    guess = make_suite("coin", [1.0, 0.0] * 200, gold=["yes", "no"] * 200, prediction=["yes"] * 400, category="general")
+    model = make_evaluation("champion", guess)
+    verdict = decide(GateEvidence(model, model, {"coin": model}, None, bootstrap=True), asked())
+    assert any("on which this model is better than guessing" in step for step in next_steps(verdict, SITUATION))
+
+
+def test_an_error_says_to_correct_and_run_again(evidence) -> None:
+    assert next_steps(decide(replace(evidence(), anchors={}), asked()), SITUATION) == (
+        "Correct what is named above and run the same command again: what is finished is not done again.",
+    )
+
+
+def test_a_small_suite_through_its_floor_asks_for_items(make_suite, make_evaluation) -> None:
+    champion = make_evaluation("champion", make_suite("tiny", np.ones(12)), make_suite("real", np.r_[np.ones(300), np.zeros(100)]))
+    lost = np.ones(12)
+    lost[0] = 0
+    candidate = make_evaluation("candidate", make_suite("tiny", lost), make_suite("real", np.r_[np.ones(300), np.zeros(100)]))
+    verdict = decide(GateEvidence(candidate, champion, dict.fromkeys(("tiny", "real"), champion), None), asked())
+    assert any("Give tiny at least 30 items" in step for step in next_steps(verdict, SITUATION))

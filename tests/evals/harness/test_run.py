@@ -1,0 +1,203 @@
+"""The harness on a tiny model: scores are lm-eval's, the cache is complete, bad input ends with a reason."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from data_contracts.errors import CheckpointError, ConfigError, EvaluationError
+from evals.config import EvaluationConfig, SuiteConfig
+from evals.harness.run import evaluate_checkpoint
+from evals.items import load_evaluation
+
+Write = Callable[..., Path]
+Rows = list[dict[str, Any]]
+CONFIG = EvaluationConfig(device="cpu", num_threads=1)
+
+
+@pytest.fixture
+def suites(write_rows: Write, choice_rows: Rows, answer_rows: Rows, text_rows: Rows, chat_rows: Rows) -> list[SuiteConfig]:
+    return [
+        SuiteConfig(name="colours", source=str(write_rows("colours.jsonl", choice_rows))),
+        SuiteConfig(name="sums", source=str(write_rows("sums.jsonl", answer_rows)), max_new_tokens=4),
+        SuiteConfig(name="text", source=str(write_rows("text.jsonl", text_rows)), category="drift"),
+        SuiteConfig(name="even", source=str(write_rows("even.jsonl", chat_rows)), chat=True, choices=("no", "yes")),
+        SuiteConfig(name="free", source=str(write_rows("free.jsonl", chat_rows)), chat=True, max_new_tokens=4),
+    ]
+
+
+def test_report_covers_every_suite_and_kind(tiny_model: Path, suites: list[SuiteConfig], tmp_path: Path) -> None:
+    seen: list[tuple[int, int, str]] = []
+    report = evaluate_checkpoint(
+        tiny_model, suites, tmp_path / "out", config=CONFIG, cache_dir=tmp_path / "cache", progress=lambda *step: seen.append(step)
+    )
+    assert [(s.name, s.metric, s.n, s.higher_is_better) for s in report.suites] == [
+        ("colours", "acc", 24, True),
+        ("sums", "exact_match", 8, True),
+        ("text", "bits_per_byte", 12, False),
+        ("even", "acc", 20, True),
+        ("free", "exact_match", 20, True),
+    ]
+    evaluation = load_evaluation(tmp_path / "out")
+    for name, items in evaluation.suites.items():
+        assert np.average(items.score, weights=items.weight) == pytest.approx(report.suite(name).score, abs=1e-12)
+        assert np.isfinite(items.gold_logprob).all()
+        assert len(set(items.doc_hash)) == items.result.n
+    assert evaluation.suites["even"].prompt[0] == "<|user|>Is 0 even?<|end|><|assistant|>"
+    assert evaluation.suites["colours"].prompt[0] == "Which colour is number 0?"
+    done = [step[0] for step in seen]
+    assert done == sorted(done)
+    assert seen[-1][:2] == (84, 84)
+
+
+def test_second_evaluation_computes_nothing(
+    tiny_model: Path, suites: list[SuiteConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = evaluate_checkpoint(tiny_model, suites, tmp_path / "a", config=CONFIG, cache_dir=tmp_path / "cache")
+    monkeypatch.setattr("evals.harness.session.load_model", lambda *_, **__: pytest.fail("a cached evaluation loaded the model"))
+    second = evaluate_checkpoint(tiny_model, suites, tmp_path / "b", config=CONFIG, cache_dir=tmp_path / "cache")
+    assert {role: ref.sha256 for role, ref in first.files.items()} == {role: ref.sha256 for role, ref in second.files.items()}
+    assert [s.score for s in first.suites] == [s.score for s in second.suites]
+
+
+def test_a_folder_without_a_model_is_refused(tmp_path: Path, suites: list[SuiteConfig]) -> None:
+    with pytest.raises(CheckpointError, match=r"no config\.json"):
+        evaluate_checkpoint(tmp_path, suites, tmp_path / "out", config=CONFIG, cache_dir=tmp_path / "cache")
+    assert not (tmp_path / "out" / "manifest.json").exists()
+
+
+def test_a_missing_suite_is_named(tiny_model: Path, tmp_path: Path) -> None:
+    gone = SuiteConfig(name="gone", source=str(tmp_path / "gone.jsonl"))
+    with pytest.raises(EvaluationError, match=r"gone\.jsonl.*does not exist"):
+        evaluate_checkpoint(tiny_model, [gone], tmp_path / "out", config=CONFIG, cache_dir=tmp_path / "cache")
+
+
+def test_a_larger_limit_computes_only_the_new_items(tiny_model: Path, write_rows: Write, choice_rows: Rows, tmp_path: Path) -> None:
+    from evals.harness.plan import more_items
+    from evals.harness.session import Session
+
+    asked: list[int] = []
+    score = Session.score
+
+    def counted(self: Session, suite: SuiteConfig, items: Any, advance: Any) -> Any:
+        asked.append(len(items))
+        return score(self, suite, items, advance)
+
+    few = [SuiteConfig(name="colours", source=str(write_rows("colours.jsonl", choice_rows)), items=8)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Session, "score", counted)
+        evaluate_checkpoint(tiny_model, few, tmp_path / "a", config=CONFIG, cache_dir=tmp_path / "cache")
+        evaluate_checkpoint(tiny_model, more_items(few, {"colours": 16}), tmp_path / "b", config=CONFIG, cache_dir=tmp_path / "cache")
+    first, second = (load_evaluation(tmp_path / name).suites["colours"] for name in "ab")
+    assert asked == [8, 8]
+    assert set(first.doc_hash) < set(second.doc_hash)
+    assert (second.result.n, second.result.available) == (16, 24)
+    assert first.result.suite_sha256 != second.result.suite_sha256
+
+
+def test_a_damaged_cache_is_computed_again(tiny_model: Path, write_rows: Write, choice_rows: Rows, tmp_path: Path) -> None:
+    suites = [SuiteConfig(name="colours", source=str(write_rows("colours.jsonl", choice_rows)))]
+    first = evaluate_checkpoint(tiny_model, suites, tmp_path / "a", config=CONFIG, cache_dir=tmp_path / "cache")
+    (cached,) = (tmp_path / "cache").rglob("*.parquet")
+    cached.write_bytes(cached.read_bytes()[:-20])
+    second = evaluate_checkpoint(tiny_model, suites, tmp_path / "b", config=CONFIG, cache_dir=tmp_path / "cache")
+    assert first.files["items/colours"].sha256 == second.files["items/colours"].sha256
+
+
+def test_corrupt_items_are_an_error_and_name_the_file(tiny_model: Path, write_rows: Write, choice_rows: Rows, tmp_path: Path) -> None:
+    from data_contracts.errors import ManifestError
+    from evals.items import read_items
+
+    suites = [SuiteConfig(name="colours", source=str(write_rows("colours.jsonl", choice_rows)))]
+    report = evaluate_checkpoint(tiny_model, suites, tmp_path / "a", config=CONFIG, cache_dir=tmp_path / "cache")
+    parquet = tmp_path / "a" / "items" / "colours.parquet"
+    parquet.write_bytes(b"not parquet")
+    with pytest.raises(ManifestError, match=r"colours\.parquet.*changed"):
+        load_evaluation(tmp_path / "a")
+    with pytest.raises(EvaluationError, match=r"colours\.parquet.*Parquet"):
+        read_items(parquet, report.suite("colours"))
+
+
+def test_weights_that_do_not_load_are_a_checkpoint_error(tiny_model: Path, write_rows: Write, choice_rows: Rows, tmp_path: Path) -> None:
+    import shutil
+
+    broken = tmp_path / "broken"
+    shutil.copytree(tiny_model, broken)
+    weights = broken / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:100])
+    suites = [SuiteConfig(name="colours", source=str(write_rows("colours.jsonl", choice_rows)))]
+    earlier = evaluate_checkpoint(tiny_model, suites, tmp_path / "earlier", config=CONFIG, cache_dir=tmp_path / "cache")
+    with pytest.raises(CheckpointError, match="is not a whole safetensors file"):
+        evaluate_checkpoint(broken, suites, tmp_path / "out", config=CONFIG, cache_dir=tmp_path / "cache")
+    assert not (tmp_path / "out" / "manifest.json").exists()
+    assert load_evaluation(tmp_path / "earlier").report == earlier, "earlier reports stay readable"
+
+
+def test_vllm_is_refused_where_it_is_not_installed(tiny_model: Path, suites: list[SuiteConfig], tmp_path: Path) -> None:
+    from importlib.util import find_spec
+
+    if find_spec("vllm"):
+        pytest.skip("vLLM is installed here")
+    config = EvaluationConfig(backend="vllm")
+    with pytest.raises(ConfigError, match="vLLM is not installed"):
+        evaluate_checkpoint(tiny_model, suites, tmp_path / "out", config=config, cache_dir=tmp_path / "cache")
+
+
+@pytest.mark.slow
+def test_data_parallel_workers_give_the_scores_of_one_process(tiny_model: Path, suites: list[SuiteConfig], tmp_path: Path) -> None:
+    one = evaluate_checkpoint(tiny_model, suites, tmp_path / "one", config=CONFIG, cache_dir=tmp_path / "cache")
+    config = EvaluationConfig(device="cpu", num_threads=1, backend="accelerate", processes=2)
+    seen: list[tuple[int, int, str]] = []
+    two = evaluate_checkpoint(
+        tiny_model, suites, tmp_path / "two", config=config, cache_dir=tmp_path / "cache", progress=lambda *step: seen.append(step)
+    )
+    assert {suite for _, _, suite in seen} == {suite.name for suite in suites}, "one bar follows the workers"
+    assert [done for done, _, _ in seen] == sorted(done for done, _, _ in seen)
+    assert seen[-1][:2] == (84, 84)
+    assert one.settings_sha256 != two.settings_sha256, "the backend is recorded, so that the gate refuses to compare across"
+    assert [(s.name, s.n, s.suite_sha256) for s in one.suites] == [(s.name, s.n, s.suite_sha256) for s in two.suites]
+    ours, theirs = load_evaluation(tmp_path / "one"), load_evaluation(tmp_path / "two")
+    for name, items in ours.suites.items():
+        np.testing.assert_allclose(items.score, theirs.suites[name].score, atol=1e-5)
+        np.testing.assert_allclose(items.gold_logprob, theirs.suites[name].gold_logprob, atol=2e-4)
+
+
+@pytest.mark.slow
+def test_what_stops_a_worker_is_said_in_its_words(tiny_model: Path, suites: list[SuiteConfig], tmp_path: Path) -> None:
+    import shutil
+
+    broken = tmp_path / "broken"
+    shutil.copytree(tiny_model, broken)
+    weights = broken / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:100])
+    config = EvaluationConfig(device="cpu", num_threads=1, backend="accelerate", processes=2)
+    with pytest.raises(CheckpointError, match="is not a whole safetensors file"):
+        evaluate_checkpoint(broken, suites[:1], tmp_path / "out", config=config, cache_dir=tmp_path / "cache")
+    assert not (tmp_path / "out" / "manifest.json").exists()
+
+
+@pytest.mark.parametrize(("mine", "other"), [("hf", "vllm"), ("hf", "accelerate")])
+def test_scores_of_two_backends_are_never_compared(
+    tiny_model: Path, write_rows: Write, choice_rows: Rows, tmp_path: Path, mine: str, other: str
+) -> None:
+    """The backend is in the settings' digest, so neither the cache nor the gate takes the one's scores for the other's."""
+    from dataclasses import replace
+
+    from data_contracts.digests import value_digest
+    from data_contracts.manifests import Decision
+    from evals.gate.decide import GateEvidence, GatePolicy, decide
+    from evals.harness.fill import harness_settings
+
+    suite = SuiteConfig(name="colours", source=str(write_rows("colours.jsonl", choice_rows)))
+    evaluate_checkpoint(tiny_model, [suite], tmp_path / "a", config=CONFIG, cache_dir=tmp_path / "cache")
+    champion = load_evaluation(tmp_path / "a")
+    settings = harness_settings(EvaluationConfig(device="cpu", backend=other))
+    assert champion.report.settings["backend"] == mine
+    report = champion.report.model_copy(update={"settings": settings, "settings_sha256": value_digest(settings)})
+    verdict = decide(GateEvidence(replace(champion, report=report), champion, {"colours": champion}, None, bootstrap=True), GatePolicy())
+    assert verdict.decision is Decision.ERROR
+    assert f"backend: '{mine}', now '{other}'" in " ".join(verdict.reasons)

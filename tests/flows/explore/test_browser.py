@@ -1,0 +1,268 @@
+"""The explorer in a real browser: every view opened, every control moved, every number compared with the engine's own functions.
+
+    pytest -m services tests/explore/test_browser.py
+
+The console must stay free of errors, no request may leave the loopback address, and the state folder must not change by a byte.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flows.config.model import SkillstackConfig
+from flows.explore import material, scene
+from flows.explore.answer import Missing
+from flows.explore.frame import PAGES
+from flows.explore.updates import GRADIENT, Source, rotated_by_protection
+from flows.explore.views import calibration, capacity, cost_views, dynamics, matrix, model_shape, playground, spectrum
+from flows.explore.views.constraint import constrain
+
+pytestmark = pytest.mark.services
+
+
+@pytest.fixture(scope="module")
+def config(lineage_state: Path) -> SkillstackConfig:
+    return SkillstackConfig(state_dir=lineage_state)
+
+
+@pytest.fixture(scope="module")
+def browser(lineage_state: Path, explorer_in_browser: Any) -> Any:
+    return explorer_in_browser(lineage_state)
+
+
+@pytest.fixture
+def view(browser: Any) -> Iterator[Any]:
+    """The browser; afterwards its console must be free of errors and its requests local."""
+    browser.errors()
+    yield browser
+    assert browser.errors() == []
+    assert browser.hosts() <= {"127.0.0.1"}
+
+
+@pytest.fixture
+def now(config: SkillstackConfig, monkeypatch: pytest.MonkeyPatch) -> scene.Scene:
+    """What the page must be showing, read by this process."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    scene.use(config)
+    return scene.look()
+
+
+def records_of(now: scene.Scene) -> list[Any]:
+    assert not isinstance(now.records, Missing)
+    return now.records
+
+
+RIGHT = "\ue014"  # the key arrow right
+RATIO = "ratio"
+
+
+def has_controls(view: Any, *names: str) -> None:
+    """The page has these controls and no other: a new one must be moved by a test too."""
+    view.wait(lambda: len(view.labels()) >= len(names), "controls")
+    labels = view.labels()
+    assert len(labels) == len(names), labels
+    for name in names:
+        assert any(name in label for label in labels), (name, labels)
+
+
+def test_spectrum(view: Any, now: scene.Scene) -> None:
+    view.open("spectrum")
+    has_controls(view, "model", "layer", "spectrum of", RATIO)
+    subject = next(iter(now.subjects().values()))
+    model = material.open_model(subject, None)
+    measured = material.measurements(model)
+    first = next(iter(model.targets))
+    energies = measured.weight_energies(first)
+    view.await_sentence(spectrum.cut_energies(energies, 0.25).sentence())
+    view.press(RATIO, RIGHT)
+    view.await_sentence(spectrum.cut_energies(energies, 0.26).sentence())
+    other = list(model.targets)[6]
+    view.choose("layer", other)
+    view.await_sentence(spectrum.cut_energies(measured.weight_energies(other), 0.26).sentence())
+    view.choose("spectrum of", "energies of its inputs")
+    view.await_sentence(spectrum.cut_energies(spectrum.input_energies(measured.moment(other)), 0.26).sentence())
+    rows = view.run("return [...document.querySelectorAll('.explore-table td')].map(e => e.textContent)")
+    choices = spectrum.policy_choices(
+        spectrum.input_energies(measured.moment(other)), now.config.train, other, measured.importance(), measured.moment(other)
+    )
+    assert rows == [value for row in spectrum.choice_rows(choices) for value in row.values()]
+    view.choose("model", "nano (embedded)")
+    view.await_sentence(spectrum.cut_energies(energies, 0.25).sentence())  # the same weights: the lineage's are nano's own
+
+
+def test_constraint(view: Any, now: scene.Scene) -> None:
+    view.open("constraint")
+    has_controls(view, "model", "update", "layer", "protect", RATIO)
+    model = material.open_model(next(iter(now.subjects().values())), None)
+    measured, layer = material.measurements(model), next(iter(model.targets))
+    rotated = rotated_by_protection(measured, Source(GRADIENT), layer)
+    view.await_sentence(constrain(rotated["activations"], "activations", 0.25).sentence())
+    for protect in ("weights", "weights_block"):
+        view.choose("protect", protect)
+        view.await_sentence(constrain(rotated[protect], protect, 0.25).sentence())  # type: ignore[index, arg-type]
+    view.press(RATIO, RIGHT)
+    view.await_sentence(constrain(rotated["weights_block"], "weights_block", 0.26).sentence())
+    other = list(model.targets)[6]
+    view.choose("layer", other)
+    view.await_sentence(
+        constrain(rotated_by_protection(measured, Source(GRADIENT), other)["weights_block"], "weights_block", 0.26).sentence()
+    )
+    view.choose("update", "update of round 3 · gamma (full, BLOCK)")  # the test's rounds all have nano's weights: nothing changed
+    view.wait(lambda: any("Leak before 0.0000" in line for line in view.said()), "update without change")
+    view.choose("model", "nano (embedded)")
+    view.await_sentence(constrain(rotated["activations"], "activations", 0.25).sentence())
+
+
+def test_cost(view: Any, now: scene.Scene, tmp_path: Path) -> None:
+    view.open("cost")
+    has_controls(view, "model", "config of another model", "show", "tokens a step", RATIO)
+    _, rows = calibration.load_measured()
+    reference = model_shape.read_shape(model_shape.known_shapes()["SmolLM2-135M"], "SmolLM2-135M")
+    speeds = calibration.without_overhead(calibration.calibrated(reference, rows, min(row.tokens for row in rows)))
+    view.choose("model", "SmolLM2-135M")
+    view.await_sentence(cost_views.sentence(reference, 0.25, 256, speeds))
+    view.press(RATIO, RIGHT)
+    view.await_sentence(cost_views.sentence(reference, 0.26, 256, speeds))
+    view.press("tokens a step", RIGHT)
+    view.await_sentence(cost_views.sentence(reference, 0.26, 512, speeds))
+    view.choose("show", "step time")
+    view.wait(lambda: view.run("return !!document.querySelector('[aria-label=\"step time over the ratio\"]')"), "figure of step time")
+    box = view.run(view.FIND, "config of another model").shadow_root.find_element("css selector", "input")
+    box.send_keys(str(tmp_path) + "\n")
+    view.wait(lambda: any("no config.json" in line for line in view.notices()), "notice of a folder that is no model")
+    assert view.run("return document.querySelectorAll('.explore-table').length") >= 1  # the measured table goes on standing there
+
+
+def test_training(view: Any, now: scene.Scene) -> None:
+    view.open("dynamics")
+    store, records = now.store, records_of(now)
+    assert not isinstance(store, Missing)
+    view.await_sentence(dynamics.curve_of_round(store, records[3]).sentence())
+    assert any("no protected subspace" in line for line in view.notices())
+    view.choose("round", dynamics.title_of(records[1]))
+    view.await_sentence(dynamics.curve_of_round(store, records[1]).sentence())
+
+
+def test_forgetting(view: Any, now: scene.Scene) -> None:
+    view.open("matrix")
+    shown = matrix.view_lineage(records_of(now))
+
+    def sentence(row: str, suite: str) -> str:
+        index = shown.rows.index(row)
+        return matrix.cell_sentence(shown, index, suite, matrix.changed_items(shown, index, suite))
+
+    for line in matrix.summary_sentences(shown):
+        view.await_sentence(line)
+    last = "round 3 gamma (full)"
+    view.await_sentence(sentence(last, "beta"))
+    view.choose("suite", "alpha")
+    view.await_sentence(sentence(last, "alpha"))
+    table = view.run("return [...document.querySelectorAll('.explore-table')][0].innerText")
+    assert "question 5 of alpha" in table
+    view.choose("round", "round 2 beta (osft)")
+    view.await_sentence(sentence("round 2 beta (osft)", "alpha"))
+    click_cell(view, shown, last, "general")
+    view.await_sentence(sentence(last, "general"))
+
+
+def click_cell(view: Any, shown: matrix.LineageView, row: str, suite: str) -> None:
+    """A real click into the picture: the cell's place comes from the drawn axes."""
+    script = """
+        const plot = [...document.querySelectorAll('marimo-plotly')].map(e => e.shadowRoot && e.shadowRoot.querySelector('.js-plotly-plot'))
+            .find(e => e && e._fullData && e._fullData[0] && e._fullData[0].type === 'heatmap');
+        if (!plot) return null;
+        plot.scrollIntoView({block: 'center'});
+        const box = plot.getBoundingClientRect(), layout = plot._fullLayout;
+        return [box.left + layout.xaxis._offset + layout.xaxis.d2p(arguments[0]),
+                box.top + layout.yaxis._offset + layout.yaxis.d2p(arguments[1])];
+    """
+    place = view.wait(lambda: view.run(script, suite, row), "drawn matrix")
+    for kind in ("mouseMoved", "mousePressed", "mouseReleased"):
+        event = {"type": kind, "x": place[0], "y": place[1], "button": "none" if kind == "mouseMoved" else "left", "clickCount": 1}
+        view.driver.execute_cdp_cmd("Input.dispatchMouseEvent", event)
+        time.sleep(0.3)  # Plotly tells a click from a drag and a double click by the time between
+
+
+def test_capacity(view: Any, now: scene.Scene) -> None:
+    view.open("capacity")
+    has_controls(view, RATIO)
+    shown = capacity.view_capacity(records_of(now))
+    view.await_sentence(capacity.sentence(shown, 0.25))
+    view.press(RATIO, RIGHT)
+    view.await_sentence(capacity.sentence(shown, 0.26))
+
+
+def test_gate(view: Any) -> None:
+    view.open("gate")
+    has_controls(view, "n: items a suite", "earlier skills", "margin", "discordance", "true loss", "Let the gate decide")
+    question, loss = {"items": 400, "suites": 5, "margin": 0.02, "churn": 0.05}, 0.02
+    moves = {
+        "n: items a suite": ("items", 600),
+        "earlier skills": ("suites", 6),
+        "margin": ("margin", 0.025),
+        "discordance": ("churn", 0.06),
+    }
+    for label, (field, value) in moves.items():
+        view.press(label, RIGHT)
+        question[field] = value
+        for line in playground.sentences(playground.Question(**question), loss):  # type: ignore[arg-type]
+            view.await_sentence(line)
+    view.press("true loss", RIGHT)
+    for line in playground.sentences(playground.Question(**question), 0.025):  # type: ignore[arg-type]
+        view.await_sentence(line)
+    view.run(view.FIND, "Let the gate decide").shadow_root.find_element("css selector", "button").click()
+    view.await_sentence(playground.simulate(playground.Question(**question), 0.025, rounds=40).sentence())  # type: ignore[arg-type]
+
+
+def test_every_control_has_a_name_and_every_view_fits_a_phone(view: Any) -> None:
+    view.driver.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride", {"width": 400, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+    )
+    try:
+        for page in PAGES:
+            view.open(page.name)
+            assert view.run("return document.documentElement.scrollWidth") <= 400, page.name
+            tree = view.driver.execute_cdp_cmd("Accessibility.getFullAXTree", {})["nodes"]
+            wanted = {"slider", "spinbutton", "combobox", "textbox", "link", "heading", "img", "table"}
+            named = [
+                (node["role"]["value"], node.get("name", {}).get("value"))
+                for node in tree
+                if node.get("role", {}).get("value") in wanted and not node.get("ignored")
+            ]
+            nameless = [role for role, name in named if not name]
+            # The list inside marimo's own refresh control has no name, and no way to give it one.
+            assert nameless == (["combobox"] if page.name == "dynamics" else []), (page.name, nameless)
+    finally:
+        view.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_dark_follows_the_system(view: Any) -> None:
+    seen = {}
+    for scheme in ("light", "dark"):
+        view.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": scheme}]})
+        view.open("gate")
+        seen[scheme] = view.run("return [getComputedStyle(document.body).backgroundColor, getComputedStyle(document.body).color]")
+    view.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+    assert seen["light"] != seen["dark"]
+
+
+def test_nothing_was_written(view: Any, lineage_state: Path) -> None:
+    """Every view again, with the bytes of the whole state folder before and after."""
+
+    def digest() -> str:
+        found = hashlib.sha256()
+        for path in sorted(lineage_state.rglob("*")):
+            found.update(str(path.relative_to(lineage_state)).encode())
+            found.update(path.read_bytes() if path.is_file() else b"")
+        return found.hexdigest()
+
+    before = digest()
+    for page in PAGES:
+        view.open(page.name)
+    assert digest() == before

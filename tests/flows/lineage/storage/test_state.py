@@ -1,0 +1,177 @@
+"""The state directory: moved, copied, read only, half made, made by a newer release."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from data_contracts.errors import LineageError, SkillstackError
+from flows.lineage import Lineage
+from flows.lineage.storage.state import describe_place
+
+
+def opened(state: Path) -> Lineage:
+    return Lineage(f"sqlite:///{state}/mlflow.db", model_name="tiny", experiment="rounds", state_dir=state)
+
+
+def copied(state: Path, target: Path) -> Path:
+    """As a person copies a project: the state directory, and the files beside it."""
+    shutil.copytree(state, target)
+    for path in state.parent.glob("*.jsonl"):
+        shutil.copy(path, target.parent)
+    return target
+
+
+def files_of(state: Path) -> dict[str, bytes]:
+    return {path.relative_to(state).as_posix(): path.read_bytes() for path in state.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def original(grown: Lineage) -> Path:
+    return grown.state_dir
+
+
+def places(state: Path) -> set[str]:
+    with closing(sqlite3.connect(state / "mlflow.db")) as database:
+        rows = [
+            *database.execute("SELECT artifact_location FROM experiments WHERE name = 'rounds'"),
+            *database.execute("SELECT artifact_uri FROM runs"),
+            *database.execute("SELECT artifact_location FROM logged_models"),
+            *database.execute("SELECT storage_location FROM model_versions"),
+        ]
+    return {place for (place,) in rows}
+
+
+def test_a_copy_is_a_lineage_of_its_own_and_leaves_the_original_alone(
+    original: Path, tmp_path: Path, register: Callable[..., object]
+) -> None:
+    copy = copied(original, tmp_path / "project of mine" / "state")
+    before = files_of(original)
+    lineage = opened(copy)
+    lineage.rollback(reason="try it on the copy", actor="ann")
+    assert lineage.verify().findings == ()
+    assert all(place.startswith((copy / "artifacts").as_uri()) for place in places(copy))
+    assert files_of(original) == before
+    assert f"copied from {original}" in (describe_place(copy) or "")
+    ids = [json.loads((state / "state.json").read_text())["id"] for state in (original, copy)]
+    assert ids[0] != ids[1]
+
+
+def test_a_moved_lineage_goes_on_where_it_is_and_the_old_folder_stays_away(original: Path, tmp_path: Path) -> None:
+    moved, identity = tmp_path / "elsewhere" / "state", json.loads((original / "state.json").read_text())["id"]
+    moved.parent.mkdir()
+    original.rename(moved)
+    for path in original.parent.glob("*.jsonl"):
+        path.rename(moved.parent / path.name)
+    assert f"was moved from {original}" in (describe_place(moved) or "")
+    lineage = opened(moved)
+    lineage.rollback(reason="still possible", actor="ann")
+    assert lineage.verify().findings == ()
+    assert not original.exists()
+    assert json.loads((moved / "state.json").read_text())["id"] == identity
+
+
+def test_a_copied_lineage_of_a_release_without_state_json_is_recognised_too(original: Path, tmp_path: Path) -> None:
+    (original / "state.json").unlink()
+    copy = tmp_path / "copy"
+    shutil.copytree(original, copy)
+    before = files_of(original)
+    opened(copy).rollback(reason="try it on the copy", actor="ann")
+    assert files_of(original) == before
+    assert f"copied from {original}" in (describe_place(copy) or "")
+
+
+def test_opening_a_lineage_that_is_in_order_writes_nothing(original: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in original.rglob("*")}
+    lineage = opened(original)
+    lineage.history()
+    assert {path: path.stat().st_mtime_ns for path in original.rglob("*")} == before
+
+
+def test_a_lineage_can_be_read_from_a_database_that_cannot_be_written(original: Path) -> None:
+    uri = f"sqlite:///file:{original}/mlflow.db?mode=ro&uri=true"
+    lineage = Lineage(uri, model_name="tiny", experiment="rounds", state_dir=original)
+    assert [record.version for record in lineage.history()] == [1, 2, 3]
+    assert lineage.champion().version == 3  # type: ignore[union-attr]
+    assert lineage.verify().findings == ()
+    with pytest.raises(LineageError, match="readonly"):
+        lineage.rollback(reason="no", actor="ann")
+
+
+_MAKE = "import sys; from pathlib import Path; from flows.lineage import Lineage; state = Path(sys.argv[1]); " + (
+    "Lineage(f'sqlite:///{state}/mlflow.db', model_name='tiny', experiment='rounds', state_dir=state)"
+)
+
+
+def test_a_first_start_that_was_cut_short_leaves_no_database_and_the_next_one_makes_it(tmp_path: Path) -> None:
+    """Killed in the middle of the migrations, as often as it takes to be killed there."""
+    state, pause = tmp_path / "state", threading.Event()
+    with subprocess.Popen([sys.executable, "-c", _MAKE, str(state)]) as process:
+        while process.poll() is None and not (state / ".mlflow.db.partial").exists():
+            pause.wait(0.01)  # the migrations take seconds
+        process.kill()
+    assert not (state / "mlflow.db").exists()
+    assert opened(state).champion() is None
+
+
+def test_a_half_made_database_of_an_earlier_release_is_set_aside(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    state.mkdir()
+    with closing(sqlite3.connect(state / "mlflow.db")) as database, database:
+        database.execute("CREATE TABLE experiments (experiment_id INTEGER)")
+    assert opened(state).champion() is None
+    assert (state / "mlflow.db.half-made-1").is_file()
+    assert "cut short while it was made" in (describe_place(state) or "")
+
+
+def test_a_damaged_database_is_named_and_kept(tmp_path: Path) -> None:
+    (tmp_path / "mlflow.db").write_bytes(b"no database at all" * 100)
+    with pytest.raises(LineageError, match=r"mlflow\.db: file is not a database.*backup"):
+        opened(tmp_path)
+    assert (tmp_path / "mlflow.db").read_bytes().startswith(b"no database")
+
+
+def test_a_state_of_a_newer_release_is_refused_in_one_line(original: Path) -> None:
+    path = original / "state.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "schema_version": 99, "something_new": 1}))
+    with pytest.raises(LineageError, match=r"newer skillstack \(state schema 99, this one knows 1\)"):
+        opened(original)
+
+
+def test_a_disk_without_room_is_named_before_a_database_is_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**9, 10**9 - 2_000_000, 2_000_000))  # type: ignore[attr-defined]
+    with pytest.raises(SkillstackError, match=r"the disk is full: 2\.0 MB are free"):
+        opened(tmp_path / "state")
+    assert not (tmp_path / "state" / "mlflow.db").exists()
+
+
+def test_a_disk_that_fills_under_mlflow_is_named_as_full(grown: Lineage) -> None:
+    """SQLite refuses to let the file grow, as on a full disk."""
+    from sqlalchemy import event
+
+    engine = grown._store.client._tracking_client.store.engine
+    engine.dispose()
+
+    @event.listens_for(engine, "connect")
+    def limit(connection: sqlite3.Connection, _: object) -> None:
+        connection.execute(f"PRAGMA max_page_count = {connection.execute('PRAGMA page_count').fetchone()[0]}")
+
+    def fill() -> None:
+        for number in range(200):
+            grown.open_round(9, f"skill-{number}", key=f"{number}" * 50)
+
+    try:
+        with pytest.raises(LineageError, match="the disk is full"):
+            fill()
+    finally:
+        event.remove(engine, "connect", limit)
+        engine.dispose()

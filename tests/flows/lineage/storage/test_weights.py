@@ -1,0 +1,46 @@
+"""Weights that were deleted come back from the parent's and the stored update, for every kind of change that the engine stores."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from flows.lineage.storage.weights import read_header, write_weights
+from osft_engine.checkpoint.update import RoundUpdate, save_update
+from osft_engine.subspace.protection import LayerUpdate
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_factors_dense_updates_transposed_weights_and_other_parameters_come_back_byte_for_byte(tmp_path: Path, dtype: torch.dtype) -> None:
+    draw = torch.Generator().manual_seed(3)
+
+    def random(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, generator=draw)
+
+    shared = random(6, 2)
+    changes = {
+        "thin": LayerUpdate(random(4, 2), shared),
+        "beside": LayerUpdate(random(5, 2), shared),
+        "whole": LayerUpdate(random(4, 6), None),
+        "conv": LayerUpdate(random(6, 2), random(6, 2)),  # square, so that only the stored fact tells how it lies
+    }
+    shapes = {"thin": (4, 6), "beside": (5, 6), "whole": (4, 6), "conv": (6, 6)}
+    parent = {f"{name}.weight": random(*shape).to(dtype) for name, shape in shapes.items()}
+    parent |= {"norm.weight": random(6).to(dtype), "untouched.weight": random(3, 3).to(dtype)}
+    norm = random(6).to(dtype)
+    trained = dict(parent) | {"norm.weight": norm}
+    for name, change in changes.items():
+        dense = change.dense().T if name == "conv" else change.dense()
+        trained[f"{name}.weight"] = (parent[f"{name}.weight"].float() + dense).to(dtype).contiguous()
+    for folder, tensors in (("parent", parent), ("trained", trained)):
+        (tmp_path / folder).mkdir()
+        save_file(tensors, tmp_path / folder / "model.safetensors")
+    save_update(RoundUpdate(changes, {"norm.weight": norm}, ("conv",)), tmp_path / "update.safetensors")
+
+    original, again = tmp_path / "trained" / "model.safetensors", tmp_path / "again.safetensors"
+    write_weights(read_header(original), tmp_path / "parent", tmp_path / "update.safetensors", again)
+    assert again.read_bytes() == original.read_bytes()
+    assert not torch.equal(load_file(again)["conv.weight"], parent["conv.weight"])

@@ -1,0 +1,121 @@
+"""What the coming round can show is said before training, with the real numbers of the drop and of the suites."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from data_contracts.errors import ConfigError, LineageError
+from data_contracts.manifests import DropManifest
+from evals.gate.plan import margin_shown_by, plan_round
+from evals.gate.policy import GatePolicy
+from flows.config.model import SkillstackConfig, parse_config
+from flows.lineage import VersionRef
+from flows.scores.evidence import require_whole_chain
+from flows.scores.planning import check_names, what_is_missing
+
+
+def config(tmp_path: Path, **sections: Any) -> SkillstackConfig:
+    return parse_config(sections, where="test", folder=tmp_path)
+
+
+def drop(heldout: int, clean: int = 500) -> DropManifest:
+    return DropManifest(
+        skill="tickets", source="d.jsonl", source_sha256="0", contract="c", contract_version="1", rows_read=clean + heldout,
+        rows_clean=clean, rows_heldout=heldout, rows_sealed=0, rows_quarantined=0,
+    )  # fmt: skip
+
+
+ACCEPTED = {"accept_unmeasured": ["general", "safety", "drift"]}
+
+
+@pytest.mark.parametrize(
+    ("heldout", "words"),
+    [
+        (12, "tickets has 12 held-out items and a gain is decided from 30 on: set contract.heldout_fraction: 0.06"),
+        (32, "enough to decide whether it is learned. Later rounds need about "),
+        (90, "or promise what 90 items can show: evaluation.skills: {tickets: {margin: 0.0"),
+    ],
+)
+def test_the_drops_own_held_out_rows_are_what_is_planned_with(tmp_path: Path, heldout: int, words: str) -> None:
+    notes = what_is_missing(config(tmp_path, gate=ACCEPTED, calibration="c.jsonl"), [], "tickets", drop(heldout))
+    assert words in " ".join(notes)
+
+
+def test_enough_items_need_no_word(tmp_path: Path) -> None:
+    assert what_is_missing(config(tmp_path, gate=ACCEPTED, calibration="c.jsonl"), [], "tickets", drop(900)) == ()
+
+
+def test_the_margin_that_is_offered_is_the_smallest_that_is_shown() -> None:
+    margin = margin_shown_by(GatePolicy(), 90, 0.05)
+
+    def chance(asked: float) -> float:
+        return plan_round(GatePolicy(), {}, 90, 0.05, own_margins={"x": ("skill", asked)}).categories[0].chance_shown
+
+    assert chance(margin - 0.01) < 0.8 <= chance(margin)
+
+
+def test_a_small_suite_a_missing_category_and_no_calibration_are_named(tmp_path: Path) -> None:
+    (tmp_path / "piqa.jsonl").write_text('{"prompt": "a", "answer": "b"}\n' * 40)
+    suites = [{"source": "piqa.jsonl", "category": "general"}]
+    notes = " ".join(what_is_missing(config(tmp_path, evaluation={"suites": suites}), [], "tickets", drop(900)))
+    assert "evaluation.suites names no safety suites and drift suites" in notes
+    assert "accept_unmeasured: [safety, drift]" in notes
+    assert "general suites (1 suite of about 40 items)" in notes
+    assert "`calibration` is not set" in notes
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("floors", {"topci": 0.1}),
+        ("min_scores", {"topci": 0.1}),
+        ("required_suites", ["topci"]),
+        ("retired_suites", {"topci": "it is old"}),
+    ],
+)
+def test_a_misspelt_name_is_one_clear_error_before_training(tmp_path: Path, key: str, value: Any) -> None:
+    settings = config(tmp_path, gate={key: value}, evaluation={"suites": [{"name": "topic", "source": "t.jsonl"}]})
+    with pytest.raises(ConfigError, match=f"gate.{key}: names 'topci', which is no suite and no skill .*'topic'"):
+        check_names(settings, [], {})
+    check_names(settings, ["topci"], {})
+
+
+# ------------------------------------------------------------------------------------------------ the chain is a fact of the ledger
+
+
+def version(number: int, skill: str | None, drop_folder: Path | None) -> VersionRef:
+    return VersionRef(
+        version=number, round=number - 1, skill=skill, method="osft" if skill else "base", decision=None, model_sha256=str(number),
+        manifest_sha256="", parent_version=number - 1 or None, checkpoint=Path(), drop=drop_folder, run_id="", model_id="",
+    )  # fmt: skip
+
+
+def lineage(*actions: tuple[str, int]) -> Any:
+    entries = tuple(SimpleNamespace(action=action, version=number) for action, number in actions)
+    return SimpleNamespace(lineage=SimpleNamespace(ledger=lambda: entries))
+
+
+PROMOTED = (("promote", 1), ("promote", 2))
+
+
+@pytest.mark.parametrize(
+    ("chain", "words"),
+    [
+        ([version(1, None, None), version(2, "topic", None)], "version 2: has lost its drop in the registry"),
+        ([version(1, None, None), version(2, None, Path())], "version 2: has lost its skill in the registry"),
+        ([version(2, "topic", Path())], "version 2: is where the champion's ancestry begins, but the ledger was opened by version 1"),
+        ([version(2, None, None)], "the ledger was opened by version 1"),
+    ],
+)
+def test_a_deleted_tag_does_not_make_a_first_round(chain: list[VersionRef], words: str) -> None:
+    with pytest.raises(LineageError, match=words):
+        require_whole_chain(lineage(*PROMOTED), chain)
+
+
+def test_a_whole_chain_and_a_rollback_to_the_base_are_well() -> None:
+    require_whole_chain(lineage(*PROMOTED), [version(1, None, None), version(2, "topic", Path())])
+    require_whole_chain(lineage(*PROMOTED, ("rollback", 1)), [version(1, None, None)])

@@ -1,0 +1,83 @@
+"""What a sweep picks: never a dominated point, inside the margins where it can, and the more cautious one where learning is a tie."""
+
+from __future__ import annotations
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from data_contracts.digests import text_digest
+from data_contracts.manifests import EvalReport, SuiteResult
+from evals.gate.policy import GatePolicy
+from flows.sweep.frontier import SweepPoint, choose, frontier, measure_point
+
+
+def point(
+    learned: float, forgetting: float, *, gain: float | None = None, n: int = 200, ratio: float = 0.25, scale: float = 1.0
+) -> SweepPoint:
+    return SweepPoint(
+        ratio=ratio,
+        scale=scale,
+        learned=learned,
+        gain=learned - 0.2 if gain is None else gain,
+        n=n,
+        forgetting=forgetting,
+        losses={},
+        model_sha256=text_digest(f"{ratio} {scale} {learned} {forgetting}"),
+    )
+
+
+def report(scores: dict[str, tuple[str, float]]) -> EvalReport:
+    suites = tuple(
+        SuiteResult(
+            name=name,
+            category=category,
+            metric="acc",
+            higher_is_better=category != "drift",
+            n=100,
+            score=score,
+            suite_sha256=text_digest(name),
+            seconds=0.0,
+        )
+        for name, (category, score) in scores.items()
+    )
+    return EvalReport(model_sha256=text_digest("m"), settings={}, settings_sha256=text_digest("s"), suites=suites)
+
+
+@given(st.lists(st.tuples(st.floats(0, 1), st.floats(0, 5)), min_size=1, max_size=12))
+@settings(max_examples=60, deadline=None)
+def test_no_point_of_the_frontier_is_dominated_and_the_choice_lies_on_it(values: list[tuple[float, float]]) -> None:
+    points = [point(learned, forgetting, ratio=0.01 * (1 + index)) for index, (learned, forgetting) in enumerate(values)]
+    edge = frontier(points)
+    for kept in edge:
+        assert not any(o.learned >= kept.learned and o.forgetting < kept.forgetting for o in points)
+        assert not any(o.learned > kept.learned and o.forgetting <= kept.forgetting for o in points)
+    chosen = choose(points).point
+    assert chosen in edge
+    if any(p.forgetting <= 1.0 and p.gain > 0 for p in points):
+        assert chosen.forgetting <= 1.0
+        assert chosen.gain > 0.0
+
+
+def test_a_tie_in_learning_goes_to_what_forgets_less() -> None:
+    careful, eager = point(0.80, 0.2, ratio=0.1), point(0.81, 0.9, ratio=0.4)
+    assert choose([eager, careful]).point == careful
+    clear = point(0.95, 0.9, ratio=0.4)
+    assert choose([clear, careful]).point == clear
+
+
+def test_where_every_margin_is_used_up_the_smallest_loss_is_taken_and_said() -> None:
+    choice = choose([point(0.9, 3.0), point(0.6, 1.5), point(0.1, 0.0, gain=-0.1)])
+    assert choice.point.forgetting == 1.5
+    assert "uses up a margin" in choice.reason
+    assert "no point learned" in choose([point(0.1, 0.0, gain=0.0)]).reason
+
+
+def test_losses_are_counted_in_shares_of_the_gates_margins() -> None:
+    before = report({"new": ("skill", 0.2), "old": ("skill", 0.9), "older": ("skill", 0.9), "text": ("drift", 2.0)})
+    after = report({"new": ("skill", 0.7), "old": ("skill", 0.86), "older": ("skill", 0.9), "text": ("drift", 2.01)})
+    found = measure_point(0.2, 1.0, after, before, "new", GatePolicy())
+    assert round(found.gain, 9) == 0.5
+    assert {name: round(loss, 9) for name, loss in found.losses.items()} == {"old": 0.04, "older": 0.0, "text": 0.005}
+    assert round(found.forgetting, 6) == 1.0, "two points over both skills are one margin of two points; drift used half of its own"
+    better = report({"new": ("skill", 0.7), "old": ("skill", 0.95), "older": ("skill", 0.95), "text": ("drift", 1.9)})
+    assert measure_point(0.2, 1.0, better, before, "new", GatePolicy()).forgetting == 0.0

@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from data_contracts.manifests import Manifest, file_ref, write_manifest
+from flows.workspace.stages import Stage, run_stage
+
+
+class Stages:
+    """Counts how often the work of a stage was really done."""
+
+    def __init__(self, store: Path) -> None:
+        self.store, self.built = store, 0
+
+    def run(self, inputs: dict[str, object], *, fail: bool = False) -> Stage[Manifest]:
+        def build(folder: Path) -> None:
+            self.built += 1
+            (folder / "data.txt").write_text(str(inputs))
+            if fail:
+                raise KeyboardInterrupt
+            write_manifest(folder, Manifest(files={"data": file_ref(folder, folder / "data.txt")}))
+
+        return run_stage(self.store, "work", inputs, Manifest, build, code=("data_contracts.digests",))
+
+
+@pytest.fixture
+def stages(tmp_path: Path) -> Stages:
+    return Stages(tmp_path)
+
+
+def test_the_same_inputs_find_the_finished_folder(stages: Stages) -> None:
+    first, second = stages.run({"a": 1}), stages.run({"a": 1})
+    assert (first.reused, second.reused, stages.built) == (False, True, 1)
+    assert first.folder == second.folder
+    assert first.manifest == second.manifest
+
+
+def test_other_inputs_are_another_stage(stages: Stages) -> None:
+    assert stages.run({"a": 1}).folder != stages.run({"a": 2}).folder
+    assert stages.built == 2
+
+
+def test_a_stage_cut_off_before_its_manifest_is_never_taken_for_whole(stages: Stages) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        stages.run({"a": 1}, fail=True)
+    again = stages.run({"a": 1})
+    assert not again.reused
+    assert stages.built == 2
+
+
+def test_a_changed_file_is_noticed_set_aside_and_built_again(stages: Stages) -> None:
+    folder = stages.run({"a": 1}).folder
+    (folder / "data.txt").write_text("tampered")
+    again = stages.run({"a": 1})
+    assert not again.reused
+    assert (again.folder / "data.txt").read_text() == str({"a": 1})
+    assert (folder.with_suffix(".damaged-1") / "data.txt").read_text() == "tampered"
+
+
+def test_a_missing_file_is_noticed(stages: Stages) -> None:
+    folder = stages.run({"a": 1}).folder
+    (folder / "data.txt").unlink()
+    assert not stages.run({"a": 1}).reused

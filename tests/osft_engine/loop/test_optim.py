@@ -1,0 +1,72 @@
+"""The schedules of transformers as pure functions of the step, and their settings refused before a run rather than in it."""
+
+from __future__ import annotations
+
+from typing import Any, get_args
+
+import pytest
+from pydantic import ValidationError
+
+from data_contracts.errors import ConfigError
+from osft_engine.config import Scheduler, TrainConfig
+from osft_engine.loop.optim import step_sizes
+
+NAMES = get_args(get_args(Scheduler)[0])
+NEEDED = {"cosine_with_min_lr": {"min_lr_rate": 0.1}, "cosine_warmup_with_min_lr": {"min_lr_rate": 0.1}} | {
+    "warmup_stable_decay": {"num_decay_steps": 4}
+}
+
+
+def _sizes(name: str, steps: int, warmup: int = 0, rate: float = 2.0, **settings: Any) -> list[float]:
+    config = TrainConfig(learning_rate=rate, warmup_steps=warmup, lr_scheduler=name, lr_scheduler_kwargs=settings)  # type: ignore[arg-type]
+    size = step_sizes(config, steps)
+    return [size(step) for step in range(steps)]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_schedule_warms_up_from_the_first_step_and_never_passes_the_peak(name: str) -> None:
+    sizes = _sizes(name, 12, warmup=0 if name == "constant" else 4, **NEEDED.get(name, {}))
+    assert max(sizes) == pytest.approx(2.0)
+    assert min(sizes) >= 0.0
+    if name != "constant":
+        assert sizes[:4] == pytest.approx([0.5, 1.0, 1.5, 2.0])
+
+
+@pytest.mark.parametrize("name", ["cosine_with_min_lr", "cosine_warmup_with_min_lr"])
+def test_a_smallest_step_size_is_a_step_size(name: str) -> None:
+    sizes = _sizes(name, 1000, rate=1e-3, min_lr=1e-4)
+    assert min(sizes) == pytest.approx(1e-4, rel=1e-3)
+    assert sizes == pytest.approx(_sizes(name, 1000, rate=1e-3, min_lr_rate="0.1"))  # Training Hub's settings are text
+
+
+def test_the_last_steps_of_a_stable_schedule_decay_as_asked() -> None:
+    assert _sizes("warmup_stable_decay", 8, num_decay_steps=4.0, decay_type="linear") == pytest.approx([2.0] * 5 + [1.5, 1.0, 0.5])
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "message"),
+    [
+        ("linear", {"min_lr_rate": 0.3}, r"do not fit linear: it has no setting 'min_lr_rate' \(it takes none\)"),
+        ("constant", {"anything": 1}, r"do not fit constant: it has no setting 'anything' \(it takes none\)"),
+        ("cosine_with_min_lr", {"min_lr_ratio": 0.1}, r"it has no setting 'min_lr_ratio' \(did you mean min_lr_rate\?\)"),
+        ("cosine", {"num_warmup_steps": 3}, r"it has no setting 'num_warmup_steps'"),
+        ("cosine", {"num_cycles": "many"}, r"do not fit cosine"),
+        ("cosine_with_min_lr", {}, r"One of min_lr or min_lr_rate should be set"),
+        ("polynomial", {"lr_end": 3.0}, r"lr_end \(3\) must be smaller than initial lr \(2.0\)"),
+        ("polynomial", {"lr_end": -3.0}, r"they make the size of step \d+ -"),
+        ("warmup_stable_decay", {}, r"num_decay_steps"),
+        ("warmup_stable_decay", {"num_decay_steps": 4, "decay_type": "steep"}, r"Unknown decay type: steep"),
+        ("warmup_stable_decay", {"num_decay_steps": 40}, r"num_decay_steps is 40 and the run has 12 steps after its warm-up"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused_before_the_first_step(name: str, settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=rf"^lr_scheduler_kwargs: .*{message}"):
+        _sizes(name, 12, **settings)
+
+
+@pytest.mark.parametrize("name", ["reduce_lr_on_plateau", "greedy"])
+def test_schedules_that_follow_a_metric_are_refused_as_such(name: str) -> None:
+    with pytest.raises(ValidationError, match=f"{name} follows a metric while it trains"):
+        _sizes(name, 12)
+    with pytest.raises(ValidationError, match="'nan' is not a finite number"):
+        _sizes("polynomial", 12, power="nan")

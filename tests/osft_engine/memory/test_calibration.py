@@ -1,0 +1,89 @@
+"""Round 0 of the ledger without any text: the model speaks for itself, the same way each time, and is left as it was."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
+
+from data_contracts.rendering import TextRenderer
+from osft_engine.data.batches import micro_batches
+from osft_engine.memory.calibration import generate_examples
+from osft_engine.memory.ledger import Ledger, load_ledger, save_ledger
+from osft_engine.memory.moments import measure_moments
+from osft_engine.method.attach import find_targets
+from osft_engine.method.bases import cached_ledger
+from osft_engine.subspace.algebra import EigenSketch
+
+
+def test_the_model_writes_conversations_and_documents_of_the_wanted_size(base_folder: Path, tokenizer: PreTrainedTokenizerFast) -> None:
+    model = AutoModelForCausalLM.from_pretrained(base_folder)
+    before = torch.get_rng_state()
+    made = generate_examples(model, TextRenderer(tokenizer), tokens=200, length=20, seed=3)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert sum(len(each.ids) for each in made) >= 200
+    assert [each.ids for each in generate_examples(model, TextRenderer(tokenizer), tokens=200, length=20, seed=3)] == [
+        each.ids for each in made
+    ]
+    assert any(tokenizer.decode(each.ids).startswith("<|im_start|>user\n") for each in made)
+    assert all(each.loss_tokens == len(each.ids) - 1 for each in made)
+
+
+def test_moments_ignore_padding_and_are_shared_by_layers_that_read_the_same(base_folder: Path, tokenizer: PreTrainedTokenizerFast) -> None:
+    model = AutoModelForCausalLM.from_pretrained(base_folder).eval()
+    examples = generate_examples(model, TextRenderer(tokenizer), tokens=120, length=16, seed=1)
+    targets = find_targets(model)
+    padded, packed = (measure_moments(model, targets, micro_batches(examples, max_tokens=64, layout=way)) for way in ("padded", "packed"))
+    assert padded.tokens == packed.tokens == sum(len(each.ids) for each in examples)
+    assert padded.leaders == packed.leaders
+    assert padded.leaders["model.layers.1.self_attn.v_proj"] == "model.layers.1.self_attn.q_proj"
+    assert padded.leaders["model.layers.1.mlp.up_proj"] == "model.layers.1.mlp.gate_proj"
+    assert len(padded.moments) == 8  # four different inputs in each of two blocks
+    for name, moment in padded.moments.items():
+        torch.testing.assert_close(moment, packed.moments[name], rtol=1e-3, atol=1e-4)
+
+
+def test_ledger_adds_rounds_with_equal_weight_in_a_size_that_does_not_grow(
+    base_folder: Path, tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    model = AutoModelForCausalLM.from_pretrained(base_folder).eval()
+    targets = find_targets(model)
+    few = generate_examples(model, TextRenderer(tokenizer), tokens=40, length=16, seed=1)
+    many = generate_examples(model, TextRenderer(tokenizer), tokens=160, length=16, seed=2)
+    one, two = (measure_moments(model, targets, micro_batches(each, max_tokens=64, layout="packed")) for each in (few, many))
+    ledger = Ledger().add("base", one, 48).add("sums", two, 48)
+    name = "model.layers.0.self_attn.k_proj"
+    leader = ledger.leaders[name]
+    torch.testing.assert_close(ledger.moment(name), one.moments[leader] + two.moments[leader])
+    save_ledger(ledger, tmp_path / "ledger.safetensors")
+    loaded = load_ledger(tmp_path / "ledger.safetensors")
+    assert loaded.rounds == ("base", "sums")
+    torch.testing.assert_close(loaded.moment(name), ledger.moment(name))
+
+    short = Ledger()
+    sizes = []
+    for index in range(3):
+        short = short.add(f"round {index}", two, 8)
+        kept = short.sketches[leader]
+        assert isinstance(kept, EigenSketch)
+        sizes.append(kept.vectors.numel())
+    assert sizes == [32 * 8] * 3
+    exact = 3 * two.moments[leader]
+    assert float(short.moment(name).trace()) == pytest.approx(float(exact.trace()), rel=1e-3)
+
+
+def test_a_cached_ledger_is_built_once(tmp_path: Path) -> None:
+    built: list[int] = []
+
+    def build() -> Ledger:
+        built.append(1)
+        return Ledger(("base",), {"layer": torch.eye(3)}, {"layer": "layer"})
+
+    first = cached_ledger(tmp_path, {"base": "a"}, build)
+    again = cached_ledger(tmp_path, {"base": "a"}, build)
+    assert len(built) == 1
+    torch.testing.assert_close(first.moment("layer"), again.moment("layer"))
+    cached_ledger(tmp_path, {"base": "b"}, build)
+    assert len(built) == 2

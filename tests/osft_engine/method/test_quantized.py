@@ -1,0 +1,71 @@
+"""A base in 4 bits: real bitsandbytes layers, and a candidate that is the unquantised base plus the stored update, to the byte."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from pydantic import ValidationError
+from safetensors.torch import load_file
+
+from data_contracts.errors import ConfigError
+from osft_engine.checkpoint.update import load_update
+from osft_engine.config import TrainConfig
+from osft_engine.method import quantized
+from osft_engine.rescale import scale_candidate
+from osft_engine.run import TrainRun
+from osft_engine.train import train_candidate
+
+# Looked for, not imported: its import takes seconds, which every worker that only collects this file would pay.
+needs_bitsandbytes = pytest.mark.skipif(importlib.util.find_spec("bitsandbytes") is None, reason="bitsandbytes is not installed")
+
+
+@needs_bitsandbytes
+def test_the_candidate_is_the_unquantised_base_plus_the_update(make_run: Callable[..., TrainRun], tmp_path: Path) -> None:
+    run = make_run(quantize="nf4", num_epochs=4, learning_rate=5e-3)
+    manifest = train_candidate(run)
+    assert manifest.summary is not None
+    assert manifest.summary.final_loss < manifest.summary.first_loss
+    assert max(layer.leak for layer in manifest.layers.values()) <= 1e-5
+    before, after = (load_file(folder / "model.safetensors") for folder in (run.base, run.out_dir / "model"))
+    update = load_update(run.out_dir / "update.safetensors")
+    assert len(update) == 14
+    for name, value in after.items():
+        layer = update.get(name.removesuffix(".weight"))
+        assert torch.equal(value, before[name] + layer.dense() if layer is not None else before[name]), name
+    config = (run.out_dir / "model" / "config.json").read_text()
+    assert "quantization" not in config
+    scaled = scale_candidate(run.out_dir, run.base, tmp_path / "same", 1.0)
+    assert scaled.model_sha256 == manifest.model_sha256
+
+
+@needs_bitsandbytes
+def test_the_frozen_layers_are_held_in_four_bits(base_folder: Path) -> None:
+    from osft_engine.checkpoint.read import load_model
+    from osft_engine.method.attach import find_targets, weight_of
+
+    dense, small = (load_model(base_folder, TrainConfig(device="cpu", quantize=way)) for way in ("none", "nf4"))
+    for name, module in find_targets(small).items():
+        assert module.weight.dtype == torch.uint8
+        exact = weight_of(dense.get_submodule(name))
+        assert 0.0 < float((weight_of(module) - exact).norm() / exact.norm()) < 0.2
+
+
+def test_a_missing_library_is_one_clear_error(make_run: Callable[..., TrainRun], monkeypatch: pytest.MonkeyPatch) -> None:
+    def nothing(name: str) -> ModuleType | None:
+        return None
+
+    monkeypatch.setattr(quantized, "find_spec", nothing)
+    with pytest.raises(ConfigError, match=r"bitsandbytes is not installed.*skillstack\[quantize\]"):
+        train_candidate(make_run(quantize="nf4"))
+
+
+@pytest.mark.parametrize("settings", [{"method": "full"}, {"protect": "weights"}, {"train_other": ["norm"]}])
+def test_what_needs_dense_weights_is_refused(settings: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match="quantize runs the update beside a frozen base"):
+        TrainConfig(quantize="nf4", **settings)
