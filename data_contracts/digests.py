@@ -1,4 +1,4 @@
-"""Content digests. One rule for the whole house: sha256, lower-case hex, of the exact bytes."""
+"""Content digests. One rule for the whole project: sha256, lower-case hex, of the exact bytes."""
 
 from __future__ import annotations
 

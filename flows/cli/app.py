@@ -1,4 +1,4 @@
-"""The command line. Each command reads the config, calls one function of the house, and prints what it returned.
+"""The command line. Each command reads the config, calls one function of the packages, and prints what it returned.
 
 Exit codes: 0 pass, 2 blocked, 3 inconclusive, 1 any error. With --json the answer is one JSON object on stdout and nothing else.
 """
@@ -137,9 +137,9 @@ def run_round(
 def history(config: ConfigFile = None, as_json: AsJson = False) -> None:
     """Every round with its verdict, version and reason."""
     settings = read_config(config, as_json)
-    from flows.workspace.workspace import open_house
+    from flows.workspace.workspace import open_workspace
 
-    console.show_history(open_house(settings).lineage.history())
+    console.show_history(open_workspace(settings).lineage.history())
 
 
 @app.command()
@@ -190,9 +190,9 @@ def gate_replay(
     """Recompute an old verdict from the stored items; exit 1 where it is not the same to the byte."""
     settings = read_config(config, as_json)
     from flows.review.replay import replay_round
-    from flows.workspace.workspace import open_house
+    from flows.workspace.workspace import open_workspace
 
-    result = replay_round(open_house(settings), number, attempt)
+    result = replay_round(open_workspace(settings), number, attempt)
     console.show_replay(result)
     raise typer.Exit(0 if result.equal else 1)
 

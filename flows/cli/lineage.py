@@ -23,9 +23,9 @@ Actor = Annotated[str, typer.Option(help="Who does it; default: the user.")]
 
 def _lineage(path: Path | None, as_json: bool) -> Lineage:
     settings = read_config(path, as_json)
-    from flows.workspace.workspace import open_house
+    from flows.workspace.workspace import open_workspace
 
-    return open_house(settings).lineage
+    return open_workspace(settings).lineage
 
 
 def _print_entry(as_json: bool, entry: LedgerEntry) -> None:
@@ -92,16 +92,16 @@ def gc(
     settings = read_config(config, as_json)
     from flows.lineage import RetentionPolicy
     from flows.workspace.decompositions import forget_old
-    from flows.workspace.workspace import open_house
+    from flows.workspace.workspace import open_workspace
 
-    house = open_house(settings)
+    workspace = open_workspace(settings)
 
     policy = RetentionPolicy(keep_last=keep_last, keep_anchors=keep_anchors, allow_rounding=allow_rounding)
-    items = house.lineage.collect_garbage(policy, actor=actor or getpass.getuser(), dry_run=dry_run)
+    items = workspace.lineage.collect_garbage(policy, actor=actor or getpass.getuser(), dry_run=dry_run)
     table = Table("versions", "action", "MB", "why")
     for item in items:
         table.add_row(", ".join(map(str, item.versions)), item.action, f"{item.bytes / 1e6:.1f}", item.reason)
-    old = forget_old(house, decompositions_days, dry_run=dry_run)
+    old = forget_old(workspace, decompositions_days, dry_run=dry_run)
     answer = {"checkpoints": [item.model_dump(mode="json") for item in items], "decompositions_bytes": old, "dry_run": dry_run}
     print_answer(as_json, answer, [table, f"decompositions older than {decompositions_days:g} days: {old / 1e6:.1f} MB"])
 

@@ -19,7 +19,7 @@ from flows.machine.progress import bar
 from flows.scores.planning import what_is_missing
 from flows.text.held_out import suite_files
 from flows.text.renderer import TokenizerRenderer
-from flows.workspace.workspace import House, has_lineage, open_house
+from flows.workspace.workspace import Workspace, has_lineage, open_workspace
 
 
 class Validation(Record):
@@ -45,7 +45,7 @@ def check_drop(config: SkillstackConfig, drop: Path, skill: str, heldout: Path |
 
 
 def _validate(config: SkillstackConfig, drop: Path, skill: str, heldout: Path | None, folder: Path, *, kept: bool) -> Validation:
-    house = open_house(config) if has_lineage(config) else None
+    workspace = open_workspace(config) if has_lineage(config) else None
     manifest, problem = None, None
     try:
         with bar(f"validate {skill}") as advance, tempfile.TemporaryDirectory(prefix="skillstack-suites-") as written:
@@ -54,9 +54,9 @@ def _validate(config: SkillstackConfig, drop: Path, skill: str, heldout: Path | 
                 folder,
                 skill=skill,
                 config=config.contract,
-                renderer=TokenizerRenderer(_model(config, house), config.train),
+                renderer=TokenizerRenderer(_model(config, workspace), config.train),
                 heldout=heldout,
-                earlier=earlier_drops(house) if house else [],
+                earlier=earlier_drops(workspace) if workspace else [],
                 suites=suite_files(config.evaluation, Path(written)),
                 suite_names=[suite.name for suite in config.evaluation.suites],
                 progress=lambda done, total: advance(done, total, "bytes"),
@@ -65,24 +65,24 @@ def _validate(config: SkillstackConfig, drop: Path, skill: str, heldout: Path | 
         problem = str(error)
     report = folder / "report.json"
     findings = json.loads(report.read_text(encoding="utf-8")) if report.is_file() else {}
-    notes = what_is_missing(config, _chain(house) if house else [], skill, manifest) if manifest is not None else ()
+    notes = what_is_missing(config, _chain(workspace) if workspace else [], skill, manifest) if manifest is not None else ()
     where = folder if kept else None
     return Validation(accepted=manifest is not None, error=problem, manifest=manifest, report=findings, folder=where, notes=notes)
 
 
-def earlier_drops(house: House) -> list[Path]:
+def earlier_drops(workspace: Workspace) -> list[Path]:
     """The drops behind the champion, oldest first; none before the first promotion."""
-    return [version.drop for version in _chain(house) if version.drop is not None]
+    return [version.drop for version in _chain(workspace) if version.drop is not None]
 
 
-def _chain(house: House) -> list[VersionRef]:
-    champion = house.lineage.champion(verify=False)
-    return house.lineage.ancestry(champion.version) if champion else []
+def _chain(workspace: Workspace) -> list[VersionRef]:
+    champion = workspace.lineage.champion(verify=False)
+    return workspace.lineage.ancestry(champion.version) if champion else []
 
 
-def _model(config: SkillstackConfig, house: House | None) -> Path:
+def _model(config: SkillstackConfig, workspace: Workspace | None) -> Path:
     """The champion's folder, or the base model's before there is one: their tokenizer is the same. Nothing is downloaded for it."""
-    champion = house.lineage.champion(verify=False) if house else None
+    champion = workspace.lineage.champion(verify=False) if workspace else None
     if champion is not None:
         return champion.checkpoint / "model"
     found = find_base_model(config.base_model, config.state_dir / "models")

@@ -74,7 +74,7 @@ _HEADS = {
     "child": "children",
     "picture": "pictures",
 }
-_NEAR = ("near the window", "with the red mark", "from the old house", "beside the door", "behind the school", "in the photograph")
+_NEAR = ("near the window", "with the red mark", "from the old workspace", "beside the door", "behind the school", "in the photograph")
 _AGREE = (
     ("is very old", "are very old"),
     ("was found yesterday", "were found yesterday"),

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from flows.config.parameters import ConfigParameter, Person, Reason, Version, named
 from flows.lineage import LedgerEntry
-from flows.workspace.workspace import open_house
+from flows.workspace.workspace import open_workspace
 
 Days = Annotated[float, Field(gt=0.0, description="how long the approval holds, in days")]
 
@@ -41,7 +41,7 @@ def promote(
 
     With `at_once=False` the approval is only recorded; `promote_approved` uses it before it expires.
     """
-    lineage = open_house(config).lineage
+    lineage = open_workspace(config).lineage
     approval = lineage.approve(version, reviewer=reviewer, reason=reason, override=override, valid_for=timedelta(days=days))
     return lineage.promote_approved(version) if at_once else approval
 
@@ -49,10 +49,10 @@ def promote(
 @flow(name="promote-approved", flow_run_name=_name_of_promotion, persist_result=False)
 def promote_approved(config: ConfigParameter, version: Version) -> LedgerEntry:
     """Make a version champion on an approval that was recorded before and has not expired."""
-    return open_house(config).lineage.promote_approved(version)
+    return open_workspace(config).lineage.promote_approved(version)
 
 
 @flow(name="reject", flow_run_name=_name_of_rejection, persist_result=False)
 def reject(config: ConfigParameter, version: Version, reviewer: Person, reason: Reason) -> LedgerEntry:
     """Record that a held version is refused. The champion stays."""
-    return open_house(config).lineage.reject(version, reviewer=reviewer, reason=reason)
+    return open_workspace(config).lineage.reject(version, reviewer=reviewer, reason=reason)

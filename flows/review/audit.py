@@ -16,7 +16,7 @@ from evals.suites.resolve import resolve_suites
 from flows.base_models.resolve import resolve_base_model
 from flows.config.model import SkillstackConfig
 from flows.lineage import RoundRecord
-from flows.workspace.workspace import House, evaluate_model, open_house
+from flows.workspace.workspace import Workspace, evaluate_model, open_workspace
 
 
 class AuditResult(Record):
@@ -28,16 +28,16 @@ class AuditResult(Record):
 
 def audit_lineage(config: SkillstackConfig, out: Path | None = None) -> AuditResult:
     """Audit every decided round, rejected ones included, from stored evaluations: no model is loaded."""
-    return _report(audit_rounds(open_house(config)), out or config.state_dir / "reports" / "lineage.html")
+    return _report(audit_rounds(open_workspace(config)), out or config.state_dir / "reports" / "lineage.html")
 
 
-def audit_rounds(house: House) -> ForgettingAudit:
+def audit_rounds(workspace: Workspace) -> ForgettingAudit:
     """The audit of the lineage without its page. Raises LineageError where there is no champion yet."""
-    champion = house.lineage.champion(verify=False)
+    champion = workspace.lineage.champion(verify=False)
     if champion is None:
-        raise LineageError(house.lineage.where, "has no champion, so there is nothing to audit", "run a round first")
-    alive = {version.version for version in house.lineage.ancestry(champion.version)}
-    rounds = [row for record in house.lineage.history() if (row := _row_of(record, alive)) is not None]
+        raise LineageError(workspace.lineage.where, "has no champion, so there is nothing to audit", "run a round first")
+    alive = {version.version for version in workspace.lineage.ancestry(champion.version)}
+    rounds = [row for record in workspace.lineage.history() if (row := _row_of(record, alive)) is not None]
     return audit_forgetting(rounds)
 
 
@@ -61,15 +61,15 @@ def _row_of(record: RoundRecord, alive: set[int]) -> RoundEvaluation | None:
 
 def audit_checkpoints(config: SkillstackConfig, models: Sequence[str], suites: Sequence[str], out: Path | None = None) -> AuditResult:
     """Audit models given by folder or id, oldest first. The registry is neither read nor written."""
-    house = open_house(config)
+    workspace = open_workspace(config)
     wanted = resolve_suites([SuiteConfig(source=source) for source in suites], Path.cwd()) if suites else config.evaluation.suites
-    rounds = [_evaluate(house, number, name, wanted) for number, name in enumerate(models)]
+    rounds = [_evaluate(workspace, number, name, wanted) for number, name in enumerate(models)]
     return _report(audit_forgetting(rounds), out or config.state_dir / "reports" / "audit.html")
 
 
-def _evaluate(house: House, number: int, name: str, suites: Sequence[SuiteConfig]) -> RoundEvaluation:
-    folder = resolve_base_model(name, house.models)
-    stage = evaluate_model(house, folder, model_digest(model_files(folder)), suites, name)
+def _evaluate(workspace: Workspace, number: int, name: str, suites: Sequence[SuiteConfig]) -> RoundEvaluation:
+    folder = resolve_base_model(name, workspace.models)
+    stage = evaluate_model(workspace, folder, model_digest(model_files(folder)), suites, name)
     return RoundEvaluation(number=number, skill=None, evaluation=load_evaluation(stage.folder), label=name)
 
 

@@ -13,7 +13,7 @@ from data_contracts.digests import file_digest
 from data_contracts.errors import CheckpointError, LineageError
 from data_contracts.manifests import Record
 from flows.config.model import SkillstackConfig
-from flows.workspace.workspace import open_house
+from flows.workspace.workspace import open_workspace
 
 Form = Literal["dense", "lora"]
 
@@ -32,7 +32,7 @@ def export_version(config: SkillstackConfig, version: int, form: Form, folder: P
 
     lora: `energy` in (0, 1] is the share of each layer's squared update that is kept; the rest is cut to smaller ranks.
     """
-    lineage = open_house(config).lineage
+    lineage = open_workspace(config).lineage
     if form == "dense":
         lineage.pull(folder, version=version)
         return Export(version=version, form=form, folder=folder / "model")

@@ -25,7 +25,7 @@ from flows.lineage.registry.history import actor_of
 from flows.lineage.storage.records import DECISIONS
 from flows.review.audit import audit_rounds
 from flows.workspace.pages import not_vital, publish_audit
-from flows.workspace.workspace import open_house
+from flows.workspace.workspace import open_workspace
 
 
 def _month(text: str) -> str:
@@ -60,11 +60,11 @@ def _name_of_audit() -> str:
 def monthly_audit(config: ConfigParameter, month: Month = "") -> MonthlyReport:
     """Write the month's report. Raises LineageError where there is no champion yet."""
     month = month or this_month()
-    house = open_house(config)
+    workspace = open_workspace(config)
     folder = config.state_dir / "reports"
     folder.mkdir(parents=True, exist_ok=True)
-    audit = audit_rounds(house)
-    tree = house.lineage.tree()
+    audit = audit_rounds(workspace)
+    tree = workspace.lineage.tree()
     champion = next((record for record in tree.rounds if record.champion), None)
     report = MonthlyReport(
         month=month,
@@ -72,7 +72,7 @@ def monthly_audit(config: ConfigParameter, month: Month = "") -> MonthlyReport:
         rounds=tuple(record for record in tree.rounds if record.started and f"{record.started:%Y-%m}" == month),
         decisions=tuple(entry for entry in tree.ledger if entry.action != "register" and f"{entry.time:%Y-%m}" == month),
         waiting=tuple(waiting_versions(tree.rounds)),
-        verification=house.lineage.verify(),
+        verification=workspace.lineage.verify(),
         gaps=audit.gaps,
         page=folder / f"audit-{month}.html",
         summary=folder / f"audit-{month}.md",
@@ -80,7 +80,7 @@ def monthly_audit(config: ConfigParameter, month: Month = "") -> MonthlyReport:
     render_lineage(audit, report.page, month_view(report))
     text = "\n".join(summary_lines(report, audit)) + "\n"
     write_atomically(report.summary, text)
-    house.lineage.keep_report(report.page, report.summary)
+    workspace.lineage.keep_report(report.page, report.summary)
     with not_vital(f"the report of {month}"):
         publish_audit(text, month)
     return report

@@ -25,7 +25,7 @@ from flows.lineage import RoundRecord
 from flows.round.tasks import ours
 from flows.workspace.server import gpu_slot
 from flows.workspace.stages import Stage
-from flows.workspace.workspace import House, evaluate_model, open_house, suites_of_skill
+from flows.workspace.workspace import Workspace, evaluate_model, open_workspace, suites_of_skill
 
 Suites = Annotated[tuple[str, ...], Field(description="suite files, sets or lm-eval tasks besides the config's")]
 Versions = Annotated[tuple[int, ...], Field(description="versions to measure; none: every one whose weights are there")]
@@ -55,29 +55,29 @@ def _name_of_reevaluation() -> str:
 @flow(name="reevaluate", flow_run_name=_name_of_reevaluation, persist_result=False)
 def reevaluate(config: ConfigParameter, suites: Suites = (), versions: Versions = ()) -> Reevaluation:
     """Measure old versions on new suites. Raises LineageError for a version that is not there, ConfigError for a suite that is not."""
-    house = open_house(config)
-    wanted = _suites(house, suites)
+    workspace = open_workspace(config)
+    wanted = _suites(workspace, suites)
     if not wanted:
         raise LineageError("reevaluate", "there is no suite to run", "name suites with --suites, or in evaluation.suites")
-    records = _chosen(house, versions)
+    records = _chosen(workspace, versions)
     with gpu_slot(config.service):
-        done = tuple(evaluate_version(house, record, wanted) for record in records)
+        done = tuple(evaluate_version(workspace, record, wanted) for record in records)
     return Reevaluation(suites=tuple(suite.name for suite in wanted), versions=done)
 
 
-def _suites(house: House, sources: Sequence[str]) -> list[SuiteConfig]:
+def _suites(workspace: Workspace, sources: Sequence[str]) -> list[SuiteConfig]:
     """The config's, the named ones, and one for every skill in the lineage; a later one of the same name replaces an earlier."""
     named_here = resolve_suites([SuiteConfig(source=source) for source in sources], Path.cwd()) if sources else []
     skills: list[SuiteConfig] = []
-    champion = house.lineage.champion(verify=False)
-    for version in house.lineage.ancestry(champion.version) if champion else []:
+    champion = workspace.lineage.champion(verify=False)
+    for version in workspace.lineage.ancestry(champion.version) if champion else []:
         if version.skill and version.drop:
-            skills += suites_of_skill(house, version.skill, version.drop)
-    return list({suite.name: suite for suite in (*house.config.evaluation.suites, *skills, *named_here)}.values())
+            skills += suites_of_skill(workspace, version.skill, version.drop)
+    return list({suite.name: suite for suite in (*workspace.config.evaluation.suites, *skills, *named_here)}.values())
 
 
-def _chosen(house: House, versions: Sequence[int]) -> list[RoundRecord]:
-    registered = {record.version: record for record in house.lineage.history() if record.version is not None and record.checkpoint}
+def _chosen(workspace: Workspace, versions: Sequence[int]) -> list[RoundRecord]:
+    registered = {record.version: record for record in workspace.lineage.history() if record.version is not None and record.checkpoint}
     unknown = sorted(set(versions) - set(registered))
     if unknown:
         raise LineageError(f"version {unknown[0]}", "is not in the registry", f"versions are {sorted(registered)}")
@@ -85,22 +85,22 @@ def _chosen(house: House, versions: Sequence[int]) -> list[RoundRecord]:
 
 
 @task(name="evaluate version", task_run_name="evaluate version {record.version}", **ours)
-def evaluate_version(house: House, record: RoundRecord, suites: Sequence[SuiteConfig]) -> Reevaluated:
+def evaluate_version(workspace: Workspace, record: RoundRecord, suites: Sequence[SuiteConfig]) -> Reevaluated:
     """One version on every suite; collected weights are rebuilt for the time it takes."""
     assert record.version is not None
-    reference = house.lineage.version(record.version)
+    reference = workspace.lineage.version(record.version)
     about = {"version": record.version, "round": record.round, "skill": record.skill}
     label = f"version {record.version}"
     if reference.collected is None:
-        house.lineage.version(record.version, verify=True)
-        stage = evaluate_model(house, reference.checkpoint / "model", reference.model_sha256, suites, label)
+        workspace.lineage.version(record.version, verify=True)
+        stage = evaluate_model(workspace, reference.checkpoint / "model", reference.model_sha256, suites, label)
     else:
-        with TemporaryDirectory(dir=house.config.state_dir, prefix=".reevaluate-") as scratch:
-            rebuilt = house.lineage.rebuild(record.version, out=Path(scratch) / "whole", actor="reevaluate")
+        with TemporaryDirectory(dir=workspace.config.state_dir, prefix=".reevaluate-") as scratch:
+            rebuilt = workspace.lineage.rebuild(record.version, out=Path(scratch) / "whole", actor="reevaluate")
             if rebuilt.model_sha256 != reference.model_sha256:
                 return Reevaluated(**about, note="its weights were collected and come back equal to rounding only: not the same model")
-            stage = evaluate_model(house, Path(scratch) / "whole" / "model", reference.model_sha256, suites, label)
-    house.lineage.record_reevaluation(record.version, stage.manifest, stage.folder)
+            stage = evaluate_model(workspace, Path(scratch) / "whole" / "model", reference.model_sha256, suites, label)
+    workspace.lineage.record_reevaluation(record.version, stage.manifest, stage.folder)
     return Reevaluated(**about, scores=_scores(stage), folder=stage.folder, reused=stage.reused)
 
 

@@ -6,7 +6,7 @@ from data_contracts.errors import LineageError
 from data_contracts.manifests import Record, Verdict, manifest_digest, read_manifest
 from flows.lineage import RoundRecord
 from flows.lineage.registry.replaying import recompute
-from flows.workspace.workspace import House
+from flows.workspace.workspace import Workspace
 
 
 class Replay(Record):
@@ -22,16 +22,16 @@ class Replay(Record):
         return self.stored_sha256 == self.recomputed_sha256
 
 
-def replay_round(house: House, number: int, attempt: int | None = None) -> Replay:
+def replay_round(workspace: Workspace, number: int, attempt: int | None = None) -> Replay:
     """Replay the newest decided attempt at a round, or the one that is named.
 
     Raises LineageError where there is none, EvaluationError or ManifestError where items changed.
     """
-    record = _decided(house, number, attempt)
+    record = _decided(workspace, number, attempt)
     if record.verdict is None or record.version is None:
         raise LineageError(f"round {number}", "has no stored verdict", "see `skillstack history`")
     stored = read_manifest(record.verdict, Verdict)
-    again = recompute(house.config.state_dir, record.verdict)
+    again = recompute(workspace.config.state_dir, record.verdict)
     return Replay(
         round=number,
         attempt=record.attempt,
@@ -42,8 +42,8 @@ def replay_round(house: House, number: int, attempt: int | None = None) -> Repla
     )
 
 
-def _decided(house: House, number: int, attempt: int | None) -> RoundRecord:
-    decided = [record for record in house.lineage.history() if record.decision is not None and record.verdict is not None]
+def _decided(workspace: Workspace, number: int, attempt: int | None) -> RoundRecord:
+    decided = [record for record in workspace.lineage.history() if record.decision is not None and record.verdict is not None]
     records = [record for record in decided if record.round == number and attempt in (None, record.attempt)]
     if records:
         return records[-1]

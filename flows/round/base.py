@@ -13,52 +13,54 @@ from flows.lineage import RoundRun, VersionRef
 from flows.round.failure import failure_recorded
 from flows.round.identity import one_first_start
 from flows.workspace.stages import Stage, run_stage
-from flows.workspace.workspace import House, evaluate_model
+from flows.workspace.workspace import Workspace, evaluate_model
 
 
-def ensure_champion(house: House) -> VersionRef:
+def ensure_champion(workspace: Workspace) -> VersionRef:
     """The champion, verified; where the registry has none and `bootstrap` allows it, the base model is registered as round 0.
 
     Raises LineageError where there is none and `bootstrap` is false: an empty registry is more often a wrong address than a beginning.
     """
-    champion = house.lineage.champion()
+    champion = workspace.lineage.champion()
     if champion is not None:
         return champion
-    if not house.config.bootstrap:
+    if not workspace.config.bootstrap:
         raise LineageError(
-            house.lineage.where,
+            workspace.lineage.where,
             "the registry has no champion",
             "set `bootstrap: true` in skillstack.yaml to begin with the base model, or point MLFLOW_TRACKING_URI at the right server",
         )
-    with one_first_start(house.config.state_dir):
-        return house.lineage.champion() or _register_base(house)
+    with one_first_start(workspace.config.state_dir):
+        return workspace.lineage.champion() or _register_base(workspace)
 
 
-def _register_base(house: House) -> VersionRef:
-    base = resolve_base_model(house.config.base_model, house.models)
-    checkpoint = describe_model(house, base)
-    run = house.lineage.open_round(0, None, key=value_digest({"round": 0, "model": checkpoint.manifest.model_sha256}))
-    with failure_recorded(house, run):
-        version = _evaluate_and_register(house, run, checkpoint)
-        reason = f"round 0: the base model {house.config.base_model}"
-        house.lineage.promote(version.version, expected_champion=None, reason=reason, actor="bootstrap", verdict=None)
-        house.lineage.finish_round(run)
-    champion = house.lineage.champion()
+def _register_base(workspace: Workspace) -> VersionRef:
+    base = resolve_base_model(workspace.config.base_model, workspace.models)
+    checkpoint = describe_model(workspace, base)
+    run = workspace.lineage.open_round(0, None, key=value_digest({"round": 0, "model": checkpoint.manifest.model_sha256}))
+    with failure_recorded(workspace, run):
+        version = _evaluate_and_register(workspace, run, checkpoint)
+        reason = f"round 0: the base model {workspace.config.base_model}"
+        workspace.lineage.promote(version.version, expected_champion=None, reason=reason, actor="bootstrap", verdict=None)
+        workspace.lineage.finish_round(run)
+    champion = workspace.lineage.champion()
     if champion is None:
-        raise LineageError(house.lineage.where, "the base model was registered and is not there", "run `skillstack doctor`")
+        raise LineageError(workspace.lineage.where, "the base model was registered and is not there", "run `skillstack doctor`")
     return champion
 
 
-def _evaluate_and_register(house: House, run: RoundRun, checkpoint: Stage[CheckpointManifest]) -> VersionRef:
-    suites = house.config.evaluation.suites
+def _evaluate_and_register(workspace: Workspace, run: RoundRun, checkpoint: Stage[CheckpointManifest]) -> VersionRef:
+    suites = workspace.config.evaluation.suites
     if not suites:  # nothing general is protected; the skills' own suites begin with round 1
-        return house.lineage.register_candidate(run, checkpoint.folder, checkpoint.manifest)
-    report = evaluate_model(house, checkpoint.folder / "model", checkpoint.manifest.model_sha256, suites, "base")
-    house.lineage.log_stage(run, "evaluate", report.manifest, report.folder)
-    return house.lineage.register_candidate(run, checkpoint.folder, checkpoint.manifest, evaluation=report.folder, report=report.manifest)
+        return workspace.lineage.register_candidate(run, checkpoint.folder, checkpoint.manifest)
+    report = evaluate_model(workspace, checkpoint.folder / "model", checkpoint.manifest.model_sha256, suites, "base")
+    workspace.lineage.log_stage(run, "evaluate", report.manifest, report.folder)
+    return workspace.lineage.register_candidate(
+        run, checkpoint.folder, checkpoint.manifest, evaluation=report.folder, report=report.manifest
+    )
 
 
-def describe_model(house: House, folder: Path) -> Stage[CheckpointManifest]:
+def describe_model(workspace: Workspace, folder: Path) -> Stage[CheckpointManifest]:
     """Take a model folder into the state directory with a manifest; the folder itself stays the user's."""
     from osft_engine.checkpoint.read import describe_base
 
@@ -68,4 +70,6 @@ def describe_model(house: House, folder: Path) -> Stage[CheckpointManifest]:
         shutil.rmtree(partial / "model", ignore_errors=True)
         return describe_base(folder, partial)
 
-    return run_stage(house.stages, "base", {"model": model_digest(files)}, CheckpointManifest, build, code=("osft_engine.checkpoint.read",))
+    return run_stage(
+        workspace.stages, "base", {"model": model_digest(files)}, CheckpointManifest, build, code=("osft_engine.checkpoint.read",)
+    )

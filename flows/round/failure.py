@@ -9,28 +9,28 @@ from contextlib import contextmanager
 from data_contracts.errors import SkillstackError
 from flows.lineage import RoundRun
 from flows.machine.disk import naming_disk_errors
-from flows.workspace.workspace import House
+from flows.workspace.workspace import Workspace
 
 logger = logging.getLogger(__name__)
 
 
 @contextmanager
-def failure_recorded(house: House, run: RoundRun) -> Iterator[None]:
+def failure_recorded(workspace: Workspace, run: RoundRun) -> Iterator[None]:
     """Record the round as failed, in one line, whatever stops it short of a kill; then let the error go on."""
     try:
-        with naming_disk_errors(house.config.state_dir):
+        with naming_disk_errors(workspace.config.state_dir):
             yield
     except SkillstackError as error:
-        _record(house, run, str(error))
+        _record(workspace, run, str(error))
         raise
     except BaseException as error:
-        _record(house, run, f"{type(error).__name__}: {error}")
+        _record(workspace, run, f"{type(error).__name__}: {error}")
         raise
 
 
-def _record(house: House, run: RoundRun, line: str) -> None:
+def _record(workspace: Workspace, run: RoundRun, line: str) -> None:
     """What stopped the round is what a person must read: a lineage that cannot even record it goes to the log."""
     try:
-        house.lineage.record_failure(run, line)
+        workspace.lineage.record_failure(run, line)
     except Exception as error:
         logger.warning("round %s could not be recorded as failed: %s", run.round, error)

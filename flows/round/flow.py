@@ -29,7 +29,7 @@ from flows.workspace.outcome import RoundOutcome, past_outcome
 from flows.workspace.pages import ended_as, tag_flow_run
 from flows.workspace.server import announce_outcome, gpu_slot
 from flows.workspace.stages import Stage
-from flows.workspace.workspace import House, open_house, round_sources
+from flows.workspace.workspace import Workspace, open_workspace, round_sources
 
 logger = logging.getLogger(__name__)
 
@@ -50,30 +50,32 @@ def continual_round(
     """
     local = local_drop(config, drop)
     items = local_drop(config, heldout) if heldout is not None else None
-    house = open_house(config)
+    workspace = open_workspace(config)
     key = round_key(config, local, skill, items, scale)
     with one_start(config.state_dir, key, f"this round of {skill}"):
-        return _run_round(house, key, local, skill, items, scale)
+        return _run_round(workspace, key, local, skill, items, scale)
 
 
-def _run_round(house: House, key: str, local: Path, skill: str, items: Path | None, scale: float) -> RoundOutcome:
+def _run_round(workspace: Workspace, key: str, local: Path, skill: str, items: Path | None, scale: float) -> RoundOutcome:
     """The round itself. The caller holds its lock."""
-    config = house.config
-    run, chain = begin_round(house, tasks.find_champion(house), key, local, skill, scale)
+    config = workspace.config
+    run, chain = begin_round(workspace, tasks.find_champion(workspace), key, local, skill, scale)
     if run.finished:
-        return ended_as(past_outcome(house, run))
+        return ended_as(past_outcome(workspace, run))
     champion = chain[-1]
-    with failure_recorded(house, run):
-        clean = tasks.validate(house, run, chain, local, skill, items)
+    with failure_recorded(workspace, run):
+        clean = tasks.validate(workspace, run, chain, local, skill, items)
         say_what_is_missing(what_is_missing(config, chain, skill, clean.manifest))
         with gpu_slot(config.service):
-            candidate = tasks.train(house, run, champion, clean, skill)
+            candidate = tasks.train(workspace, run, champion, clean, skill)
             if scale < 1.0:
-                candidate = tasks.rescale(house, run, champion, candidate, skill, scale)
-            reports, forgetting, verdict = judge(house, run, chain, clean, candidate, skill)
-        outcome = tasks.register(house, run, champion, clean, candidate, reports, forgetting, verdict, round_sources(config, local, items))
+                candidate = tasks.rescale(workspace, run, champion, candidate, skill, scale)
+            reports, forgetting, verdict = judge(workspace, run, chain, clean, candidate, skill)
+        outcome = tasks.register(
+            workspace, run, champion, clean, candidate, reports, forgetting, verdict, round_sources(config, local, items)
+        )
         tag_flow_run(f"skill:{skill}", f"round:{run.round}", f"month:{this_month()}", outcome.decision.value)
-    announce_outcome(outcome, house.config.tracking.model_name)
+    announce_outcome(outcome, workspace.config.tracking.model_name)
     return ended_as(outcome)
 
 
@@ -85,14 +87,19 @@ def say_what_is_missing(notes: Sequence[str]) -> None:
 
 
 def judge(
-    house: House, run: RoundRun, chain: Sequence[VersionRef], drop: Stage[DropManifest], candidate: Stage[CheckpointManifest], skill: str
+    workspace: Workspace,
+    run: RoundRun,
+    chain: Sequence[VersionRef],
+    drop: Stage[DropManifest],
+    candidate: Stage[CheckpointManifest],
+    skill: str,
 ) -> tuple[Evaluated, ForgettingAudit, Stage[Verdict]]:
     """Evaluate, audit, decide; where that is inconclusive and suites have items to spare, once more with those, under a stricter alpha."""
     wanted: dict[str, int] = {}
     for look in (1, 2):
-        reports = tasks.evaluate(house, run, chain, drop, candidate, skill, wanted)
-        forgetting = tasks.audit(house, run, chain, candidate, reports, skill)
-        verdict = tasks.decide(house, run, reports, forgetting, skill, look)
+        reports = tasks.evaluate(workspace, run, chain, drop, candidate, skill, wanted)
+        forgetting = tasks.audit(workspace, run, chain, candidate, reports, skill)
+        verdict = tasks.decide(workspace, run, reports, forgetting, skill, look)
         wanted = tasks.items_to_add(verdict, reports)
         if not wanted:
             break
@@ -100,13 +107,13 @@ def judge(
 
 
 def begin_round(
-    house: House, champion: VersionRef, key: str, drop: Path, skill: str, scale: float = 1.0
+    workspace: Workspace, champion: VersionRef, key: str, drop: Path, skill: str, scale: float = 1.0
 ) -> tuple[RoundRun, list[VersionRef]]:
     """Open the round's parent run, or find the one that an earlier start of the same round left; with the ancestry of the champion that
     the round starts from, which is not today's where the round's own version has become champion since."""
-    lineage = house.lineage
+    lineage = workspace.lineage
     chain = lineage.ancestry(champion.version)
-    tags = {"skillstack.drop_name": drop.name, "skillstack.method": house.config.train.method}
+    tags = {"skillstack.drop_name": drop.name, "skillstack.method": workspace.config.train.method}
     tags |= {"skillstack.scale": str(scale)} if scale < 1.0 else {}
     run = lineage.open_round(champion.round + 1, skill, key=key, tags=tags, chain=chain)
     if run.finished or run.parent_version in (None, champion.version):

@@ -37,7 +37,7 @@ from flows.workspace import decompositions
 from flows.workspace.outcome import RoundOutcome, outcome_of
 from flows.workspace.pages import not_vital, publish_verdict, shown_progress
 from flows.workspace.stages import Stage, digest_or_none, discard_partial, run_stage
-from flows.workspace.workspace import House
+from flows.workspace.workspace import Workspace
 from osft_engine.config import TrainConfig
 from osft_engine.run import TrainRun
 
@@ -55,28 +55,30 @@ DECIDE_CODE = ("evals.audit.forgetting", "evals.gate.decide", "evals.report.rend
 
 
 @task(name="find champion", **ours)
-def find_champion(house: House) -> VersionRef:
-    return ensure_champion(house)
+def find_champion(workspace: Workspace) -> VersionRef:
+    return ensure_champion(workspace)
 
 
 @task(name="validate", task_run_name="validate {skill}", **ours)
-def validate(house: House, run: RoundRun, chain: Sequence[VersionRef], drop: Path, skill: str, heldout: Path | None) -> Stage[DropManifest]:
+def validate(
+    workspace: Workspace, run: RoundRun, chain: Sequence[VersionRef], drop: Path, skill: str, heldout: Path | None
+) -> Stage[DropManifest]:
     """drop -> clean, held-out, sealed and quarantined rows."""
     started = time.perf_counter()
 
     def on_refusal(folder: Path, error: DropError) -> None:
         publish_drop_report(folder, error)
-        house.lineage.attach(run, folder / "report.html")
+        workspace.lineage.attach(run, folder / "report.html")
 
-    stage = validate_stage(house, chain, drop, skill, heldout, on_refusal)
+    stage = validate_stage(workspace, chain, drop, skill, heldout, on_refusal)
     publish_drop_report(stage.folder)
     pages = [path for name in ("report.html", FACTS_NAME) if (path := stage.folder / name).is_file()]
-    house.lineage.log_stage(run, "validate", stage.manifest, stage.folder, artifacts=pages, seconds=time.perf_counter() - started)
+    workspace.lineage.log_stage(run, "validate", stage.manifest, stage.folder, artifacts=pages, seconds=time.perf_counter() - started)
     return stage
 
 
 def validate_stage(
-    house: House,
+    workspace: Workspace,
     chain: Sequence[VersionRef],
     drop: Path,
     skill: str,
@@ -84,7 +86,7 @@ def validate_stage(
     on_refusal: Callable[[Path, DropError], None] = lambda _folder, _error: None,
 ) -> Stage[DropManifest]:
     """The validated drop, made once. A drop that is refused is never a stage: `on_refusal` is shown the folder that says why."""
-    config, model = house.config, chain[-1].checkpoint / "model"
+    config, model = workspace.config, chain[-1].checkpoint / "model"
     earlier = [version.drop for version in chain if version.drop is not None]
     suites = suite_files(config.evaluation, config.state_dir)
     suite_names = [suite.name for suite in config.evaluation.suites]
@@ -123,20 +125,20 @@ def validate_stage(
             raise
         write_facts(folder / FACTS_NAME, facts)
 
-    return run_stage(house.stages, "validate", inputs, DropManifest, build, code=("data_contracts.validate", "flows.text.renderer"))
+    return run_stage(workspace.stages, "validate", inputs, DropManifest, build, code=("data_contracts.validate", "flows.text.renderer"))
 
 
 @task(name="train", task_run_name="train {skill}", tags=["gpu"], **ours)
-def train(house: House, run: RoundRun, champion: VersionRef, drop: Stage[DropManifest], skill: str) -> Stage[CheckpointManifest]:
+def train(workspace: Workspace, run: RoundRun, champion: VersionRef, drop: Stage[DropManifest], skill: str) -> Stage[CheckpointManifest]:
     """champion + clean rows -> candidate, in a process of its own that resumes by itself; its curve is in MLflow while it runs."""
     started = time.perf_counter()
-    stage = train_stage(house, champion, drop, skill, house.config.train, run)
-    house.lineage.log_stage(run, "train", stage.manifest, stage.folder, seconds=time.perf_counter() - started)
+    stage = train_stage(workspace, champion, drop, skill, workspace.config.train, run)
+    workspace.lineage.log_stage(run, "train", stage.manifest, stage.folder, seconds=time.perf_counter() - started)
     return stage
 
 
 def train_stage(
-    house: House,
+    workspace: Workspace,
     champion: VersionRef,
     drop: Stage[DropManifest],
     skill: str,
@@ -146,7 +148,7 @@ def train_stage(
     of_a_sweep: bool = False,
 ) -> Stage[CheckpointManifest]:
     """The trained checkpoint, made once. `run` is the round whose page shows the training while it runs."""
-    config = house.config
+    config = workspace.config
     inputs = {
         "champion": champion.manifest_sha256,
         "drop": drop.manifest.files["clean"].sha256,
@@ -163,14 +165,14 @@ def train_stage(
             calibration=config.calibration,
             skill=skill,
             out_dir=folder,
-            cache_dir=decompositions.folder_of(house),
+            cache_dir=decompositions.folder_of(workspace),
             keep_whole=of_a_sweep,
             config=training,
         )
         with ExitStack() as shown:
             advance = shown.enter_context(bar(f"train {skill}"))
             show = shown.enter_context(shown_progress(f"train {skill}"))
-            live = house.lineage.live_stage(run, "train", every=config.tracking.live_seconds) if run is not None else None
+            live = workspace.lineage.live_stage(run, "train", every=config.tracking.live_seconds) if run is not None else None
             if live is not None:
                 shown.enter_context(live)
 
@@ -183,20 +185,22 @@ def train_stage(
 
             run_trainer(order, on_event, config.launch, config.trainer)
 
-    return run_stage(house.stages, "train", inputs, CheckpointManifest, build, code=("osft_engine.__main__",))
+    return run_stage(workspace.stages, "train", inputs, CheckpointManifest, build, code=("osft_engine.__main__",))
 
 
 @task(name="rescale", task_run_name="rescale {skill} by {scale}", **ours)
 def rescale(
-    house: House, run: RoundRun, champion: VersionRef, candidate: Stage[CheckpointManifest], skill: str, scale: float
+    workspace: Workspace, run: RoundRun, champion: VersionRef, candidate: Stage[CheckpointManifest], skill: str, scale: float
 ) -> Stage[CheckpointManifest]:
     """A finished update times `scale`: the update is linear, so this trains nothing."""
-    stage = scale_stage(house, champion, candidate, scale)
-    house.lineage.log_stage(run, "train", stage.manifest, stage.folder)
+    stage = scale_stage(workspace, champion, candidate, scale)
+    workspace.lineage.log_stage(run, "train", stage.manifest, stage.folder)
     return stage
 
 
-def scale_stage(house: House, champion: VersionRef, candidate: Stage[CheckpointManifest], scale: float) -> Stage[CheckpointManifest]:
+def scale_stage(
+    workspace: Workspace, champion: VersionRef, candidate: Stage[CheckpointManifest], scale: float
+) -> Stage[CheckpointManifest]:
     """The scaled checkpoint, made once."""
     from osft_engine.rescale import scale_candidate  # loads torch
 
@@ -205,12 +209,12 @@ def scale_stage(house: House, champion: VersionRef, candidate: Stage[CheckpointM
         scale_candidate(candidate.folder, champion.checkpoint / "model", folder, scale)
 
     inputs = {"candidate": candidate.digest, "scale": scale}
-    return run_stage(house.stages, "rescale", inputs, CheckpointManifest, build, code=("osft_engine.rescale",))
+    return run_stage(workspace.stages, "rescale", inputs, CheckpointManifest, build, code=("osft_engine.rescale",))
 
 
 @task(name="evaluate", task_run_name="evaluate {skill}", **ours)
 def evaluate(
-    house: House,
+    workspace: Workspace,
     run: RoundRun,
     chain: Sequence[VersionRef],
     drop: Stage[DropManifest],
@@ -220,14 +224,16 @@ def evaluate(
 ) -> Evaluated:
     """Candidate, champion and anchors on everything learned so far; only what no cache holds is computed."""
     started = time.perf_counter()
-    reports = evaluate_round(house, chain, skill, drop, candidate, wanted)
-    house.lineage.log_stage(run, "evaluate", reports.candidate.manifest, reports.candidate.folder, seconds=time.perf_counter() - started)
+    reports = evaluate_round(workspace, chain, skill, drop, candidate, wanted)
+    workspace.lineage.log_stage(
+        run, "evaluate", reports.candidate.manifest, reports.candidate.folder, seconds=time.perf_counter() - started
+    )
     return reports
 
 
 @task(name="audit", task_run_name="audit {skill}", **ours)
 def audit(
-    house: House, run: RoundRun, chain: Sequence[VersionRef], candidate: Stage[CheckpointManifest], reports: Evaluated, skill: str
+    workspace: Workspace, run: RoundRun, chain: Sequence[VersionRef], candidate: Stage[CheckpointManifest], reports: Evaluated, skill: str
 ) -> ForgettingAudit:
     """What every earlier round cost, this candidate included."""
     newest = RoundEvaluation(
@@ -242,7 +248,7 @@ def audit(
 
 
 @task(name="decide", task_run_name="decide {skill}", **ours)
-def decide(house: House, run: RoundRun, reports: Evaluated, forgetting: ForgettingAudit, skill: str, look: int) -> Stage[Verdict]:
+def decide(workspace: Workspace, run: RoundRun, reports: Evaluated, forgetting: ForgettingAudit, skill: str, look: int) -> Stage[Verdict]:
     """Evidence -> verdict, with the report that explains it. A second look at more items counts as another attempt."""
     attempts = run.judged_before + look
     inputs = {
@@ -252,22 +258,22 @@ def decide(house: House, run: RoundRun, reports: Evaluated, forgetting: Forgetti
         "learners": {name: stage.digest for name, stage in reports.learners.items()},
         "registered": {name: file_digest(known.folder / MANIFEST_NAME) for name, known in reports.registered.items()},
         "first_skill": reports.first_skill,
-        "policy": house.config.gate.model_dump(mode="json"),
+        "policy": workspace.config.gate.model_dump(mode="json"),
         "attempts": attempts,
         "skill": skill,
     }
 
     def build(folder: Path) -> None:
         evidence = gate_evidence(reports, skill, attempts)
-        verdict = decide_gate(evidence, house.config.gate)
+        verdict = decide_gate(evidence, workspace.config.gate)
         page = render_round(verdict, forgetting, evidence, out=folder / "report.html")
         write_manifest(folder, verdict.model_copy(update={"files": {"report": file_ref(folder, page)}}))
 
-    stage = run_stage(house.stages, "decide", inputs, Verdict, build, code=DECIDE_CODE)
+    stage = run_stage(workspace.stages, "decide", inputs, Verdict, build, code=DECIDE_CODE)
     if stage.reused:
-        again = decide_gate(gate_evidence(reports, skill, attempts), house.config.gate)
+        again = decide_gate(gate_evidence(reports, skill, attempts), workspace.config.gate)
         require_same_verdict(stage, again)
-    house.lineage.log_stage(run, "decide", stage.manifest, stage.folder, artifacts=[stage.folder / "report.html"])
+    workspace.lineage.log_stage(run, "decide", stage.manifest, stage.folder, artifacts=[stage.folder / "report.html"])
     return stage
 
 
@@ -289,7 +295,7 @@ def items_to_add(verdict: Stage[Verdict], reports: Evaluated) -> dict[str, int]:
 
 @task(name="register", **ours)
 def register(
-    house: House,
+    workspace: Workspace,
     run: RoundRun,
     champion: VersionRef,
     drop: Stage[DropManifest],
@@ -300,7 +306,7 @@ def register(
     sources: Mapping[str, Path],
 ) -> RoundOutcome:
     """Every candidate becomes a version with its verdict; only PASS moves the alias `champion`, and only if nobody moved it meanwhile."""
-    version = house.lineage.register_candidate(
+    version = workspace.lineage.register_candidate(
         run,
         candidate.folder,
         candidate.manifest,
@@ -311,16 +317,16 @@ def register(
         drop=drop.folder,
         sources=sources,
     )
-    if verdict.manifest.decision is Decision.PASS and not house.lineage.was_champion(version.version):
-        house.lineage.promote(
+    if verdict.manifest.decision is Decision.PASS and not workspace.lineage.was_champion(version.version):
+        workspace.lineage.promote(
             version.version, expected_champion=champion.version, reason=verdict.manifest.reasons[0], actor="gate", verdict=verdict.manifest
         )
-    house.lineage.finish_round(run)
-    outcome = outcome_of(house, run, version, verdict.manifest, verdict.folder, reports.champion.manifest)
+    workspace.lineage.finish_round(run)
+    outcome = outcome_of(workspace, run, version, verdict.manifest, verdict.folder, reports.champion.manifest)
     evidence = gate_evidence(reports, version.skill or "", verdict.manifest.attempts)
     # The verdict's own page is covered by its digest. This one adds what to try next: only now is there a version to approve or reject.
     page = render_round(verdict.manifest, forgetting, evidence, steps=outcome.next, out=outcome.report)
-    house.lineage.attach(run, page)
+    workspace.lineage.attach(run, page)
     with not_vital(f"version {version.version}"):
         publish_verdict(verdict.manifest, forgetting, page, reports.candidate.manifest, reports.champion.manifest, version, outcome.next)
     return outcome

@@ -23,7 +23,7 @@ from flows.lineage import VersionRef
 from flows.lineage.storage.records import MOVES_CHAMPION
 from flows.scores.registered import require_registered_scores
 from flows.workspace.stages import Stage
-from flows.workspace.workspace import House, evaluate_model, suites_of_skill
+from flows.workspace.workspace import Workspace, evaluate_model, suites_of_skill
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Evaluated:
 
 
 def evaluate_round(
-    house: House,
+    workspace: Workspace,
     chain: Sequence[VersionRef],
     skill: str,
     drop: Stage[DropManifest],
@@ -64,23 +64,27 @@ def evaluate_round(
     """
     from evals.harness.plan import more_items  # loads lm-eval
 
-    require_whole_chain(house, chain)
+    require_whole_chain(workspace, chain)
     registered = registered_suites(chain)
     least = {name: max(known.result.n, wanted.get(name, 0)) for name, known in registered.items()} | {
         name: count for name, count in wanted.items() if name not in registered
     }
-    by_skill = {version.skill: suites_of_skill(house, version.skill, version.drop) for version in chain if version.skill and version.drop}
-    suites = [*house.config.evaluation.suites, *(suite for own in by_skill.values() for suite in own)]
-    suites = more_items([*suites, *suites_of_skill(house, skill, drop.folder)], least)
+    by_skill = {
+        version.skill: suites_of_skill(workspace, version.skill, version.drop) for version in chain if version.skill and version.drop
+    }
+    suites = [*workspace.config.evaluation.suites, *(suite for own in by_skill.values() for suite in own)]
+    suites = more_items([*suites, *suites_of_skill(workspace, skill, drop.folder)], least)
     by_skill = {name: more_items(own, least) for name, own in by_skill.items()}
 
     def on(version: VersionRef, asked: Sequence[SuiteConfig], label: str) -> Stage[EvalReport]:
-        stage = evaluate_model(house, version.checkpoint / "model", version.model_sha256, asked, label)
+        stage = evaluate_model(workspace, version.checkpoint / "model", version.model_sha256, asked, label)
         return require_registered_scores(version, stage)
 
     taught = Taught(skill, drop.folder / drop.manifest.files["clean"].path)
     return Evaluated(
-        candidate=evaluate_model(house, candidate.folder / "model", candidate.manifest.model_sha256, suites, f"{skill} candidate", taught),
+        candidate=evaluate_model(
+            workspace, candidate.folder / "model", candidate.manifest.model_sha256, suites, f"{skill} candidate", taught
+        ),
         champion=on(chain[-1], suites, "champion"),
         base=on(chain[0], suites, "base") if len(chain) > 1 else on(chain[-1], suites, "champion"),
         learners={
@@ -91,13 +95,13 @@ def evaluate_round(
     )
 
 
-def require_whole_chain(house: House, chain: Sequence[VersionRef]) -> None:
+def require_whole_chain(workspace: Workspace, chain: Sequence[VersionRef]) -> None:
     """Raise LineageError where the champion's ancestry is not whole: a skill that nobody can ask would count as kept.
 
     That the champion is the base is a fact of the ledger (the version that opened it), not of a tag that somebody may have deleted.
     """
     way_out = "run `skillstack verify`, then restore the registry from backup"
-    opened = next((entry.version for entry in house.lineage.ledger() if entry.action in MOVES_CHAMPION), None)
+    opened = next((entry.version for entry in workspace.lineage.ledger() if entry.action in MOVES_CHAMPION), None)
     if chain[0].version != opened:
         what = f"is where the champion's ancestry begins, but the ledger was opened by version {opened}: a version has lost its parent"
         raise LineageError(f"version {chain[0].version}", what, way_out)

@@ -22,7 +22,7 @@ from evals.items import load_evaluation
 from flows.config.model import SkillstackConfig
 from flows.lineage import VersionRef
 from flows.scores.evidence import registered_suites
-from flows.workspace.workspace import has_lineage, open_house
+from flows.workspace.workspace import has_lineage, open_workspace
 
 USUAL_CHURN = 0.05
 """Where there is nothing to measure it on: above what two real rounds showed (docs/results/gate.md)."""
@@ -46,7 +46,7 @@ def plan_next_round(config: SkillstackConfig, items: int | None, churn: float | 
 
     `items` None: what the suites have. `churn` None: measured on the newest two champions, where there are two.
     """
-    lineage = open_house(config).lineage if has_lineage(config) else None
+    lineage = open_workspace(config).lineage if has_lineage(config) else None
     champion = lineage.champion(verify=False) if lineage else None
     chain = lineage.ancestry(champion.version) if lineage and champion else []
     return plan_suites(config, planned_suites(config, chain), items, *(measure_lineage_churn(chain) if churn is None else (churn, "")))

@@ -21,7 +21,7 @@ from flows.lineage.storage.state import describe_place
 from flows.scores.planning import unmeasured_categories, without_calibration
 from flows.service import doctor_services as services
 from flows.text.template_facts import text_facts
-from flows.workspace.workspace import has_lineage, open_house
+from flows.workspace.workspace import has_lineage, open_workspace
 
 FREE_BYTES_PER_WEIGHT_BYTE = 4
 """A round writes a dense copy, its resume state and a ledger; four times the base model's weights is enough room for one."""
@@ -144,7 +144,7 @@ def _mlflow(config: SkillstackConfig) -> str:
     way_out = "the first round registers the base model" if config.bootstrap else "set bootstrap: true for a first round"
     if not has_lineage(config):
         return f"no lineage yet; {way_out}"
-    lineage = open_house(config).lineage
+    lineage = open_workspace(config).lineage
     champion = lineage.champion()
     if champion is None:
         return f"{lineage.where}: no champion yet; {way_out}"

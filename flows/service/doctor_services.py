@@ -14,7 +14,7 @@ from data_contracts.errors import SkillstackError
 from flows.config.model import SkillstackConfig
 from flows.service.deployments import check_server
 from flows.workspace.server import HEARTBEAT_VARIABLE, OF_SKILLSTACK, TAG, ZOMBIE, prefect_api
-from flows.workspace.workspace import has_lineage, open_house
+from flows.workspace.workspace import has_lineage, open_workspace
 
 TIMEOUT_SECONDS = 10
 MAX_SKEW_SECONDS = 60.0
@@ -54,7 +54,7 @@ def artifact_store(config: SkillstackConfig) -> str:
     """Write, read and delete a probe by the way that reports and manifests go; a folder of this machine is only looked at."""
     if not has_lineage(config):
         return "none yet; the first round makes it"
-    lineage = open_house(config).lineage
+    lineage = open_workspace(config).lineage
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository

@@ -31,7 +31,7 @@ from flows.workspace.outcome import RoundOutcome
 from flows.workspace.pages import not_vital, publish_points
 from flows.workspace.server import gpu_slot
 from flows.workspace.stages import Stage
-from flows.workspace.workspace import House, evaluate_model, open_house
+from flows.workspace.workspace import Workspace, evaluate_model, open_workspace
 
 RATIOS = (0.10, 0.15, 0.20, 0.25, 0.30, 0.35, 0.40)
 
@@ -68,22 +68,22 @@ def sweep(
     """Try every ratio and scale, choose one, and unless told otherwise have the gate judge it as a round of its own."""
     local = local_drop(config, drop)
     items = local_drop(config, heldout) if heldout is not None else None
-    house = open_house(config)
-    champion = tasks.find_champion(house)
-    chain = house.lineage.ancestry(champion.version)
-    tuning = prepare(house, chain, local, skill, items, hold_out=bool(ratios))
+    workspace = open_workspace(config)
+    champion = tasks.find_champion(workspace)
+    chain = workspace.lineage.ancestry(champion.version)
+    tuning = prepare(workspace, chain, local, skill, items, hold_out=bool(ratios))
     with gpu_slot(config.service):  # given back before the chosen point is judged, which takes one of its own
-        before = measure(house, champion.checkpoint / "model", champion.model_sha256, tuning, "champion")
-        points = tuple(_points(house, champion, tuning, before, skill, ratios, scales))
-    forget_whole(house)
+        before = measure(workspace, champion.checkpoint / "model", champion.model_sha256, tuning, "champion")
+        points = tuple(_points(workspace, champion, tuning, before, skill, ratios, scales))
+    forget_whole(workspace)
     choice = choose(points)
-    table = report(house, skill, points, choice, tuning.notes)
+    table = report(workspace, skill, points, choice, tuning.notes)
     outcome = continual_round(local, skill, at(config, choice.point.ratio), items, choice.point.scale) if judge else None
     return SweepResult(skill=skill, points=points, choice=choice, notes=tuning.notes, outcome=outcome, table=table)
 
 
 def _points(
-    house: House,
+    workspace: Workspace,
     champion: VersionRef,
     tuning: Tuning,
     before: Stage[EvalReport],
@@ -92,13 +92,13 @@ def _points(
     scales: Sequence[float],
 ) -> Iterator[SweepPoint]:
     """Every ratio trained once, and every scale of it evaluated."""
-    for ratio in ratios or (house.config.train.unfreeze_rank_ratio,):
-        trained = train_point(house, champion, tuning.drop, skill, ratio)
+    for ratio in ratios or (workspace.config.train.unfreeze_rank_ratio,):
+        trained = train_point(workspace, champion, tuning.drop, skill, ratio)
         for scale in sorted(scales, reverse=True):
-            candidate = trained if scale == 1.0 else scale_point(house, champion, trained, skill, scale)
+            candidate = trained if scale == 1.0 else scale_point(workspace, champion, trained, skill, scale)
             label = f"{skill} ratio {ratio:g} scale {scale:g}"
-            report = measure(house, candidate.folder / "model", candidate.manifest.model_sha256, tuning, label)
-            yield measure_point(ratio, scale, report.manifest, before.manifest, tuning.learning, house.config.gate)
+            report = measure(workspace, candidate.folder / "model", candidate.manifest.model_sha256, tuning, label)
+            yield measure_point(ratio, scale, report.manifest, before.manifest, tuning.learning, workspace.config.gate)
 
 
 def at(config: SkillstackConfig, ratio: float) -> SkillstackConfig:
@@ -107,39 +107,41 @@ def at(config: SkillstackConfig, ratio: float) -> SkillstackConfig:
 
 
 @task(name="prepare tuning", task_run_name="prepare tuning {skill}", **tasks.ours)
-def prepare(house: House, chain: Sequence[VersionRef], drop: Path, skill: str, heldout: Path | None, *, hold_out: bool) -> Tuning:
+def prepare(workspace: Workspace, chain: Sequence[VersionRef], drop: Path, skill: str, heldout: Path | None, *, hold_out: bool) -> Tuning:
     """Validate the drop as a round does, and lay out the tuning split."""
-    clean = tasks.validate_stage(house, chain, drop, skill, heldout)
-    return prepare_tuning(house, chain, clean, skill, hold_out=hold_out)
+    clean = tasks.validate_stage(workspace, chain, drop, skill, heldout)
+    return prepare_tuning(workspace, chain, clean, skill, hold_out=hold_out)
 
 
 @task(name="train point", task_run_name="train {skill} at ratio {ratio}", tags=["gpu"], **tasks.ours)
-def train_point(house: House, champion: VersionRef, drop: Stage[DropManifest], skill: str, ratio: float) -> Stage[CheckpointManifest]:
-    return tasks.train_stage(house, champion, drop, skill, at(house.config, ratio).train, of_a_sweep=True)
+def train_point(
+    workspace: Workspace, champion: VersionRef, drop: Stage[DropManifest], skill: str, ratio: float
+) -> Stage[CheckpointManifest]:
+    return tasks.train_stage(workspace, champion, drop, skill, at(workspace.config, ratio).train, of_a_sweep=True)
 
 
 @task(name="scale point", task_run_name="scale {skill} by {scale}", **tasks.ours)
 def scale_point(
-    house: House, champion: VersionRef, candidate: Stage[CheckpointManifest], skill: str, scale: float
+    workspace: Workspace, champion: VersionRef, candidate: Stage[CheckpointManifest], skill: str, scale: float
 ) -> Stage[CheckpointManifest]:
-    return tasks.scale_stage(house, champion, candidate, scale)
+    return tasks.scale_stage(workspace, champion, candidate, scale)
 
 
 @task(name="measure", task_run_name="measure {label}", **tasks.ours)
-def measure(house: House, model: Path, model_sha256: str, tuning: Tuning, label: str) -> Stage[EvalReport]:
-    return evaluate_model(house, model, model_sha256, tuning.suites, label)
+def measure(workspace: Workspace, model: Path, model_sha256: str, tuning: Tuning, label: str) -> Stage[EvalReport]:
+    return evaluate_model(workspace, model, model_sha256, tuning.suites, label)
 
 
 @task(name="report sweep", **tasks.ours)
-def report(house: House, skill: str, points: Sequence[SweepPoint], choice: Choice, notes: Sequence[str]) -> Path:
+def report(workspace: Workspace, skill: str, points: Sequence[SweepPoint], choice: Choice, notes: Sequence[str]) -> Path:
     """Keep the points as a file and in MLflow, and show them in Prefect."""
-    folder = house.config.state_dir / "reports"
+    folder = workspace.config.state_dir / "reports"
     path = folder / f"sweep-{skill}-{this_month()}.json"
     text = "\n".join(sweep_lines(skill, points, choice, notes)) + "\n"
     write_atomically(
         path, SweepTable(skill=skill, points=tuple(points), choice=choice, notes=tuple(notes)).model_dump_json(indent=2) + "\n"
     )
-    house.lineage.log_sweep(skill, text, [(point.ratio, point.scale, point.learned, point.forgetting) for point in points], path)
+    workspace.lineage.log_sweep(skill, text, [(point.ratio, point.scale, point.learned, point.forgetting) for point in points], path)
     with not_vital(f"the sweep of {skill}"):
         publish_points(text, [point_row(point, choice) for point in points], skill)
     return path

@@ -21,7 +21,7 @@ from evals.config import SuiteConfig
 from flows.lineage import VersionRef
 from flows.text.renderer import open_text
 from flows.workspace.stages import Stage, discard_partial, run_stage
-from flows.workspace.workspace import House, suites_of_skill
+from flows.workspace.workspace import Workspace, suites_of_skill
 
 SUFFIX = ".tuning"
 MIN_ROWS = 20
@@ -37,21 +37,21 @@ class Tuning:
     notes: tuple[str, ...]
 
 
-def prepare_tuning(house: House, chain: Sequence[VersionRef], clean: Stage[DropManifest], skill: str, *, hold_out: bool) -> Tuning:
+def prepare_tuning(workspace: Workspace, chain: Sequence[VersionRef], clean: Stage[DropManifest], skill: str, *, hold_out: bool) -> Tuning:
     """Lay out the split. With `hold_out` a share of the clean rows is kept from training; else the finished update saw them all.
 
     Raises DropError where the drop is too small to keep rows back.
     """
-    config = house.config.sweep
-    split = _split(house, chain, clean, config.tuning_share if hold_out else 0.0)
+    config = workspace.config.sweep
+    split = _split(workspace, chain, clean, config.tuning_share if hold_out else 0.0)
     notes = []
-    own = suites_of_skill(house, skill, clean.folder)[0]
+    own = suites_of_skill(workspace, skill, clean.folder)[0]
     rows = split.folder / split.manifest.files["heldout" if hold_out else "clean"].path
     learning = own.model_copy(update={"name": skill + SUFFIX, "source": str(rows), "items": config.tuning_items})
     if not hold_out:
         notes.append("Learning was measured on rows that the update was trained on, so it reads high; the gate judges on others.")
     kept = [
-        suites_of_skill(house, version.skill, version.drop)[0].model_copy(
+        suites_of_skill(workspace, version.skill, version.drop)[0].model_copy(
             update={"name": version.skill + SUFFIX, "source": str(_clean_rows(version.drop)), "items": config.tuning_items}
         )
         for version in chain
@@ -61,7 +61,7 @@ def prepare_tuning(house: House, chain: Sequence[VersionRef], clean: Stage[DropM
         source = str(split.folder / split.manifest.files["general"].path)
         kept.append(SuiteConfig(name="general" + SUFFIX, category="drift", source=source, items=config.tuning_items, duplicates="drop"))
     if not kept:
-        kept = [suite for suite in house.config.evaluation.suites if not suite.sealed]
+        kept = [suite for suite in workspace.config.evaluation.suites if not suite.sealed]
         if kept:
             notes.append("Forgetting was measured on the gate's own general suites: name calibration text to keep them apart.")
         else:
@@ -75,9 +75,9 @@ def _clean_rows(drop: Path) -> Path:
     return drop / read_manifest(drop, DropManifest, verify=False).files["clean"].path
 
 
-def _split(house: House, chain: Sequence[VersionRef], clean: Stage[DropManifest], share: float) -> Stage[DropManifest]:
+def _split(workspace: Workspace, chain: Sequence[VersionRef], clean: Stage[DropManifest], share: float) -> Stage[DropManifest]:
     """The drop with a share of its clean rows as tuning rows, chosen by their text; and general text rendered as the model reads it."""
-    calibration = house.config.calibration
+    calibration = workspace.config.calibration
 
     def build(folder: Path) -> None:
         discard_partial(folder)
@@ -88,7 +88,7 @@ def _split(house: House, chain: Sequence[VersionRef], clean: Stage[DropManifest]
             raise DropError(clean.manifest.source, what, "sweep over scales only, or bring more rows")
         files = {"clean": [line for line in lines if not _drawn(line, share)], "heldout": tuning}
         if calibration is not None:
-            files["general"] = _general_text(house, chain[0].checkpoint / "model", calibration)
+            files["general"] = _general_text(workspace, chain[0].checkpoint / "model", calibration)
         for role, content in files.items():
             write_atomically(folder / f"{role}.jsonl", "".join(line + "\n" for line in content))
         manifest = clean.manifest.model_copy(
@@ -106,18 +106,18 @@ def _split(house: House, chain: Sequence[VersionRef], clean: Stage[DropManifest]
         "share": share,
         "calibration": file_digest(calibration) if calibration is not None else None,
         "tokenizer": chain[0].model_sha256,
-        "text": house.config.train.model_dump(mode="json", include={"chat_template", "chat_template_kwargs"}),
+        "text": workspace.config.train.model_dump(mode="json", include={"chat_template", "chat_template_kwargs"}),
     }
-    return run_stage(house.stages, "tuning", inputs, DropManifest, build, code=("flows.sweep.tuning",))
+    return run_stage(workspace.stages, "tuning", inputs, DropManifest, build, code=("flows.sweep.tuning",))
 
 
 def _drawn(line: str, share: float) -> bool:
     return int(text_digest("tuning " + line)[:8], 16) < share * 2**32
 
 
-def _general_text(house: House, model: Path, calibration: Path) -> list[str]:
+def _general_text(workspace: Workspace, model: Path, calibration: Path) -> list[str]:
     """Calibration rows as {"text"}: conversations through the chat template, because bits per byte are of what the model reads."""
-    renderer = open_text(model, house.config.train)
+    renderer = open_text(model, workspace.config.train)
     rows = list(read_objects(calibration))
     texts = [str(row["text"]) for _, row in rows if "text" in row]
     texts += [renderer.text(row, origin) for origin, row in rows if "messages" in row]

@@ -6,25 +6,25 @@ import shutil
 import time
 from pathlib import Path
 
-from flows.workspace.workspace import House
+from flows.workspace.workspace import Workspace
 from osft_engine.run import WHOLE
 
 DAY = 86400.0
 
 
-def folder_of(house: House) -> Path:
-    return house.config.state_dir / "decompositions"
+def folder_of(workspace: Workspace) -> Path:
+    return workspace.config.state_dir / "decompositions"
 
 
-def forget_whole(house: House) -> None:
+def forget_whole(workspace: Workspace) -> None:
     """Remove what a sweep's ratios cut: several times the size of the weights, and of no use to a round."""
-    for folder in folder_of(house).glob(f"{WHOLE}*"):
+    for folder in folder_of(workspace).glob(f"{WHOLE}*"):
         shutil.rmtree(folder)
 
 
-def forget_old(house: House, days: float, *, dry_run: bool) -> int:
+def forget_old(workspace: Workspace, days: float, *, dry_run: bool) -> int:
     """Remove what was written more than `days` ago, when the champion was probably another. Returns its bytes."""
-    old = [path for path in folder_of(house).glob("*") if path.stat().st_mtime < time.time() - days * DAY]
+    old = [path for path in folder_of(workspace).glob("*") if path.stat().st_mtime < time.time() - days * DAY]
     size = sum(file.stat().st_size for path in old for file in (path, *path.rglob("*")) if file.is_file())
     for path in [] if dry_run else old:
         shutil.rmtree(path) if path.is_dir() else path.unlink()

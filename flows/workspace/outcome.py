@@ -10,7 +10,7 @@ from data_contracts.errors import LineageError
 from data_contracts.manifests import CheckpointManifest, Decision, DropManifest, EvalReport, Record, Verdict, read_manifest
 from evals.gate.next_steps import Situation, next_steps
 from flows.lineage import RoundRun, VersionRef
-from flows.workspace.workspace import House, find_report
+from flows.workspace.workspace import Workspace, find_report
 
 EXIT_CODES = {Decision.PASS: 0, Decision.ERROR: 1, Decision.BLOCK: 2, Decision.INCONCLUSIVE: 3}
 
@@ -46,12 +46,12 @@ class RoundOutcome(Record):
 
 
 def outcome_of(
-    house: House, run: RoundRun, version: VersionRef, verdict: Verdict, verdict_folder: Path, champion_report: EvalReport
+    workspace: Workspace, run: RoundRun, version: VersionRef, verdict: Verdict, verdict_folder: Path, champion_report: EvalReport
 ) -> RoundOutcome:
     """Gather the outcome of a round whose version is registered."""
     if version.evaluation is None or run.skill is None:
         raise LineageError(f"version {version.version}", "names no evaluation", "run the round again")
-    champion = house.lineage.champion()
+    champion = workspace.lineage.champion()
     candidate_report = read_manifest(version.evaluation, EvalReport, verify=False)
     before = {suite.name: suite for suite in champion_report.suites}
     return RoundOutcome(
@@ -62,7 +62,7 @@ def outcome_of(
         decision=verdict.decision,
         reasons=verdict.reasons,
         lost=verdict.lost,
-        next=steps_after(house, verdict, version, candidate_report),
+        next=steps_after(workspace, verdict, version, candidate_report),
         suites=tuple(
             SuiteChange(suite=suite.name, category=suite.category, before=before[suite.name].score, after=suite.score, n=suite.n)
             for suite in candidate_report.suites
@@ -70,12 +70,12 @@ def outcome_of(
         ),
         version=version.version,
         champion=champion.version if champion else version.version,
-        report=house.config.state_dir / "reports" / f"version-{version.version}.html",
+        report=workspace.config.state_dir / "reports" / f"version-{version.version}.html",
         checkpoint=version.checkpoint,
     )
 
 
-def steps_after(house: House, verdict: Verdict, version: VersionRef, report: EvalReport) -> tuple[str, ...]:
+def steps_after(workspace: Workspace, verdict: Verdict, version: VersionRef, report: EvalReport) -> tuple[str, ...]:
     """What to try next after a registered verdict: the gate's hints, with what this round knows of its training filled in."""
     made = read_manifest(version.checkpoint, CheckpointManifest, verify=False)
     rate, epochs, summary = made.config.get("learning_rate"), made.config.get("num_epochs"), made.summary
@@ -83,7 +83,7 @@ def steps_after(house: House, verdict: Verdict, version: VersionRef, report: Eva
     situation = Situation(
         version=version.version,
         drop=drop,
-        calibrated=house.config.calibration is not None,
+        calibrated=workspace.config.calibration is not None,
         scale=float(made.config.get("update_scale") or 1.0),
         epochs=epochs if isinstance(epochs, int | float) else None,
         learning_rate=rate if isinstance(rate, float) else None,
@@ -94,16 +94,16 @@ def steps_after(house: House, verdict: Verdict, version: VersionRef, report: Eva
     return next_steps(verdict, situation)
 
 
-def past_outcome(house: House, run: RoundRun) -> RoundOutcome:
+def past_outcome(workspace: Workspace, run: RoundRun) -> RoundOutcome:
     """The outcome of a round that ended before, read from the lineage. Nothing is computed and nobody is promoted."""
-    record = next((record for record in house.lineage.history() if record.run_id == run.run_id), None)
+    record = next((record for record in workspace.lineage.history() if record.run_id == run.run_id), None)
     if record is None or record.version is None or record.verdict is None:
         raise LineageError(
             f"round {run.round}", "has ended and its version is gone", "run `skillstack verify`, then restore it from backup"
         )
     verdict = read_manifest(record.verdict, Verdict)
-    champion_report = read_manifest(find_report(house, verdict.inputs["champion"]), EvalReport, verify=False)
-    outcome = outcome_of(house, run, house.lineage.version(record.version), verdict, record.verdict, champion_report)
+    champion_report = read_manifest(find_report(workspace, verdict.inputs["champion"]), EvalReport, verify=False)
+    outcome = outcome_of(workspace, run, workspace.lineage.version(record.version), verdict, record.verdict, champion_report)
     if outcome.report.is_file():
         return outcome
     return outcome.model_copy(update={"report": record.verdict / "report.html"})  # cut off before its page was written

@@ -21,7 +21,7 @@ from osft_engine.config import TrainConfig
 
 
 @dataclass(frozen=True)
-class House:
+class Workspace:
     config: SkillstackConfig
     lineage: Lineage
 
@@ -34,11 +34,11 @@ class House:
         return self.config.state_dir / "models"
 
 
-def open_house(config: SkillstackConfig) -> House:
+def open_workspace(config: SkillstackConfig) -> Workspace:
     """Connect to the lineage that the environment names, or to SQLite under the state directory."""
     uri = os.environ.get("MLFLOW_TRACKING_URI") or default_tracking_uri(config.state_dir)
     names = config.tracking
-    return House(
+    return Workspace(
         config,
         Lineage(uri, model_name=names.model_name, experiment=names.experiment, state_dir=config.state_dir, signing=config.signing),
     )
@@ -57,12 +57,12 @@ def has_lineage(config: SkillstackConfig) -> bool:
     return not uri.startswith("sqlite:///") or Path(uri.removeprefix("sqlite:///")).is_file()
 
 
-def suites_of_skill(house: House, skill: str, drop: Path) -> list[SuiteConfig]:
-    return skill_suites(skill, drop, house.config.evaluation)
+def suites_of_skill(workspace: Workspace, skill: str, drop: Path) -> list[SuiteConfig]:
+    return skill_suites(skill, drop, workspace.config.evaluation)
 
 
 def evaluate_model(
-    house: House, model: Path, model_sha256: str, suites: Sequence[SuiteConfig], label: str, taught: Taught | None = None
+    workspace: Workspace, model: Path, model_sha256: str, suites: Sequence[SuiteConfig], label: str, taught: Taught | None = None
 ) -> Stage[EvalReport]:
     """Evaluate one model on suites, once: the report is kept by content, and inside it every suite's items are.
 
@@ -73,7 +73,7 @@ def evaluate_model(
     from evals.harness.run import evaluate_checkpoint
     from flows.machine.progress import bar
 
-    config, use, cache = house.config.evaluation, model_use(house.config.train), house.config.state_dir / "items"
+    config, use, cache = workspace.config.evaluation, model_use(workspace.config.train), workspace.config.state_dir / "items"
     inputs = {
         "model": model_sha256,
         "suites": evaluation_identity(suites, config, cache),
@@ -95,7 +95,7 @@ def evaluate_model(
                 progress=advance,
             )
 
-    return run_stage(house.stages, "evaluate", inputs, EvalReport, build, code=("evals.harness.run",))
+    return run_stage(workspace.stages, "evaluate", inputs, EvalReport, build, code=("evals.harness.run",))
 
 
 def model_use(train: TrainConfig) -> ModelUse:
@@ -105,9 +105,11 @@ def model_use(train: TrainConfig) -> ModelUse:
     )
 
 
-def find_report(house: House, digest: str) -> Path:
+def find_report(workspace: Workspace, digest: str) -> Path:
     """The folder of a stored evaluation by its manifest's digest. Raises ManifestError where it is gone."""
-    for manifest in sorted((house.stages / "evaluate").glob(f"*/{MANIFEST_NAME}")):
+    for manifest in sorted((workspace.stages / "evaluate").glob(f"*/{MANIFEST_NAME}")):
         if file_digest(manifest) == digest:
             return manifest.parent
-    raise ManifestError(f"evaluation {digest[:12]}", f"is not under {house.stages / 'evaluate'}", "restore the state directory from backup")
+    raise ManifestError(
+        f"evaluation {digest[:12]}", f"is not under {workspace.stages / 'evaluate'}", "restore the state directory from backup"
+    )

@@ -1,4 +1,4 @@
-"""A JSONL file to training examples: rendered by the house's one renderer, counted, and what does not fit left out."""
+"""A JSONL file to training examples: rendered by the project's one renderer, counted, and what does not fit left out."""
 
 from __future__ import annotations
 

@@ -76,7 +76,7 @@ def run_round(work: Path, shared: dict[str, Any], method: str, rate: float, skil
     """One round of one (method, rate) lineage, promoted by override where the gate does not promote it."""
     from flows.config.model import parse_config
     from flows.round.flow import continual_round
-    from flows.workspace.workspace import open_house
+    from flows.workspace.workspace import open_workspace
 
     lineage = work / f"{method}-{rate:g}"
     for name in SHARED:
@@ -89,15 +89,15 @@ def run_round(work: Path, shared: dict[str, Any], method: str, rate: float, skil
     started = time.perf_counter()
     outcome = continual_round(work / "inputs" / f"{skill}.jsonl", skill, config, work / "inputs" / f"{skill}-heldout.jsonl")
     wall = time.perf_counter() - started
-    house = open_house(config)
+    workspace = open_workspace(config)
     if outcome.champion != outcome.version:
         reason = f"benchmark: every method gets its second round (verdict {outcome.decision.value})"
-        record = next(record for record in house.lineage.history() if record.version == outcome.version)
+        record = next(record for record in workspace.lineage.history() if record.version == outcome.version)
         verdict = read_manifest(record.verdict, Verdict)
-        house.lineage.promote(
+        workspace.lineage.promote(
             outcome.version, expected_champion=outcome.champion, reason=reason, actor="first_rounds.py", verdict=verdict, override=True
         )
-    version = house.lineage.version(outcome.version)
+    version = workspace.lineage.version(outcome.version)
     checkpoint = read_manifest(version.checkpoint, CheckpointManifest, verify=False)
     report = read_manifest(version.evaluation, EvalReport, verify=False)
     return {

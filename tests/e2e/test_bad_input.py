@@ -16,7 +16,7 @@ import pytest
 
 from data_contracts.errors import SkillstackError
 from flows.config.model import load_config
-from flows.workspace.workspace import open_house
+from flows.workspace.workspace import open_workspace
 
 
 def command(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -35,7 +35,7 @@ def started(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureReq
 
     workspace_type = request.getfixturevalue("workspace_type")
     workspace = workspace_type(tmp_path_factory.mktemp("started"))
-    ensure_champion(open_house(load_config(workspace.write_config())))
+    ensure_champion(open_workspace(load_config(workspace.write_config())))
     return workspace
 
 
@@ -72,7 +72,7 @@ def test_a_bad_round_fails_in_one_line_and_leaves_the_champion(started: Any, dro
     assert "\n" not in line
     for word in words:
         assert word in line
-    lineage = open_house(config).lineage
+    lineage = open_workspace(config).lineage
     champion = lineage.champion()
     assert champion is not None
     assert champion.round == 0
@@ -94,7 +94,7 @@ def test_a_full_disk_in_training_is_one_line_and_the_round_goes_on_when_there_is
         patch.setattr("flows.trainer.process.subprocess.Popen", limited)
         with pytest.raises(SkillstackError, match="disk is full"):
             continual_round(started.drop, "route", config)
-    lineage = open_house(config).lineage
+    lineage = open_workspace(config).lineage
     failed = max((record for record in lineage.history() if record.round == 1), key=lambda record: record.attempt)
     assert failed.status == "failed"
     assert "disk is full" in (failed.error or "")

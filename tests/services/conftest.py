@@ -28,7 +28,7 @@ import yaml
 from flows.config.model import load_config
 from flows.demo.materials import write_base_suites, write_drop
 from flows.lineage import Lineage
-from flows.workspace.workspace import open_house
+from flows.workspace.workspace import open_workspace
 
 REPOSITORY = Path(__file__).parents[2]
 ENDED = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
@@ -166,7 +166,7 @@ class Project:
 
     @property
     def lineage(self) -> Lineage:
-        return open_house(load_config(self.config)).lineage
+        return open_workspace(load_config(self.config)).lineage
 
     @property
     def stages(self) -> Path:

@@ -31,9 +31,9 @@ def project(new_project: Any, deployed: Any, workers: Any) -> Any:
     made = new_project("pair")
     from flows.config.model import load_config
     from flows.round.base import ensure_champion
-    from flows.workspace.workspace import open_house
+    from flows.workspace.workspace import open_workspace
 
-    ensure_champion(open_house(load_config(made.config)))
+    ensure_champion(open_workspace(load_config(made.config)))
     return made
 
 

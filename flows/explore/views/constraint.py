@@ -18,7 +18,7 @@ import plotly.graph_objects as go
 import torch
 from torch import Tensor
 
-from flows.explore.views.figures import HEAT, house_axis, house_layout
+from flows.explore.views.figures import HEAT, figure_axis, figure_layout
 from osft_engine.config import Protect
 from osft_engine.subspace.algebra import singular_subspaces
 from osft_engine.subspace.protection import trainable_count
@@ -136,7 +136,7 @@ def constraint_figure(result: Constrained) -> go.Figure:
         for x1, y1 in _frames(result):
             frame = {"type": "rect", "x0": 0, "x1": x1, "y0": 0, "y1": y1, "line": {"color": "#4aa8ff", "width": 3}}
             shapes.append({**frame, "xref": f"x{place}", "yref": f"y{place}"})
-    return go.Figure({"data": data, "layout": {**house_layout(400), **_side_by_side(), "shapes": shapes}})
+    return go.Figure({"data": data, "layout": {**figure_layout(400), **_side_by_side(), "shapes": shapes}})
 
 
 _KEY = {
@@ -147,13 +147,13 @@ _KEY = {
 
 def _side_by_side() -> dict[str, Any]:
     """Axes and headings of two pictures that share the one on the left."""
-    across, down = {**house_axis("input direction"), "showgrid": False}, {"autorange": "reversed", "showgrid": False}
+    across, down = {**figure_axis("input direction"), "showgrid": False}, {"autorange": "reversed", "showgrid": False}
     named = {"y": 1.0, "xref": "paper", "yref": "paper", "xanchor": "center", "yanchor": "bottom", "showarrow": False, "font": {"size": 16}}
     return {
         "xaxis": {**across, "domain": [0.0, 0.48], "anchor": "y"},
         "xaxis2": {**across, "domain": [0.52, 1.0], "anchor": "y2"},
-        "yaxis": {**house_axis("output direction, loudest first"), **down, "anchor": "x"},
-        "yaxis2": {**house_axis(""), **down, "anchor": "x2", "matches": "y", "showticklabels": False},
+        "yaxis": {**figure_axis("output direction, loudest first"), **down, "anchor": "x"},
+        "yaxis2": {**figure_axis(""), **down, "anchor": "x2", "matches": "y", "showticklabels": False},
         "annotations": [{"text": "before", "x": 0.24, **named}, {"text": "after", "x": 0.76, **named}],
     }
 

@@ -17,24 +17,24 @@ _CLEAR = "rgba(0,0,0,0)"
 HEAT = "Cividis"  # keeps its order for readers who do not see red or green
 
 
-def house_layout(height: int = 360) -> dict[str, Any]:
-    """The house's layout, without axes."""
+def figure_layout(height: int = 360) -> dict[str, Any]:
+    """The workspace's layout, without axes."""
     return {
         "paper_bgcolor": _CLEAR, "plot_bgcolor": _CLEAR, "height": height, "margin": {"l": 60, "r": 16, "t": 36, "b": 52},
         "hovermode": "closest", "legend": {"orientation": "h", "yanchor": "bottom", "y": 1.0, "x": 0.0}, "font": {"size": 13},
     }  # fmt: skip
 
 
-def house_axis(title: str) -> dict[str, Any]:
-    """An axis of the house, named."""
+def figure_axis(title: str) -> dict[str, Any]:
+    """An axis in the style of all figures, with its title."""
     return {"title": {"text": title}, "gridcolor": _GRID, "zerolinecolor": _GRID, "linecolor": _GRID, "automargin": True}
 
 
 def styled(figure: go.Figure, *, x: str, y: str, height: int = 360, log_y: bool = False) -> go.Figure:
-    """The house's layout, with the axes named."""
-    figure.update_layout(house_layout(height))
-    figure.update_xaxes(house_axis(x))
-    figure.update_yaxes(house_axis(y), type="log" if log_y else None)
+    """The workspace's layout, with the axes named."""
+    figure.update_layout(figure_layout(height))
+    figure.update_xaxes(figure_axis(x))
+    figure.update_yaxes(figure_axis(y), type="log" if log_y else None)
     return figure
 
 

@@ -20,7 +20,7 @@ from flows.round.flow import begin_round
 from flows.scores.evidence import Evaluated
 from flows.workspace.outcome import RoundOutcome, past_outcome
 from flows.workspace.stages import Stage
-from flows.workspace.workspace import House
+from flows.workspace.workspace import Workspace
 
 
 @pytest.fixture
@@ -30,12 +30,12 @@ def play(grown: Lineage, make_folders: Callable[..., Any], monkeypatch: pytest.M
     made: dict[str, Any] = {}
 
     def start(lineage: Lineage, name: str, decision: Decision) -> RoundOutcome:
-        house = House(SkillstackConfig(state_dir=lineage.state_dir), lineage)
+        workspace = Workspace(SkillstackConfig(state_dir=lineage.state_dir), lineage)
         champion = lineage.champion()
         assert champion is not None
-        run, chain = begin_round(house, champion, f"contents of {name}", Path(f"{name}.jsonl"), name)
+        run, chain = begin_round(workspace, champion, f"contents of {name}", Path(f"{name}.jsonl"), name)
         if run.finished:
-            return past_outcome(house, run)
+            return past_outcome(workspace, run)
         if name not in made:
             made[name] = make_folders(name, skill=name, parent=chain[-1].model_sha256, decision=decision)
         folders = made[name]
@@ -45,20 +45,20 @@ def play(grown: Lineage, make_folders: Callable[..., Any], monkeypatch: pytest.M
             ("decide", folders.verdict, folders.verdict_folder),
         ):
             lineage.log_stage(run, stage, manifest, folder)
-        return tasks.register.fn(*_arguments(house, run, chain[-1], folders))
+        return tasks.register.fn(*_arguments(workspace, run, chain[-1], folders))
 
     return start
 
 
-def _arguments(house: House, run: RoundRun, champion: VersionRef, folders: Any) -> tuple[Any, ...]:
+def _arguments(workspace: Workspace, run: RoundRun, champion: VersionRef, folders: Any) -> tuple[Any, ...]:
     """What the task `register` is handed, read from a round's folders."""
-    before = house.stages / "evaluate" / f"{run.skill}-champion"
+    before = workspace.stages / "evaluate" / f"{run.skill}-champion"
     judged = Stage(before, read_manifest(before, EvalReport), reused=True)
     reports = Evaluated(Stage(folders.evaluation, folders.report, reused=True), judged, judged, {}, {}, first_skill=False)
     drop = Stage(folders.drop, read_manifest(folders.drop, DropManifest), reused=True)
     candidate = Stage(folders.checkpoint, folders.manifest, reused=True)
     return (
-        house,
+        workspace,
         run,
         champion,
         drop,

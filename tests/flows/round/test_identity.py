@@ -18,7 +18,7 @@ from data_contracts.errors import LineageError, SkillstackError
 from flows.config.model import SkillstackConfig, load_config
 from flows.round.failure import failure_recorded
 from flows.round.identity import one_first_start, one_start, round_key
-from flows.workspace.workspace import House
+from flows.workspace.workspace import Workspace
 
 _ROW = '{"prompt": "q", "answer": "a"}\n'
 
@@ -116,9 +116,9 @@ def test_a_lock_is_free_when_its_holder_was_killed(tmp_path: Path) -> None:
         pass
 
 
-def _house(tmp_path: Path, record: Callable[..., None]) -> House:
+def _workspace(tmp_path: Path, record: Callable[..., None]) -> Workspace:
     lineage: Any = SimpleNamespace(record_failure=record)
-    return House(SkillstackConfig(state_dir=tmp_path), lineage)
+    return Workspace(SkillstackConfig(state_dir=tmp_path), lineage)
 
 
 def test_a_failure_that_cannot_be_recorded_does_not_replace_the_cause(tmp_path: Path) -> None:
@@ -126,9 +126,9 @@ def test_a_failure_that_cannot_be_recorded_does_not_replace_the_cause(tmp_path: 
         raise LineageError("http://mlflow", "no answer", "start it")
 
     run: Any = SimpleNamespace(round=3)
-    with pytest.raises(ZeroDivisionError), failure_recorded(_house(tmp_path, away), run):
+    with pytest.raises(ZeroDivisionError), failure_recorded(_workspace(tmp_path, away), run):
         raise ZeroDivisionError
     told: list[str] = []
-    with pytest.raises(KeyboardInterrupt), failure_recorded(_house(tmp_path, lambda _, line: told.append(line)), run):
+    with pytest.raises(KeyboardInterrupt), failure_recorded(_workspace(tmp_path, lambda _, line: told.append(line)), run):
         raise KeyboardInterrupt
     assert told == ["KeyboardInterrupt: "]
