@@ -206,7 +206,7 @@ def gate_plan(
 ) -> None:
     """Before training: how likely an honest round is to pass with so many items, and how many a margin needs."""
     settings = read_config(config, as_json)
-    from flows.scores.planning import plan_next_round
+    from flows.round.planning import plan_next_round
 
     console.show_plan(plan_next_round(settings, items, churn))
 

@@ -16,7 +16,7 @@ from flows.base_models.resolve import find_base_model
 from flows.config.model import SkillstackConfig
 from flows.lineage import VersionRef
 from flows.machine.progress import bar
-from flows.scores.planning import what_is_missing
+from flows.round.planning import what_is_missing
 from flows.text.held_out import suite_files
 from flows.text.renderer import TokenizerRenderer
 from flows.workspace.workspace import Workspace, has_lineage, open_workspace

@@ -22,7 +22,7 @@ from evals.config import SuiteConfig
 from evals.suites.resolve import resolve_suites
 from flows.config.parameters import ConfigParameter, named
 from flows.lineage import RoundRecord
-from flows.round.tasks import ours
+from flows.round.context import STAGE
 from flows.workspace.server import gpu_slot
 from flows.workspace.stages import Stage
 from flows.workspace.workspace import Workspace, evaluate_model, open_workspace, suites_of_skill
@@ -84,7 +84,7 @@ def _chosen(workspace: Workspace, versions: Sequence[int]) -> list[RoundRecord]:
     return [record for number, record in sorted(registered.items()) if not versions or number in versions]
 
 
-@task(name="evaluate version", task_run_name="evaluate version {record.version}", **ours)
+@task(name="evaluate version", task_run_name="evaluate version {record.version}", **STAGE)
 def evaluate_version(workspace: Workspace, record: RoundRecord, suites: Sequence[SuiteConfig]) -> Reevaluated:
     """One version on every suite; collected weights are rebuilt for the time it takes."""
     assert record.version is not None

@@ -5,15 +5,23 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+from prefect import task
+
 from data_contracts.digests import model_digest, model_files, value_digest
 from data_contracts.errors import LineageError
 from data_contracts.manifests import CheckpointManifest
 from flows.base_models.resolve import resolve_base_model
 from flows.lineage import RoundRun, VersionRef
+from flows.round.context import STAGE
 from flows.round.failure import failure_recorded
 from flows.round.identity import one_first_start
 from flows.workspace.stages import Stage, run_stage
 from flows.workspace.workspace import Workspace, evaluate_model
+
+
+@task(name="find champion", **STAGE)
+def find_champion(workspace: Workspace) -> VersionRef:
+    return ensure_champion(workspace)
 
 
 def ensure_champion(workspace: Workspace) -> VersionRef:

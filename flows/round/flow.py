@@ -2,7 +2,8 @@
 
     skillstack round DROP --skill NAME
 
-Each stage is a thin task (tasks.py) over a pure function of one of the packages; what a stage hands on is a manifest and its folder.
+Each stage is one file of this folder: a task over a function of one of the packages. One value (context.py) goes from stage to stage,
+and what a stage hands on is a manifest and its folder.
 """
 
 from __future__ import annotations
@@ -17,19 +18,25 @@ from rich.markup import escape
 from data_contracts.manifests import CheckpointManifest, DropManifest, Verdict
 from evals.audit.forgetting import ForgettingAudit
 from flows.config.parameters import ConfigParameter, DropAddress, Heldout, Scale, SkillName, named, this_month
-from flows.lineage import RoundRun, VersionRef
+from flows.lineage import VersionRef
 from flows.machine.progress import say
-from flows.round import tasks
+from flows.round.base import find_champion
+from flows.round.context import Round
+from flows.round.decide import audit, decide, items_to_add
+from flows.round.evaluate import evaluate
 from flows.round.failure import failure_recorded
 from flows.round.identity import one_start, round_key
-from flows.scores.evidence import Evaluated
-from flows.scores.planning import what_is_missing
+from flows.round.planning import what_is_missing
+from flows.round.register import register
+from flows.round.reports import Evaluated
+from flows.round.train import rescale, train
+from flows.round.validate import validate
 from flows.workspace.drop_address import local_drop
 from flows.workspace.outcome import RoundOutcome, past_outcome
 from flows.workspace.pages import ended_as, tag_flow_run
 from flows.workspace.server import announce_outcome, gpu_slot
 from flows.workspace.stages import Stage
-from flows.workspace.workspace import Workspace, open_workspace, round_sources
+from flows.workspace.workspace import Workspace, open_workspace
 
 logger = logging.getLogger(__name__)
 
@@ -56,26 +63,22 @@ def continual_round(
         return _run_round(workspace, key, local, skill, items, scale)
 
 
-def _run_round(workspace: Workspace, key: str, local: Path, skill: str, items: Path | None, scale: float) -> RoundOutcome:
+def _run_round(workspace: Workspace, key: str, drop: Path, skill: str, heldout: Path | None, scale: float) -> RoundOutcome:
     """The round itself. The caller holds its lock."""
-    config = workspace.config
-    run, chain = begin_round(workspace, tasks.find_champion(workspace), key, local, skill, scale)
-    if run.finished:
-        return ended_as(past_outcome(workspace, run))
-    champion = chain[-1]
-    with failure_recorded(workspace, run):
-        clean = tasks.validate(workspace, run, chain, local, skill, items)
-        say_what_is_missing(what_is_missing(config, chain, skill, clean.manifest))
-        with gpu_slot(config.service):
-            candidate = tasks.train(workspace, run, champion, clean, skill)
+    round = begin_round(workspace, find_champion(workspace), key, drop, skill, heldout=heldout, scale=scale)
+    if round.run.finished:
+        return ended_as(past_outcome(workspace, round.run))
+    with failure_recorded(workspace, round.run):
+        clean = validate(round)
+        say_what_is_missing(what_is_missing(round.config, round.chain, skill, clean.manifest))
+        with gpu_slot(round.config.service):
+            candidate = train(round, clean)
             if scale < 1.0:
-                candidate = tasks.rescale(workspace, run, champion, candidate, skill, scale)
-            reports, forgetting, verdict = judge(workspace, run, chain, clean, candidate, skill)
-        outcome = tasks.register(
-            workspace, run, champion, clean, candidate, reports, forgetting, verdict, round_sources(config, local, items)
-        )
-        tag_flow_run(f"skill:{skill}", f"round:{run.round}", f"month:{this_month()}", outcome.decision.value)
-    announce_outcome(outcome, workspace.config.tracking.model_name)
+                candidate = rescale(round, candidate)
+            reports, forgetting, verdict = judge(round, clean, candidate)
+        outcome = register(round, clean, candidate, reports, forgetting, verdict)
+        tag_flow_run(f"skill:{skill}", f"round:{round.run.round}", f"month:{this_month()}", outcome.decision.value)
+    announce_outcome(outcome, round.config.tracking.model_name)
     return ended_as(outcome)
 
 
@@ -87,28 +90,23 @@ def say_what_is_missing(notes: Sequence[str]) -> None:
 
 
 def judge(
-    workspace: Workspace,
-    run: RoundRun,
-    chain: Sequence[VersionRef],
-    drop: Stage[DropManifest],
-    candidate: Stage[CheckpointManifest],
-    skill: str,
+    round: Round, clean: Stage[DropManifest], candidate: Stage[CheckpointManifest]
 ) -> tuple[Evaluated, ForgettingAudit, Stage[Verdict]]:
     """Evaluate, audit, decide; where that is inconclusive and suites have items to spare, once more with those, under a stricter alpha."""
     wanted: dict[str, int] = {}
     for look in (1, 2):
-        reports = tasks.evaluate(workspace, run, chain, drop, candidate, skill, wanted)
-        forgetting = tasks.audit(workspace, run, chain, candidate, reports, skill)
-        verdict = tasks.decide(workspace, run, reports, forgetting, skill, look)
-        wanted = tasks.items_to_add(verdict, reports)
+        reports = evaluate(round, clean, candidate, wanted)
+        forgetting = audit(round, candidate, reports)
+        verdict = decide(round, reports, forgetting, look)
+        wanted = items_to_add(verdict, reports)
         if not wanted:
             break
     return reports, forgetting, verdict
 
 
 def begin_round(
-    workspace: Workspace, champion: VersionRef, key: str, drop: Path, skill: str, scale: float = 1.0
-) -> tuple[RoundRun, list[VersionRef]]:
+    workspace: Workspace, champion: VersionRef, key: str, drop: Path, skill: str, *, heldout: Path | None = None, scale: float = 1.0
+) -> Round:
     """Open the round's parent run, or find the one that an earlier start of the same round left; with the ancestry of the champion that
     the round starts from, which is not today's where the round's own version has become champion since."""
     lineage = workspace.lineage
@@ -116,7 +114,6 @@ def begin_round(
     tags = {"skillstack.drop_name": drop.name, "skillstack.method": workspace.config.train.method}
     tags |= {"skillstack.scale": str(scale)} if scale < 1.0 else {}
     run = lineage.open_round(champion.round + 1, skill, key=key, tags=tags, chain=chain)
-    if run.finished or run.parent_version in (None, champion.version):
-        return run, chain
-    parent = lineage.version(run.parent_version, verify=True)
-    return run, lineage.ancestry(parent.version)
+    if not run.finished and run.parent_version not in (None, champion.version):
+        chain = lineage.ancestry(lineage.version(run.parent_version, verify=True).version)
+    return Round(workspace=workspace, run=run, chain=tuple(chain), drop=drop, skill=skill, heldout=heldout, scale=scale)

@@ -18,7 +18,7 @@ from data_contracts.manifests import Record
 from flows.base_models.resolve import find_base_model
 from flows.config.model import SkillstackConfig
 from flows.lineage.storage.state import describe_place
-from flows.scores.planning import unmeasured_categories, without_calibration
+from flows.round.planning import unmeasured_categories, without_calibration
 from flows.service import doctor_services as services
 from flows.text.template_facts import text_facts
 from flows.workspace.workspace import has_lineage, open_workspace

@@ -10,6 +10,7 @@ every training and every evaluation is a stage found by content. The chosen poin
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -17,12 +18,14 @@ from prefect import flow, task
 from pydantic import Field
 
 from data_contracts.escaping import markdown_text
-from data_contracts.manifests import CheckpointManifest, DropManifest, EvalReport, Record, write_atomically
+from data_contracts.manifests import EvalReport, Record, write_atomically
 from flows.config.model import SkillstackConfig
 from flows.config.parameters import ConfigParameter, DropAddress, Heldout, SkillName, named, this_month
-from flows.lineage import VersionRef
-from flows.round import tasks
+from flows.round.base import find_champion
+from flows.round.context import STAGE, Trial
 from flows.round.flow import continual_round
+from flows.round.train import rescale, train
+from flows.round.validate import validate
 from flows.sweep.frontier import Choice, SweepPoint, choose, measure_point
 from flows.sweep.tuning import Tuning, prepare_tuning
 from flows.workspace.decompositions import forget_whole
@@ -69,12 +72,12 @@ def sweep(
     local = local_drop(config, drop)
     items = local_drop(config, heldout) if heldout is not None else None
     workspace = open_workspace(config)
-    champion = tasks.find_champion(workspace)
-    chain = workspace.lineage.ancestry(champion.version)
-    tuning = prepare(workspace, chain, local, skill, items, hold_out=bool(ratios))
+    champion = find_champion(workspace)
+    trial = Trial(workspace=workspace, chain=workspace.lineage.ancestry(champion.version), drop=local, skill=skill, heldout=items)
+    tuning = prepare(trial, hold_out=bool(ratios))
     with gpu_slot(config.service):  # given back before the chosen point is judged, which takes one of its own
         before = measure(workspace, champion.checkpoint / "model", champion.model_sha256, tuning, "champion")
-        points = tuple(_points(workspace, champion, tuning, before, skill, ratios, scales))
+        points = tuple(_points(trial, tuning, before, ratios, scales))
     forget_whole(workspace)
     choice = choose(points)
     table = report(workspace, skill, points, choice, tuning.notes)
@@ -83,22 +86,18 @@ def sweep(
 
 
 def _points(
-    workspace: Workspace,
-    champion: VersionRef,
-    tuning: Tuning,
-    before: Stage[EvalReport],
-    skill: str,
-    ratios: Sequence[float],
-    scales: Sequence[float],
+    trial: Trial, tuning: Tuning, before: Stage[EvalReport], ratios: Sequence[float], scales: Sequence[float]
 ) -> Iterator[SweepPoint]:
     """Every ratio trained once, and every scale of it evaluated."""
-    for ratio in ratios or (workspace.config.train.unfreeze_rank_ratio,):
-        trained = train_point(workspace, champion, tuning.drop, skill, ratio)
+    workspace, skill = trial.workspace, trial.skill
+    for ratio in ratios or (trial.config.train.unfreeze_rank_ratio,):
+        here = replace(trial, workspace=replace(workspace, config=at(trial.config, ratio)))
+        trained = train.with_options(task_run_name=f"train {skill} at ratio {ratio:g}")(here, tuning.drop)
         for scale in sorted(scales, reverse=True):
-            candidate = trained if scale == 1.0 else scale_point(workspace, champion, trained, skill, scale)
+            candidate = trained if scale == 1.0 else rescale(replace(here, scale=scale), trained)
             label = f"{skill} ratio {ratio:g} scale {scale:g}"
             report = measure(workspace, candidate.folder / "model", candidate.manifest.model_sha256, tuning, label)
-            yield measure_point(ratio, scale, report.manifest, before.manifest, tuning.learning, workspace.config.gate)
+            yield measure_point(ratio, scale, report.manifest, before.manifest, tuning.learning, trial.config.gate)
 
 
 def at(config: SkillstackConfig, ratio: float) -> SkillstackConfig:
@@ -106,33 +105,18 @@ def at(config: SkillstackConfig, ratio: float) -> SkillstackConfig:
     return config.model_copy(update={"train": config.train.model_copy(update={"unfreeze_rank_ratio": ratio})})
 
 
-@task(name="prepare tuning", task_run_name="prepare tuning {skill}", **tasks.ours)
-def prepare(workspace: Workspace, chain: Sequence[VersionRef], drop: Path, skill: str, heldout: Path | None, *, hold_out: bool) -> Tuning:
+@task(name="prepare tuning", task_run_name="prepare tuning {trial.skill}", **STAGE)
+def prepare(trial: Trial, *, hold_out: bool) -> Tuning:
     """Validate the drop as a round does, and lay out the tuning split."""
-    clean = tasks.validate_stage(workspace, chain, drop, skill, heldout)
-    return prepare_tuning(workspace, chain, clean, skill, hold_out=hold_out)
+    return prepare_tuning(trial.workspace, trial.chain, validate(trial), trial.skill, hold_out=hold_out)
 
 
-@task(name="train point", task_run_name="train {skill} at ratio {ratio}", tags=["gpu"], **tasks.ours)
-def train_point(
-    workspace: Workspace, champion: VersionRef, drop: Stage[DropManifest], skill: str, ratio: float
-) -> Stage[CheckpointManifest]:
-    return tasks.train_stage(workspace, champion, drop, skill, at(workspace.config, ratio).train, of_a_sweep=True)
-
-
-@task(name="scale point", task_run_name="scale {skill} by {scale}", **tasks.ours)
-def scale_point(
-    workspace: Workspace, champion: VersionRef, candidate: Stage[CheckpointManifest], skill: str, scale: float
-) -> Stage[CheckpointManifest]:
-    return tasks.scale_stage(workspace, champion, candidate, scale)
-
-
-@task(name="measure", task_run_name="measure {label}", **tasks.ours)
+@task(name="measure", task_run_name="measure {label}", **STAGE)
 def measure(workspace: Workspace, model: Path, model_sha256: str, tuning: Tuning, label: str) -> Stage[EvalReport]:
     return evaluate_model(workspace, model, model_sha256, tuning.suites, label)
 
 
-@task(name="report sweep", **tasks.ours)
+@task(name="report sweep", **STAGE)
 def report(workspace: Workspace, skill: str, points: Sequence[SweepPoint], choice: Choice, notes: Sequence[str]) -> Path:
     """Keep the points as a file and in MLflow, and show them in Prefect."""
     folder = workspace.config.state_dir / "reports"

@@ -185,7 +185,7 @@ def text_suite(folder: Path, count: int) -> SuiteConfig:
 
 @dataclass(frozen=True)
 class RoundCost:
-    """CPU seconds of one round's evaluations, as flows.scores.evidence asks for them."""
+    """CPU seconds of one round's evaluations, as flows.round.reports asks for them."""
 
     round: int
     suites: int

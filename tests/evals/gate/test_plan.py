@@ -63,7 +63,7 @@ def test_churn_is_read_off_two_evaluations(make_suite, make_evaluation, flip) ->
 
 def test_the_next_rounds_churn_is_that_of_the_newest_two_champions(tmp_path, make_suite, make_evaluation, store_evaluation, flip) -> None:
     from flows.lineage import VersionRef
-    from flows.scores.planning import USUAL_CHURN, measure_lineage_churn
+    from flows.round.planning import USUAL_CHURN, measure_lineage_churn
 
     score = np.tile([1.0, 0.0], 100)
     made = [make_evaluation(f"m{n}", make_suite("x", flip(score, lost=6 * n, won=4 * n))) for n in range(3)]

@@ -103,7 +103,7 @@ def test_a_path_that_no_database_address_can_hold_is_one_line(tmp_path: Path, na
 
 @pytest.mark.parametrize("base", ["nano", "smollm2"])
 def test_init_leaves_no_category_unmeasured_and_sizes_the_suites_for_their_margins(tmp_path: Path, base: str) -> None:
-    from flows.scores.planning import check_names, plan_suites, planned_suites, unmeasured_categories
+    from flows.round.planning import check_names, plan_suites, planned_suites, unmeasured_categories
 
     config = load_config(write_project(tmp_path, base)[0])
     assert unmeasured_categories(config, first_round=True) == []

@@ -4,7 +4,6 @@ for `verify` to find, and the same answer."""
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,11 +12,12 @@ from data_contracts.manifests import Decision, DropManifest, EvalReport, read_ma
 from evals.audit.forgetting import RoundEvaluation, audit_forgetting
 from evals.items import load_evaluation
 from flows.config.model import SkillstackConfig
-from flows.lineage import Lineage, RoundRun, VersionRef
+from flows.lineage import Lineage
 from flows.lineage.registry.versions import raw_versions
-from flows.round import tasks
+from flows.round import register as register_stage
+from flows.round.context import Round
 from flows.round.flow import begin_round
-from flows.scores.evidence import Evaluated
+from flows.round.reports import Evaluated
 from flows.workspace.outcome import RoundOutcome, past_outcome
 from flows.workspace.stages import Stage
 from flows.workspace.workspace import Workspace
@@ -26,52 +26,49 @@ from flows.workspace.workspace import Workspace
 @pytest.fixture
 def play(grown: Lineage, make_folders: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> Callable[..., RoundOutcome]:
     """One start of a round, from finding the champion to its answer, with stages that are finished."""
-    monkeypatch.setattr(tasks, "publish_verdict", lambda *_: None)
+    monkeypatch.setattr(register_stage, "publish_verdict", lambda *_: None)
     made: dict[str, Any] = {}
 
     def start(lineage: Lineage, name: str, decision: Decision) -> RoundOutcome:
-        workspace = Workspace(SkillstackConfig(state_dir=lineage.state_dir), lineage)
+        project = lineage.state_dir.parent
+        workspace = Workspace(SkillstackConfig(state_dir=lineage.state_dir, calibration=project / "calibration.jsonl"), lineage)
         champion = lineage.champion()
         assert champion is not None
-        run, chain = begin_round(workspace, champion, f"contents of {name}", Path(f"{name}.jsonl"), name)
-        if run.finished:
-            return past_outcome(workspace, run)
+        round = begin_round(workspace, champion, f"contents of {name}", project / f"{name}.jsonl", name)
+        if round.run.finished:
+            return past_outcome(workspace, round.run)
         if name not in made:
-            made[name] = make_folders(name, skill=name, parent=chain[-1].model_sha256, decision=decision)
+            made[name] = make_folders(name, skill=name, parent=round.champion.model_sha256, decision=decision)
         folders = made[name]
         for stage, manifest, folder in (
             ("train", folders.manifest, folders.checkpoint),
             ("evaluate", folders.report, folders.evaluation),
             ("decide", folders.verdict, folders.verdict_folder),
         ):
-            lineage.log_stage(run, stage, manifest, folder)
-        return tasks.register.fn(*_arguments(workspace, run, chain[-1], folders))
+            lineage.log_stage(round.run, stage, manifest, folder)
+        return register_stage.register.fn(round, *_arguments(round, folders))
 
     return start
 
 
-def _arguments(workspace: Workspace, run: RoundRun, champion: VersionRef, folders: Any) -> tuple[Any, ...]:
+def _arguments(round: Round, folders: Any) -> tuple[Any, ...]:
     """What the task `register` is handed, read from a round's folders."""
-    before = workspace.stages / "evaluate" / f"{run.skill}-champion"
+    before = round.workspace.stages / "evaluate" / f"{round.skill}-champion"
     judged = Stage(before, read_manifest(before, EvalReport), reused=True)
     reports = Evaluated(Stage(folders.evaluation, folders.report, reused=True), judged, judged, {}, {}, first_skill=False)
     drop = Stage(folders.drop, read_manifest(folders.drop, DropManifest), reused=True)
     candidate = Stage(folders.checkpoint, folders.manifest, reused=True)
     return (
-        workspace,
-        run,
-        champion,
         drop,
         candidate,
         reports,
         audit_forgetting(
             [
                 RoundEvaluation(number=0, skill=None, evaluation=load_evaluation(before)),
-                RoundEvaluation(number=run.round, skill=run.skill, evaluation=load_evaluation(folders.evaluation)),
+                RoundEvaluation(number=round.run.round, skill=round.skill, evaluation=load_evaluation(folders.evaluation)),
             ]
         ),
         Stage(folders.verdict_folder, folders.verdict, reused=True),
-        folders.sources,
     )
 
 

@@ -54,11 +54,11 @@ def test_an_edit_of_what_is_imported_through_others_changes_the_key(tree: Path) 
 
 
 def test_the_engine_and_the_gate_know_nothing_of_each_other() -> None:
-    engine, gate = imported_modules(["osft_engine.__main__"]), imported_modules(["evals.gate.decide", "flows.scores.evidence"])
+    engine, gate = imported_modules(["osft_engine.__main__"]), imported_modules(["evals.gate.decide", "flows.round.reports"])
     assert {"osft_engine.train", "osft_engine.subspace.linear", "data_contracts.manifests"} <= engine
     assert not any(name.startswith(("evals", "flows")) for name in engine)
-    assert {"evals.gate.checks", "evals.gate.pairing", "flows.scores.evidence"} <= gate
-    assert [name for name in sorted(gate) if name.startswith("flows")] == ["flows.scores.evidence"]
+    assert {"evals.gate.checks", "evals.gate.pairing", "flows.round.reports"} <= gate
+    assert [name for name in sorted(gate) if name.startswith("flows")] == ["flows.round.reports"]
 
 
 def test_every_module_that_a_running_gate_has_loaded_is_in_its_key() -> None:

@@ -14,8 +14,8 @@ from evals.gate.plan import margin_shown_by, plan_round
 from evals.gate.policy import GatePolicy
 from flows.config.model import SkillstackConfig, parse_config
 from flows.lineage import VersionRef
-from flows.scores.evidence import require_whole_chain
-from flows.scores.planning import check_names, what_is_missing
+from flows.round.planning import check_names, what_is_missing
+from flows.round.reports import require_whole_chain
 
 
 def config(tmp_path: Path, **sections: Any) -> SkillstackConfig:

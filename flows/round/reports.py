@@ -1,11 +1,4 @@
-"""Which checkpoints are evaluated on which suites in a round, and what of it the gate and the audit are shown.
-
-    candidate, champion   every general suite, every skill learned so far, the new skill
-    base (anchor)         the same, so that row 0 of the accuracy matrix has no hole
-    each skill's learner  the skill it learned (its anchor)
-
-Items are cached by (checkpoint, suite, settings), so in practice only the candidate, and the new skill on the others, are computed.
-"""
+"""The reports that the gate compares: which there are, and what of their items it is shown."""
 
 from __future__ import annotations
 
@@ -13,17 +6,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from data_contracts.errors import LineageError
-from data_contracts.manifests import CheckpointManifest, DropManifest, EvalReport, SuiteResult, read_manifest
-from evals.config import SuiteConfig
+import numpy as np
+
+from data_contracts.errors import EvaluationError, LineageError
+from data_contracts.manifests import EvalReport, SuiteResult, read_manifest
 from evals.gate.decide import GateEvidence
-from evals.harness.reproduction import Taught
-from evals.items import Evaluation, load_evaluation
+from evals.items import Evaluation, SuiteItems, load_evaluation
 from flows.lineage import VersionRef
 from flows.lineage.storage.records import MOVES_CHAMPION
-from flows.scores.registered import require_registered_scores
 from flows.workspace.stages import Stage
-from flows.workspace.workspace import Workspace, evaluate_model, suites_of_skill
+from flows.workspace.workspace import Workspace
 
 
 @dataclass(frozen=True)
@@ -47,52 +39,6 @@ class Evaluated:
     learners: Mapping[str, Stage[EvalReport]]
     registered: Mapping[str, Registered]
     first_skill: bool
-
-
-def evaluate_round(
-    workspace: Workspace,
-    chain: Sequence[VersionRef],
-    skill: str,
-    drop: Stage[DropManifest],
-    candidate: Stage[CheckpointManifest],
-    wanted: Mapping[str, int],
-) -> Evaluated:
-    """Evaluate the candidate and what it is compared with. `chain` is the champion's ancestry: base first, champion last.
-
-    `wanted` raises the item limit of single suites; what was computed under a lower one comes from the cache. No suite is asked for fewer
-    items than an earlier champion was registered with.
-    """
-    from evals.harness.plan import more_items  # loads lm-eval
-
-    require_whole_chain(workspace, chain)
-    registered = registered_suites(chain)
-    least = {name: max(known.result.n, wanted.get(name, 0)) for name, known in registered.items()} | {
-        name: count for name, count in wanted.items() if name not in registered
-    }
-    by_skill = {
-        version.skill: suites_of_skill(workspace, version.skill, version.drop) for version in chain if version.skill and version.drop
-    }
-    suites = [*workspace.config.evaluation.suites, *(suite for own in by_skill.values() for suite in own)]
-    suites = more_items([*suites, *suites_of_skill(workspace, skill, drop.folder)], least)
-    by_skill = {name: more_items(own, least) for name, own in by_skill.items()}
-
-    def on(version: VersionRef, asked: Sequence[SuiteConfig], label: str) -> Stage[EvalReport]:
-        stage = evaluate_model(workspace, version.checkpoint / "model", version.model_sha256, asked, label)
-        return require_registered_scores(version, stage)
-
-    taught = Taught(skill, drop.folder / drop.manifest.files["clean"].path)
-    return Evaluated(
-        candidate=evaluate_model(
-            workspace, candidate.folder / "model", candidate.manifest.model_sha256, suites, f"{skill} candidate", taught
-        ),
-        champion=on(chain[-1], suites, "champion"),
-        base=on(chain[0], suites, "base") if len(chain) > 1 else on(chain[-1], suites, "champion"),
-        learners={
-            version.skill: on(version, by_skill[version.skill], f"anchor {version.skill}") for version in chain if version.skill in by_skill
-        },
-        registered=registered,
-        first_skill=len(chain) == 1,
-    )
 
 
 def require_whole_chain(workspace: Workspace, chain: Sequence[VersionRef]) -> None:
@@ -139,3 +85,31 @@ def gate_evidence(reports: Evaluated, skill: str, attempts: int) -> GateEvidence
         bootstrap=reports.first_skill,
         registered={name: before[known.folder] for name, known in reports.registered.items()},
     )
+
+
+def require_registered_scores(version: VersionRef, stage: Stage[EvalReport]) -> Stage[EvalReport]:
+    """Give the stage back. A version's scores may come from a cache: they must be the ones that it was registered with.
+
+    Raises EvaluationError where an item that both know has another score under the same settings."""
+    if version.evaluation is None:
+        return stage
+    then, now = load_evaluation(version.evaluation), load_evaluation(stage.folder)
+    if then.report.settings_sha256 != now.report.settings_sha256:
+        return stage
+    for name in then.suites.keys() & now.suites.keys():
+        mine, registered = now.suites[name], then.suites[name]
+        if mine.result.suite_sha256 != registered.result.suite_sha256:
+            continue  # other items, or another release's way of scoring them
+        if changed := _changed(registered, mine):
+            what = f"{changed} items of {name} have other scores than version {version.version} was registered with"
+            way_out = "the cached scores were changed: delete state_dir/items and this folder, then run the round again"
+            raise EvaluationError(str(stage.folder), what, way_out)
+    return stage
+
+
+def _changed(then: SuiteItems, now: SuiteItems) -> int:
+    """Items with the same text and prompt, and another score."""
+    known = {pair: number for number, pair in enumerate(zip(then.doc_hash, then.prompt_hash, strict=True))}
+    pairs = ((known.get(pair), number) for number, pair in enumerate(zip(now.doc_hash, now.prompt_hash, strict=True)))
+    both = [(before, after) for before, after in pairs if before is not None]
+    return sum(1 for before, after in both if not np.isclose(then.score[before], now.score[after], rtol=0.0, atol=1e-9, equal_nan=True))

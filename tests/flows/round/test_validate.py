@@ -12,7 +12,7 @@ from data_contracts.config import ContractConfig
 from data_contracts.errors import DropError
 from data_contracts.validate import validate_drop
 from flows.round import drop_page
-from flows.round.drop_page import publish_drop_report
+from flows.round.validate import publish_drop_report
 
 
 @pytest.fixture

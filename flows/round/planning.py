@@ -21,7 +21,7 @@ from evals.gate.words import CATEGORY_WORDS
 from evals.items import load_evaluation
 from flows.config.model import SkillstackConfig
 from flows.lineage import VersionRef
-from flows.scores.evidence import registered_suites
+from flows.round.reports import registered_suites
 from flows.workspace.workspace import has_lineage, open_workspace
 
 USUAL_CHURN = 0.05

@@ -1,0 +1,113 @@
+"""Decide: what every round cost, and the gate's verdict on this one with the page that explains it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from prefect import task
+
+from data_contracts.digests import file_digest
+from data_contracts.errors import LineageError
+from data_contracts.manifests import (
+    MANIFEST_NAME,
+    CheckpointManifest,
+    Decision,
+    EvalReport,
+    Verdict,
+    file_ref,
+    read_manifest,
+    write_manifest,
+)
+from evals.audit.forgetting import ForgettingAudit, RoundEvaluation, audit_forgetting
+from evals.audit.weights import measure_round_drift
+from evals.gate.decide import decide as decide_gate
+from evals.gate.decide import items_wanted
+from evals.items import load_evaluation
+from evals.report.render import render_round
+from flows.lineage import VersionRef
+from flows.round.context import STAGE, Round
+from flows.round.reports import Evaluated, gate_evidence
+from flows.workspace.stages import Stage, run_stage
+
+DECIDE_CODE = ("evals.audit.forgetting", "evals.gate.decide", "evals.report.render", "flows.round.reports")
+
+
+@task(name="audit", task_run_name="audit {round.skill}", **STAGE)
+def audit(round: Round, candidate: Stage[CheckpointManifest], reports: Evaluated) -> ForgettingAudit:
+    """What every earlier round cost, this candidate included."""
+    newest = RoundEvaluation(
+        number=round.run.round,
+        skill=round.skill,
+        evaluation=load_evaluation(reports.candidate.folder),
+        attempts=round.run.attempt,
+        layers=candidate.manifest.layers,
+        weights=measure_round_drift(round.champion.checkpoint, candidate.folder),
+    )
+    return audit_forgetting([*audit_rows(round.chain, reports.base), newest])
+
+
+def _audit_row(version: VersionRef) -> RoundEvaluation | None:
+    """A promoted round as a row of the audit; None where its evaluation was not kept."""
+    if version.evaluation is None:
+        return None
+    return RoundEvaluation(
+        number=version.round,
+        skill=version.skill,
+        evaluation=load_evaluation(version.evaluation),
+        decision=Decision(version.decision) if version.decision else None,
+        approved=True,  # it is an ancestor of the champion, however it was promoted
+        layers=read_manifest(version.checkpoint, CheckpointManifest, verify=False).layers,
+    )
+
+
+def audit_rows(chain: Sequence[VersionRef], base: Stage[EvalReport]) -> list[RoundEvaluation]:
+    """The rows for the champion's ancestors. `base` replaces round 0's first report by a later one that has the skills too."""
+    later = [row for version in chain[1:] if (row := _audit_row(version)) is not None]
+    return [RoundEvaluation(number=0, skill=None, evaluation=load_evaluation(base.folder), approved=True), *later]
+
+
+@task(name="decide", task_run_name="decide {round.skill}", **STAGE)
+def decide(round: Round, reports: Evaluated, forgetting: ForgettingAudit, look: int) -> Stage[Verdict]:
+    """Evidence -> verdict, with the report that explains it. A second look at more items counts as another attempt."""
+    attempts = round.run.judged_before + look
+    inputs = {
+        "candidate": reports.candidate.digest,
+        "champion": reports.champion.digest,
+        "base": reports.base.digest,
+        "learners": {name: stage.digest for name, stage in reports.learners.items()},
+        "registered": {name: file_digest(known.folder / MANIFEST_NAME) for name, known in reports.registered.items()},
+        "first_skill": reports.first_skill,
+        "policy": round.config.gate.model_dump(mode="json"),
+        "attempts": attempts,
+        "skill": round.skill,
+    }
+
+    def build(folder: Path) -> None:
+        evidence = gate_evidence(reports, round.skill, attempts)
+        verdict = decide_gate(evidence, round.config.gate)
+        page = render_round(verdict, forgetting, evidence, out=folder / "report.html")
+        write_manifest(folder, verdict.model_copy(update={"files": {"report": file_ref(folder, page)}}))
+
+    stage = run_stage(round.workspace.stages, "decide", inputs, Verdict, build, code=DECIDE_CODE)
+    if stage.reused:
+        again = decide_gate(gate_evidence(reports, round.skill, attempts), round.config.gate)
+        require_same_verdict(stage, again)
+    round.record("decide", stage, stage.folder / "report.html")
+    return stage
+
+
+def require_same_verdict(stage: Stage[Verdict], again: Verdict) -> None:
+    """A verdict that lay on the disk is what the gate says of this evidence under this policy, or nothing is decided."""
+    if again.model_copy(update={"files": stage.manifest.files}) != stage.manifest:
+        what = (
+            f"holds the verdict {stage.manifest.decision.value}, of the same evidence the gate says {again.decision.value}: it was edited"
+        )
+        raise LineageError(str(stage.folder), what, "delete this folder and run the round again")
+
+
+def items_to_add(verdict: Stage[Verdict], reports: Evaluated) -> dict[str, int]:
+    """Suite -> items, where more items are likely to decide an inconclusive verdict and the suite has more than were evaluated."""
+    wanted = items_wanted(verdict.manifest, load_evaluation(reports.candidate.folder))
+    spare = {suite.name: suite.available for suite in reports.candidate.manifest.suites if suite.available and suite.available > suite.n}
+    return {name: min(count, spare[name]) for name, count in wanted.items() if name in spare}

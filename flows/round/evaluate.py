@@ -1,0 +1,65 @@
+"""Evaluate the candidate and what it is compared with.
+
+    candidate, champion   every general suite, every skill learned so far, the new skill
+    base (anchor)         the same, so that row 0 of the accuracy matrix has no hole
+    each skill's learner  the skill it learned (its anchor)
+
+Items are cached by (checkpoint, suite, settings), so in practice only the candidate, and the new skill on the others, are computed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+
+from prefect import task
+
+from data_contracts.manifests import CheckpointManifest, DropManifest, EvalReport
+from evals.config import SuiteConfig
+from evals.harness.reproduction import Taught
+from flows.lineage import VersionRef
+from flows.round.context import STAGE, Round
+from flows.round.reports import Evaluated, registered_suites, require_registered_scores, require_whole_chain
+from flows.workspace.stages import Stage
+from flows.workspace.workspace import evaluate_model, suites_of_skill
+
+
+@task(name="evaluate", task_run_name="evaluate {round.skill}", **STAGE)
+def evaluate(round: Round, clean: Stage[DropManifest], candidate: Stage[CheckpointManifest], wanted: Mapping[str, int]) -> Evaluated:
+    """Candidate, champion and anchors on everything learned so far; only what no cache holds is computed.
+
+    `wanted` raises the item limit of single suites; what was computed under a lower one comes from the cache. No suite is asked for fewer
+    items than an earlier champion was registered with.
+    """
+    from evals.harness.plan import more_items  # loads lm-eval
+
+    started, workspace, chain = time.perf_counter(), round.workspace, round.chain
+    require_whole_chain(workspace, chain)
+    registered = registered_suites(chain)
+    least = {name: max(known.result.n, wanted.get(name, 0)) for name, known in registered.items()} | {
+        name: count for name, count in wanted.items() if name not in registered
+    }
+    by_skill = {
+        version.skill: suites_of_skill(workspace, version.skill, version.drop) for version in chain if version.skill and version.drop
+    }
+    suites = [*round.config.evaluation.suites, *(suite for own in by_skill.values() for suite in own)]
+    suites = more_items([*suites, *suites_of_skill(workspace, round.skill, clean.folder)], least)
+    by_skill = {name: more_items(own, least) for name, own in by_skill.items()}
+
+    def on(version: VersionRef, asked: Sequence[SuiteConfig], label: str) -> Stage[EvalReport]:
+        stage = evaluate_model(workspace, version.checkpoint / "model", version.model_sha256, asked, label)
+        return require_registered_scores(version, stage)
+
+    made, taught = candidate.manifest, Taught(round.skill, clean.folder / clean.manifest.files["clean"].path)
+    reports = Evaluated(
+        candidate=evaluate_model(workspace, candidate.folder / "model", made.model_sha256, suites, f"{round.skill} candidate", taught),
+        champion=on(chain[-1], suites, "champion"),
+        base=on(chain[0], suites, "base") if len(chain) > 1 else on(chain[-1], suites, "champion"),
+        learners={
+            version.skill: on(version, by_skill[version.skill], f"anchor {version.skill}") for version in chain if version.skill in by_skill
+        },
+        registered=registered,
+        first_skill=len(chain) == 1,
+    )
+    round.record("evaluate", reports.candidate, since=started)
+    return reports

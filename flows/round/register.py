@@ -1,0 +1,50 @@
+"""Register the candidate with its verdict, move the champion where the gate passed it, and answer."""
+
+from __future__ import annotations
+
+from prefect import task
+
+from data_contracts.manifests import CheckpointManifest, Decision, DropManifest, Verdict
+from evals.audit.forgetting import ForgettingAudit
+from evals.report.render import render_round
+from flows.round.context import STAGE, Round
+from flows.round.reports import Evaluated, gate_evidence
+from flows.workspace.outcome import RoundOutcome, outcome_of
+from flows.workspace.pages import not_vital, publish_verdict
+from flows.workspace.stages import Stage
+from flows.workspace.workspace import round_sources
+
+
+@task(name="register", **STAGE)
+def register(
+    round: Round,
+    clean: Stage[DropManifest],
+    candidate: Stage[CheckpointManifest],
+    reports: Evaluated,
+    forgetting: ForgettingAudit,
+    verdict: Stage[Verdict],
+) -> RoundOutcome:
+    """Every candidate becomes a version with its verdict; only PASS moves the alias `champion`, and only if nobody moved it meanwhile."""
+    lineage, decided = round.lineage, verdict.manifest
+    version = lineage.register_candidate(
+        round.run,
+        candidate.folder,
+        candidate.manifest,
+        evaluation=reports.candidate.folder,
+        report=reports.candidate.manifest,
+        verdict=decided,
+        verdict_folder=verdict.folder,
+        drop=clean.folder,
+        sources=round_sources(round.config, round.drop, round.heldout),
+    )
+    if decided.decision is Decision.PASS and not lineage.was_champion(version.version):
+        lineage.promote(version.version, expected_champion=round.champion.version, reason=decided.reasons[0], actor="gate", verdict=decided)
+    lineage.finish_round(round.run)
+    outcome = outcome_of(round.workspace, round.run, version, decided, verdict.folder, reports.champion.manifest)
+    evidence = gate_evidence(reports, version.skill or "", decided.attempts)
+    # The verdict's own page is covered by its digest. This one adds what to try next: only now is there a version to approve or reject.
+    page = render_round(decided, forgetting, evidence, steps=outcome.next, out=outcome.report)
+    round.attach(page)
+    with not_vital(f"version {version.version}"):
+        publish_verdict(decided, forgetting, page, reports.candidate.manifest, reports.champion.manifest, version, outcome.next)
+    return outcome

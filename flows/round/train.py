@@ -1,0 +1,77 @@
+"""Train the candidate in a process of its own, or offer a finished update at a smaller size."""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from prefect import task
+
+from data_contracts.manifests import CheckpointManifest, DropManifest
+from flows.machine.progress import bar
+from flows.round.context import STAGE, Trial
+from flows.trainer.process import run_trainer
+from flows.workspace import decompositions
+from flows.workspace.pages import shown_progress
+from flows.workspace.stages import Stage, digest_or_none, discard_partial, run_stage
+from osft_engine.run import TrainRun
+
+
+@task(name="train", task_run_name="train {round.skill}", tags=["gpu"], **STAGE)
+def train(round: Trial, clean: Stage[DropManifest]) -> Stage[CheckpointManifest]:
+    """champion + clean rows -> candidate, made once; training resumes by itself, and its curve is in MLflow while it runs."""
+    started, config, champion = time.perf_counter(), round.config, round.champion
+    inputs = {
+        "champion": champion.manifest_sha256,
+        "drop": clean.manifest.files["clean"].sha256,
+        "skill": round.skill,
+        "calibration": digest_or_none(config.calibration),
+        "config": config.train.model_dump(mode="json"),
+    }
+
+    def build(folder: Path) -> None:
+        order = TrainRun(
+            base=champion.checkpoint / "model",
+            parent=champion.checkpoint,
+            drop=clean.folder,
+            calibration=config.calibration,
+            skill=round.skill,
+            out_dir=folder,
+            cache_dir=decompositions.folder_of(round.workspace),
+            keep_whole=not round.recorded,  # a sweep trains from the same decomposition again
+            config=config.train,
+        )
+        with ExitStack() as shown:
+            advance = shown.enter_context(bar(f"train {round.skill}"))
+            show = shown.enter_context(shown_progress(f"train {round.skill}"))
+            live = shown.enter_context(round.live("train"))
+
+            def on_event(event: dict[str, Any]) -> None:
+                if event.get("event") == "step":
+                    advance(event["step"], event["steps"], f"loss {event['loss']:.3f}  {event['tokens_per_second']:.0f} tokens/s")
+                    show(event["step"], event["steps"])
+                    if live is not None:
+                        live.add(event["step"], event)
+
+            run_trainer(order, on_event, config.launch, config.trainer)
+
+    stage = run_stage(round.workspace.stages, "train", inputs, CheckpointManifest, build, code=("osft_engine.__main__",))
+    round.record("train", stage, since=started)
+    return stage
+
+
+@task(name="rescale", task_run_name="rescale {round.skill} by {round.scale}", **STAGE)
+def rescale(round: Trial, candidate: Stage[CheckpointManifest]) -> Stage[CheckpointManifest]:
+    """A finished update times `round.scale`, made once: the update is linear, so this trains nothing."""
+    from osft_engine.rescale import scale_candidate  # loads torch
+
+    def build(folder: Path) -> None:
+        discard_partial(folder)
+        scale_candidate(candidate.folder, round.champion.checkpoint / "model", folder, round.scale)
+
+    inputs = {"candidate": candidate.digest, "scale": round.scale}
+    stage = run_stage(round.workspace.stages, "rescale", inputs, CheckpointManifest, build, code=("osft_engine.rescale",))
+    round.record("train", stage)
+    return stage
