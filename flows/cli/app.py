@@ -21,6 +21,7 @@ from flows.cli.lineage import add_lineage_commands
 from flows.cli.operations import add_operation_commands
 from flows.cli.options import AsJson, ConfigFile, read_config
 from flows.cli.service import add_deploy_commands
+from flows.lineage import read_history
 from flows.machine.environment import prepare_environment
 
 
@@ -139,7 +140,7 @@ def history(config: ConfigFile = None, as_json: AsJson = False) -> None:
     settings = read_config(config, as_json)
     from flows.workspace.workspace import open_workspace
 
-    console.show_history(open_workspace(settings).lineage.history())
+    console.show_history(read_history(open_workspace(settings).lineage))
 
 
 @app.command()

@@ -11,6 +11,7 @@ import typer
 from rich.table import Table
 
 from flows.cli.options import AsJson, ConfigFile, print_answer, read_config
+from flows.lineage import collect_garbage, introduce_key, pull_version, read_tree, rebuild_version, verify_lineage
 
 if TYPE_CHECKING:
     from flows.lineage import LedgerEntry, Lineage
@@ -46,7 +47,7 @@ def verify(
     as_json: AsJson = False,
 ) -> None:
     """Recompute every digest and verdict in the lineage; exit 1 where anything is missing, changed, forged or out of place."""
-    result = _lineage(config, as_json).verify(public_key or (), head)
+    result = verify_lineage(_lineage(config, as_json), public_key or (), head)
     table = Table("round", "version", "where", "what")
     for finding in result.findings:
         table.add_row(*("-" if value is None else str(value) for value in (finding.round, finding.version)), finding.where, finding.problem)
@@ -62,7 +63,7 @@ def lineage(
     as_json: AsJson = False,
 ) -> None:
     """The family tree of the versions: data, digests, verdicts, who and why."""
-    tree = _lineage(config, as_json).tree()
+    tree = read_tree(_lineage(config, as_json))
     print_answer(as_json, tree.model_dump(mode="json"), [tree.dot()] if dot else tree.lines())
 
 
@@ -73,7 +74,7 @@ def pull(
     as_json: AsJson = False,
 ) -> None:
     """Fetch the model that an alias names, verified byte by byte; run again, it verifies what is there."""
-    reference = _lineage(config, as_json).pull(folder, alias=alias)
+    reference = pull_version(_lineage(config, as_json), folder, alias=alias)
     line = f"version {reference.version} (round {reference.round}) is in {folder / 'model'}"
     print_answer(as_json, reference.model_dump(mode="json") | {"model": str(folder / "model")}, [line])
 
@@ -97,7 +98,7 @@ def gc(
     workspace = open_workspace(settings)
 
     policy = RetentionPolicy(keep_last=keep_last, keep_anchors=keep_anchors, allow_rounding=allow_rounding)
-    items = workspace.lineage.collect_garbage(policy, actor=actor or getpass.getuser(), dry_run=dry_run)
+    items = collect_garbage(workspace.lineage, policy, actor=actor or getpass.getuser(), dry_run=dry_run)
     table = Table("versions", "action", "MB", "why")
     for item in items:
         table.add_row(", ".join(map(str, item.versions)), item.action, f"{item.bytes / 1e6:.1f}", item.reason)
@@ -114,7 +115,7 @@ def rebuild(
     as_json: AsJson = False,
 ) -> None:
     """Bring collected weights back from base and stored updates."""
-    manifest = _lineage(config, as_json).rebuild(version, out=out, actor=actor or getpass.getuser())
+    manifest = rebuild_version(_lineage(config, as_json), version, out=out, actor=actor or getpass.getuser())
     line = f"version {version} is whole again{f' in {out}' if out else ''}: model {manifest.model_sha256[:12]}"
     print_answer(as_json, {"version": version, "model_sha256": manifest.model_sha256, "out": str(out) if out else None}, [line])
 
@@ -164,7 +165,7 @@ def keys_introduce(
     as_json: AsJson = False,
 ) -> None:
     """Record a public key, signed by the present private key: the next key, or the first one of a lineage that is older than it."""
-    _print_entry(as_json, _lineage(config, as_json).introduce_key(public_key, reason=reason, actor=actor or getpass.getuser()))
+    _print_entry(as_json, introduce_key(_lineage(config, as_json), public_key, reason=reason, actor=actor or getpass.getuser()))
 
 
 COMMANDS: tuple[Callable[..., None], ...] = (verify, lineage, pull, gc, rebuild, approve, reject)

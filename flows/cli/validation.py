@@ -14,7 +14,7 @@ from data_contracts.manifests import DropManifest, Record
 from data_contracts.validate import LEFT_BY_REFUSED, validate_drop
 from flows.base_models.resolve import find_base_model
 from flows.config.model import SkillstackConfig
-from flows.lineage import VersionRef
+from flows.lineage import VersionRef, current_champion, read_ancestry
 from flows.machine.progress import bar
 from flows.round.planning import what_is_missing
 from flows.text.held_out import suite_files
@@ -76,13 +76,13 @@ def earlier_drops(workspace: Workspace) -> list[Path]:
 
 
 def _chain(workspace: Workspace) -> list[VersionRef]:
-    champion = workspace.lineage.champion(verify=False)
-    return workspace.lineage.ancestry(champion.version) if champion else []
+    champion = current_champion(workspace.lineage, verify=False)
+    return read_ancestry(workspace.lineage, champion.version) if champion else []
 
 
 def _model(config: SkillstackConfig, workspace: Workspace | None) -> Path:
     """The champion's folder, or the base model's before there is one: their tokenizer is the same. Nothing is downloaded for it."""
-    champion = workspace.lineage.champion(verify=False) if workspace else None
+    champion = current_champion(workspace.lineage, verify=False) if workspace else None
     if champion is not None:
         return champion.checkpoint / "model"
     found = find_base_model(config.base_model, config.state_dir / "models")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from data_contracts.errors import LineageError
 from flows.lineage.registry.history import read_history
-from flows.lineage.storage.connection import Store, hide_password, silence_mlflow, speaking_plainly
+from flows.lineage.storage.connection import Lineage, hide_password, silence_mlflow, speaking_plainly
 from flows.lineage.storage.records import RoundRecord
 from flows.lineage.storage.tracking import find_live_runs, find_runs
 from flows.machine.environment import OFFLINE_AND_QUIET, default_tracking_uri
@@ -37,7 +37,7 @@ class ReadingClient:
         return getattr(self._client, name)
 
 
-def open_for_reading(config: SkillstackConfig) -> Store:
+def open_for_reading(config: SkillstackConfig) -> Lineage:
     """The lineage that environment and config name. Raises LineageError where there is none yet, or no server answers."""
     uri = os.environ.get("MLFLOW_TRACKING_URI") or default_tracking_uri(config.state_dir)
     for name, value in {**OFFLINE_AND_QUIET, "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}.items():
@@ -51,7 +51,7 @@ def open_for_reading(config: SkillstackConfig) -> Store:
         return _store(uri, config)
 
 
-def _store(uri: str, config: SkillstackConfig) -> Store:
+def _store(uri: str, config: SkillstackConfig) -> Lineage:
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 
@@ -65,7 +65,7 @@ def _store(uri: str, config: SkillstackConfig) -> Store:
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
             raise
         raise LineageError(hide_password(uri), f"has no model {config.tracking.model_name!r} yet", _NO_LINEAGE) from error
-    return Store(client, uri, str(experiment.experiment_id), config.tracking.model_name, config.state_dir.expanduser().resolve())
+    return Lineage(client, uri, str(experiment.experiment_id), config.tracking.model_name, config.state_dir.expanduser().resolve())
 
 
 def read_only_sqlite(uri: str) -> str:
@@ -89,21 +89,21 @@ def require_server(uri: str) -> None:
         raise LineageError(hide_password(uri), f"/version answers {answer.status_code}", "correct MLFLOW_TRACKING_URI")
 
 
-def read_rounds(store: Store) -> list[RoundRecord]:
+def read_rounds(lineage: Lineage) -> list[RoundRecord]:
     """Every attempt at every round, as `skillstack history` has them."""
-    with speaking_plainly(hide_password(store.tracking_uri)):
-        return read_history(store)
+    with speaking_plainly(hide_password(lineage.tracking_uri)):
+        return read_history(lineage)
 
 
-def training_run(store: Store, round_run: str) -> Any | None:
+def training_run(lineage: Lineage, round_run: str) -> Any | None:
     """The newest nested training run of a round, finished or under way; None where there is none."""
-    with speaking_plainly(hide_password(store.tracking_uri)):
-        found = [*find_runs(store, "stage", stage="train"), *find_live_runs(store, round_run, "train")]
+    with speaking_plainly(hide_password(lineage.tracking_uri)):
+        found = [*find_runs(lineage, "stage", stage="train"), *find_live_runs(lineage, round_run, "train")]
     mine = [run for run in found if run.data.tags.get("mlflow.parentRunId") == round_run and run.info.lifecycle_stage == "active"]
     return mine[-1] if mine else None
 
 
-def metric_points(store: Store, run_id: str, name: str) -> list[tuple[int, float]]:
+def metric_points(lineage: Lineage, run_id: str, name: str) -> list[tuple[int, float]]:
     """(step, value) of one metric of a run, by step; empty where it has none. Raises LineageError where the run is gone."""
     with speaking_plainly(f"run {run_id}"):
-        return sorted((int(point.step), float(point.value)) for point in store.client.get_metric_history(run_id, name))
+        return sorted((int(point.step), float(point.value)) for point in lineage.client.get_metric_history(run_id, name))

@@ -14,7 +14,7 @@ from flows.base_models.resolve import NANO
 from flows.config.model import SkillstackConfig, load_config
 from flows.explore.answer import Missing, attempt
 from flows.explore.reading import open_for_reading, read_rounds
-from flows.lineage.storage.connection import Store
+from flows.lineage.storage.connection import Lineage
 from flows.lineage.storage.records import RoundRecord
 
 _config: SkillstackConfig | None = None
@@ -35,7 +35,7 @@ class Scene:
     """One reading of the lineage. `store` and `records` are Missing where there is none."""
 
     config: SkillstackConfig
-    store: Store | Missing
+    lineage: Lineage | Missing
     records: list[RoundRecord] | Missing
 
     def subjects(self) -> dict[str, Subject]:
@@ -62,10 +62,10 @@ def current_config() -> SkillstackConfig:
 def look() -> Scene:
     """Read the lineage now; never raises for one that is missing, away or broken."""
     config = current_config()
-    store = attempt(lambda: open_for_reading(config))
-    if isinstance(store, Missing):
-        return Scene(config, store, store)
-    return Scene(config, store, attempt(lambda: read_rounds(store)))
+    lineage = attempt(lambda: open_for_reading(config))
+    if isinstance(lineage, Missing):
+        return Scene(config, lineage, lineage)
+    return Scene(config, lineage, attempt(lambda: read_rounds(lineage)))
 
 
 def version_subjects(records: Sequence[RoundRecord]) -> list[Subject]:

@@ -1,14 +1,28 @@
 """The lineage: which rounds there were, which version is champion, and why. The one edge to MLflow.
 
-Nothing here imports MLflow before a `Lineage` is made.
+    lineage = connect("sqlite:///.skillstack/mlflow.db", model_name="skillstack", experiment="skillstack", state_dir=Path(".skillstack"))
+    champion = current_champion(lineage)
+
+Every function takes a `Lineage` first. Nothing here imports MLflow before `connect`.
 """
 
 from flows.lineage.checks.ledger_rules import Finding
-from flows.lineage.checks.verification import Verification
-from flows.lineage.registry.retention import CollectionItem, RetentionPolicy
-from flows.lineage.registry.tree import LineageTree
+from flows.lineage.checks.verification import Verification, verify_lineage
+from flows.lineage.pull import pull_version
+from flows.lineage.registry.approval import approve_version, promote_on_approval, reject_version
+from flows.lineage.registry.history import read_ancestry, read_history
+from flows.lineage.registry.ledger import keep_report, read_ledger, was_champion
+from flows.lineage.registry.promotion import current_champion, introduce_key, promote_version, roll_back
+from flows.lineage.registry.rebuild import rebuild_version
+from flows.lineage.registry.registration import record_reevaluation, register_candidate
+from flows.lineage.registry.retention import CollectionItem, RetentionPolicy, collect_garbage
+from flows.lineage.registry.tree import LineageTree, read_tree
+from flows.lineage.registry.versions import find_version
+from flows.lineage.storage.connection import Lineage, connect
+from flows.lineage.storage.live import LiveStage
 from flows.lineage.storage.records import ChampionRef, LedgerEntry, RoundRecord, RoundRun, VersionRef
-from flows.lineage.store import Lineage
+from flows.lineage.storage.sweeps import log_sweep
+from flows.lineage.storage.tracking import attach_files, finish_round, log_stage, open_round, record_failure
 
 __all__ = [
     "ChampionRef",
@@ -17,9 +31,37 @@ __all__ = [
     "LedgerEntry",
     "Lineage",
     "LineageTree",
+    "LiveStage",
     "RetentionPolicy",
     "RoundRecord",
     "RoundRun",
     "Verification",
     "VersionRef",
+    "approve_version",
+    "attach_files",
+    "collect_garbage",
+    "connect",
+    "current_champion",
+    "find_version",
+    "finish_round",
+    "introduce_key",
+    "keep_report",
+    "log_stage",
+    "log_sweep",
+    "open_round",
+    "promote_on_approval",
+    "promote_version",
+    "pull_version",
+    "read_ancestry",
+    "read_history",
+    "read_ledger",
+    "read_tree",
+    "rebuild_version",
+    "record_failure",
+    "record_reevaluation",
+    "register_candidate",
+    "reject_version",
+    "roll_back",
+    "verify_lineage",
+    "was_champion",
 ]

@@ -9,7 +9,7 @@ from prefect import flow
 from pydantic import Field
 
 from flows.config.parameters import ConfigParameter, Person, Reason, Version, named
-from flows.lineage import LedgerEntry
+from flows.lineage import LedgerEntry, approve_version, promote_on_approval, reject_version
 from flows.workspace.workspace import open_workspace
 
 Days = Annotated[float, Field(gt=0.0, description="how long the approval holds, in days")]
@@ -42,17 +42,17 @@ def promote(
     With `at_once=False` the approval is only recorded; `promote_approved` uses it before it expires.
     """
     lineage = open_workspace(config).lineage
-    approval = lineage.approve(version, reviewer=reviewer, reason=reason, override=override, valid_for=timedelta(days=days))
-    return lineage.promote_approved(version) if at_once else approval
+    approval = approve_version(lineage, version, reviewer=reviewer, reason=reason, override=override, valid_for=timedelta(days=days))
+    return promote_on_approval(lineage, version) if at_once else approval
 
 
 @flow(name="promote-approved", flow_run_name=_name_of_promotion, persist_result=False)
 def promote_approved(config: ConfigParameter, version: Version) -> LedgerEntry:
     """Make a version champion on an approval that was recorded before and has not expired."""
-    return open_workspace(config).lineage.promote_approved(version)
+    return promote_on_approval(open_workspace(config).lineage, version)
 
 
 @flow(name="reject", flow_run_name=_name_of_rejection, persist_result=False)
 def reject(config: ConfigParameter, version: Version, reviewer: Person, reason: Reason) -> LedgerEntry:
     """Record that a held version is refused. The champion stays."""
-    return open_workspace(config).lineage.reject(version, reviewer=reviewer, reason=reason)
+    return reject_version(open_workspace(config).lineage, version, reviewer=reviewer, reason=reason)

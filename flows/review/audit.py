@@ -15,7 +15,7 @@ from evals.report.render import render_lineage
 from evals.suites.resolve import resolve_suites
 from flows.base_models.resolve import resolve_base_model
 from flows.config.model import SkillstackConfig
-from flows.lineage import RoundRecord
+from flows.lineage import RoundRecord, current_champion, read_ancestry, read_history
 from flows.workspace.workspace import Workspace, evaluate_model, open_workspace
 
 
@@ -33,11 +33,11 @@ def audit_lineage(config: SkillstackConfig, out: Path | None = None) -> AuditRes
 
 def audit_rounds(workspace: Workspace) -> ForgettingAudit:
     """The audit of the lineage without its page. Raises LineageError where there is no champion yet."""
-    champion = workspace.lineage.champion(verify=False)
+    champion = current_champion(workspace.lineage, verify=False)
     if champion is None:
         raise LineageError(workspace.lineage.where, "has no champion, so there is nothing to audit", "run a round first")
-    alive = {version.version for version in workspace.lineage.ancestry(champion.version)}
-    rounds = [row for record in workspace.lineage.history() if (row := _row_of(record, alive)) is not None]
+    alive = {version.version for version in read_ancestry(workspace.lineage, champion.version)}
+    rounds = [row for record in read_history(workspace.lineage) if (row := _row_of(record, alive)) is not None]
     return audit_forgetting(rounds)
 
 

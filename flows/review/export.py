@@ -13,6 +13,7 @@ from data_contracts.digests import file_digest
 from data_contracts.errors import CheckpointError, LineageError
 from data_contracts.manifests import Record
 from flows.config.model import SkillstackConfig
+from flows.lineage import find_version, pull_version
 from flows.workspace.workspace import open_workspace
 
 Form = Literal["dense", "lora"]
@@ -34,12 +35,12 @@ def export_version(config: SkillstackConfig, version: int, form: Form, folder: P
     """
     lineage = open_workspace(config).lineage
     if form == "dense":
-        lineage.pull(folder, version=version)
+        pull_version(lineage, folder, version=version)
         return Export(version=version, form=form, folder=folder / "model")
-    reference = lineage.version(version, verify=True)
+    reference = find_version(lineage, version, verify=True)
     if reference.parent_version is None:
         raise CheckpointError(f"version {version}", "is the base model and has no update", "export it dense")
-    parent = lineage.version(reference.parent_version)
+    parent = find_version(lineage, reference.parent_version)
     from osft_engine.checkpoint.adapter import export_adapter  # loads torch
 
     base = parent.checkpoint / "model"

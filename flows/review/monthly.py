@@ -20,7 +20,7 @@ from data_contracts.manifests import Record, write_atomically
 from evals.audit.forgetting import ForgettingAudit
 from evals.report.render import MonthView, render_lineage
 from flows.config.parameters import ConfigParameter, check_month, named, this_month
-from flows.lineage import LedgerEntry, RoundRecord, Verification
+from flows.lineage import LedgerEntry, RoundRecord, Verification, keep_report, read_tree, verify_lineage
 from flows.lineage.registry.history import actor_of
 from flows.lineage.storage.records import DECISIONS
 from flows.review.audit import audit_rounds
@@ -64,7 +64,7 @@ def monthly_audit(config: ConfigParameter, month: Month = "") -> MonthlyReport:
     folder = config.state_dir / "reports"
     folder.mkdir(parents=True, exist_ok=True)
     audit = audit_rounds(workspace)
-    tree = workspace.lineage.tree()
+    tree = read_tree(workspace.lineage)
     champion = next((record for record in tree.rounds if record.champion), None)
     report = MonthlyReport(
         month=month,
@@ -72,7 +72,7 @@ def monthly_audit(config: ConfigParameter, month: Month = "") -> MonthlyReport:
         rounds=tuple(record for record in tree.rounds if record.started and f"{record.started:%Y-%m}" == month),
         decisions=tuple(entry for entry in tree.ledger if entry.action != "register" and f"{entry.time:%Y-%m}" == month),
         waiting=tuple(waiting_versions(tree.rounds)),
-        verification=workspace.lineage.verify(),
+        verification=verify_lineage(workspace.lineage),
         gaps=audit.gaps,
         page=folder / f"audit-{month}.html",
         summary=folder / f"audit-{month}.md",
@@ -80,7 +80,7 @@ def monthly_audit(config: ConfigParameter, month: Month = "") -> MonthlyReport:
     render_lineage(audit, report.page, month_view(report))
     text = "\n".join(summary_lines(report, audit)) + "\n"
     write_atomically(report.summary, text)
-    workspace.lineage.keep_report(report.page, report.summary)
+    keep_report(workspace.lineage, report.page, report.summary)
     with not_vital(f"the report of {month}"):
         publish_audit(text, month)
     return report

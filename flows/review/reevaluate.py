@@ -21,7 +21,7 @@ from data_contracts.manifests import EvalReport, Record
 from evals.config import SuiteConfig
 from evals.suites.resolve import resolve_suites
 from flows.config.parameters import ConfigParameter, named
-from flows.lineage import RoundRecord
+from flows.lineage import RoundRecord, current_champion, find_version, read_ancestry, read_history, rebuild_version, record_reevaluation
 from flows.round.context import STAGE
 from flows.workspace.server import gpu_slot
 from flows.workspace.stages import Stage
@@ -69,15 +69,15 @@ def _suites(workspace: Workspace, sources: Sequence[str]) -> list[SuiteConfig]:
     """The config's, the named ones, and one for every skill in the lineage; a later one of the same name replaces an earlier."""
     named_here = resolve_suites([SuiteConfig(source=source) for source in sources], Path.cwd()) if sources else []
     skills: list[SuiteConfig] = []
-    champion = workspace.lineage.champion(verify=False)
-    for version in workspace.lineage.ancestry(champion.version) if champion else []:
+    champion = current_champion(workspace.lineage, verify=False)
+    for version in read_ancestry(workspace.lineage, champion.version) if champion else []:
         if version.skill and version.drop:
             skills += suites_of_skill(workspace, version.skill, version.drop)
     return list({suite.name: suite for suite in (*workspace.config.evaluation.suites, *skills, *named_here)}.values())
 
 
 def _chosen(workspace: Workspace, versions: Sequence[int]) -> list[RoundRecord]:
-    registered = {record.version: record for record in workspace.lineage.history() if record.version is not None and record.checkpoint}
+    registered = {record.version: record for record in read_history(workspace.lineage) if record.version is not None and record.checkpoint}
     unknown = sorted(set(versions) - set(registered))
     if unknown:
         raise LineageError(f"version {unknown[0]}", "is not in the registry", f"versions are {sorted(registered)}")
@@ -88,19 +88,19 @@ def _chosen(workspace: Workspace, versions: Sequence[int]) -> list[RoundRecord]:
 def evaluate_version(workspace: Workspace, record: RoundRecord, suites: Sequence[SuiteConfig]) -> Reevaluated:
     """One version on every suite; collected weights are rebuilt for the time it takes."""
     assert record.version is not None
-    reference = workspace.lineage.version(record.version)
+    reference = find_version(workspace.lineage, record.version)
     about = {"version": record.version, "round": record.round, "skill": record.skill}
     label = f"version {record.version}"
     if reference.collected is None:
-        workspace.lineage.version(record.version, verify=True)
+        find_version(workspace.lineage, record.version, verify=True)
         stage = evaluate_model(workspace, reference.checkpoint / "model", reference.model_sha256, suites, label)
     else:
         with TemporaryDirectory(dir=workspace.config.state_dir, prefix=".reevaluate-") as scratch:
-            rebuilt = workspace.lineage.rebuild(record.version, out=Path(scratch) / "whole", actor="reevaluate")
+            rebuilt = rebuild_version(workspace.lineage, record.version, out=Path(scratch) / "whole", actor="reevaluate")
             if rebuilt.model_sha256 != reference.model_sha256:
                 return Reevaluated(**about, note="its weights were collected and come back equal to rounding only: not the same model")
             stage = evaluate_model(workspace, Path(scratch) / "whole" / "model", reference.model_sha256, suites, label)
-    workspace.lineage.record_reevaluation(record.version, stage.manifest, stage.folder)
+    record_reevaluation(workspace.lineage, record.version, stage.manifest, stage.folder)
     return Reevaluated(**about, scores=_scores(stage), folder=stage.folder, reused=stage.reused)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from data_contracts.errors import LineageError
 from data_contracts.manifests import Record, Verdict, manifest_digest, read_manifest
-from flows.lineage import RoundRecord
+from flows.lineage import RoundRecord, read_history
 from flows.lineage.registry.replaying import recompute
 from flows.workspace.workspace import Workspace
 
@@ -43,7 +43,7 @@ def replay_round(workspace: Workspace, number: int, attempt: int | None = None) 
 
 
 def _decided(workspace: Workspace, number: int, attempt: int | None) -> RoundRecord:
-    decided = [record for record in workspace.lineage.history() if record.decision is not None and record.verdict is not None]
+    decided = [record for record in read_history(workspace.lineage) if record.decision is not None and record.verdict is not None]
     records = [record for record in decided if record.round == number and attempt in (None, record.attempt)]
     if records:
         return records[-1]

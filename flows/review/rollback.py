@@ -8,7 +8,7 @@ from prefect import flow
 from pydantic import Field
 
 from flows.config.parameters import ConfigParameter, Person, Reason, named
-from flows.lineage import LedgerEntry
+from flows.lineage import LedgerEntry, roll_back
 from flows.workspace.workspace import open_workspace
 
 Target = Annotated[int | None, Field(description="version to go back to; null: the champion before this one")]
@@ -21,4 +21,4 @@ def _name_of_rollback() -> str:
 @flow(name="rollback", flow_run_name=_name_of_rollback, persist_result=False)
 def rollback(config: ConfigParameter, reason: Reason, actor: Person, to: Target = None) -> LedgerEntry:
     """Move the alias `champion` back. Raises LineageError where there is nothing to go back to, ManifestError where its files changed."""
-    return open_workspace(config).lineage.rollback(to, reason=reason, actor=actor)
+    return roll_back(open_workspace(config).lineage, to, reason=reason, actor=actor)

@@ -11,7 +11,7 @@ from data_contracts.digests import model_digest, model_files, value_digest
 from data_contracts.errors import LineageError
 from data_contracts.manifests import CheckpointManifest
 from flows.base_models.resolve import resolve_base_model
-from flows.lineage import RoundRun, VersionRef
+from flows.lineage import RoundRun, VersionRef, current_champion, finish_round, log_stage, open_round, promote_version, register_candidate
 from flows.round.context import STAGE
 from flows.round.failure import failure_recorded
 from flows.round.identity import one_first_start
@@ -29,7 +29,7 @@ def ensure_champion(workspace: Workspace) -> VersionRef:
 
     Raises LineageError where there is none and `bootstrap` is false: an empty registry is more often a wrong address than a beginning.
     """
-    champion = workspace.lineage.champion()
+    champion = current_champion(workspace.lineage)
     if champion is not None:
         return champion
     if not workspace.config.bootstrap:
@@ -39,19 +39,19 @@ def ensure_champion(workspace: Workspace) -> VersionRef:
             "set `bootstrap: true` in skillstack.yaml to begin with the base model, or point MLFLOW_TRACKING_URI at the right server",
         )
     with one_first_start(workspace.config.state_dir):
-        return workspace.lineage.champion() or _register_base(workspace)
+        return current_champion(workspace.lineage) or _register_base(workspace)
 
 
 def _register_base(workspace: Workspace) -> VersionRef:
     base = resolve_base_model(workspace.config.base_model, workspace.models)
     checkpoint = describe_model(workspace, base)
-    run = workspace.lineage.open_round(0, None, key=value_digest({"round": 0, "model": checkpoint.manifest.model_sha256}))
+    run = open_round(workspace.lineage, 0, None, key=value_digest({"round": 0, "model": checkpoint.manifest.model_sha256}))
     with failure_recorded(workspace, run):
         version = _evaluate_and_register(workspace, run, checkpoint)
         reason = f"round 0: the base model {workspace.config.base_model}"
-        workspace.lineage.promote(version.version, expected_champion=None, reason=reason, actor="bootstrap", verdict=None)
-        workspace.lineage.finish_round(run)
-    champion = workspace.lineage.champion()
+        promote_version(workspace.lineage, version.version, expected_champion=None, reason=reason, actor="bootstrap", verdict=None)
+        finish_round(workspace.lineage, run)
+    champion = current_champion(workspace.lineage)
     if champion is None:
         raise LineageError(workspace.lineage.where, "the base model was registered and is not there", "run `skillstack doctor`")
     return champion
@@ -60,11 +60,11 @@ def _register_base(workspace: Workspace) -> VersionRef:
 def _evaluate_and_register(workspace: Workspace, run: RoundRun, checkpoint: Stage[CheckpointManifest]) -> VersionRef:
     suites = workspace.config.evaluation.suites
     if not suites:  # nothing general is protected; the skills' own suites begin with round 1
-        return workspace.lineage.register_candidate(run, checkpoint.folder, checkpoint.manifest)
+        return register_candidate(workspace.lineage, run, checkpoint.folder, checkpoint.manifest)
     report = evaluate_model(workspace, checkpoint.folder / "model", checkpoint.manifest.model_sha256, suites, "base")
-    workspace.lineage.log_stage(run, "evaluate", report.manifest, report.folder)
-    return workspace.lineage.register_candidate(
-        run, checkpoint.folder, checkpoint.manifest, evaluation=report.folder, report=report.manifest
+    log_stage(workspace.lineage, run, "evaluate", report.manifest, report.folder)
+    return register_candidate(
+        workspace.lineage, run, checkpoint.folder, checkpoint.manifest, evaluation=report.folder, report=report.manifest
     )
 
 

@@ -12,8 +12,7 @@ from typing import Any
 from prefect.cache_policies import NO_CACHE
 
 from flows.config.model import SkillstackConfig
-from flows.lineage import Lineage, RoundRun, VersionRef
-from flows.lineage.storage.live import LiveStage
+from flows.lineage import Lineage, LiveStage, RoundRun, VersionRef, attach_files, log_stage
 from flows.lineage.storage.records import Stage as StageName
 from flows.machine.retrying import retry_if_it_may_pass
 from flows.workspace.stages import Stage
@@ -82,10 +81,10 @@ class Round(Trial):
 
     def record(self, name: StageName, stage: Stage[Any], *artifacts: Path, since: float | None = None) -> None:
         seconds = None if since is None else time.perf_counter() - since
-        self.lineage.log_stage(self.run, name, stage.manifest, stage.folder, artifacts=artifacts, seconds=seconds)
+        log_stage(self.lineage, self.run, name, stage.manifest, stage.folder, artifacts=artifacts, seconds=seconds)
 
     def attach(self, page: Path) -> None:
-        self.lineage.attach(self.run, page)
+        attach_files(self.lineage, self.run, page)
 
     def live(self, name: StageName) -> AbstractContextManager[LiveStage | None]:
-        return self.lineage.live_stage(self.run, name, every=self.config.tracking.live_seconds)
+        return LiveStage(self.lineage, self.run, name, every=self.config.tracking.live_seconds)

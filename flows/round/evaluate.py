@@ -17,7 +17,7 @@ from prefect import task
 from data_contracts.manifests import CheckpointManifest, DropManifest, EvalReport
 from evals.config import SuiteConfig
 from evals.harness.reproduction import Taught
-from flows.lineage import VersionRef
+from flows.lineage import VersionRef, read_ledger
 from flows.round.context import STAGE, Round
 from flows.round.reports import Evaluated, registered_suites, require_registered_scores, require_whole_chain
 from flows.workspace.stages import Stage
@@ -34,7 +34,7 @@ def evaluate(round: Round, clean: Stage[DropManifest], candidate: Stage[Checkpoi
     from evals.harness.plan import more_items  # loads lm-eval
 
     started, workspace, chain = time.perf_counter(), round.workspace, round.chain
-    require_whole_chain(workspace, chain)
+    require_whole_chain(read_ledger(round.lineage), chain)
     registered = registered_suites(chain)
     least = {name: max(known.result.n, wanted.get(name, 0)) for name, known in registered.items()} | {
         name: count for name, count in wanted.items() if name not in registered

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from data_contracts.errors import SkillstackError
-from flows.lineage import RoundRun
+from flows.lineage import RoundRun, record_failure
 from flows.machine.disk import naming_disk_errors
 from flows.workspace.workspace import Workspace
 
@@ -31,6 +31,6 @@ def failure_recorded(workspace: Workspace, run: RoundRun) -> Iterator[None]:
 def _record(workspace: Workspace, run: RoundRun, line: str) -> None:
     """What stopped the round is what a person must read: a lineage that cannot even record it goes to the log."""
     try:
-        workspace.lineage.record_failure(run, line)
+        record_failure(workspace.lineage, run, line)
     except Exception as error:
         logger.warning("round %s could not be recorded as failed: %s", run.round, error)

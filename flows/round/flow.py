@@ -18,7 +18,7 @@ from rich.markup import escape
 from data_contracts.manifests import CheckpointManifest, DropManifest, Verdict
 from evals.audit.forgetting import ForgettingAudit
 from flows.config.parameters import ConfigParameter, DropAddress, Heldout, Scale, SkillName, named, this_month
-from flows.lineage import VersionRef
+from flows.lineage import VersionRef, find_version, open_round, read_ancestry
 from flows.machine.progress import say
 from flows.round.base import find_champion
 from flows.round.context import Round
@@ -110,10 +110,10 @@ def begin_round(
     """Open the round's parent run, or find the one that an earlier start of the same round left; with the ancestry of the champion that
     the round starts from, which is not today's where the round's own version has become champion since."""
     lineage = workspace.lineage
-    chain = lineage.ancestry(champion.version)
+    chain = read_ancestry(lineage, champion.version)
     tags = {"skillstack.drop_name": drop.name, "skillstack.method": workspace.config.train.method}
     tags |= {"skillstack.scale": str(scale)} if scale < 1.0 else {}
-    run = lineage.open_round(champion.round + 1, skill, key=key, tags=tags, chain=chain)
+    run = open_round(lineage, champion.round + 1, skill, key=key, tags=tags, chain=chain)
     if not run.finished and run.parent_version not in (None, champion.version):
-        chain = lineage.ancestry(lineage.version(run.parent_version, verify=True).version)
+        chain = read_ancestry(lineage, find_version(lineage, run.parent_version, verify=True).version)
     return Round(workspace=workspace, run=run, chain=tuple(chain), drop=drop, skill=skill, heldout=heldout, scale=scale)

@@ -20,7 +20,7 @@ from evals.gate.policy import GatePolicy
 from evals.gate.words import CATEGORY_WORDS
 from evals.items import load_evaluation
 from flows.config.model import SkillstackConfig
-from flows.lineage import VersionRef
+from flows.lineage import VersionRef, current_champion, read_ancestry
 from flows.round.reports import registered_suites
 from flows.workspace.workspace import has_lineage, open_workspace
 
@@ -47,8 +47,8 @@ def plan_next_round(config: SkillstackConfig, items: int | None, churn: float | 
     `items` None: what the suites have. `churn` None: measured on the newest two champions, where there are two.
     """
     lineage = open_workspace(config).lineage if has_lineage(config) else None
-    champion = lineage.champion(verify=False) if lineage else None
-    chain = lineage.ancestry(champion.version) if lineage and champion else []
+    champion = current_champion(lineage, verify=False) if lineage else None
+    chain = read_ancestry(lineage, champion.version) if lineage and champion else []
     return plan_suites(config, planned_suites(config, chain), items, *(measure_lineage_churn(chain) if churn is None else (churn, "")))
 
 

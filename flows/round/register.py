@@ -7,6 +7,7 @@ from prefect import task
 from data_contracts.manifests import CheckpointManifest, Decision, DropManifest, Verdict
 from evals.audit.forgetting import ForgettingAudit
 from evals.report.render import render_round
+from flows.lineage import finish_round, promote_version, register_candidate, was_champion
 from flows.round.context import STAGE, Round
 from flows.round.reports import Evaluated, gate_evidence
 from flows.workspace.outcome import RoundOutcome, outcome_of
@@ -26,7 +27,8 @@ def register(
 ) -> RoundOutcome:
     """Every candidate becomes a version with its verdict; only PASS moves the alias `champion`, and only if nobody moved it meanwhile."""
     lineage, decided = round.lineage, verdict.manifest
-    version = lineage.register_candidate(
+    version = register_candidate(
+        lineage,
         round.run,
         candidate.folder,
         candidate.manifest,
@@ -37,9 +39,10 @@ def register(
         drop=clean.folder,
         sources=round_sources(round.config, round.drop, round.heldout),
     )
-    if decided.decision is Decision.PASS and not lineage.was_champion(version.version):
-        lineage.promote(version.version, expected_champion=round.champion.version, reason=decided.reasons[0], actor="gate", verdict=decided)
-    lineage.finish_round(round.run)
+    if decided.decision is Decision.PASS and not was_champion(lineage, version.version):
+        expected, reason = round.champion.version, decided.reasons[0]
+        promote_version(lineage, version.version, expected_champion=expected, reason=reason, actor="gate", verdict=decided)
+    finish_round(lineage, round.run)
     outcome = outcome_of(round.workspace, round.run, version, decided, verdict.folder, reports.champion.manifest)
     evidence = gate_evidence(reports, version.skill or "", decided.attempts)
     # The verdict's own page is covered by its digest. This one adds what to try next: only now is there a version to approve or reject.

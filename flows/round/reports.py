@@ -12,10 +12,9 @@ from data_contracts.errors import EvaluationError, LineageError
 from data_contracts.manifests import EvalReport, SuiteResult, read_manifest
 from evals.gate.decide import GateEvidence
 from evals.items import Evaluation, SuiteItems, load_evaluation
-from flows.lineage import VersionRef
+from flows.lineage import LedgerEntry, VersionRef
 from flows.lineage.storage.records import MOVES_CHAMPION
 from flows.workspace.stages import Stage
-from flows.workspace.workspace import Workspace
 
 
 @dataclass(frozen=True)
@@ -41,13 +40,13 @@ class Evaluated:
     first_skill: bool
 
 
-def require_whole_chain(workspace: Workspace, chain: Sequence[VersionRef]) -> None:
+def require_whole_chain(entries: Sequence[LedgerEntry], chain: Sequence[VersionRef]) -> None:
     """Raise LineageError where the champion's ancestry is not whole: a skill that nobody can ask would count as kept.
 
     That the champion is the base is a fact of the ledger (the version that opened it), not of a tag that somebody may have deleted.
     """
     way_out = "run `skillstack verify`, then restore the registry from backup"
-    opened = next((entry.version for entry in workspace.lineage.ledger() if entry.action in MOVES_CHAMPION), None)
+    opened = next((entry.version for entry in entries if entry.action in MOVES_CHAMPION), None)
     if chain[0].version != opened:
         what = f"is where the champion's ancestry begins, but the ledger was opened by version {opened}: a version has lost its parent"
         raise LineageError(f"version {chain[0].version}", what, way_out)

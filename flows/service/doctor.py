@@ -17,6 +17,7 @@ from data_contracts.errors import SkillstackError
 from data_contracts.manifests import Record
 from flows.base_models.resolve import find_base_model
 from flows.config.model import SkillstackConfig
+from flows.lineage import current_champion
 from flows.lineage.storage.state import describe_place
 from flows.round.planning import unmeasured_categories, without_calibration
 from flows.service import doctor_services as services
@@ -145,7 +146,7 @@ def _mlflow(config: SkillstackConfig) -> str:
     if not has_lineage(config):
         return f"no lineage yet; {way_out}"
     lineage = open_workspace(config).lineage
-    champion = lineage.champion()
+    champion = current_champion(lineage)
     if champion is None:
         return f"{lineage.where}: no champion yet; {way_out}"
     return f"{lineage.where}: champion is version {champion.version} (round {champion.round}), its files verified"

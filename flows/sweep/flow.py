@@ -21,6 +21,7 @@ from data_contracts.escaping import markdown_text
 from data_contracts.manifests import EvalReport, Record, write_atomically
 from flows.config.model import SkillstackConfig
 from flows.config.parameters import ConfigParameter, DropAddress, Heldout, SkillName, named, this_month
+from flows.lineage import log_sweep, read_ancestry
 from flows.round.base import find_champion
 from flows.round.context import STAGE, Trial
 from flows.round.flow import continual_round
@@ -73,7 +74,7 @@ def sweep(
     items = local_drop(config, heldout) if heldout is not None else None
     workspace = open_workspace(config)
     champion = find_champion(workspace)
-    trial = Trial(workspace=workspace, chain=workspace.lineage.ancestry(champion.version), drop=local, skill=skill, heldout=items)
+    trial = Trial(workspace=workspace, chain=read_ancestry(workspace.lineage, champion.version), drop=local, skill=skill, heldout=items)
     tuning = prepare(trial, hold_out=bool(ratios))
     with gpu_slot(config.service):  # given back before the chosen point is judged, which takes one of its own
         before = measure(workspace, champion.checkpoint / "model", champion.model_sha256, tuning, "champion")
@@ -125,7 +126,7 @@ def report(workspace: Workspace, skill: str, points: Sequence[SweepPoint], choic
     write_atomically(
         path, SweepTable(skill=skill, points=tuple(points), choice=choice, notes=tuple(notes)).model_dump_json(indent=2) + "\n"
     )
-    workspace.lineage.log_sweep(skill, text, [(point.ratio, point.scale, point.learned, point.forgetting) for point in points], path)
+    log_sweep(workspace.lineage, skill, text, [(point.ratio, point.scale, point.learned, point.forgetting) for point in points], path)
     with not_vital(f"the sweep of {skill}"):
         publish_points(text, [point_row(point, choice) for point in points], skill)
     return path

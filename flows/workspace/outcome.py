@@ -9,7 +9,7 @@ from pydantic import Field
 from data_contracts.errors import LineageError
 from data_contracts.manifests import CheckpointManifest, Decision, DropManifest, EvalReport, Record, Verdict, read_manifest
 from evals.gate.next_steps import Situation, next_steps
-from flows.lineage import RoundRun, VersionRef
+from flows.lineage import RoundRun, VersionRef, current_champion, find_version, read_history
 from flows.workspace.workspace import Workspace, find_report
 
 EXIT_CODES = {Decision.PASS: 0, Decision.ERROR: 1, Decision.BLOCK: 2, Decision.INCONCLUSIVE: 3}
@@ -51,7 +51,7 @@ def outcome_of(
     """Gather the outcome of a round whose version is registered."""
     if version.evaluation is None or run.skill is None:
         raise LineageError(f"version {version.version}", "names no evaluation", "run the round again")
-    champion = workspace.lineage.champion()
+    champion = current_champion(workspace.lineage)
     candidate_report = read_manifest(version.evaluation, EvalReport, verify=False)
     before = {suite.name: suite for suite in champion_report.suites}
     return RoundOutcome(
@@ -96,14 +96,14 @@ def steps_after(workspace: Workspace, verdict: Verdict, version: VersionRef, rep
 
 def past_outcome(workspace: Workspace, run: RoundRun) -> RoundOutcome:
     """The outcome of a round that ended before, read from the lineage. Nothing is computed and nobody is promoted."""
-    record = next((record for record in workspace.lineage.history() if record.run_id == run.run_id), None)
+    record = next((record for record in read_history(workspace.lineage) if record.run_id == run.run_id), None)
     if record is None or record.version is None or record.verdict is None:
         raise LineageError(
             f"round {run.round}", "has ended and its version is gone", "run `skillstack verify`, then restore it from backup"
         )
     verdict = read_manifest(record.verdict, Verdict)
     champion_report = read_manifest(find_report(workspace, verdict.inputs["champion"]), EvalReport, verify=False)
-    outcome = outcome_of(workspace, run, workspace.lineage.version(record.version), verdict, record.verdict, champion_report)
+    outcome = outcome_of(workspace, run, find_version(workspace.lineage, record.version), verdict, record.verdict, champion_report)
     if outcome.report.is_file():
         return outcome
     return outcome.model_copy(update={"report": record.verdict / "report.html"})  # cut off before its page was written

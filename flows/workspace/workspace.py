@@ -14,7 +14,7 @@ from evals.config import ModelUse, SuiteConfig
 from evals.harness.reproduction import Taught
 from evals.suites.resolve import skill_suites
 from flows.config.model import SkillstackConfig
-from flows.lineage import Lineage
+from flows.lineage import Lineage, connect
 from flows.machine.environment import default_tracking_uri
 from flows.workspace.stages import Stage, run_stage
 from osft_engine.config import TrainConfig
@@ -40,7 +40,7 @@ def open_workspace(config: SkillstackConfig) -> Workspace:
     names = config.tracking
     return Workspace(
         config,
-        Lineage(uri, model_name=names.model_name, experiment=names.experiment, state_dir=config.state_dir, signing=config.signing),
+        connect(uri, model_name=names.model_name, experiment=names.experiment, state_dir=config.state_dir, signing=config.signing),
     )
 
 

@@ -23,6 +23,7 @@ from data_contracts.manifests import CheckpointManifest, EvalReport, Verdict, re
 from evals.gate.decide import GateEvidence, decide
 from evals.gate.policy import GatePolicy
 from evals.items import load_evaluation
+from flows.lineage import find_version, promote_version, read_history
 from flows.machine.environment import prepare_environment
 
 RATES = {"osft": (5e-4, 1e-3), "full": (3e-5, 1e-4), "lora": (3e-4, 1e-3)}
@@ -92,12 +93,18 @@ def run_round(work: Path, shared: dict[str, Any], method: str, rate: float, skil
     workspace = open_workspace(config)
     if outcome.champion != outcome.version:
         reason = f"benchmark: every method gets its second round (verdict {outcome.decision.value})"
-        record = next(record for record in workspace.lineage.history() if record.version == outcome.version)
+        record = next(record for record in read_history(workspace.lineage) if record.version == outcome.version)
         verdict = read_manifest(record.verdict, Verdict)
-        workspace.lineage.promote(
-            outcome.version, expected_champion=outcome.champion, reason=reason, actor="first_rounds.py", verdict=verdict, override=True
+        promote_version(
+            workspace.lineage,
+            outcome.version,
+            expected_champion=outcome.champion,
+            reason=reason,
+            actor="first_rounds.py",
+            verdict=verdict,
+            override=True,
         )
-    version = workspace.lineage.version(outcome.version)
+    version = find_version(workspace.lineage, outcome.version)
     checkpoint = read_manifest(version.checkpoint, CheckpointManifest, verify=False)
     report = read_manifest(version.evaluation, EvalReport, verify=False)
     return {

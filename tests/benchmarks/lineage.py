@@ -20,6 +20,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from flows.lineage import connect, finish_round, log_stage, open_round, promote_version, read_ancestry, register_candidate, verify_lineage
+
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # before this folder, whose evals.py has the name of a package
 
 import pandas as pd
@@ -92,20 +94,27 @@ def write_round(state: Path, number: int, megabytes: float, parent: str | None) 
 def run_round(lineage: Lineage, number: int, megabytes: float, champion: VersionRef | None) -> VersionRef:
     """One round as the flow records it; gives the champion after it."""
     root, manifest, report, verdict = write_round(lineage.state_dir, number, megabytes, champion.model_sha256 if champion else None)
-    run = lineage.open_round(number, manifest.skill, chain=lineage.ancestry(champion.version) if champion else ())
+    run = open_round(lineage, number, manifest.skill, chain=read_ancestry(lineage, champion.version) if champion else ())
     judged = None if champion is None else verdict
-    lineage.log_stage(run, "train", manifest, root / "checkpoint")
-    lineage.log_stage(run, "evaluate", report, root / "evaluation")
+    log_stage(lineage, run, "train", manifest, root / "checkpoint")
+    log_stage(lineage, run, "evaluate", report, root / "evaluation")
     if judged is not None:
-        lineage.log_stage(run, "decide", judged, root / "verdict")
-    version = lineage.register_candidate(
-        run, root / "checkpoint", manifest, evaluation=root / "evaluation", report=report, verdict_folder=root / "verdict", verdict=judged
+        log_stage(lineage, run, "decide", judged, root / "verdict")
+    version = register_candidate(
+        lineage,
+        run,
+        root / "checkpoint",
+        manifest,
+        evaluation=root / "evaluation",
+        report=report,
+        verdict_folder=root / "verdict",
+        verdict=judged,
     )
     promoted = champion is None or verdict.decision is Decision.PASS
     if promoted:
         expected = champion.version if champion else None
-        lineage.promote(version.version, expected_champion=expected, reason="benchmark", actor="benchmark", verdict=judged)
-    lineage.finish_round(run)
+        promote_version(lineage, version.version, expected_champion=expected, reason="benchmark", actor="benchmark", verdict=judged)
+    finish_round(lineage, run)
     return version if promoted or champion is None else champion
 
 
@@ -145,7 +154,7 @@ def measure(rounds: int, megabytes: float, state: Path, uri: str) -> bool:
     os.environ["MLFLOW_TRACKING_URI"] = uri
     names = {"model_name": "benchmark", "experiment": "benchmark"}
     config: SkillstackConfig = parse_config({"state_dir": str(state), "tracking": names}, where="benchmark", folder=state)
-    lineage = Lineage(uri, **names, state_dir=state)
+    lineage = connect(uri, **names, state_dir=state)
     columns = ("rounds", "record a round, s", "history", "tree", "champion", "audit", "verify", "verified MB")
     print("| " + " | ".join(columns) + " |\n|" + "---|" * len(columns), flush=True)
     champion: VersionRef | None = None
@@ -158,7 +167,7 @@ def measure(rounds: int, megabytes: float, state: Path, uri: str) -> bool:
         each = (time.perf_counter() - started) / (number + 1 - since)
         actions = (lineage.history, lineage.tree, lineage.champion, lambda: audit_lineage(config), lineage.verify)
         seconds = [best_of(3, action) for action in actions]
-        checked = lineage.verify()
+        checked = verify_lineage(lineage)
         if not checked.ok:
             raise SystemExit(f"verify found {checked.findings[0]}")
         within = all(seconds[index][0] < LIMIT_SECONDS for index in (0, 3, 4))

@@ -16,6 +16,7 @@ import pytest
 
 from data_contracts.errors import SkillstackError
 from flows.config.model import load_config
+from flows.lineage import current_champion, read_history
 from flows.workspace.workspace import open_workspace
 
 
@@ -73,10 +74,10 @@ def test_a_bad_round_fails_in_one_line_and_leaves_the_champion(started: Any, dro
     for word in words:
         assert word in line
     lineage = open_workspace(config).lineage
-    champion = lineage.champion()
+    champion = current_champion(lineage)
     assert champion is not None
     assert champion.round == 0
-    newest = max((record for record in lineage.history() if record.round == 1), key=lambda record: record.attempt)
+    newest = max((record for record in read_history(lineage) if record.round == 1), key=lambda record: record.attempt)
     assert newest.status == "failed"
     assert newest.error == line
     assert not list(config.state_dir.glob("stages/train/*/manifest.json"))
@@ -95,7 +96,7 @@ def test_a_full_disk_in_training_is_one_line_and_the_round_goes_on_when_there_is
         with pytest.raises(SkillstackError, match="disk is full"):
             continual_round(started.drop, "route", config)
     lineage = open_workspace(config).lineage
-    failed = max((record for record in lineage.history() if record.round == 1), key=lambda record: record.attempt)
+    failed = max((record for record in read_history(lineage) if record.round == 1), key=lambda record: record.attempt)
     assert failed.status == "failed"
     assert "disk is full" in (failed.error or "")
     assert not list(config.state_dir.glob("stages/train/*/manifest.json"))

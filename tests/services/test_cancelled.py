@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from flows.lineage import current_champion, read_history, verify_lineage
+
 pytestmark = pytest.mark.services
 
 CANCELLING = {"type": "CANCELLING", "name": "Cancelling", "message": "a person pressed cancel"}
@@ -30,16 +32,16 @@ def test_cancelling_ends_every_process_and_the_round_resumes(project: Any, proce
     assert project.ended(run)["state_type"] == "CANCELLED"
     project.wait_for(lambda: not processes_of(run), "every process of the cancelled run to be gone", seconds=120.0)
 
-    record = project.lineage.history()[-1]
+    record = read_history(project.lineage)[-1]
     assert (record.skill, record.status, record.version) == ("route", "failed", None)
     assert "Terminat" in record.error
-    assert project.lineage.champion().round == 0, "the champion stays"
+    assert current_champion(project.lineage).round == 0, "the champion stays"
     assert not list(project.stages.glob("train/*/manifest.json")), "it was still training"
 
     again = project.submit("continual-round/round", drop=drop, skill="route")
     assert project.ended(again)["state_type"] == "COMPLETED"
     assert any(event["event"] == "resumed" for event in project.events()), "training began again instead of resuming"
-    record = project.lineage.history()[-1]
+    record = read_history(project.lineage)[-1]
     assert (record.attempt, record.status) == (1, "finished")
     assert record.decision in ("PASS", "BLOCK", "INCONCLUSIVE")
-    assert project.lineage.verify().ok
+    assert verify_lineage(project.lineage).ok

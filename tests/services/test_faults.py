@@ -19,6 +19,8 @@ from typing import Any
 
 import pytest
 
+from flows.lineage import find_version, read_history, verify_lineage
+
 pytestmark = pytest.mark.services
 
 AWAY_SECONDS = 60.0
@@ -96,7 +98,7 @@ class Round:
         return any(path.parts[-3] == "decide" and path not in self.before for path in self.manifests())
 
     def record(self) -> Any:
-        return next(record for record in reversed(self.project.lineage.history()) if record.skill == self.skill and record.round > 0)
+        return next(record for record in reversed(read_history(self.project.lineage)) if record.skill == self.skill and record.round > 0)
 
     def check(self) -> Any:
         """The round is on record with a verdict and a verified version, and nothing that was finished was made again."""
@@ -106,8 +108,8 @@ class Round:
         record = self.record()
         assert record.status == "finished", record.error
         assert record.decision in ("PASS", "BLOCK", "INCONCLUSIVE")
-        self.project.lineage.version(record.version, verify=True)
-        verified = self.project.lineage.verify()
+        find_version(self.project.lineage, record.version, verify=True)
+        verified = verify_lineage(self.project.lineage)
         assert verified.ok, verified.findings
         return record
 

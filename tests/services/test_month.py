@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from flows.lineage import current_champion, read_history, read_ledger
+
 pytestmark = pytest.mark.services
 
 
@@ -24,7 +26,7 @@ def round_ended(project: Any, count: int) -> Any:
 
     project.wait_for(lambda: len(runs()) >= count, f"round {count} to be started by the service")
     project.ended(runs()[count - 1]["id"])
-    return max(project.lineage.history(), key=lambda record: (record.round, record.attempt))
+    return max(read_history(project.lineage), key=lambda record: (record.round, record.attempt))
 
 
 def about(record: Any, messages: Any) -> list[dict[str, Any]]:
@@ -45,7 +47,7 @@ def promoted(deployed: Any, workers: Any) -> Any:
 
 def decisions(deployed: Any) -> list[Any]:
     """The ledger without the entries that only say which version was registered."""
-    return [entry for entry in deployed.lineage.ledger() if entry.action != "register"]
+    return [entry for entry in read_ledger(deployed.lineage) if entry.action != "register"]
 
 
 def test_a_drop_in_the_inbox_becomes_a_promoted_version(deployed: Any, promoted: Any) -> None:
@@ -88,7 +90,7 @@ def test_a_forgetting_drop_is_blocked_and_the_champion_stays(deployed: Any, bloc
     assert blocked.status == "finished", blocked.error
     assert blocked.decision == "BLOCK", blocked.reasons
     assert blocked.lost
-    champion = deployed.lineage.champion()
+    champion = current_champion(deployed.lineage)
     assert champion is not None
     assert champion.version == promoted.version
 
@@ -110,7 +112,7 @@ def test_a_person_rejects_and_another_overrides_from_processes_of_their_own(depl
     actions = [(entry.action, entry.actor) for entry in decisions(deployed)][2:]
     assert actions == [("reject", "ben"), ("approve", "ana"), ("override", "ana")]
     deployed.answer("rollback", "--reason", "it is too bad after all", "--actor", "ana")
-    champion = deployed.lineage.champion()
+    champion = current_champion(deployed.lineage)
     assert champion is not None
     assert champion.version == 2
 
@@ -118,7 +120,7 @@ def test_a_person_rejects_and_another_overrides_from_processes_of_their_own(depl
 def test_rejecting_works_as_a_deployment_too(deployed: Any, blocked: Any) -> None:
     run = deployed.submit("reject/reject", version=blocked.version, reviewer="ben", reason="from the page of the deployment")
     assert deployed.ended(run)["state_type"] == "COMPLETED"
-    assert deployed.lineage.ledger()[-1].reason == "from the page of the deployment"
+    assert read_ledger(deployed.lineage)[-1].reason == "from the page of the deployment"
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +129,7 @@ def undecided(deployed: Any, workers: Any, blocked: Any) -> Any:
     narrow = deployed.write_config("narrow.yaml", gate={"margin_general": 0.01, "margin_skill": 0.01})
     run = deployed.submit("continual-round/round", narrow, drop=str(deployed.drop("mood")), skill="mood")
     assert deployed.ended(run)["state_type"] == "COMPLETED"
-    return next(record for record in deployed.lineage.history() if record.skill == "mood")
+    return next(record for record in read_history(deployed.lineage) if record.skill == "mood")
 
 
 def test_an_undecided_round_is_held_and_people_are_told(deployed: Any, undecided: Any, messages: Any) -> None:
@@ -141,10 +143,10 @@ def test_an_undecided_round_is_held_and_people_are_told(deployed: Any, undecided
 
 def test_a_person_approves_the_undecided_round_without_an_override(deployed: Any, undecided: Any) -> None:
     deployed.answer("approve", str(undecided.version), "--reviewer", "ana", "--reason", "looked at every lost item")
-    champion = deployed.lineage.champion()
+    champion = current_champion(deployed.lineage)
     assert champion is not None
     assert champion.version == undecided.version
-    entry = deployed.lineage.ledger()[-1]
+    entry = read_ledger(deployed.lineage)[-1]
     assert (entry.actor, entry.decision, entry.reason) == ("ana", "INCONCLUSIVE", "looked at every lost item")
 
 
@@ -152,7 +154,7 @@ def test_the_month_comes_back_from_a_backup_on_empty_servers(
     deployed: Any, promoted: Any, services: Any, parts: Any, tmp_path: Path
 ) -> None:
     """Saved while the service runs; restored into another database, another store and another folder; every digest holds there."""
-    before = [record.model_dump(exclude={"checkpoint", "evaluation", "verdict", "drop"}) for record in deployed.lineage.history()]
+    before = [record.model_dump(exclude={"checkpoint", "evaluation", "verdict", "drop"}) for record in read_history(deployed.lineage)]
     backup(services.postgres, f"http://127.0.0.1:{services.store.command[-1]}", deployed.folder / ".skillstack", "save", tmp_path / "saved")
     with contextlib.ExitStack() as ended:
         postgres = parts.Postgres(())

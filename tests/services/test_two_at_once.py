@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from flows.lineage import current_champion, read_history, roll_back
+
 pytestmark = pytest.mark.services
 
 HOLDER = """
@@ -50,7 +52,7 @@ def pair(project: Any) -> tuple[dict[str, Any], dict[str, Any]]:
 
 def test_both_rounds_end_and_both_are_recorded(project: Any, pair: Any) -> None:
     ended, shell = pair
-    records = {record.skill: record for record in project.lineage.history() if record.round == 1}
+    records = {record.skill: record for record in read_history(project.lineage) if record.round == 1}
     assert set(records) == {"route", "mood"}
     assert {record.status for record in records.values()} <= {"finished", "failed"}
     winners = [record for record in records.values() if record.was_champion]
@@ -133,7 +135,7 @@ def test_of_two_promoters_one_wins_and_the_other_says_why_not(project: Any, pair
     loser = next(each for each in answers if each["code"] == 1)
     assert "is champion now" in loser["answer"]["error"]["what"]
     winner = versions[[each["code"] for each in answers].index(0)]
-    champion = project.lineage.champion()
+    champion = current_champion(project.lineage)
     assert champion is not None
     assert champion.version == winner
 
@@ -141,8 +143,8 @@ def test_of_two_promoters_one_wins_and_the_other_says_why_not(project: Any, pair
 def candidates(project: Any) -> list[int]:
     """The two candidates of round 1, with the base champion again if one of them had been promoted."""
     lineage = project.lineage
-    champion = lineage.champion()
+    champion = current_champion(lineage)
     assert champion is not None
     if champion.version != 1:
-        lineage.rollback(1, reason="the test begins with the base", actor="test")
-    return [record.version for record in lineage.history() if record.round == 1 and record.version is not None]
+        roll_back(lineage, 1, reason="the test begins with the base", actor="test")
+    return [record.version for record in read_history(lineage) if record.round == 1 and record.version is not None]

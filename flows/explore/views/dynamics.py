@@ -18,7 +18,7 @@ from data_contracts.errors import LineageError
 from data_contracts.manifests import CheckpointManifest, LayerCapacity, read_manifest
 from flows.explore.reading import metric_points, training_run
 from flows.explore.views.figures import BLUE, GREEN, ORANGE, PURPLE, line, styled
-from flows.lineage.storage.connection import Store
+from flows.lineage.storage.connection import Lineage
 from flows.lineage.storage.records import RoundRecord
 from osft_engine.checkpoint.update import load_update
 from osft_engine.subspace.protection import LayerUpdate
@@ -68,12 +68,12 @@ def title_of(record: RoundRecord) -> str:
     return f"round {record.round} · {record.skill or 'base'}{attempt}"
 
 
-def curve_of_round(store: Store, record: RoundRecord) -> Curve:
+def curve_of_round(lineage: Lineage, record: RoundRecord) -> Curve:
     """A round's curve from MLflow. Raises LineageError where its run was deleted or it has no curve."""
     if record.status in ("deleted", "missing"):
         raise LineageError(title_of(record), f"its run {record.run_id} is {record.status} in MLflow", "restore it, or choose another round")
-    run = training_run(store, record.run_id)
-    points = {} if run is None else {name: metric_points(store, run.info.run_id, f"train/{name}") for name in QUANTITIES}
+    run = training_run(lineage, record.run_id)
+    points = {} if run is None else {name: metric_points(lineage, run.info.run_id, f"train/{name}") for name in QUANTITIES}
     if run is None or not points["loss"]:
         raise LineageError(title_of(record), "has no training curve in MLflow", "round 0 trains nothing; others have one once they train")
     return Curve(title_of(record), points, running=run.info.status == "RUNNING")

@@ -11,18 +11,18 @@ from data_contracts.digests import file_digest
 from data_contracts.errors import ManifestError
 from data_contracts.manifests import EvalReport, read_manifest
 from flows.lineage.checks.ledger_rules import Finding
-from flows.lineage.storage.connection import Store
+from flows.lineage.storage.connection import Lineage
 
 _WAY_OUT = "delete it: the items are computed again"
 Scores = dict[tuple[str, str], tuple[float | None, float | None]]
 
 
-def check_caches(store: Store, reports: Mapping[str, Path]) -> Iterator[Finding]:
+def check_caches(lineage: Lineage, reports: Mapping[str, Path]) -> Iterator[Finding]:
     """A cache file holds one suite's items of one model under one setting; some stored report must say the same of them.
 
     Several reports may know the same items under other settings, so one that agrees is enough, and none that knows them is no finding.
     """
-    folder = store.state_dir / "items"
+    folder = lineage.state_dir / "items"
     files = sorted(folder.glob("*/*.parquet"))
     if not files:
         return

@@ -31,7 +31,7 @@ from flows.lineage.registry.ledger import LEDGER_FILE, champion_by_ledger, head_
 from flows.lineage.registry.replaying import stored_reports
 from flows.lineage.registry.versions import CHAMPION, aliases, raw_versions
 from flows.lineage.storage.collected import expected_files, read_collected
-from flows.lineage.storage.connection import PREFIX, Store
+from flows.lineage.storage.connection import PREFIX, Lineage, plainly
 from flows.lineage.storage.records import LedgerEntry, RegisteredVersion, RoundRecord
 from flows.lineage.storage.signing import bad_signatures, require_signed, signed_from
 from flows.lineage.storage.tracking import find_runs
@@ -69,32 +69,33 @@ class Verification(Record):
         return f"signed from entry {self.signed_from} on{before}"
 
 
-def verify_lineage(store: Store, head: str | None = None) -> Verification:
+@plainly
+def verify_lineage(lineage: Lineage, public_keys: Sequence[Path] = (), head: str | None = None) -> Verification:
     """Every file of every registered round, the ledger with its rules, signatures, copies and kept heads, the alias, the runs, the
     champions' verdicts computed again, the cache of scores, and the user's own files that rounds read."""
     findings: list[Finding] = []
     try:
-        records, entries = read_lineage(store)
+        records, entries = read_lineage(lineage)
     except LineageError as error:
         found = Finding(where=error.where, problem=f"{error.what} ({error.way_out})")
-        return Verification(rounds=0, files=0, bytes=0, findings=(found, *_check_kept(store, None, head)))
-    versions = registered_versions(store)
+        return Verification(rounds=0, files=0, bytes=0, findings=(found, *_check_kept(lineage, None, head)))
+    versions = registered_versions(lineage)
     findings += broken_rules(entries, versions)
-    findings += _check_registry(store, entries)
-    findings += _check_kept(store, entries, head)
-    findings += _check_signatures(store, entries)
-    findings += _check_deleted(store, versions)
+    findings += _check_registry(lineage, entries)
+    findings += _check_kept(lineage, entries, head)
+    findings += _check_signatures(lineage, entries)
+    findings += _check_deleted(lineage, versions)
     findings += [_finding(record, record.run_id, problem) for record in records if (problem := problem_of(record))]
     file_findings, refs = _check_all_files(records)
     findings += file_findings
     for record in records:
         findings += check_version(record, versions) if record.version is not None else ()
-    reports = stored_reports(store.state_dir)
+    reports = stored_reports(lineage.state_dir)
     champions = [record for record in records if record.was_champion and record.verdict is not None]
     for record in champions:
-        findings += check_replay(store, record, reports)
-    findings += check_sources(store, versions)
-    findings += check_caches(store, reports)
+        findings += check_replay(lineage, record, reports)
+    findings += check_sources(lineage, versions)
+    findings += check_caches(lineage, reports)
     return Verification(
         rounds=len(records),
         files=len(refs),
@@ -107,18 +108,19 @@ def verify_lineage(store: Store, head: str | None = None) -> Verification:
     )
 
 
-def registered_versions(store: Store) -> dict[int, RegisteredVersion]:
-    runs = {run.info.run_id: run for run in find_runs(store, "round")}
-    return {int(raw.version): RegisteredVersion(raw, runs.get(raw.tags.get(PREFIX + "parent_run"))) for raw in raw_versions(store)}
+def registered_versions(lineage: Lineage) -> dict[int, RegisteredVersion]:
+    runs = {run.info.run_id: run for run in find_runs(lineage, "round")}
+    return {int(raw.version): RegisteredVersion(raw, runs.get(raw.tags.get(PREFIX + "parent_run"))) for raw in raw_versions(lineage)}
 
 
-def require_vouched(store: Store, version: int) -> None:
+@plainly
+def require_vouched(lineage: Lineage, version: int) -> None:
     """Where a public key is configured: raise LineageError unless signed entries vouch for the version as it is registered now."""
-    if not store.keys.required:
+    if not lineage.keys.required:
         return
-    entries = read_ledger(store)
-    require_signed(store.keys, entries, [version])
-    for finding in (*broken_rules(entries, registered_versions(store)), *_check_kept(store, entries, None)):
+    entries = read_ledger(lineage)
+    require_signed(lineage.keys, entries, [version])
+    for finding in (*broken_rules(entries, registered_versions(lineage)), *_check_kept(lineage, entries, None)):
         if finding.version in (None, version) or finding.where.startswith("ledger"):
             raise LineageError(finding.where, finding.problem, "see `skillstack verify`")
 
@@ -133,15 +135,15 @@ def _check_all_files(records: Sequence[RoundRecord]) -> tuple[list[Finding], lis
     return findings + list(_check_parents(records)), seen
 
 
-def _check_signatures(store: Store, entries: Sequence[LedgerEntry]) -> Iterable[Finding]:
-    if store.keys.required:
-        for number, problem in bad_signatures(entries, store.keys.public):
+def _check_signatures(lineage: Lineage, entries: Sequence[LedgerEntry]) -> Iterable[Finding]:
+    if lineage.keys.required:
+        for number, problem in bad_signatures(entries, lineage.keys.public):
             yield Finding(where=f"ledger entry {number}", problem=problem, version=entries[number].version)
 
 
-def _check_kept(store: Store, entries: Sequence[LedgerEntry] | None, head: str | None) -> Iterable[Finding]:
+def _check_kept(lineage: Lineage, entries: Sequence[LedgerEntry] | None, head: str | None) -> Iterable[Finding]:
     """The heads that were kept elsewhere against the chain. `entries` is None where the chain cannot be read at all."""
-    path = store.keys.head_file
+    path = lineage.keys.head_file
     kept = [(str(path), kept) for kept in kept_heads(path)] if path is not None else []
     kept += [("--head", head)] if head is not None else []
     if path is not None and entries and not kept_heads(path):
@@ -158,9 +160,9 @@ def _check_kept(store: Store, entries: Sequence[LedgerEntry] | None, head: str |
             yield Finding(where=where, problem=f"knows another entry {number} of the ledger: the ledger was written anew")
 
 
-def _check_deleted(store: Store, versions: Mapping[int, RegisteredVersion]) -> Iterable[Finding]:
+def _check_deleted(lineage: Lineage, versions: Mapping[int, RegisteredVersion]) -> Iterable[Finding]:
     """A round's run names its version; deleting a version leaves the run."""
-    for run in find_runs(store, "round"):
+    for run in find_runs(lineage, "round"):
         number = run.data.tags.get(PREFIX + "version")
         if number is not None and int(number) not in versions:
             problem = f"round {run.data.tags.get(PREFIX + 'round')} made it and it is not in the registry: it was deleted"
@@ -210,17 +212,17 @@ def _check_parents(records: Sequence[RoundRecord]) -> Iterable[Finding]:
             yield _finding(record, f"version {record.version}", f"its parent, version {record.parent_version}, is not in the registry")
 
 
-def _check_registry(store: Store, entries: Sequence[LedgerEntry]) -> Iterable[Finding]:
-    alias, recorded = aliases(store).get(CHAMPION), champion_by_ledger(entries)
+def _check_registry(lineage: Lineage, entries: Sequence[LedgerEntry]) -> Iterable[Finding]:
+    alias, recorded = aliases(lineage).get(CHAMPION), champion_by_ledger(entries)
     if alias != recorded:
         problem = f"points to version {alias}, the ledger says {recorded}: moved by hand (skillstack rollback --to VERSION puts it right)"
         yield Finding(where=f"alias {CHAMPION}", problem=problem)
     if entries:
-        yield from _check_copy(store, entries)
+        yield from _check_copy(lineage, entries)
 
 
-def _check_copy(store: Store, entries: Sequence[LedgerEntry]) -> Iterable[Finding]:
-    copy = read_copy(store)
+def _check_copy(lineage: Lineage, entries: Sequence[LedgerEntry]) -> Iterable[Finding]:
+    copy = read_copy(lineage)
     if copy is None:
         problem = "the ledger's copy among the artifacts is missing (the next promotion writes it again)"
         yield Finding(where=LEDGER_FILE, problem=problem)

@@ -20,7 +20,7 @@ from data_contracts.manifests import (
 )
 from flows.lineage.checks.ledger_rules import Finding
 from flows.lineage.registry.replaying import recompute
-from flows.lineage.storage.connection import PREFIX, Store
+from flows.lineage.storage.connection import PREFIX, Lineage
 from flows.lineage.storage.facts import read_sources
 from flows.lineage.storage.records import RegisteredVersion, RoundRecord
 
@@ -85,12 +85,12 @@ def _short(value: object) -> str:
     return text[:12] if len(text) == 64 and text.isalnum() else text[:100]
 
 
-def check_replay(store: Store, record: RoundRecord, reports: Mapping[str, Path]) -> Iterator[Finding]:
+def check_replay(lineage: Lineage, record: RoundRecord, reports: Mapping[str, Path]) -> Iterator[Finding]:
     """The verdict of a version that was made champion, computed again from the stored items."""
     if record.verdict is None:
         return
     try:
-        again = recompute(store.state_dir, record.verdict, reports)
+        again = recompute(lineage.state_dir, record.verdict, reports)
         problem = _verdict_problem(again, read_manifest(record.verdict, Verdict))
     except (ManifestError, EvaluationError, LineageError) as error:
         yield Finding(where=error.where, problem=f"{error.what} ({error.way_out})", round=record.round, version=record.version)
@@ -105,11 +105,11 @@ def _verdict_problem(again: Verdict, stored: Verdict) -> str | None:
     return f"the verdict says {stored.decision.value}, recomputed from the stored items it is {again.decision.value} and not the same bytes"
 
 
-def check_sources(store: Store, versions: Mapping[int, RegisteredVersion]) -> Iterator[Finding]:
+def check_sources(lineage: Lineage, versions: Mapping[int, RegisteredVersion]) -> Iterator[Finding]:
     """The user's own files, as the newest round that read them recorded them."""
     newest: dict[Path, tuple[str, str, int]] = {}
     for number, version in sorted(versions.items()):
-        for role, (path, sha256) in read_sources(store, version.fact("sources")).items():
+        for role, (path, sha256) in read_sources(lineage, version.fact("sources")).items():
             newest[path] = (role, sha256, number)
     for path, (role, sha256, number) in newest.items():
         if not path.is_file():

@@ -11,49 +11,52 @@ from datetime import UTC, datetime, timedelta
 from data_contracts.errors import LineageError
 from data_contracts.manifests import Decision, Verdict, manifest_digest, read_manifest
 from flows.lineage.registry.ledger import read_ledger
-from flows.lineage.registry.promotion import CLOCK_TOLERANCE, confirmed_champion, promote, promotion_lock, record_note, signed
-from flows.lineage.registry.versions import version_reference
-from flows.lineage.storage.connection import Store
+from flows.lineage.registry.promotion import CLOCK_TOLERANCE, confirmed_champion, promote_version, promotion_lock, record_note, signed
+from flows.lineage.registry.versions import find_version
+from flows.lineage.storage.connection import Lineage, plainly
 from flows.lineage.storage.records import MOVES_CHAMPION, LedgerEntry, VersionRef
 
 DEFAULT_VALIDITY = timedelta(days=7)
 
 
-def approve(
-    store: Store, version: int, *, reviewer: str, reason: str, override: bool = False, valid_for: timedelta = DEFAULT_VALIDITY
+@plainly
+def approve_version(
+    lineage: Lineage, version: int, *, reviewer: str, reason: str, override: bool = False, valid_for: timedelta = DEFAULT_VALIDITY
 ) -> LedgerEntry:
     """Record that `reviewer` accepts a held version. One that the gate blocked needs `override` besides; an ERROR cannot be accepted."""
-    with promotion_lock(store):
-        champion = confirmed_champion(store)
-        target = version_reference(store, version)
-        if (given := _same_approval(read_ledger(store), version, champion, reviewer, reason, valid_for)) is not None:
+    with promotion_lock(lineage):
+        champion = confirmed_champion(lineage)
+        target = find_version(lineage, version)
+        if (given := _same_approval(read_ledger(lineage), version, champion, reviewer, reason, valid_for)) is not None:
             return given
         _check_approvable(target, champion, override)
-        return record_note(store, "approve", target, reason=reason, actor=reviewer, expires=datetime.now(UTC) + valid_for)
+        return record_note(lineage, "approve", target, reason=reason, actor=reviewer, expires=datetime.now(UTC) + valid_for)
 
 
-def reject(store: Store, version: int, *, reviewer: str, reason: str) -> LedgerEntry:
+@plainly
+def reject_version(lineage: Lineage, version: int, *, reviewer: str, reason: str) -> LedgerEntry:
     """Record that `reviewer` refuses a version; an approval before it no longer counts."""
-    with promotion_lock(store):
-        target = version_reference(store, version)
-        if confirmed_champion(store) == version:
+    with promotion_lock(lineage):
+        target = find_version(lineage, version)
+        if confirmed_champion(lineage) == version:
             raise LineageError(f"version {version}", "is the champion", "use `skillstack rollback` instead")
-        return record_note(store, "reject", target, reason=reason, actor=reviewer)
+        return record_note(lineage, "reject", target, reason=reason, actor=reviewer)
 
 
-def promote_approved(store: Store, version: int, *, now: datetime | None = None) -> LedgerEntry:
+@plainly
+def promote_on_approval(lineage: Lineage, version: int, *, now: datetime | None = None) -> LedgerEntry:
     """Make an approved version champion, in the reviewer's name and with the reviewer's reason.
 
     The ledger says `promote-approved` of a version that the gate held, and `override` of one that it blocked.
 
     Raises LineageError where there is no approval, it has expired, or the champion is another than the one it was given against.
     """
-    entries = read_ledger(store)
+    entries = read_ledger(lineage)
     approval = _living_approval(entries, version, now or datetime.now(UTC))
     _check_unused(entries, approval)
-    verdict = _registered_verdict(version_reference(store, version))
-    return promote(
-        store,
+    verdict = _registered_verdict(find_version(lineage, version))
+    return promote_version(
+        lineage,
         version,
         expected_champion=approval.champion,
         reason=approval.reason,

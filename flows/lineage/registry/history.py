@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from flows.lineage.registry.ledger import read_ledger
 from flows.lineage.registry.versions import CHAMPION, as_reference, raw_versions
-from flows.lineage.storage.connection import PREFIX, Store
+from flows.lineage.storage.connection import PREFIX, Lineage, plainly
 from flows.lineage.storage.records import MOVES_CHAMPION, LedgerEntry, RoundRecord, VersionRef
 from flows.lineage.storage.tracking import find_runs, real_path
 
@@ -26,26 +26,29 @@ _DIGESTS = {
 Status = Literal["running", "failed", "finished", "deleted", "missing"]
 
 
-def read_history(store: Store) -> list[RoundRecord]:
+@plainly
+def read_history(lineage: Lineage) -> list[RoundRecord]:
     """Every attempt, by round and attempt; a version whose run is gone has status `missing`. Three requests, not one a round."""
-    return list(read_lineage(store)[0])
+    return list(read_lineage(lineage)[0])
 
 
-def read_lineage(store: Store) -> tuple[tuple[RoundRecord, ...], tuple[LedgerEntry, ...]]:
+@plainly
+def read_lineage(lineage: Lineage) -> tuple[tuple[RoundRecord, ...], tuple[LedgerEntry, ...]]:
     """History and ledger from one reading of the registry."""
-    model = store.client.get_registered_model(store.model_name)
-    versions = raw_versions(store)
-    entries = read_ledger(store, versions, model.tags)
+    model = lineage.client.get_registered_model(lineage.model_name)
+    versions = raw_versions(lineage)
+    entries = read_ledger(lineage, versions, model.tags)
     champion = next((int(version) for name, version in model.aliases.items() if name == CHAMPION), None)
     by_run: dict[str, Any] = {raw.tags[PREFIX + "parent_run"]: raw for raw in versions if PREFIX + "parent_run" in raw.tags}
-    records = [_record(store, run, by_run.pop(run.info.run_id, None), entries, champion) for run in find_runs(store, "round")]
-    records += [_record(store, None, raw, entries, champion) for raw in by_run.values()]
+    records = [_record(lineage, run, by_run.pop(run.info.run_id, None), entries, champion) for run in find_runs(lineage, "round")]
+    records += [_record(lineage, None, raw, entries, champion) for raw in by_run.values()]
     return tuple(sorted(records, key=lambda record: (record.round, record.attempt, record.version or sys.maxsize))), entries
 
 
-def ancestry(store: Store, version: int) -> list[VersionRef]:
+@plainly
+def read_ancestry(lineage: Lineage, version: int) -> list[VersionRef]:
     """The versions that `version` was built on, the base first and itself last: after a rollback, only the branch that is alive."""
-    by_number = {int(raw.version): as_reference(store, raw) for raw in raw_versions(store)}
+    by_number = {int(raw.version): as_reference(lineage, raw) for raw in raw_versions(lineage)}
     line: list[VersionRef] = []
     at: int | None = version
     while at is not None and at in by_number:
@@ -54,7 +57,7 @@ def ancestry(store: Store, version: int) -> list[VersionRef]:
     return line[::-1]
 
 
-def _record(store: Store, run: Any, raw: Any, entries: Sequence[LedgerEntry], champion: int | None) -> RoundRecord:
+def _record(lineage: Lineage, run: Any, raw: Any, entries: Sequence[LedgerEntry], champion: int | None) -> RoundRecord:
     tags: dict[str, str] = {name.removeprefix(PREFIX): value for name, value in (raw.tags if raw is not None else {}).items()}
     if run is not None:
         tags = {name.removeprefix(PREFIX): value for name, value in run.data.tags.items()} | tags
@@ -62,7 +65,7 @@ def _record(store: Store, run: Any, raw: Any, entries: Sequence[LedgerEntry], ch
     own = [entry for entry in entries if entry.version == number]
     event = _last_event(entries, number, run, tags)
     judged = [entry for entry in own if entry.action in ("approve", "reject")]
-    folders = {role: real_path(store, tags.get(role)) for role in ("checkpoint", "evaluation", "reevaluation", "verdict", "drop")}
+    folders = {role: real_path(lineage, tags.get(role)) for role in ("checkpoint", "evaluation", "reevaluation", "verdict", "drop")}
     return RoundRecord(
         round=int(tags["round"]),
         skill=tags.get("skill") or None,

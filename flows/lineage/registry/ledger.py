@@ -20,7 +20,7 @@ from pydantic import ValidationError
 from data_contracts.errors import LineageError, ManifestError
 from data_contracts.manifests import EvalReport, SuiteResult, read_manifest
 from flows.lineage.registry.versions import raw_versions
-from flows.lineage.storage.connection import PREFIX, Store
+from flows.lineage.storage.connection import PREFIX, Lineage, plainly
 from flows.lineage.storage.describe import legal_name
 from flows.lineage.storage.records import FIRST_PRIOR, MOVES_CHAMPION, LedgerEntry, VersionRef
 from flows.lineage.storage.tracking import find_runs
@@ -31,31 +31,38 @@ LEDGER_FILE = "ledger.jsonl"
 _WAY_OUT = "find out who changed it; the copy in the artifact ledger.jsonl of the run `ledger` and the backups show what it was"
 
 
+@plainly
 def read_ledger(
-    store: Store, versions: Iterable[Any] | None = None, model_tags: Mapping[str, str] | None = None
+    lineage: Lineage, versions: Iterable[Any] | None = None, model_tags: Mapping[str, str] | None = None
 ) -> tuple[LedgerEntry, ...]:
     """Every entry in order, chain checked. Raises LineageError at the first entry that is missing or was changed."""
-    return check_chain(*ledger_texts(store, versions, model_tags))
+    return check_chain(*ledger_texts(lineage, versions, model_tags))
 
 
 def ledger_texts(
-    store: Store, versions: Iterable[Any] | None = None, model_tags: Mapping[str, str] | None = None
+    lineage: Lineage, versions: Iterable[Any] | None = None, model_tags: Mapping[str, str] | None = None
 ) -> tuple[list[str], str | None]:
     """The entries as they are stored, in order, and the head that the registry names."""
-    versions = raw_versions(store) if versions is None else versions
-    model_tags = store.client.get_registered_model(store.model_name).tags if model_tags is None else model_tags
+    versions = raw_versions(lineage) if versions is None else versions
+    model_tags = lineage.client.get_registered_model(lineage.model_name).tags if model_tags is None else model_tags
     found = {name: value for raw in versions for name, value in raw.tags.items() if name.startswith(ENTRY_TAG)}
     head = model_tags.get(HEAD_TAG)
     last = int(head.partition(":")[0]) if head and head.partition(":")[0].isdigit() else -1
     if len(found) <= last:  # entries go with a version that is deleted; the copy has them, and the chain proves that they are the same
-        copied = {_tag_of(number): text for number, text in enumerate(read_copy(store) or ())}
+        copied = {_tag_of(number): text for number, text in enumerate(read_copy(lineage) or ())}
         found = copied | found
     return [value for _, value in sorted(found.items())], head
 
 
-def entries_before(store: Store, sequence: int) -> tuple[LedgerEntry, ...]:
+@plainly
+def was_champion(lineage: Lineage, version: int) -> bool:
+    """Whether a version is or once was champion: what was rolled back is not promoted again by a round that comes back."""
+    return any(entry.champion == version and entry.action in MOVES_CHAMPION for entry in read_ledger(lineage))
+
+
+def entries_before(lineage: Lineage, sequence: int) -> tuple[LedgerEntry, ...]:
     """The entries before one that is being written; the head may be behind."""
-    texts = ledger_texts(store)[0][:sequence]
+    texts = ledger_texts(lineage)[0][:sequence]
     last = LedgerEntry.model_validate_json(texts[-1]) if texts else None
     return check_chain(texts, head_of(last) if last else None)
 
@@ -89,11 +96,11 @@ def champion_by_ledger(entries: Sequence[LedgerEntry]) -> int | None:
     return moves[-1].champion if moves else None
 
 
-def write_entry(store: Store, entry: LedgerEntry) -> None:
+def write_entry(lineage: Lineage, entry: LedgerEntry) -> None:
     """Write one entry; writing the same one again changes nothing."""
-    store.client.set_model_version_tag(store.model_name, str(entry.version), _tag_of(entry.sequence), entry.text)
-    store.client.set_registered_model_tag(store.model_name, HEAD_TAG, head_of(entry))
-    keep_head(store, entry)
+    lineage.client.set_model_version_tag(lineage.model_name, str(entry.version), _tag_of(entry.sequence), entry.text)
+    lineage.client.set_registered_model_tag(lineage.model_name, HEAD_TAG, head_of(entry))
+    keep_head(lineage, entry)
 
 
 def _tag_of(sequence: int) -> str:
@@ -105,9 +112,9 @@ def head_of(entry: LedgerEntry) -> str:
     return f"{entry.sequence}:{entry.digest}"
 
 
-def keep_head(store: Store, entry: LedgerEntry) -> None:
+def keep_head(lineage: Lineage, entry: LedgerEntry) -> None:
     """Add the head to the file that a second place keeps. Raises LineageError where it does not take it: the entry stays pending."""
-    path = store.keys.head_file
+    path = lineage.keys.head_file
     if path is None or head_of(entry) in kept_heads(path):
         return
     try:
@@ -132,27 +139,27 @@ def kept_heads(path: Path) -> list[str]:
     return [line for line in lines if re.fullmatch(r"\d+:[0-9a-f]{64}", line)]
 
 
-def read_copy(store: Store) -> list[str] | None:
+def read_copy(lineage: Lineage) -> list[str] | None:
     """The lines of the ledger's copy among the artifacts; None where there is none."""
     from mlflow.exceptions import MlflowException
 
     with TemporaryDirectory() as folder:
         try:
-            copy = Path(store.client.download_artifacts(ledger_run(store), LEDGER_FILE, folder)).read_text(encoding="utf-8")
+            copy = Path(lineage.client.download_artifacts(ledger_run(lineage), LEDGER_FILE, folder)).read_text(encoding="utf-8")
         except (MlflowException, OSError, UnicodeDecodeError):
             return None
     return copy.removesuffix("\n").split("\n")
 
 
-def copy_to_artifact(store: Store, entries: Sequence[LedgerEntry]) -> None:
+def copy_to_artifact(lineage: Lineage, entries: Sequence[LedgerEntry]) -> None:
     """Keep the whole ledger beside the runs as JSON lines, for people and for backups."""
     with TemporaryDirectory() as folder:
         path = Path(folder) / LEDGER_FILE
         path.write_text("".join(entry.text + "\n" for entry in entries), encoding="utf-8")
-        store.client.log_artifact(ledger_run(store), str(path))
+        lineage.client.log_artifact(ledger_run(lineage), str(path))
 
 
-def chart_scores(store: Store, target: VersionRef, when: datetime) -> None:
+def chart_scores(lineage: Lineage, target: VersionRef, when: datetime) -> None:
     """Add a new champion's scores to the ledger's run, so that one chart a suite shows it over the rounds.
 
     The charts are grouped by what a reader asks: drift apart, because it alone is better when it falls.
@@ -166,7 +173,7 @@ def chart_scores(store: Store, target: VersionRef, when: datetime) -> None:
         suites = read_manifest(target.evaluation, EvalReport, verify=False).suites
     except ManifestError:
         return  # a chart is no reason to stop half-way in a promotion; `verify` names what is missing
-    store.client.log_batch(ledger_run(store), metrics=[Metric(chart_name(suite), suite.score, now, target.round) for suite in suites])
+    lineage.client.log_batch(ledger_run(lineage), metrics=[Metric(chart_name(suite), suite.score, now, target.round) for suite in suites])
 
 
 def chart_name(suite: SuiteResult) -> str:
@@ -175,15 +182,16 @@ def chart_name(suite: SuiteResult) -> str:
     return legal_name(f"{'sealed' if suite.sealed else groups[suite.category]}/{suite.name}")
 
 
-def keep_report(store: Store, pages: Sequence[Path]) -> None:
+@plainly
+def keep_report(lineage: Lineage, *pages: Path) -> None:
     """Keep the month's pages among the ledger's artifacts, under `reports/`; the same month again replaces them."""
     for page in pages:
-        store.client.log_artifact(ledger_run(store), str(page), "reports")
+        lineage.client.log_artifact(ledger_run(lineage), str(page), "reports")
 
 
-def ledger_run(store: Store) -> str:
+def ledger_run(lineage: Lineage) -> str:
     """The run that holds the ledger's copy and the scores of every promoted round as one chart."""
-    for run in find_runs(store, "ledger"):
+    for run in find_runs(lineage, "ledger"):
         if run.info.lifecycle_stage == "active":
             return str(run.info.run_id)
     note = (
@@ -191,6 +199,6 @@ def ledger_run(store: Store) -> str:
         "`ledger.jsonl`, every decision about the champion with who and why, and `reports/`, the monthly reports."
     )
     tags = {PREFIX + "kind": "ledger", "mlflow.note.content": note, "mlflow.source.name": "skillstack"}
-    run_id = str(store.client.create_run(store.experiment_id, tags=tags, run_name="ledger · champion's scores by round").info.run_id)
-    store.client.set_terminated(run_id, status="FINISHED")
+    run_id = str(lineage.client.create_run(lineage.experiment_id, tags=tags, run_name="ledger · champion's scores by round").info.run_id)
+    lineage.client.set_terminated(run_id, status="FINISHED")
     return run_id

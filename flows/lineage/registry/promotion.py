@@ -12,11 +12,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from data_contracts.errors import LineageError
-from data_contracts.manifests import Decision, EvalReport, Verdict, manifest_digest
+from data_contracts.manifests import Decision, Verdict, manifest_digest
 from flows.lineage.registry.ledger import champion_by_ledger, chart_scores, copy_to_artifact, entries_before, read_ledger, write_entry
 from flows.lineage.registry.replaying import confirm_verdict
-from flows.lineage.registry.versions import CHAMPION, PREVIOUS, aliases, raw_versions, verify_reference, version_reference
-from flows.lineage.storage.connection import PREFIX, Store, authenticated_user
+from flows.lineage.registry.versions import CHAMPION, PREVIOUS, aliases, find_version, raw_versions, verify_reference
+from flows.lineage.storage.connection import PREFIX, Lineage, authenticated_user, plainly
 from flows.lineage.storage.facts import all_facts_digest, facts_digest
 from flows.lineage.storage.records import FIRST_PRIOR, MOVES_CHAMPION, Action, LedgerEntry, VersionRef
 from flows.lineage.storage.signing import KEY_VARIABLE, public_pem, read_public, require_signed, sign_entry
@@ -28,11 +28,11 @@ _MAX_REASON = 1000  # a tag of a registered model holds 5000 characters on Postg
 
 
 @contextmanager
-def promotion_lock(store: Store) -> Iterator[None]:
+def promotion_lock(lineage: Lineage) -> Iterator[None]:
     """One promoter at a time among the processes that share the state directory. The operating system frees it when its holder dies."""
     from filelock import FileLock, Timeout
 
-    path = store.state_dir / f"{store.model_name}.promotion.lock"
+    path = lineage.state_dir / f"{lineage.model_name}.promotion.lock"
     try:
         with FileLock(path, timeout=_LOCK_SECONDS):
             yield
@@ -40,16 +40,33 @@ def promotion_lock(store: Store) -> Iterator[None]:
         raise LineageError(str(path), f"another process has held it for {_LOCK_SECONDS:.0f} s", "wait for it, or end it") from error
 
 
-def current_champion(store: Store) -> int | None:
+def champion_number(lineage: Lineage) -> int | None:
     """The champion's version. Raises LineageError where the alias is not where the ledger says."""
-    if PENDING_TAG in store.client.get_registered_model(store.model_name).tags:
-        with promotion_lock(store):
-            return confirmed_champion(store)
-    return _check_alias(store, read_ledger(store))
+    if PENDING_TAG in lineage.client.get_registered_model(lineage.model_name).tags:
+        with promotion_lock(lineage):
+            return confirmed_champion(lineage)
+    return _check_alias(lineage, read_ledger(lineage))
 
 
-def promote(
-    store: Store, version: int, *, expected_champion: int | None, reason: str, actor: str, verdict: Verdict | None, override: bool = False
+@plainly
+def current_champion(lineage: Lineage, *, verify: bool = True) -> VersionRef | None:
+    """The version that serves, or None before the first promotion. Its files are verified unless `verify` is false.
+
+    Raises LineageError where the alias is not where the ledger says (moved by hand)."""
+    number = champion_number(lineage)
+    return None if number is None else find_version(lineage, number, verify=verify)
+
+
+@plainly
+def promote_version(
+    lineage: Lineage,
+    version: int,
+    *,
+    expected_champion: int | None,
+    reason: str,
+    actor: str,
+    verdict: Verdict | None,
+    override: bool = False,
 ) -> LedgerEntry:
     """Make `version` the champion if the champion still is the one it was judged against. Raises LineageError where it is not.
 
@@ -57,32 +74,33 @@ def promote(
     as `promote-approved` for a version that was held and as `override` for one that was blocked. The verdict is recomputed from the stored
     items first: what the gate did not say, promotes nothing.
     """
-    with promotion_lock(store):
-        champion = confirmed_champion(store)
-        entries = read_ledger(store)
+    with promotion_lock(lineage):
+        champion = confirmed_champion(lineage)
+        entries = read_ledger(lineage)
         if champion == version:  # a killed round that comes again
             return next(entry for entry in reversed(entries) if entry.champion == version and entry.action in MOVES_CHAMPION)
-        target = version_reference(store, version)
+        target = find_version(lineage, version)
         _check_allowed(target, verdict, champion, override)
         if champion != expected_champion:
             what = f"was judged against {_name(expected_champion)}, but {_name(champion)} is champion now"
             raise LineageError(f"version {version}", what, "run the round again, so that it is judged against the champion")
         verify_reference(target)
         if verdict is not None:
-            confirm_verdict(store, target, verdict)
-        return _move(store, entries, _promotion(verdict), target, champion, reason, actor, verdict)
+            confirm_verdict(lineage, target, verdict)
+        return _move(lineage, entries, _promotion(verdict), target, champion, reason, actor, verdict)
 
 
-def roll_back(store: Store, to: int | None, *, reason: str, actor: str) -> LedgerEntry:
+@plainly
+def roll_back(lineage: Lineage, to: int | None = None, *, reason: str, actor: str) -> LedgerEntry:
     """Make an earlier champion the champion again (None: the one that the present one first replaced), after its files are verified.
 
     It also puts right an alias that was moved by hand.
     """
-    with promotion_lock(store):
-        _finish_pending(store)
-        entries = read_ledger(store)
+    with promotion_lock(lineage):
+        finish_pending(lineage)
+        entries = read_ledger(lineage)
         champion = champion_by_ledger(entries)
-        if (done := _same_rollback(store, entries, to, reason, actor)) is not None:
+        if (done := _same_rollback(lineage, entries, to, reason, actor)) is not None:
             return done
         once = [entry.champion for entry in entries if entry.action in MOVES_CHAMPION]
         if to is None:
@@ -91,24 +109,24 @@ def roll_back(store: Store, to: int | None, *, reason: str, actor: str) -> Ledge
             raise LineageError("rollback", "there is no earlier champion", "name a version with --to")
         if to not in once:
             raise LineageError(f"version {to}", "was never champion", f"earlier champions are {sorted({v for v in once if v is not None})}")
-        target = version_reference(store, to)
+        target = find_version(lineage, to)
         verify_reference(target)
-        return _move(store, entries, "rollback", target, champion, reason, actor, None)
+        return _move(lineage, entries, "rollback", target, champion, reason, actor, None)
 
 
-def _same_rollback(store: Store, entries: tuple[LedgerEntry, ...], to: int | None, reason: str, actor: str) -> LedgerEntry | None:
+def _same_rollback(lineage: Lineage, entries: tuple[LedgerEntry, ...], to: int | None, reason: str, actor: str) -> LedgerEntry | None:
     """The ledger's last entry where it is this very rollback: the command was cut off after it and runs again, or was typed twice.
 
     Its target must not be computed anew, which would go back one champion further. A further step back has a reason of its own.
     """
     last = entries[-1] if entries else None
-    if last is None or last.action != "rollback" or aliases(store).get(CHAMPION) != last.champion:
+    if last is None or last.action != "rollback" or aliases(lineage).get(CHAMPION) != last.champion:
         return None
     return last if (last.actor, last.reason) == signed(actor, reason) and to in (None, last.champion) else None
 
 
 def record_note(
-    store: Store,
+    lineage: Lineage,
     action: Action,
     target: VersionRef,
     *,
@@ -121,51 +139,33 @@ def record_note(
 
     The same decision as the version's last one is not written a second time: the command was cut off after it and runs again.
     """
-    champion = confirmed_champion(store)
-    entries = read_ledger(store)
+    champion = confirmed_champion(lineage)
+    entries = read_ledger(lineage)
     last = next((entry for entry in reversed(entries) if entry.version == target.version), None)
     said = (action, *signed(actor, reason), evidence_sha256)
     if last is not None and expires is None and (last.action, last.actor, last.reason, last.evidence_sha256) == said:
         return last
     entry = _entry(entries, action, target, champion, champion, reason, actor, None, expires)
-    return _carry_out(store, entry.model_copy(update={"evidence_sha256": evidence_sha256}))
+    return _carry_out(lineage, entry.model_copy(update={"evidence_sha256": evidence_sha256}))
 
 
-def record_registration(store: Store, target: VersionRef) -> None:
-    """The ledger's first word on a version, with the digest of its tags; doing it again changes nothing."""
-    with promotion_lock(store):
-        _finish_pending(store)
-        if not any(entry.version == target.version and entry.action == "register" for entry in read_ledger(store)):
-            said = f"verdict {target.decision}" if target.decision else "the base model" if target.method == "base" else "no verdict"
-            record_note(store, "register", target, reason=f"round {target.round}: {said}", actor="skillstack")
-
-
-def record_measurement(store: Store, version: int, report: EvalReport) -> None:
-    """A later report on a version, by digest; the same one again adds nothing."""
-    digest = manifest_digest(report)
-    with promotion_lock(store):
-        _finish_pending(store)
-        if not any(entry.version == version and entry.evidence_sha256 == digest for entry in read_ledger(store)):
-            target = version_reference(store, version)
-            record_note(store, "reevaluate", target, reason="measured on more suites", actor="skillstack", evidence_sha256=digest)
-
-
-def introduce_key(store: Store, public_key: Path, *, reason: str, actor: str) -> LedgerEntry:
+@plainly
+def introduce_key(lineage: Lineage, public_key: Path, *, reason: str, actor: str) -> LedgerEntry:
     """Record a public key, signed by the present one. The entry holds the digest of all versions' facts: it covers those that are older
     than any signature too."""
     key = read_public(public_key)
-    if store.keys.private is None:
+    if lineage.keys.private is None:
         way_out = f"name the present private key in {KEY_VARIABLE} or signing.private_key"
         raise LineageError("ledger", "a key is introduced by the key before it, and this machine has none", way_out)
-    with promotion_lock(store):
-        champion = confirmed_champion(store)
-        versions = raw_versions(store)
+    with promotion_lock(lineage):
+        champion = confirmed_champion(lineage)
+        versions = raw_versions(lineage)
         if not versions:
             raise LineageError("ledger", "has no version yet, so there is nothing to sign", "run a round first")
-        newest = version_reference(store, int(versions[-1].version))
-        entry = _entry(read_ledger(store), "key", newest, champion, champion, reason, actor, None, None)
+        newest = find_version(lineage, int(versions[-1].version))
+        entry = _entry(read_ledger(lineage), "key", newest, champion, champion, reason, actor, None, None)
         added = {"introduces": public_pem(key), "facts_sha256": all_facts_digest(versions)}
-        return _carry_out(store, entry.model_copy(update=added))
+        return _carry_out(lineage, entry.model_copy(update=added))
 
 
 def signed(actor: str, reason: str) -> tuple[str, str]:
@@ -193,23 +193,23 @@ def _promotion(verdict: Verdict | None) -> Action:
     return "promote-approved" if verdict.decision is Decision.INCONCLUSIVE else "override"
 
 
-def confirmed_champion(store: Store) -> int | None:
+def confirmed_champion(lineage: Lineage) -> int | None:
     """The champion, after any promotion that was cut off is finished. The caller holds the lock."""
-    _finish_pending(store)
-    return _check_alias(store, read_ledger(store))
+    finish_pending(lineage)
+    return _check_alias(lineage, read_ledger(lineage))
 
 
-def _check_alias(store: Store, entries: tuple[LedgerEntry, ...]) -> int | None:
-    alias, recorded = aliases(store).get(CHAMPION), champion_by_ledger(entries)
+def _check_alias(lineage: Lineage, entries: tuple[LedgerEntry, ...]) -> int | None:
+    alias, recorded = aliases(lineage).get(CHAMPION), champion_by_ledger(entries)
     if alias != recorded:
         what = f"points to {_name(alias)}, but by the ledger {_name(recorded)} is champion: it was moved by hand"
         way_out = "put it right, on record, with `skillstack rollback --to VERSION --reason ...`"
-        raise LineageError(f"alias {CHAMPION} of {store.model_name}", what, way_out)
+        raise LineageError(f"alias {CHAMPION} of {lineage.model_name}", what, way_out)
     return alias
 
 
 def _move(
-    store: Store,
+    lineage: Lineage,
     entries: tuple[LedgerEntry, ...],
     action: Action,
     target: VersionRef,
@@ -218,7 +218,7 @@ def _move(
     actor: str,
     verdict: Verdict | None,
 ) -> LedgerEntry:
-    return _carry_out(store, _entry(entries, action, target, champion, target.version, reason, actor, verdict, None))
+    return _carry_out(lineage, _entry(entries, action, target, champion, target.version, reason, actor, verdict, None))
 
 
 def _entry(
@@ -271,33 +271,33 @@ def _time_after(entries: tuple[LedgerEntry, ...], action: Action) -> datetime:
     return now
 
 
-def _carry_out(store: Store, entry: LedgerEntry) -> LedgerEntry:
+def _carry_out(lineage: Lineage, entry: LedgerEntry) -> LedgerEntry:
     """Add what only this writer knows (the version's facts as they are now, who it is to the server, its signature), then do it."""
-    raw = store.client.get_model_version(store.model_name, str(entry.version))
-    known = {"facts_sha256": entry.facts_sha256 or facts_digest(raw.tags), "authenticated": authenticated_user(store.tracking_uri)}
-    complete = sign_entry(store.keys, entry.model_copy(update=known))
-    store.client.set_registered_model_tag(store.model_name, PENDING_TAG, complete.text)
-    _finish_pending(store)
+    raw = lineage.client.get_model_version(lineage.model_name, str(entry.version))
+    known = {"facts_sha256": entry.facts_sha256 or facts_digest(raw.tags), "authenticated": authenticated_user(lineage.tracking_uri)}
+    complete = sign_entry(lineage.keys, entry.model_copy(update=known))
+    lineage.client.set_registered_model_tag(lineage.model_name, PENDING_TAG, complete.text)
+    finish_pending(lineage)
     return complete
 
 
-def _finish_pending(store: Store) -> None:
+def finish_pending(lineage: Lineage) -> None:
     """Do, or do again, every step of the entry that is pending. Each step may be repeated."""
-    text = store.client.get_registered_model(store.model_name).tags.get(PENDING_TAG)
+    text = lineage.client.get_registered_model(lineage.model_name).tags.get(PENDING_TAG)
     if text is None:
         return
     entry = LedgerEntry.model_validate_json(text)
-    if store.keys.required:
-        require_signed(store.keys, [*entries_before(store, entry.sequence), entry])
-    write_entry(store, entry)
+    if lineage.keys.required:
+        require_signed(lineage.keys, [*entries_before(lineage, entry.sequence), entry])
+    write_entry(lineage, entry)
     if entry.action in MOVES_CHAMPION:
         if entry.previous not in (None, entry.champion):
-            store.client.set_registered_model_alias(store.model_name, PREVIOUS, str(entry.previous))
-        store.client.set_registered_model_alias(store.model_name, CHAMPION, str(entry.champion))
-    copy_to_artifact(store, read_ledger(store))
+            lineage.client.set_registered_model_alias(lineage.model_name, PREVIOUS, str(entry.previous))
+        lineage.client.set_registered_model_alias(lineage.model_name, CHAMPION, str(entry.champion))
+    copy_to_artifact(lineage, read_ledger(lineage))
     if entry.action in MOVES_CHAMPION and entry.action != "rollback":
-        chart_scores(store, version_reference(store, entry.version), entry.time)
-    store.client.delete_registered_model_tag(store.model_name, PENDING_TAG)
+        chart_scores(lineage, find_version(lineage, entry.version), entry.time)
+    lineage.client.delete_registered_model_tag(lineage.model_name, PENDING_TAG)
 
 
 def _name(version: int | None) -> str:

@@ -12,20 +12,21 @@ from data_contracts.digests import file_digest, model_digest
 from data_contracts.errors import CheckpointError, LineageError
 from data_contracts.manifests import CheckpointManifest, file_ref, read_manifest, verify_files, write_manifest
 from flows.lineage.registry.promotion import promotion_lock, record_note
-from flows.lineage.registry.versions import as_reference, raw_versions, version_reference
+from flows.lineage.registry.versions import as_reference, find_version, raw_versions
 from flows.lineage.storage.collected import expected_files, is_weights, read_collected
-from flows.lineage.storage.connection import PREFIX, Store
+from flows.lineage.storage.connection import PREFIX, Lineage, plainly
 from flows.lineage.storage.records import VersionRef
 from flows.lineage.storage.weights import read_header, write_weights
 
 
-def rebuild(store: Store, version: int, out: Path | None, *, actor: str) -> CheckpointManifest:
+@plainly
+def rebuild_version(lineage: Lineage, version: int, *, out: Path | None = None, actor: str) -> CheckpointManifest:
     """Put the weights of a collected version back where they were, if they come back byte for byte; or write a whole checkpoint to `out`.
 
     A checkpoint in `out` that is equal to rounding only has digests, and so a manifest, of its own.
     Raises LineageError or CheckpointError where the weights cannot be brought back.
     """
-    reference = version_reference(store, version)
+    reference = find_version(lineage, version)
     manifest = read_manifest(reference.checkpoint, CheckpointManifest, verify=False)
     verify_files(reference.checkpoint, expected_files(manifest, collected=reference.collected is not None))
     if reference.collected is None and out is None:
@@ -33,13 +34,13 @@ def rebuild(store: Store, version: int, out: Path | None, *, actor: str) -> Chec
     if "update" not in manifest.files:
         raise _no_update(reference, manifest)
     headers = live_headers(reference.checkpoint, manifest) if reference.collected is None else read_collected(reference.checkpoint).headers
-    with TemporaryDirectory(dir=store.state_dir, prefix=".rebuild-") as scratch:
+    with TemporaryDirectory(dir=lineage.state_dir, prefix=".rebuild-") as scratch:
         again = Path(scratch) / "again"
-        rebuild_weights(store, reference, manifest, headers, again, Path(scratch))
+        rebuild_weights(lineage, reference, manifest, headers, again, Path(scratch))
         if out is not None:
             return _write_checkpoint(reference, manifest, again, out)
         _put_back(reference, manifest, again)
-    _unmark(store, reference, actor)
+    _unmark(lineage, reference, actor)
     return manifest
 
 
@@ -54,17 +55,17 @@ def live_headers(checkpoint: Path, manifest: CheckpointManifest) -> dict[str, st
 
 
 def rebuild_weights(
-    store: Store, reference: VersionRef, manifest: CheckpointManifest, headers: Mapping[str, str], target: Path, scratch: Path
+    lineage: Lineage, reference: VersionRef, manifest: CheckpointManifest, headers: Mapping[str, str], target: Path, scratch: Path
 ) -> None:
     """Write the weight files of a version under `target`. A parent that was collected is rebuilt first, under `scratch`."""
     if reference.parent_version is None or "update" not in manifest.files:
         raise _no_update(reference, manifest)
-    parent = version_reference(store, reference.parent_version)
+    parent = find_version(lineage, reference.parent_version)
     parent_model = parent.checkpoint / "model"
     if parent.collected is not None:
         above = read_manifest(parent.checkpoint, CheckpointManifest, verify=False)
         grown = scratch / f"version-{parent.version}"
-        rebuild_weights(store, parent, above, read_collected(parent.checkpoint).headers, grown, scratch)
+        rebuild_weights(lineage, parent, above, read_collected(parent.checkpoint).headers, grown, scratch)
         parent_model = grown / "model"
     for path, header in headers.items():
         (target / path).parent.mkdir(parents=True, exist_ok=True)
@@ -95,11 +96,11 @@ def _write_checkpoint(reference: VersionRef, manifest: CheckpointManifest, again
     return rebuilt
 
 
-def _unmark(store: Store, reference: VersionRef, actor: str) -> None:
+def _unmark(lineage: Lineage, reference: VersionRef, actor: str) -> None:
     """Versions that share the checkpoint were collected together and come back together."""
-    with promotion_lock(store):
-        for raw in raw_versions(store):
-            other = as_reference(store, raw)
+    with promotion_lock(lineage):
+        for raw in raw_versions(lineage):
+            other = as_reference(lineage, raw)
             if other.checkpoint == reference.checkpoint and other.collected is not None:
-                record_note(store, "rebuild", other, reason="weights rebuilt byte for byte", actor=actor)
-                store.client.delete_model_version_tag(store.model_name, str(other.version), PREFIX + "collected")
+                record_note(lineage, "rebuild", other, reason="weights rebuilt byte for byte", actor=actor)
+                lineage.client.delete_model_version_tag(lineage.model_name, str(other.version), PREFIX + "collected")

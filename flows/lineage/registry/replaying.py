@@ -9,7 +9,7 @@ from data_contracts.digests import file_digest
 from data_contracts.errors import EvaluationError, LineageError, ManifestError
 from data_contracts.manifests import MANIFEST_NAME, Verdict, manifest_digest, read_manifest
 from evals.gate.replay import replay
-from flows.lineage.storage.connection import Store
+from flows.lineage.storage.connection import Lineage
 from flows.lineage.storage.records import VersionRef
 
 
@@ -39,14 +39,14 @@ def recompute(state_dir: Path, verdict_folder: Path, reports: Mapping[str, Path]
     return replay(verdict_folder, folders)
 
 
-def confirm_verdict(store: Store, target: VersionRef, verdict: Verdict) -> None:
+def confirm_verdict(lineage: Lineage, target: VersionRef, verdict: Verdict) -> None:
     """Raise LineageError unless `verdict` is the version's registered one and the gate says the same of the stored items again."""
     where = f"version {target.version}"
     if target.verdict is None or manifest_digest(verdict) != target.verdict_sha256:
         raise LineageError(where, "the verdict is not the one that it was registered with", "promote it with its own verdict")
     if manifest_digest(read_manifest(target.verdict, Verdict)) != target.verdict_sha256:
         raise LineageError(str(target.verdict), "is not the verdict that was registered", "restore it from backup")
-    again = recompute(store.state_dir, target.verdict)
+    again = recompute(lineage.state_dir, target.verdict)
     if manifest_digest(again) != target.verdict_sha256:
         what = f"its verdict says {verdict.decision.value}, recomputed from the stored items it is {again.decision.value}"
         raise LineageError(where, what, "somebody edited it: run the round again, and see `skillstack gate replay`")

@@ -17,12 +17,12 @@ from pydantic import Field
 from data_contracts.digests import file_digest
 from data_contracts.errors import CheckpointError, LineageError, ManifestError
 from data_contracts.manifests import CheckpointManifest, Record, read_manifest, write_atomically
-from flows.lineage.registry.history import ancestry, read_history
-from flows.lineage.registry.promotion import confirmed_champion, current_champion, promotion_lock, record_note
+from flows.lineage.registry.history import read_ancestry, read_history
+from flows.lineage.registry.promotion import champion_number, confirmed_champion, promotion_lock, record_note
 from flows.lineage.registry.rebuild import live_headers, rebuild_weights
-from flows.lineage.registry.versions import CANDIDATE, PREVIOUS, aliases, version_reference
+from flows.lineage.registry.versions import CANDIDATE, PREVIOUS, aliases, find_version
 from flows.lineage.storage.collected import COLLECTED_FILE, Collected, is_weights
-from flows.lineage.storage.connection import PREFIX, Store
+from flows.lineage.storage.connection import PREFIX, Lineage, plainly
 from flows.lineage.storage.records import RoundRecord, VersionRef
 from flows.lineage.storage.weights import largest_difference
 
@@ -98,38 +98,39 @@ def _stays(
     return next((reason for holds, reason in rules if holds), None)
 
 
-def collect_garbage(store: Store, policy: RetentionPolicy, *, actor: str, dry_run: bool) -> list[CollectionItem]:
+@plainly
+def collect_garbage(lineage: Lineage, policy: RetentionPolicy, *, actor: str, dry_run: bool = False) -> list[CollectionItem]:
     """Plan, and unless it is a dry run delete, child before parent so that each proof reads weights that are there."""
-    champion = current_champion(store)
-    anchors = frozenset(reference.version for reference in ancestry(store, champion)) if champion is not None else frozenset[int]()
-    plan = plan_collection(read_history(store), aliases(store), champion, anchors, policy)
+    champion = champion_number(lineage)
+    anchors = frozenset(reference.version for reference in read_ancestry(lineage, champion)) if champion is not None else frozenset[int]()
+    plan = plan_collection(read_history(lineage), aliases(lineage), champion, anchors, policy)
     if dry_run:
         return plan
-    done = {item.versions: collect(store, item, policy, actor=actor) for item in reversed(plan) if item.action == "collect"}
+    done = {item.versions: collect(lineage, item, policy, actor=actor) for item in reversed(plan) if item.action == "collect"}
     return [done.get(item.versions, item) for item in plan]
 
 
-def collect(store: Store, item: CollectionItem, policy: RetentionPolicy, *, actor: str) -> CollectionItem:
+def collect(lineage: Lineage, item: CollectionItem, policy: RetentionPolicy, *, actor: str) -> CollectionItem:
     """Delete the weights of one planned item, after the proof that they come back. What cannot be proven is kept, with the reason."""
-    references = [version_reference(store, version) for version in item.versions]
+    references = [find_version(lineage, version) for version in item.versions]
     try:
         if any(reference.collected is None for reference in references):  # nothing is deleted before every one is marked
-            proof = _prove(store, references[0], policy)
-            _mark(store, references, proof, actor)
+            proof = _prove(lineage, references[0], policy)
+            _mark(lineage, references, proof, actor)
         _delete_weights(references[0].checkpoint)
     except (CheckpointError, ManifestError, LineageError) as error:
         return item.model_copy(update={"action": "keep", "reason": f"{error.what} ({error.where})"})
     return item.model_copy(update={"action": "collected", "reason": f"{item.bytes} bytes freed"})
 
 
-def _prove(store: Store, reference: VersionRef, policy: RetentionPolicy) -> Collected:
+def _prove(lineage: Lineage, reference: VersionRef, policy: RetentionPolicy) -> Collected:
     """Rebuild the weights beside the ones that are there and compare."""
     manifest = read_manifest(reference.checkpoint, CheckpointManifest)
     weights = {role: ref for role, ref in manifest.files.items() if is_weights(role)}
     headers = live_headers(reference.checkpoint, manifest)
-    with TemporaryDirectory(dir=store.state_dir, prefix=".rebuild-") as scratch:
+    with TemporaryDirectory(dir=lineage.state_dir, prefix=".rebuild-") as scratch:
         target = Path(scratch) / "again"
-        rebuild_weights(store, reference, manifest, headers, target, Path(scratch))
+        rebuild_weights(lineage, reference, manifest, headers, target, Path(scratch))
         exact = all(file_digest(target / ref.path) == ref.sha256 for ref in weights.values())
         steps = 0.0 if exact else max(largest_difference(reference.checkpoint / ref.path, target / ref.path) for ref in weights.values())
     if not exact and not (policy.allow_rounding and steps <= _ROUNDING_STEPS):
@@ -137,10 +138,10 @@ def _prove(store: Store, reference: VersionRef, policy: RetentionPolicy) -> Coll
     return Collected(headers=headers, exact=exact, rounding_steps=steps)
 
 
-def _mark(store: Store, references: Sequence[VersionRef], proof: Collected, actor: str) -> None:
+def _mark(lineage: Lineage, references: Sequence[VersionRef], proof: Collected, actor: str) -> None:
     """From here on the version counts as collected; deleting its files can be repeated."""
-    with promotion_lock(store):
-        if confirmed_champion(store) in {reference.version for reference in references}:
+    with promotion_lock(lineage):
+        if confirmed_champion(lineage) in {reference.version for reference in references}:
             raise LineageError(f"version {references[0].version}", "became champion meanwhile")
         now = datetime.now(UTC)
         write_atomically(references[0].checkpoint / COLLECTED_FILE, proof.model_dump_json() + "\n")
@@ -148,8 +149,8 @@ def _mark(store: Store, references: Sequence[VersionRef], proof: Collected, acto
             if reference.collected is not None:
                 continue
             kind = "byte for byte" if proof.exact else f"equal to {proof.rounding_steps:.2g} rounding steps"
-            record_note(store, "collect", reference, reason=f"weights deleted; proven to come back {kind}", actor=actor)
-            store.client.set_model_version_tag(store.model_name, str(reference.version), PREFIX + "collected", now.isoformat())
+            record_note(lineage, "collect", reference, reason=f"weights deleted; proven to come back {kind}", actor=actor)
+            lineage.client.set_model_version_tag(lineage.model_name, str(reference.version), PREFIX + "collected", now.isoformat())
 
 
 def _delete_weights(checkpoint: Path) -> None:

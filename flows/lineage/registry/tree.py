@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from data_contracts.manifests import Record
-from flows.lineage.registry.history import actor_of
+from flows.lineage.registry.history import actor_of, read_lineage
+from flows.lineage.storage.connection import Lineage
 from flows.lineage.storage.records import LedgerEntry, RoundRecord
 
 
@@ -53,6 +54,12 @@ class LineageTree(Record):
             if record.parent_version is not None:
                 lines.append(f"  v{record.parent_version} -> v{record.version};")
         return "\n".join([*lines, "}", ""])
+
+
+def read_tree(lineage: Lineage) -> LineageTree:
+    """Every version under the one it was built on: `.lines()` for people, `.dot()` for Graphviz, `.model_dump()` for machines."""
+    rounds, entries = read_lineage(lineage)
+    return LineageTree(rounds=rounds, ledger=entries)
 
 
 def title(record: RoundRecord) -> str:

@@ -15,7 +15,7 @@ from data_contracts.digests import file_digest
 from data_contracts.errors import LineageError
 from data_contracts.escaping import markdown_text
 from data_contracts.manifests import MANIFEST_NAME, CheckpointManifest, EvalReport, Verdict, manifest_digest, read_manifest
-from flows.lineage.storage.connection import PREFIX, Store, as_default
+from flows.lineage.storage.connection import PREFIX, Lineage, as_default, plainly
 from flows.lineage.storage.describe import legal_name, manifest_datasets
 from flows.lineage.storage.facts import describe_sources
 from flows.lineage.storage.records import RoundRun, VersionRef
@@ -25,31 +25,31 @@ _REASONS = 6
 CHAMPION, CANDIDATE, PREVIOUS = "champion", "candidate", "previous"
 
 
-def raw_versions(store: Store) -> list[Any]:
+def raw_versions(lineage: Lineage) -> list[Any]:
     """Every version with its tags, oldest first, in as few requests as there are pages."""
     found: list[Any] = []
     token: str | None = None
     while True:
-        page = store.client.search_model_versions(f"name = '{store.model_name}'", max_results=1000, page_token=token)
+        page = lineage.client.search_model_versions(f"name = '{lineage.model_name}'", max_results=1000, page_token=token)
         found += page
         token = page.token
         if not token:
             return sorted(found, key=lambda version: int(version.version))
 
 
-def aliases(store: Store) -> dict[str, int]:
-    return {name: int(version) for name, version in store.client.get_registered_model(store.model_name).aliases.items()}
+def aliases(lineage: Lineage) -> dict[str, int]:
+    return {name: int(version) for name, version in lineage.client.get_registered_model(lineage.model_name).aliases.items()}
 
 
-def as_reference(store: Store, raw: Any) -> VersionRef:
+def as_reference(lineage: Lineage, raw: Any) -> VersionRef:
     """Read a version's tags. Raises LineageError where it was not registered by skillstack."""
     tags = {name.removeprefix(PREFIX): value for name, value in raw.tags.items() if name.startswith(PREFIX)}
     missing = [name for name in ("checkpoint", "model_sha256", "manifest_sha256", "round", "method") if not tags.get(name)]
     if missing:
         raise LineageError(
-            f"version {raw.version} of {store.model_name}", f"lacks the tags {missing}", "it was registered or edited by hand"
+            f"version {raw.version} of {lineage.model_name}", f"lacks the tags {missing}", "it was registered or edited by hand"
         )
-    paths = {role: real_path(store, tags.get(role)) for role in ("evaluation", "verdict", "drop")}
+    paths = {role: real_path(lineage, tags.get(role)) for role in ("evaluation", "verdict", "drop")}
     return VersionRef(
         version=int(raw.version),
         round=int(tags["round"]),
@@ -59,7 +59,7 @@ def as_reference(store: Store, raw: Any) -> VersionRef:
         model_sha256=tags["model_sha256"],
         manifest_sha256=tags["manifest_sha256"],
         parent_version=int(tags["parent_version"]) if tags.get("parent_version") else None,
-        checkpoint=store.state_dir / tags["checkpoint"],
+        checkpoint=lineage.state_dir / tags["checkpoint"],
         collected=datetime.fromisoformat(tags["collected"]) if tags.get("collected") else None,
         verdict_sha256=tags.get("verdict_sha256"),
         run_id=raw.run_id or "",
@@ -68,16 +68,21 @@ def as_reference(store: Store, raw: Any) -> VersionRef:
     )
 
 
-def version_reference(store: Store, version: int) -> VersionRef:
+@plainly
+def find_version(lineage: Lineage, version: int, *, verify: bool = False) -> VersionRef:
+    """The version of a number; `verify` recomputes the digests of its files. Raises LineageError where there is none."""
     from mlflow.exceptions import MlflowException
 
     try:
-        return as_reference(store, store.client.get_model_version(store.model_name, str(version)))
+        reference = as_reference(lineage, lineage.client.get_model_version(lineage.model_name, str(version)))
     except MlflowException as error:
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
             raise
-        known = [int(raw.version) for raw in raw_versions(store)]
-        raise LineageError(f"version {version}", f"is not in the registry of {store.model_name}", f"versions are {known}") from error
+        known = [int(raw.version) for raw in raw_versions(lineage)]
+        raise LineageError(f"version {version}", f"is not in the registry of {lineage.model_name}", f"versions are {known}") from error
+    if verify:
+        verify_reference(reference)
+    return reference
 
 
 def verify_reference(reference: VersionRef) -> CheckpointManifest:
@@ -98,8 +103,8 @@ def verify_reference(reference: VersionRef) -> CheckpointManifest:
     return manifest
 
 
-def register_candidate(
-    store: Store,
+def record_version(
+    lineage: Lineage,
     parent: RoundRun,
     checkpoint: Path,
     manifest: CheckpointManifest,
@@ -115,25 +120,25 @@ def register_candidate(
 
     Every step may be repeated: a registration that was cut off anywhere is finished by the next. What was registered first stands.
     """
-    known = raw_versions(store)
+    known = raw_versions(lineage)
     digest = manifest_digest(manifest)
     mine = [
         raw for raw in known if raw.tags.get(PREFIX + "parent_run") == parent.run_id and raw.tags.get(PREFIX + "manifest_sha256") == digest
     ]
     if mine:
-        return _link_version(store, parent, mine[-1])
+        return _link_version(lineage, parent, mine[-1])
     folders = {"checkpoint": checkpoint, "evaluation": evaluation, "verdict": verdict_folder, "drop": drop}
-    tags = {role: stored_path(store, folder) for role, folder in folders.items() if folder is not None}
+    tags = {role: stored_path(lineage, folder) for role, folder in folders.items() if folder is not None}
     tags |= {"parent_run": parent.run_id, "round": str(parent.round), "attempt": str(parent.attempt), "skill": parent.skill or ""}
     tags |= {"method": manifest.method, "model_sha256": manifest.model_sha256, "manifest_sha256": digest}
     tags |= {"drop_sha256": manifest.drop_sha256} if manifest.drop_sha256 else {}
     tags |= {"drop_manifest_sha256": file_digest(drop / MANIFEST_NAME)} if drop is not None else {}
-    tags |= {"sources": describe_sources(store, sources)} if sources else {}
+    tags |= {"sources": describe_sources(lineage, sources)} if sources else {}
     tags |= {"evaluation_sha256": manifest_digest(report)} if report is not None else {}
     tags |= _parent_tag(known, parent, manifest)
     if verdict is not None:
         tags |= {"verdict_sha256": manifest_digest(verdict), "decision": verdict.decision.value, "reasons": json.dumps(verdict.reasons)}
-    return _create_version(store, parent, tags, _description(parent, manifest, verdict), report)
+    return _create_version(lineage, parent, tags, _description(parent, manifest, verdict), report)
 
 
 def _parent_tag(known: list[Any], parent: RoundRun, manifest: CheckpointManifest) -> dict[str, str]:
@@ -150,32 +155,32 @@ def _parent_tag(known: list[Any], parent: RoundRun, manifest: CheckpointManifest
     return {"parent_version": str(parent.parent_version)}
 
 
-def _create_version(store: Store, parent: RoundRun, tags: Mapping[str, str], description: str, report: EvalReport | None) -> VersionRef:
-    model_id = _create_external_model(store, parent, tags)
+def _create_version(lineage: Lineage, parent: RoundRun, tags: Mapping[str, str], description: str, report: EvalReport | None) -> VersionRef:
+    model_id = _create_external_model(lineage, parent, tags)
     if report is not None:
-        _log_model_scores(store, parent, model_id, report, tags.get("evaluation", ""))
+        _log_model_scores(lineage, parent, model_id, report, tags.get("evaluation", ""))
     named = {PREFIX + name: value for name, value in {**tags, "model_id": model_id}.items()}
-    with as_default(store):
-        raw = store.client.create_model_version(
-            store.model_name, f"models:/{model_id}", run_id=parent.run_id, tags=named, description=description, model_id=model_id
+    with as_default(lineage):
+        raw = lineage.client.create_model_version(
+            lineage.model_name, f"models:/{model_id}", run_id=parent.run_id, tags=named, description=description, model_id=model_id
         )
-    return _link_version(store, parent, raw)
+    return _link_version(lineage, parent, raw)
 
 
-def _link_version(store: Store, parent: RoundRun, raw: Any) -> VersionRef:
+def _link_version(lineage: Lineage, parent: RoundRun, raw: Any) -> VersionRef:
     """What points to a version: its model's page, the alias `candidate`, the round's run. Doing it again changes nothing."""
-    reference = version_reference(store, int(raw.version))
+    reference = find_version(lineage, int(raw.version))
     # What mlflow.register_model writes: the model's page then links to the version.
-    link = json.dumps([{"name": store.model_name, "version": reference.version}])
+    link = json.dumps([{"name": lineage.model_name, "version": reference.version}])
     if reference.model_id:
-        store.client.set_logged_model_tags(reference.model_id, {"mlflow.modelVersions": link})
-    if aliases(store).get(CANDIDATE, 0) < reference.version:
-        store.client.set_registered_model_alias(store.model_name, CANDIDATE, str(reference.version))
-    store.client.set_tag(parent.run_id, PREFIX + "version", str(reference.version))
+        lineage.client.set_logged_model_tags(reference.model_id, {"mlflow.modelVersions": link})
+    if aliases(lineage).get(CANDIDATE, 0) < reference.version:
+        lineage.client.set_registered_model_alias(lineage.model_name, CANDIDATE, str(reference.version))
+    lineage.client.set_tag(parent.run_id, PREFIX + "version", str(reference.version))
     return reference
 
 
-def _create_external_model(store: Store, parent: RoundRun, tags: Mapping[str, str]) -> str:
+def _create_external_model(lineage: Lineage, parent: RoundRun, tags: Mapping[str, str]) -> str:
     """What `mlflow.create_external_model` does, on this store's client instead of on process-wide settings."""
     from mlflow.entities.logged_model_status import LoggedModelStatus
     from mlflow.models.model import MLMODEL_FILE_NAME
@@ -183,55 +188,55 @@ def _create_external_model(store: Store, parent: RoundRun, tags: Mapping[str, st
 
     name = re.sub(r"[^\w-]", "-", f"round-{parent.round}-{parent.skill or 'base'}")
     own = f"source_run_id = '{parent.run_id}' AND tags.`{PREFIX}manifest_sha256` = '{tags['manifest_sha256']}'"
-    left = store.client.search_logged_models([store.experiment_id], filter_string=own)  # by a registration that was cut off
+    left = lineage.client.search_logged_models([lineage.experiment_id], filter_string=own)  # by a registration that was cut off
     named = {"mlflow.model.isExternal": "true", **{PREFIX + key: value for key, value in tags.items()}}
     if left:
         model = left[0]
-        store.client.set_logged_model_tags(model.model_id, named)
+        lineage.client.set_logged_model_tags(model.model_id, named)
     else:
-        model = store.client.create_logged_model(
-            store.experiment_id, name=name, source_run_id=parent.run_id, tags=named, model_type="skillstack"
+        model = lineage.client.create_logged_model(
+            lineage.experiment_id, name=name, source_run_id=parent.run_id, tags=named, model_type="skillstack"
         )
     with TemporaryDirectory() as folder:
         get_external_mlflow_model_spec(model).save(str(Path(folder) / MLMODEL_FILE_NAME))
-        store.client.log_model_artifacts(model.model_id, folder)
-    store.client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
+        lineage.client.log_model_artifacts(model.model_id, folder)
+    lineage.client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
     return str(model.model_id)
 
 
-def _log_model_scores(store: Store, parent: RoundRun, model_id: str, report: EvalReport, folder: str) -> None:
+def _log_model_scores(lineage: Lineage, parent: RoundRun, model_id: str, report: EvalReport, folder: str) -> None:
     """The suites' scores on the version's own page, each tied to the items it was measured on; the step is the round."""
     from mlflow.entities import Metric
 
-    log_datasets(store, parent.run_id, folder, manifest_datasets(report))
-    began = store.client.get_run(parent.run_id).info.start_time  # the same in every try, so that a score logged again is no second point
+    log_datasets(lineage, parent.run_id, folder, manifest_datasets(report))
+    began = lineage.client.get_run(parent.run_id).info.start_time  # the same in every try, so that a score logged again is no second point
     metrics = []
     for suite in report.suites:
         tied = {"model_id": model_id, "dataset_name": suite.name, "dataset_digest": suite.suite_sha256[:36], "run_id": parent.run_id}
         metrics.append(Metric(f"score/{legal_name(suite.name)}", suite.score, began, parent.round, **tied))
         if legal_name(suite.name) != suite.name:
-            store.client.set_tag(parent.run_id, f"{PREFIX}suite/{legal_name(suite.name)}", suite.name)
-    store.client.log_batch(parent.run_id, metrics=metrics)
+            lineage.client.set_tag(parent.run_id, f"{PREFIX}suite/{legal_name(suite.name)}", suite.name)
+    lineage.client.log_batch(parent.run_id, metrics=metrics)
 
 
-def record_reevaluation(store: Store, version: int, report: EvalReport, folder: Path) -> None:
+def tag_reevaluation(lineage: Lineage, version: int, report: EvalReport, folder: Path) -> None:
     """Tag a version with a later report on more suites, and chart the scores that its run did not have."""
     from mlflow.entities import Metric
 
-    reference = version_reference(store, version)
+    reference = find_version(lineage, version)
     if report.model_sha256 != reference.model_sha256:
         raise LineageError(f"version {version}", "the report is about another model", "evaluate this version")
-    tags = {"reevaluation": stored_path(store, folder), "reevaluation_sha256": manifest_digest(report)}
+    tags = {"reevaluation": stored_path(lineage, folder), "reevaluation_sha256": manifest_digest(report)}
     for name, value in tags.items():
-        store.client.set_model_version_tag(store.model_name, str(version), PREFIX + name, value)
-    run = store.client.get_run(reference.run_id)
+        lineage.client.set_model_version_tag(lineage.model_name, str(version), PREFIX + name, value)
+    run = lineage.client.get_run(reference.run_id)
     if run.info.lifecycle_stage != "active":
         return  # `verify` says that it was deleted
     there, now = run.data.metrics, int(time.time() * 1000)
     names = {f"score/{legal_name(suite.name)}": suite.score for suite in report.suites}
     fresh = [Metric(name, score, now, reference.round) for name, score in names.items() if name not in there]
     if fresh:
-        store.client.log_batch(reference.run_id, metrics=fresh)
+        lineage.client.log_batch(reference.run_id, metrics=fresh)
 
 
 def _description(parent: RoundRun, manifest: CheckpointManifest, verdict: Verdict | None) -> str:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from data_contracts.errors import LineageError
 from data_contracts.full_disk import WHAT, is_full_disk
-from flows.lineage.storage.signing import Keys
+from flows.lineage.storage.signing import Keys, SigningConfig, load_keys
 from flows.lineage.storage.state import prepare_state
 from flows.machine.disk import naming_disk_errors
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 PREFIX = "skillstack."
+P = ParamSpec("P")
+T = TypeVar("T")
 
 _CONNECT_SECONDS = 5
 _EXPERIMENT_NOTE = (
@@ -45,8 +48,11 @@ _QUIET = {
 
 
 @dataclass(frozen=True)
-class Store:
-    """Where the lineage lives. `state_dir` is what relative checkpoint paths are counted from."""
+class Lineage:
+    """A connection to one lineage. `state_dir` is what relative checkpoint paths are counted from.
+
+    The functions of this package that take one raise LineageError (or ManifestError) with where, what and the way out.
+    """
 
     client: MlflowClient
     tracking_uri: str
@@ -54,6 +60,11 @@ class Store:
     model_name: str
     state_dir: Path
     keys: Keys = field(default_factory=Keys)
+
+    @property
+    def where(self) -> str:
+        """The address of MLflow without its password."""
+        return hide_password(self.tracking_uri)
 
 
 def silence_mlflow() -> None:
@@ -66,8 +77,9 @@ def silence_mlflow() -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
 
 
-def connect(tracking_uri: str, model_name: str, experiment: str, state_dir: Path) -> Store:
-    """Open the store; experiment and registered model are made on first use. A new SQLite file costs about 2 s of migrations."""
+def connect(tracking_uri: str, *, model_name: str, experiment: str, state_dir: Path, signing: SigningConfig | None = None) -> Lineage:
+    """Open the lineage; experiment and registered model are made on first use. A new SQLite file costs about 2 s of migrations."""
+    keys = load_keys(signing or SigningConfig())
     silence_mlflow()
     from mlflow import MlflowClient
 
@@ -88,7 +100,7 @@ def connect(tracking_uri: str, model_name: str, experiment: str, state_dir: Path
         client = MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)
         experiment_id = _experiment(client, experiment, tracking_uri, state_dir)
         _registered_model(client, model_name)
-    return Store(client, tracking_uri, experiment_id, model_name, state_dir)
+    return Lineage(client, tracking_uri, experiment_id, model_name, state_dir, keys)
 
 
 @contextmanager
@@ -107,8 +119,19 @@ def speaking_plainly(where: str) -> Iterator[None]:
         raise LineageError(where, what, "check the tracking URI, the credentials and the server with `skillstack doctor`") from error
 
 
+def plainly(function: Callable[Concatenate[Lineage, P], T]) -> Callable[Concatenate[Lineage, P], T]:
+    """Decorate a function of a lineage, so that MLflow's and the network's errors reach its caller as one line."""
+
+    @functools.wraps(function)
+    def speaks_plainly(lineage: Lineage, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        with speaking_plainly(lineage.where):
+            return function(lineage, *args, **kwargs)
+
+    return speaks_plainly
+
+
 @contextmanager
-def as_default(store: Store) -> Iterator[None]:
+def as_default(lineage: Lineage) -> Iterator[None]:
     """Make `store` MLflow's process-wide default for a moment.
 
     The SQL registry resolves `models:/m-...` through the default tracking URI and not through the client that was asked.
@@ -116,7 +139,7 @@ def as_default(store: Store) -> Iterator[None]:
     import mlflow
 
     before = os.environ.get("MLFLOW_TRACKING_URI")
-    mlflow.set_tracking_uri(store.tracking_uri)
+    mlflow.set_tracking_uri(lineage.tracking_uri)
     try:
         yield
     finally:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from data_contracts.digests import file_digest, value_digest
-from flows.lineage.storage.connection import PREFIX, Store
+from flows.lineage.storage.connection import PREFIX, Lineage
 
 FACTS = (
     "round", "attempt", "skill", "method", "decision", "reasons", "parent_version", "parent_run", "model_sha256", "manifest_sha256",
@@ -33,17 +33,17 @@ def all_facts_digest(versions: Iterable[Any]) -> str:
     return value_digest({str(raw.version): facts_of(raw.tags) for raw in versions})
 
 
-def describe_sources(store: Store, sources: Mapping[str, Path]) -> str:
+def describe_sources(lineage: Lineage, sources: Mapping[str, Path]) -> str:
     """The files of the user's that a round read, by role: path from the project's folder (where it lies below it) and digest, as JSON."""
-    found = {role: [_from_project(store, path), file_digest(path)] for role, path in sorted(sources.items()) if path.is_file()}
+    found = {role: [_from_project(lineage, path), file_digest(path)] for role, path in sorted(sources.items()) if path.is_file()}
     return json.dumps(found, ensure_ascii=False)
 
 
-def read_sources(store: Store, text: str | None) -> dict[str, tuple[Path, str]]:
+def read_sources(lineage: Lineage, text: str | None) -> dict[str, tuple[Path, str]]:
     """Role -> (path here, digest then)."""
-    return {role: (store.state_dir.parent / path, sha256) for role, (path, sha256) in json.loads(text or "{}").items()}
+    return {role: (lineage.state_dir.parent / path, sha256) for role, (path, sha256) in json.loads(text or "{}").items()}
 
 
-def _from_project(store: Store, path: Path) -> str:
-    path, project = path.expanduser().resolve(), store.state_dir.parent
+def _from_project(lineage: Lineage, path: Path) -> str:
+    path, project = path.expanduser().resolve(), lineage.state_dir.parent
     return path.relative_to(project).as_posix() if path.is_relative_to(project) else path.as_posix()

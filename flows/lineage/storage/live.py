@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from data_contracts.errors import LineageError
-from flows.lineage.storage.connection import PREFIX, Store, speaking_plainly
+from flows.lineage.storage.connection import PREFIX, Lineage, speaking_plainly
 from flows.lineage.storage.records import RoundRun, Stage
 from flows.lineage.storage.tracking import find_live_runs, last_step, stage_name, user_name
 
@@ -29,10 +29,10 @@ logger = logging.getLogger(__name__)
 class LiveStage:
     """The nested run of a stage that is being worked on. Use as a context manager; leaving it sends what is left."""
 
-    def __init__(self, store: Store, parent: RoundRun, stage: Stage, every: float) -> None:
-        self._store, self._every = store, every
-        self.run_id = open_live_run(store, parent, stage)
-        self._told = last_step(store, self.run_id)
+    def __init__(self, lineage: Lineage, parent: RoundRun, stage: Stage, every: float) -> None:
+        self._lineage, self._every = lineage, every
+        self.run_id = open_live_run(lineage, parent, stage)
+        self._told = last_step(lineage, self.run_id)
         self._waiting: list[Metric] = []
         self._lock, self._ended = threading.Lock(), threading.Event()
         self._thread = threading.Thread(target=self._send_until_ended, name=f"mlflow {stage}", daemon=True)
@@ -68,8 +68,8 @@ class LiveStage:
         if not batch:
             return
         try:
-            with speaking_plainly(self._store.tracking_uri):
-                self._store.client.log_batch(self.run_id, metrics=batch)
+            with speaking_plainly(self._lineage.tracking_uri):
+                self._lineage.client.log_batch(self.run_id, metrics=batch)
         except LineageError as error:
             logger.warning("the training's numbers wait for MLflow: %s", error.what)
             return
@@ -77,13 +77,13 @@ class LiveStage:
             del self._waiting[: len(batch)]
 
 
-def open_live_run(store: Store, parent: RoundRun, stage: Stage) -> str:
+def open_live_run(lineage: Lineage, parent: RoundRun, stage: Stage) -> str:
     """The nested run of a stage that is not finished: the one that an interrupted start left, or a new one."""
-    for run in find_live_runs(store, parent.run_id, stage):
+    for run in find_live_runs(lineage, parent.run_id, stage):
         if run.info.status != "RUNNING":
-            store.client.update_run(run.info.run_id, status="RUNNING")
+            lineage.client.update_run(run.info.run_id, status="RUNNING")
         return str(run.info.run_id)
     own = {"kind": "live", "stage": stage, "of": parent.run_id}
     named = {PREFIX + name: value for name, value in own.items()}
     named |= {"mlflow.parentRunId": parent.run_id, "mlflow.user": user_name(), "mlflow.source.name": "skillstack"}
-    return str(store.client.create_run(store.experiment_id, tags=named, run_name=stage_name(parent, stage)).info.run_id)
+    return str(lineage.client.create_run(lineage.experiment_id, tags=named, run_name=stage_name(parent, stage)).info.run_id)

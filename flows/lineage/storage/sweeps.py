@@ -7,26 +7,27 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from flows.lineage.storage.connection import PREFIX, Store
+from flows.lineage.storage.connection import PREFIX, Lineage, plainly
 from flows.lineage.storage.describe import MAX_TEXT
 from flows.lineage.storage.tracking import user_name
 
 
-def log_sweep(store: Store, skill: str, note: str, points: Sequence[tuple[float, float, float, float]], table: Path) -> str:
+@plainly
+def log_sweep(lineage: Lineage, skill: str, note: str, points: Sequence[tuple[float, float, float, float]], table: Path) -> str:
     """Record a finished sweep. points: (ratio, scale, learned, margin used up); the step of a chart is the ratio in %."""
     from mlflow.entities import Metric
 
     own = {PREFIX + "kind": "sweep", PREFIX + "skill": skill, "mlflow.note.content": note[:MAX_TEXT]}
     tags = own | {"mlflow.user": user_name(), "mlflow.source.name": "skillstack"}
     name = f"sweep · {skill} · {datetime.now(UTC):%Y-%m}"
-    run_id = str(store.client.create_run(store.experiment_id, tags=tags, run_name=name).info.run_id)
+    run_id = str(lineage.client.create_run(lineage.experiment_id, tags=tags, run_name=name).info.run_id)
     now = int(time.time() * 1000)
     metrics = []
     for ratio, scale, learned, forgetting in points:
         step, at = round(100 * ratio), f"scale {scale:g}"
         metrics += [Metric(f"learned/{at}", learned, now, step), Metric(f"margin used up/{at}", forgetting, now, step)]
     for start in range(0, len(metrics), 900):
-        store.client.log_batch(run_id, metrics=metrics[start : start + 900])
-    store.client.log_artifact(run_id, str(table))
-    store.client.set_terminated(run_id, status="FINISHED")
+        lineage.client.log_batch(run_id, metrics=metrics[start : start + 900])
+    lineage.client.log_artifact(run_id, str(table))
+    lineage.client.set_terminated(run_id, status="FINISHED")
     return run_id

@@ -12,7 +12,7 @@ from typing import Any
 from data_contracts.digests import value_digest
 from data_contracts.errors import LineageError
 from data_contracts.manifests import MANIFEST_NAME, CheckpointManifest, Manifest, Verdict, manifest_digest
-from flows.lineage.storage.connection import PREFIX, Store
+from flows.lineage.storage.connection import PREFIX, Lineage, plainly
 from flows.lineage.storage.describe import (
     MAX_TEXT,
     legal_name,
@@ -33,15 +33,15 @@ def tag(run: Any, name: str) -> str | None:
     return None if value is None else str(value)
 
 
-def find_runs(store: Store, kind: str, **tags: str) -> list[Any]:
+def find_runs(lineage: Lineage, kind: str, **tags: str) -> list[Any]:
     """Runs of a kind, deleted ones too, oldest first."""
     wanted = {"kind": kind, **tags}
     condition = " and ".join(f"tags.`{PREFIX}{name}` = '{value}'" for name, value in wanted.items())
     found: list[Any] = []
     token: str | None = None
     while True:
-        page = store.client.search_runs(
-            [store.experiment_id],
+        page = lineage.client.search_runs(
+            [lineage.experiment_id],
             condition,
             run_view_type=_EVERY_RUN,
             max_results=1000,
@@ -54,8 +54,15 @@ def find_runs(store: Store, kind: str, **tags: str) -> list[Any]:
             return found
 
 
+@plainly
 def open_round(
-    store: Store, round_number: int, skill: str | None, key: str | None, tags: Mapping[str, str], chain: Sequence[VersionRef] = ()
+    lineage: Lineage,
+    round_number: int,
+    skill: str | None,
+    *,
+    key: str | None = None,
+    tags: Mapping[str, str] | None = None,
+    chain: Sequence[VersionRef] = (),
 ) -> RoundRun:
     """Find the round's parent run by its key, or make it. Raises LineageError where the run was deleted.
 
@@ -64,21 +71,21 @@ def open_round(
     """
     key = key or value_digest({"round": round_number, "skill": skill})
     parent = chain[-1].version if chain else None
-    same_key = find_runs(store, "round", round_key=key)
+    same_key = find_runs(lineage, "round", round_key=key)
     own = _own_run(same_key, round_number, parent, {str(version.version) for version in chain})
     if own is not None:
         round_number, parent = int(tag(own, "round") or 0), _number(tag(own, "parent_version"))
     # Another skill at the same round number is no retry: it is what is tried after a rollback, or after a skill was given up.
-    siblings = [run for run in find_runs(store, "round", round=str(round_number)) if tag(run, "skill") == (skill or "")]
+    siblings = [run for run in find_runs(lineage, "round", round=str(round_number)) if tag(run, "skill") == (skill or "")]
     before = [run for run in siblings if own is None or int(tag(run, "attempt") or 1) < int(tag(own, "attempt") or 1)]
     judged = sum(1 for run in before if tag(run, "decision") is not None)
     attempt = len(siblings) + 1 if own is None else int(tag(own, "attempt") or 1)
     common = {"key": key, "round": round_number, "skill": skill, "attempt": attempt, "judged_before": judged, "parent_version": parent}
     if own is None:
         for left in same_key:
-            _close_overtaken(store, left)
-        made = {**tags, **({PREFIX + "parent_version": str(parent)} if parent is not None else {})}
-        return RoundRun(run_id=_create_round(store, round_number, skill, key, attempt, made), resumed=False, finished=False, **common)
+            _close_overtaken(lineage, left)
+        made = {**(tags or {}), **({PREFIX + "parent_version": str(parent)} if parent is not None else {})}
+        return RoundRun(run_id=_create_round(lineage, round_number, skill, key, attempt, made), resumed=False, finished=False, **common)
     run_id = own.info.run_id
     if own.info.lifecycle_stage == "deleted":
         raise LineageError(
@@ -86,8 +93,8 @@ def open_round(
         )
     finished = own.info.status == "FINISHED"
     if not finished:
-        store.client.update_run(run_id, status="RUNNING")
-        store.client.set_tag(run_id, PREFIX + "resumed", str(int(tag(own, "resumed") or 0) + 1))
+        lineage.client.update_run(run_id, status="RUNNING")
+        lineage.client.set_tag(run_id, PREFIX + "resumed", str(int(tag(own, "resumed") or 0) + 1))
     return RoundRun(run_id=run_id, resumed=True, finished=finished, **common)
 
 
@@ -102,23 +109,26 @@ def _number(text: str | None) -> int | None:
     return None if text is None else int(text)
 
 
-def _close_overtaken(store: Store, run: Any) -> None:
+def _close_overtaken(lineage: Lineage, run: Any) -> None:
     """A start of the same round that was cut off, and whose champion was replaced before it came back, is not running any more."""
     if run.info.status == "RUNNING" and run.info.lifecycle_stage == "active":
-        store.client.set_tag(run.info.run_id, PREFIX + "error", "cut off, and another version became champion before it was started again")
-        store.client.set_terminated(run.info.run_id, status="FAILED")
+        lineage.client.set_tag(
+            run.info.run_id, PREFIX + "error", "cut off, and another version became champion before it was started again"
+        )
+        lineage.client.set_terminated(run.info.run_id, status="FAILED")
 
 
-def _create_round(store: Store, number: int, skill: str | None, key: str, attempt: int, tags: Mapping[str, str]) -> str:
+def _create_round(lineage: Lineage, number: int, skill: str | None, key: str, attempt: int, tags: Mapping[str, str]) -> str:
     name = f"round {number}" + (f" · {skill}" if skill else " · base") + f" · {datetime.now(UTC):%Y-%m}"
     own = {"kind": "round", "round": str(number), "round_key": key, "attempt": str(attempt), "skill": skill or ""}
     named = {PREFIX + k: v for k, v in own.items()} | {"mlflow.user": user_name(), "mlflow.source.name": "skillstack", **tags}
-    run = store.client.create_run(store.experiment_id, tags=named, run_name=name if attempt == 1 else f"{name} · attempt {attempt}")
+    run = lineage.client.create_run(lineage.experiment_id, tags=named, run_name=name if attempt == 1 else f"{name} · attempt {attempt}")
     return str(run.info.run_id)
 
 
+@plainly
 def log_stage(
-    store: Store,
+    lineage: Lineage,
     parent: RoundRun,
     stage: Stage,
     manifest: Manifest,
@@ -131,35 +141,35 @@ def log_stage(
     """Record a finished stage under the round, once: the same manifest logged again gives the run that is there."""
     digest = manifest_digest(manifest)
     key = value_digest({"parent": parent.run_id, "stage": stage, "manifest": digest})
-    for run in find_runs(store, "stage", stage_key=key):
+    for run in find_runs(lineage, "stage", stage_key=key):
         if run.info.lifecycle_stage == "active" and run.info.status == "FINISHED":
             return str(run.info.run_id)
-        store.client.delete_run(run.info.run_id)  # cut off half-way; it holds nothing that is not logged again below
+        lineage.client.delete_run(run.info.run_id)  # cut off half-way; it holds nothing that is not logged again below
     now = int(time.time() * 1000)
-    own = {"kind": "stage", "stage": stage, "stage_key": key, "manifest_sha256": digest, "folder": stored_path(store, folder)}
+    own = {"kind": "stage", "stage": stage, "stage_key": key, "manifest_sha256": digest, "folder": stored_path(lineage, folder)}
     named = {PREFIX + k: v for k, v in own.items()} | {
         "mlflow.parentRunId": parent.run_id,
         "mlflow.user": user_name(),
         "mlflow.source.name": "skillstack",
     }
     start = now - int(1000 * (seconds or 0.0))
-    run_id, told = _live_run(store, parent, stage, named)
+    run_id, told = _live_run(lineage, parent, stage, named)
     if run_id is None:
         name = stage_name(parent, stage)
-        run_id = str(store.client.create_run(store.experiment_id, start_time=start, tags=named, run_name=name).info.run_id)
-    _log_manifest(store, run_id, parent.round, manifest, folder, metrics or {}, told)
+        run_id = str(lineage.client.create_run(lineage.experiment_id, start_time=start, tags=named, run_name=name).info.run_id)
+    _log_manifest(lineage, run_id, parent.round, manifest, folder, metrics or {}, told)
     if isinstance(manifest, Verdict):
         for name, value in (
             ("decision", manifest.decision.value),
             ("reasons", short_list(manifest.reasons)),
             ("lost", short_list(manifest.lost)),
         ):
-            store.client.set_tag(parent.run_id, PREFIX + name, value)
-        store.client.set_tag(parent.run_id, "mlflow.note.content", verdict_note(manifest))
+            lineage.client.set_tag(parent.run_id, PREFIX + name, value)
+        lineage.client.set_tag(parent.run_id, "mlflow.note.content", verdict_note(manifest))
     for path in [folder / MANIFEST_NAME, *artifacts]:
         if path.is_file():
-            store.client.log_artifact(run_id, str(path))
-    store.client.set_terminated(run_id, status="FINISHED", end_time=now)
+            lineage.client.log_artifact(run_id, str(path))
+    lineage.client.set_terminated(run_id, status="FINISHED", end_time=now)
     return run_id
 
 
@@ -168,36 +178,36 @@ def stage_name(parent: RoundRun, stage: Stage) -> str:
     return f"{stage} · {parent.skill or 'base'} · round {parent.round}"
 
 
-def _live_run(store: Store, parent: RoundRun, stage: Stage, tags: Mapping[str, str]) -> tuple[str | None, int]:
+def _live_run(lineage: Lineage, parent: RoundRun, stage: Stage, tags: Mapping[str, str]) -> tuple[str | None, int]:
     """The run that showed this stage while it was worked on, with the last step that it was told; it becomes the stage's run."""
-    for run in find_live_runs(store, parent.run_id, stage) if stage == "train" else []:
+    for run in find_live_runs(lineage, parent.run_id, stage) if stage == "train" else []:
         for name in sorted(tags, key=lambda name: name == PREFIX + "kind"):  # what it is last: cut off before, it is still found as live
-            store.client.set_tag(run.info.run_id, name, tags[name])
-        return str(run.info.run_id), last_step(store, run.info.run_id)
+            lineage.client.set_tag(run.info.run_id, name, tags[name])
+        return str(run.info.run_id), last_step(lineage, run.info.run_id)
     return None, -1
 
 
-def find_live_runs(store: Store, parent_run: str, stage: Stage | None = None) -> list[Any]:
+def find_live_runs(lineage: Lineage, parent_run: str, stage: Stage | None = None) -> list[Any]:
     """Nested runs of a round whose stage is not finished."""
     wanted = {"of": parent_run} | ({"stage": stage} if stage is not None else {})
-    return [run for run in find_runs(store, "live", **wanted) if run.info.lifecycle_stage == "active"]
+    return [run for run in find_runs(lineage, "live", **wanted) if run.info.lifecycle_stage == "active"]
 
 
-def end_live_runs(store: Store, parent_run: str) -> None:
+def end_live_runs(lineage: Lineage, parent_run: str) -> None:
     """The round failed: what was being worked on is not running any more. Another start opens it again."""
-    for run in find_live_runs(store, parent_run):
-        store.client.set_terminated(run.info.run_id, status="FAILED")
+    for run in find_live_runs(lineage, parent_run):
+        lineage.client.set_terminated(run.info.run_id, status="FAILED")
 
 
-def last_step(store: Store, run_id: str) -> int:
+def last_step(lineage: Lineage, run_id: str) -> int:
     """The last training step that MLflow knows of; -1 where it knows none."""
-    if "train/loss" not in store.client.get_run(run_id).data.metrics:
+    if "train/loss" not in lineage.client.get_run(run_id).data.metrics:
         return -1
-    return max((int(point.step) for point in store.client.get_metric_history(run_id, "train/loss")), default=-1)
+    return max((int(point.step) for point in lineage.client.get_metric_history(run_id, "train/loss")), default=-1)
 
 
 def _log_manifest(
-    store: Store, run_id: str, step: int, manifest: Manifest, folder: Path, extra: Mapping[str, float], told: int = -1
+    lineage: Lineage, run_id: str, step: int, manifest: Manifest, folder: Path, extra: Mapping[str, float], told: int = -1
 ) -> None:
     from mlflow.entities import Metric, Param
 
@@ -208,11 +218,11 @@ def _log_manifest(
     metrics += [Metric(f"train/{name}", value, now, at) for name, at, value in curve if at > told]
     params = [Param(legal_name(name), str(value)[:500]) for name, value in manifest_params(manifest).items()]
     for start in range(0, max(len(metrics), 1), 900):  # one request holds 1000 values at most
-        store.client.log_batch(run_id, metrics=metrics[start : start + 900], params=params[:90] if start == 0 else [])
-    log_datasets(store, run_id, stored_path(store, folder), manifest_datasets(manifest))
+        lineage.client.log_batch(run_id, metrics=metrics[start : start + 900], params=params[:90] if start == 0 else [])
+    log_datasets(lineage, run_id, stored_path(lineage, folder), manifest_datasets(manifest))
 
 
-def log_datasets(store: Store, run_id: str, path: str, datasets: Sequence[tuple[str, str, str]]) -> None:
+def log_datasets(lineage: Lineage, run_id: str, path: str, datasets: Sequence[tuple[str, str, str]]) -> None:
     """Inputs, by digest. MLflow keeps 36 characters of a digest; the whole sha256 is a tag of the input."""
     from mlflow.data.meta_dataset import MetaDataset
     from mlflow.data.sources import LocalArtifactDatasetSource
@@ -227,29 +237,40 @@ def log_datasets(store: Store, run_id: str, path: str, datasets: Sequence[tuple[
         for name, sha256, context in datasets
     ]
     if inputs:
-        store.client.log_inputs(run_id, inputs)
+        lineage.client.log_inputs(run_id, inputs)
 
 
-def finish_round(store: Store, parent: RoundRun) -> None:
-    store.client.set_terminated(parent.run_id, status="FINISHED")
+@plainly
+def attach_files(lineage: Lineage, parent: RoundRun, *files: Path) -> None:
+    """Keep files among the artifacts of the round itself, for what belongs to no finished stage; absent ones are left out."""
+    for path in files:
+        if path.is_file():
+            lineage.client.log_artifact(parent.run_id, str(path))
 
 
-def record_failure(store: Store, parent: RoundRun, error: BaseException | str) -> None:
+@plainly
+def finish_round(lineage: Lineage, parent: RoundRun) -> None:
+    """The round ended with a verdict (whatever it was)."""
+    lineage.client.set_terminated(parent.run_id, status="FINISHED")
+
+
+@plainly
+def record_failure(lineage: Lineage, parent: RoundRun, error: BaseException | str) -> None:
     """Mark the round failed with one line that says why. The same round can be started again and continues this run."""
     line = str(error).strip() or type(error).__name__
-    store.client.set_tag(parent.run_id, PREFIX + "error", line.splitlines()[0][:MAX_TEXT])
-    end_live_runs(store, parent.run_id)
-    store.client.set_terminated(parent.run_id, status="FAILED")
+    lineage.client.set_tag(parent.run_id, PREFIX + "error", line.splitlines()[0][:MAX_TEXT])
+    end_live_runs(lineage, parent.run_id)
+    lineage.client.set_terminated(parent.run_id, status="FAILED")
 
 
-def stored_path(store: Store, path: Path) -> str:
+def stored_path(lineage: Lineage, path: Path) -> str:
     """Paths under the state directory are kept relative to it, so that the directory can be moved or mounted elsewhere."""
     path = path.expanduser().resolve()
-    return path.relative_to(store.state_dir).as_posix() if path.is_relative_to(store.state_dir) else path.as_posix()
+    return path.relative_to(lineage.state_dir).as_posix() if path.is_relative_to(lineage.state_dir) else path.as_posix()
 
 
-def real_path(store: Store, stored: str | None) -> Path | None:
-    return store.state_dir / stored if stored else None
+def real_path(lineage: Lineage, stored: str | None) -> Path | None:
+    return lineage.state_dir / stored if stored else None
 
 
 def user_name() -> str:

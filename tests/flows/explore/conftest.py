@@ -35,7 +35,16 @@ from evals.items import load_evaluation, write_items
 from flows.base_models.resolve import NANO
 from flows.config.model import SkillstackConfig
 from flows.explore import scene
-from flows.lineage import Lineage
+from flows.lineage import (
+    connect,
+    find_version,
+    finish_round,
+    log_stage,
+    open_round,
+    promote_version,
+    read_ancestry,
+    register_candidate,
+)
 
 LAYERS = ("model.layers.0.self_attn.q_proj", "model.layers.0.mlp.down_proj")
 
@@ -110,35 +119,35 @@ def judge(candidate: Path, champion: Path, new_skill: str | None) -> Verdict:
 
 def write_lineage(state: Path) -> None:
     """Base, two promoted rounds, and one that was blocked."""
-    lineage = Lineage(f"sqlite:///{state / 'mlflow.db'}", model_name="skillstack", experiment="skillstack", state_dir=state)
+    lineage = connect(f"sqlite:///{state / 'mlflow.db'}", model_name="skillstack", experiment="skillstack", state_dir=state)
     champion: int | None = None
     standing: dict[str, int] = {}
     for number, (skill, free, decision, right) in enumerate(ROUNDS):
-        run = lineage.open_round(number, skill, chain=lineage.ancestry(champion) if champion is not None else ())
+        run = open_round(lineage, number, skill, chain=read_ancestry(lineage, champion) if champion is not None else ())
         checkpoint, evaluation, verdict_folder = (state / "stages" / kind / str(number) for kind in ("train", "evaluate", "decide"))
         manifest = write_checkpoint(checkpoint, skill, free)
         if champion is not None:
-            manifest = manifest.model_copy(update={"parent_sha256": lineage.version(champion).model_sha256})
+            manifest = manifest.model_copy(update={"parent_sha256": find_version(lineage, champion).model_sha256})
             write_manifest(checkpoint, manifest)
-            lineage.log_stage(run, "train", manifest, checkpoint)
+            log_stage(lineage, run, "train", manifest, checkpoint)
         report = write_evaluation(evaluation, manifest.model_sha256, right)
-        lineage.log_stage(run, "evaluate", report, evaluation)
+        log_stage(lineage, run, "evaluate", report, evaluation)
         verdict = None
         if decision is not None:
             before = state / "stages" / "evaluate" / f"{number}-champion"
-            write_evaluation(before, lineage.version(champion or 1).model_sha256, {name: standing.get(name, 0) for name in right})
+            write_evaluation(before, find_version(lineage, champion or 1).model_sha256, {name: standing.get(name, 0) for name in right})
             verdict = judge(evaluation, before, skill if skill in right else None)
             assert verdict.decision is decision, verdict.reasons
             write_manifest(verdict_folder, verdict)
-            lineage.log_stage(run, "decide", verdict, verdict_folder)
-        version = lineage.register_candidate(
+            log_stage(lineage, run, "decide", verdict, verdict_folder)
+        version = register_candidate(lineage,
             run, checkpoint, manifest, evaluation=evaluation, report=report, verdict=verdict,
             verdict_folder=verdict_folder if verdict else None,
         ).version  # fmt: skip
         if decision in (None, Decision.PASS):
-            lineage.promote(version, expected_champion=champion, reason="test", actor="test", verdict=verdict)
+            promote_version(lineage, version, expected_champion=champion, reason="test", actor="test", verdict=verdict)
             champion, standing = version, right
-        lineage.finish_round(run)
+        finish_round(lineage, run)
 
 
 def made_lineage(state: Path) -> Path:

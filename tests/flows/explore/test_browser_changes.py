@@ -15,7 +15,7 @@ import pytest
 from flows.config.model import SkillstackConfig
 from flows.explore import material, scene
 from flows.explore.views import dynamics, spectrum
-from flows.lineage import Lineage
+from flows.lineage import Lineage, LiveStage, connect, open_round, read_history
 
 pytestmark = pytest.mark.services
 
@@ -32,7 +32,7 @@ def changing(changing_state: Path, explorer_in_browser: Any) -> Any:
 def lineage(changing_state: Path, monkeypatch: pytest.MonkeyPatch) -> Lineage:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     address = f"sqlite:///{changing_state / 'mlflow.db'}"
-    return Lineage(address, model_name="skillstack", experiment="skillstack", state_dir=changing_state)
+    return connect(address, model_name="skillstack", experiment="skillstack", state_dir=changing_state)
 
 
 def nano_sentence() -> str:
@@ -43,9 +43,9 @@ def nano_sentence() -> str:
 
 
 def test_a_training_is_drawn_while_it_runs(changing: Any, lineage: Lineage) -> None:
-    run = lineage.open_round(4, "delta")
+    run = open_round(lineage, 4, "delta")
     title = "round 4 · delta"
-    with lineage.live_stage(run, "train", every=0.2) as live:
+    with LiveStage(lineage, run, "train", every=0.2) as live:
 
         def train(first: int, last: int) -> None:
             for step in range(first, last + 1):
@@ -60,7 +60,7 @@ def test_a_training_is_drawn_while_it_runs(changing: Any, lineage: Lineage) -> N
 
 def test_a_run_deleted_meanwhile_is_named_and_the_rest_goes_on(changing: Any, changing_state: Path, lineage: Lineage) -> None:
     scene.use(SkillstackConfig(state_dir=changing_state))
-    record = next(each for each in lineage.history() if each.skill == "beta")
+    record = next(each for each in read_history(lineage) if each.skill == "beta")
     changing.open("dynamics")
     changing.choose("round", dynamics.title_of(record))
     changing.wait(lambda: any(line.startswith("round 2 · beta (finished)") for line in changing.said()), "the curve of round 2")

@@ -16,7 +16,7 @@ from flows.explore import scene
 from flows.explore.answer import Missing, attempt
 from flows.explore.reading import ReadingClient, open_for_reading, read_rounds
 from flows.explore.views import capacity, dynamics, matrix
-from flows.lineage import Lineage
+from flows.lineage import LiveStage, connect, open_round
 from osft_engine.subspace.protection import LayerUpdate, trainable_count
 
 LAYERS = ("model.layers.0.self_attn.q_proj", "model.layers.0.mlp.down_proj")
@@ -83,9 +83,9 @@ def test_curve_is_what_was_trained(explored: SkillstackConfig) -> None:
 def test_a_training_is_seen_while_it_runs(lineage_state: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     shutil.copyfile(lineage_state / "mlflow.db", tmp_path / "mlflow.db")
-    lineage = Lineage(f"sqlite:///{tmp_path / 'mlflow.db'}", model_name="skillstack", experiment="skillstack", state_dir=tmp_path)
-    run = lineage.open_round(4, "delta")
-    with lineage.live_stage(run, "train", every=30.0) as live:
+    lineage = connect(f"sqlite:///{tmp_path / 'mlflow.db'}", model_name="skillstack", experiment="skillstack", state_dir=tmp_path)
+    run = open_round(lineage, 4, "delta")
+    with LiveStage(lineage, run, "train", every=30.0) as live:
         live.add(1, {"loss": 3.0, "lr": 0.1, "tokens_per_second": 9.0})
         live._send()
         store = open_for_reading(SkillstackConfig(state_dir=tmp_path))
@@ -182,7 +182,7 @@ def test_a_run_deleted_meanwhile_and_files_gone(lineage_state: Path, tmp_path: P
     now = scene.look()
     assert not isinstance(now.records, Missing)
     assert not isinstance(now.store, Missing)
-    writer = Lineage(f"sqlite:///{state / 'mlflow.db'}", model_name="skillstack", experiment="skillstack", state_dir=state)
+    writer = connect(f"sqlite:///{state / 'mlflow.db'}", model_name="skillstack", experiment="skillstack", state_dir=state)
     writer._store.client.delete_run(now.records[2].run_id)
     shutil.rmtree(state / "stages" / "evaluate" / "1")
     (state / "stages" / "train" / "1" / "manifest.json").unlink()

@@ -28,7 +28,19 @@ from data_contracts.manifests import (
 from evals.gate.decide import GateEvidence, GatePolicy, decide
 from evals.item_cache import ItemCache
 from evals.items import load_evaluation, write_items
-from flows.lineage import Lineage, RoundRun, VersionRef
+from flows.lineage import (
+    Lineage,
+    RoundRun,
+    VersionRef,
+    connect,
+    finish_round,
+    log_stage,
+    open_round,
+    promote_version,
+    read_ancestry,
+    read_history,
+    register_candidate,
+)
 from flows.lineage.storage.describe import legal_name
 from flows.lineage.storage.signing import SigningConfig
 
@@ -38,7 +50,7 @@ POLICY: dict[str, Any] = {"accept_unmeasured": ("safety", "drift")}
 
 def open_store(state_dir: Path, signing: SigningConfig | None = None) -> Lineage:
     uri = f"sqlite:///{state_dir}/mlflow.db"
-    return Lineage(uri, model_name="tiny", experiment="rounds", state_dir=state_dir, signing=signing)
+    return connect(uri, model_name="tiny", experiment="rounds", state_dir=state_dir, signing=signing)
 
 
 def copy_state(source: Path, target: Path) -> Path:
@@ -65,10 +77,10 @@ def grown_state(tmp_path_factory: pytest.TempPathFactory, empty_state: Path) -> 
     state = copy_state(empty_state, tmp_path_factory.mktemp("grown") / "state")
     lineage = open_store(state)
     _, champion, _ = run_round(lineage, "base", 0)
-    lineage.promote(champion.version, expected_champion=None, reason="start", actor="test", verdict=None)
+    promote_version(lineage, champion.version, expected_champion=None, reason="start", actor="test", verdict=None)
     for number, name in enumerate(("first", "second"), start=1):
         _, version, folders = run_round(lineage, name, number, parent=champion.model_sha256)
-        lineage.promote(version.version, expected_champion=champion.version, reason="gate", actor="flow", verdict=folders.verdict)
+        promote_version(lineage, version.version, expected_champion=champion.version, reason="gate", actor="flow", verdict=folders.verdict)
         champion = version
     return state
 
@@ -247,14 +259,15 @@ def run_round(
     """One whole round up to its registered version."""
     skill = None if parent is None else name
     folders = write_folders(lineage.state_dir, name, skill=skill, parent=parent, decision=decision, score=score)
-    held = [record.version for record in lineage.history() if parent is not None and record.digests.get("model") == parent]
-    opened = lineage.open_round(number, skill, key=name, chain=lineage.ancestry(held[-1]) if held else ())
-    lineage.log_stage(opened, "train", folders.manifest, folders.checkpoint, seconds=1.0)
-    lineage.log_stage(opened, "evaluate", folders.report, folders.evaluation)
+    held = [record.version for record in read_history(lineage) if parent is not None and record.digests.get("model") == parent]
+    opened = open_round(lineage, number, skill, key=name, chain=read_ancestry(lineage, held[-1]) if held else ())
+    log_stage(lineage, opened, "train", folders.manifest, folders.checkpoint, seconds=1.0)
+    log_stage(lineage, opened, "evaluate", folders.report, folders.evaluation)
     judged = None if parent is None else folders.verdict
     if judged is not None:
-        lineage.log_stage(opened, "decide", judged, folders.verdict_folder)
-    version = lineage.register_candidate(
+        log_stage(lineage, opened, "decide", judged, folders.verdict_folder)
+    version = register_candidate(
+        lineage,
         opened,
         folders.checkpoint,
         folders.manifest,
@@ -265,7 +278,7 @@ def run_round(
         drop=folders.drop,
         sources=folders.sources,
     )
-    lineage.finish_round(opened)
+    finish_round(lineage, opened)
     return opened, version, folders
 
 
@@ -333,7 +346,7 @@ class DyingClient:
 def dying(lineage: Lineage, after: int) -> Lineage:
     """The same lineage in a process that dies after so many writes."""
     twin = object.__new__(Lineage)
-    twin._store = replace(lineage._store, client=DyingClient(lineage._store.client, after))
+    twin._store = replace(lineage, client=DyingClient(lineage.client, after))
     twin.where = lineage.where
     return twin
 

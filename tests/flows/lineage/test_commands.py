@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 from data_contracts.errors import SkillstackError
 from data_contracts.manifests import Decision
 from flows.cli.app import app
+from flows.lineage import current_champion, find_version
 
 
 @pytest.fixture
@@ -35,7 +36,7 @@ def command(grown: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Call
 def test_verify_says_what_is_wrong_and_exits_with_one(command, grown):
     whole = command("verify", "--json")
     assert (whole.exit_code, json.loads(whole.stdout)["ok"]) == (0, True)
-    (grown.version(2).checkpoint / "model" / "model.safetensors").unlink()
+    (find_version(grown, 2).checkpoint / "model" / "model.safetensors").unlink()
     broken = command("verify", "--json")
     assert broken.exit_code == 1
     [finding] = json.loads(broken.stdout)["findings"]
@@ -74,15 +75,16 @@ def test_gc_removes_decompositions_of_another_month_only(command, grown):
 
 def test_approve_promotes_and_reject_does_not(command, grown, register):
     held = [
-        register(grown, name, 3, parent=grown.champion().model_sha256, decision=Decision.INCONCLUSIVE)[1].version for name in ("one", "two")
+        register(grown, name, 3, parent=current_champion(grown).model_sha256, decision=Decision.INCONCLUSIVE)[1].version
+        for name in ("one", "two")
     ]
     refused = command("reject", str(held[0]), "--reviewer", "ann", "--reason", "not yet", "--json")
     assert json.loads(refused.stdout)["champion"] == 3
     later = command("approve", str(held[1]), "--reviewer", "ann", "--reason", "wide margin", "--wait", "--days", "2", "--json")
     assert json.loads(later.stdout)["action"] == "approve"
-    assert grown.champion().version == 3
+    assert current_champion(grown).version == 3
     now = command("approve", str(held[1]), "--reviewer", "ann", "--reason", "wide margin", "--json")
-    assert (json.loads(now.stdout)["action"], grown.champion().version) == ("promote-approved", held[1])
+    assert (json.loads(now.stdout)["action"], current_champion(grown).version) == ("promote-approved", held[1])
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,22 @@ from data_contracts.digests import file_digest
 from data_contracts.errors import LineageError, SkillstackError
 from data_contracts.manifests import Decision, DropManifest, EvalReport, Verdict, file_ref, read_manifest, write_manifest
 from evals.items import write_items
-from flows.lineage import Lineage
+from flows.lineage import (
+    Lineage,
+    approve_version,
+    current_champion,
+    find_version,
+    introduce_key,
+    open_round,
+    promote_on_approval,
+    promote_version,
+    pull_version,
+    read_ancestry,
+    read_ledger,
+    register_candidate,
+    reject_version,
+    verify_lineage,
+)
 from flows.lineage.registry import ledger
 from flows.lineage.storage.facts import facts_digest
 from flows.lineage.storage.records import FIRST_PRIOR, LedgerEntry
@@ -30,7 +45,7 @@ def judged_state(tmp_path_factory: pytest.TempPathFactory, grown_state: Path, co
     """Base, two promoted rounds (the champion is version 3), and version 4, which the gate blocked."""
     state = copy_of(grown_state, tmp_path_factory.mktemp("judged") / "state")
     lineage = open_store_at(state)
-    register(lineage, "third", 3, parent=lineage.champion().model_sha256, decision=Decision.BLOCK)
+    register(lineage, "third", 3, parent=current_champion(lineage).model_sha256, decision=Decision.BLOCK)
     return state
 
 
@@ -52,7 +67,7 @@ def set_tag(name: str, value: str, version: int = 3) -> Callable[[Lineage], None
 
 def set_run_tag(name: str, value: str, version: int) -> Callable[[Lineage], None]:
     def forge(lineage: Lineage) -> None:
-        run = lineage.version(version).run_id
+        run = find_version(lineage, version).run_id
         sql(lineage, "UPDATE tags SET value = ? WHERE run_uuid = ? AND key = ?", value, run, f"skillstack.{name}")
 
     return forge
@@ -60,10 +75,10 @@ def set_run_tag(name: str, value: str, version: int) -> Callable[[Lineage], None
 
 def promote_by_sql(lineage: Lineage) -> None:
     """The blocked version 4 becomes champion: ledger entry, head, copy and alias, all as the product writes them."""
-    entries = lineage.ledger()
+    entries = read_ledger(lineage)
     entry = entries[-1].model_copy(
         update={"sequence": len(entries), "action": "promote", "previous": 3, "champion": 4, "actor": "gate", "reason": "Pass."}
-        | {"verdict_sha256": lineage.version(4).verdict_sha256, "prior": entries[-1].digest}
+        | {"verdict_sha256": find_version(lineage, 4).verdict_sha256, "prior": entries[-1].digest}
     )
     _rewrite(lineage, [*entries, entry])
     sql(lineage, "UPDATE registered_model_aliases SET version = 4 WHERE alias = 'champion'")
@@ -74,20 +89,20 @@ def promote_and_edit_the_tag(lineage: Lineage) -> None:
     promote_by_sql(lineage)
     set_tag("decision", "PASS", 4)(lineage)
     set_run_tag("decision", "PASS", 4)(lineage)
-    _rewrite(lineage, [entry.model_copy(update={"decision": "PASS"}) if entry.version == 4 else entry for entry in lineage.ledger()])
+    _rewrite(lineage, [entry.model_copy(update={"decision": "PASS"}) if entry.version == 4 else entry for entry in read_ledger(lineage)])
 
 
 def rebuild_chain(lineage: Lineage) -> None:
     """Another person, another reason, in a chain that is whole again."""
-    _rewrite(lineage, [entry.model_copy(update={"actor": "nobody", "reason": "all fine"}) for entry in lineage.ledger()])
+    _rewrite(lineage, [entry.model_copy(update={"actor": "nobody", "reason": "all fine"}) for entry in read_ledger(lineage)])
 
 
 def cut_chain(lineage: Lineage) -> None:
     """The newest entry taken out, head and copy brought up to date."""
-    entries = lineage.ledger()
+    entries = read_ledger(lineage)
     sql(lineage, "DELETE FROM model_version_tags WHERE key = ?", f"{ledger.ENTRY_TAG}{len(entries) - 1:06d}")
-    lineage._store.client.set_registered_model_tag("tiny", ledger.HEAD_TAG, ledger.head_of(entries[-2]))
-    ledger.copy_to_artifact(lineage._store, entries[:-1])
+    lineage.client.set_registered_model_tag("tiny", ledger.HEAD_TAG, ledger.head_of(entries[-2]))
+    ledger.copy_to_artifact(lineage, entries[:-1])
 
 
 def _rewrite(lineage: Lineage, entries: list[LedgerEntry]) -> None:
@@ -95,35 +110,35 @@ def _rewrite(lineage: Lineage, entries: list[LedgerEntry]) -> None:
     prior = FIRST_PRIOR
     for entry in entries:
         chained = entry.model_copy(update={"prior": prior, "key": None, "signature": None})
-        ledger.write_entry(lineage._store, chained)
+        ledger.write_entry(lineage, chained)
         prior = chained.digest
-    ledger.copy_to_artifact(lineage._store, lineage.ledger())
+    ledger.copy_to_artifact(lineage, read_ledger(lineage))
 
 
 def edit_verdict(lineage: Lineage) -> None:
     """The champion's verdict with another reason, every digest of it brought up to date in files, tags and ledger."""
-    folder = lineage.version(3).verdict
+    folder = find_version(lineage, 3).verdict
     assert folder is not None
     verdict = read_manifest(folder, Verdict)
     write_manifest(folder, verdict.model_copy(update={"reasons": ("Pass: it is splendid.",)}))
     digest = file_digest(folder / "manifest.json")
     set_tag("verdict_sha256", digest)(lineage)
     set_tag("reasons", json.dumps(["Pass: it is splendid."]))(lineage)
-    facts = facts_digest(lineage._store.client.get_model_version("tiny", "3").tags)
+    facts = facts_digest(lineage.client.get_model_version("tiny", "3").tags)
     _rewrite(
         lineage,
         [
             entry.model_copy(update={"facts_sha256": facts, "verdict_sha256": digest if entry.verdict_sha256 else None})
             if entry.version == 3
             else entry
-            for entry in lineage.ledger()
+            for entry in read_ledger(lineage)
         ],
     )
 
 
 def edit_report(lineage: Lineage) -> None:
     """A stored report of the champion's, items and manifest."""
-    folder = lineage.version(3).evaluation
+    folder = find_version(lineage, 3).evaluation
     assert folder is not None
     report = read_manifest(folder, EvalReport)
     path = folder / report.files["items/old"].path
@@ -139,7 +154,7 @@ def edit_cache(lineage: Lineage) -> None:
 
 
 def replace_heldout(lineage: Lineage) -> None:
-    folder = lineage.version(2).drop
+    folder = find_version(lineage, 2).drop
     assert folder is not None
     (folder / "heldout.jsonl").write_text('{"heldout": "easier"}\n')
     manifest = read_manifest(folder, DropManifest, verify=False)
@@ -156,7 +171,7 @@ def replace(name: str) -> Callable[[Lineage], None]:
 
 
 def delete_version(lineage: Lineage) -> None:
-    lineage._store.client.delete_model_version("tiny", "4")
+    lineage.client.delete_model_version("tiny", "4")
 
 
 def add_version(lineage: Lineage) -> None:
@@ -189,7 +204,7 @@ FORGERIES: dict[str, tuple[Callable[[Lineage], None], str]] = {
 
 
 def test_a_lineage_that_nobody_touched_has_no_finding(forged):
-    result = forged.verify()
+    result = verify_lineage(forged)
     assert result.findings == ()
     assert (result.replayed, result.entries, result.signed_from) == (2, 7, None)
 
@@ -198,15 +213,15 @@ def test_a_lineage_that_nobody_touched_has_no_finding(forged):
 def test_every_forgery_is_found(forged, name):
     forge, wanted = FORGERIES[name]
     forge(forged)
-    problems = [f"{finding.where}: {finding.problem}" for finding in forged.verify().findings]
+    problems = [f"{finding.where}: {finding.problem}" for finding in verify_lineage(forged).findings]
     assert any(wanted in problem for problem in problems), problems
 
 
 def test_a_deleted_version_does_not_stop_what_does_not_need_it(forged):
-    entries = forged.ledger()
+    entries = read_ledger(forged)
     delete_version(forged)
-    assert forged.ledger() == entries
-    assert forged.champion().version == 3
+    assert read_ledger(forged) == entries
+    assert current_champion(forged).version == 3
 
 
 # ------------------------------------------------------------------------------------------------ with a key
@@ -218,8 +233,8 @@ def signed(tmp_path: Path, copy_of: Any, grown_state: Path, open_store_at: Any, 
     private, public = make_key_pair(tmp_path / "keys")
     config = SigningConfig(private_key=private, public_keys=(public,), head_file=tmp_path / "elsewhere" / "heads")
     lineage = open_store_at(copy_of(grown_state, tmp_path / "signed" / "state"), config)
-    lineage.introduce_key(public, reason="signed from now on", actor="ann")
-    register(lineage, "third", 3, parent=lineage.champion().model_sha256, decision=Decision.BLOCK)
+    introduce_key(lineage, public, reason="signed from now on", actor="ann")
+    register(lineage, "third", 3, parent=current_champion(lineage).model_sha256, decision=Decision.BLOCK)
     return lineage, config
 
 
@@ -229,45 +244,45 @@ def only_public(config: SigningConfig) -> SigningConfig:
 
 def test_a_signed_lineage_verifies_with_the_public_key_alone(signed, open_store_at, tmp_path):
     lineage, config = signed
-    result = open_store_at(lineage.state_dir).verify(config.public_keys)
+    result = verify_lineage(open_store_at(lineage.state_dir), config.public_keys)
     assert (result.findings, result.signed_from) == ((), 6)
     reader = open_store_at(lineage.state_dir, only_public(config))
-    assert reader.pull(tmp_path / "served").version == 3
+    assert pull_version(reader, tmp_path / "served").version == 3
     with pytest.raises(LineageError, match="this machine has no private key"):
-        reader.reject(4, reviewer="bob", reason="no")
+        reject_version(reader, 4, reviewer="bob", reason="no")
 
 
 @pytest.mark.parametrize(("forge", "wanted"), [(rebuild_chain, "no entry of the ledger is signed"), (cut_chain, "it was cut short")])
 def test_a_chain_that_was_rebuilt_whole_or_cut_short_is_found(signed, open_store_at, tmp_path, forge, wanted):
     lineage, config = signed
     unsigned = open_store_at(lineage.state_dir)
-    entries = unsigned.ledger()
+    entries = read_ledger(unsigned)
     forge(unsigned)
     if forge is rebuild_chain:
-        assert unsigned.verify().findings == ()  # without a key, or a head that was kept elsewhere, nothing shows
-    problems = [finding.problem for finding in open_store_at(lineage.state_dir, config).verify().findings]
+        assert verify_lineage(unsigned).findings == ()  # without a key, or a head that was kept elsewhere, nothing shows
+    problems = [finding.problem for finding in verify_lineage(open_store_at(lineage.state_dir, config)).findings]
     assert any(wanted in problem for problem in problems), problems
-    assert unsigned.verify(head=ledger.head_of(entries[-1])).findings != ()
+    assert verify_lineage(unsigned, head=ledger.head_of(entries[-1])).findings != ()
     with pytest.raises(SkillstackError):
-        open_store_at(lineage.state_dir, config).pull(tmp_path / "served")
+        pull_version(open_store_at(lineage.state_dir, config), tmp_path / "served")
 
 
 def test_an_entry_written_without_the_key_is_found_and_not_served(signed, open_store_at, tmp_path):
     lineage, config = signed
     plain = open_store_at(lineage.state_dir)
-    plain.approve(4, reviewer="eve", reason="let it in", override=True)
-    plain.promote_approved(4)
-    assert plain.champion().version == 4
+    approve_version(plain, 4, reviewer="eve", reason="let it in", override=True)
+    promote_on_approval(plain, 4)
+    assert current_champion(plain).version == 4
     reader = open_store_at(lineage.state_dir, only_public(config))
-    assert any("is not signed, although" in finding.problem for finding in reader.verify().findings)
+    assert any("is not signed, although" in finding.problem for finding in verify_lineage(reader).findings)
     with pytest.raises(LineageError, match="is not signed"):
-        reader.pull(tmp_path / "served")
+        pull_version(reader, tmp_path / "served")
 
 
 def test_a_tag_of_a_version_older_than_the_key_is_covered(signed, open_store_at):
     lineage, config = signed
     sql(lineage, "UPDATE model_version_tags SET value = '7' WHERE version = 2 AND key = 'skillstack.attempt'")
-    problems = [finding.problem for finding in open_store_at(lineage.state_dir, config).verify().findings]
+    problems = [finding.problem for finding in verify_lineage(open_store_at(lineage.state_dir, config)).findings]
     assert any("covers the tags of all versions" in problem for problem in problems)
 
 
@@ -275,12 +290,12 @@ def test_keys_are_rotated_by_an_entry_of_the_old_one(signed, open_store_at, tmp_
     lineage, config = signed
     private, public = make_key_pair(tmp_path / "next")
     stranger = SigningConfig(private_key=private, public_keys=config.public_keys)
-    lineage.introduce_key(public, reason="the year's new key", actor="ann")
-    open_store_at(lineage.state_dir, stranger).reject(4, reviewer="ann", reason="lost too much")
-    result = open_store_at(lineage.state_dir).verify(config.public_keys)  # the first public key is enough
+    introduce_key(lineage, public, reason="the year's new key", actor="ann")
+    reject_version(open_store_at(lineage.state_dir, stranger), 4, reviewer="ann", reason="lost too much")
+    result = verify_lineage(open_store_at(lineage.state_dir), config.public_keys)  # the first public key is enough
     assert result.findings == ()
     _, other = make_key_pair(tmp_path / "other")
-    assert any("not trusted" in finding.problem for finding in open_store_at(lineage.state_dir).verify((other,)).findings)
+    assert any("not trusted" in finding.problem for finding in verify_lineage(open_store_at(lineage.state_dir), (other,)).findings)
 
 
 def test_a_key_that_cannot_be_read_stops_everything(tmp_path, empty_state, open_store_at):
@@ -295,21 +310,22 @@ def test_a_key_that_cannot_be_read_stops_everything(tmp_path, empty_state, open_
 
 
 def test_a_verdict_that_was_changed_to_pass_promotes_nothing(forged):
-    version = forged.version(4)
+    version = find_version(forged, 4)
     verdict = read_manifest(version.verdict, Verdict).model_copy(update={"decision": Decision.PASS})
     with pytest.raises(LineageError, match="not the one that it was registered with"):
-        forged.promote(4, expected_champion=3, reason="Pass.", actor="gate", verdict=verdict)
-    assert forged.champion().version == 3
+        promote_version(forged, 4, expected_champion=3, reason="Pass.", actor="gate", verdict=verdict)
+    assert current_champion(forged).version == 3
 
 
 def test_a_verdict_edited_before_it_was_registered_promotes_nothing(forged, make_folders_in):
     """The round was killed after the decision; its manifest was changed; the round went on."""
-    champion = forged.champion()
+    champion = current_champion(forged)
     folders = make_folders_in(forged.state_dir, "fourth", skill="fourth", parent=champion.model_sha256, decision=Decision.BLOCK)
     edited = folders.verdict.model_copy(update={"decision": Decision.PASS, "reasons": ("Pass: nothing was lost.",)})
     write_manifest(folders.verdict_folder, edited)
-    run = forged.open_round(3, "fourth", key="fourth", chain=forged.ancestry(champion.version))
-    version = forged.register_candidate(
+    run = open_round(forged, 3, "fourth", key="fourth", chain=read_ancestry(forged, champion.version))
+    version = register_candidate(
+        forged,
         run,
         folders.checkpoint,
         folders.manifest,
@@ -319,18 +335,18 @@ def test_a_verdict_edited_before_it_was_registered_promotes_nothing(forged, make
         verdict=edited,
     )
     with pytest.raises(LineageError, match="its verdict says PASS, recomputed from the stored items it is BLOCK"):
-        forged.promote(version.version, expected_champion=3, reason="Pass.", actor="gate", verdict=edited)
-    assert forged.champion().version == 3
+        promote_version(forged, version.version, expected_champion=3, reason="Pass.", actor="gate", verdict=edited)
+    assert current_champion(forged).version == 3
 
 
 def test_an_approval_that_ran_out_before_the_promotion_is_found(forged):
-    forged.approve(4, reviewer="ann", reason="we accept it", override=True, valid_for=timedelta(hours=1))
-    entry = forged.promote_approved(4)
+    approve_version(forged, 4, reviewer="ann", reason="we accept it", override=True, valid_for=timedelta(hours=1))
+    entry = promote_on_approval(forged, 4)
     assert (entry.action, entry.decision) == ("override", "BLOCK")
-    assert forged.verify().findings == ()
+    assert verify_lineage(forged).findings == ()
     late = [
         each.model_copy(update={"time": each.time + timedelta(days=1)}) if each.sequence == entry.sequence else each
-        for each in forged.ledger()
+        for each in read_ledger(forged)
     ]
     _rewrite(forged, late)
-    assert any("without an approval on record" in finding.problem for finding in forged.verify().findings)
+    assert any("without an approval on record" in finding.problem for finding in verify_lineage(forged).findings)

@@ -12,7 +12,23 @@ from data_contracts.manifests import Decision, DropManifest, EvalReport, read_ma
 from evals.audit.forgetting import RoundEvaluation, audit_forgetting
 from evals.items import load_evaluation
 from flows.config.model import SkillstackConfig
-from flows.lineage import Lineage
+from flows.lineage import (
+    Lineage,
+    approve_version,
+    current_champion,
+    find_version,
+    log_stage,
+    open_round,
+    promote_on_approval,
+    promote_version,
+    read_ancestry,
+    read_history,
+    read_ledger,
+    register_candidate,
+    reject_version,
+    roll_back,
+    verify_lineage,
+)
 from flows.lineage.registry.versions import raw_versions
 from flows.round import register as register_stage
 from flows.round.context import Round
@@ -32,7 +48,7 @@ def play(grown: Lineage, make_folders: Callable[..., Any], monkeypatch: pytest.M
     def start(lineage: Lineage, name: str, decision: Decision) -> RoundOutcome:
         project = lineage.state_dir.parent
         workspace = Workspace(SkillstackConfig(state_dir=lineage.state_dir, calibration=project / "calibration.jsonl"), lineage)
-        champion = lineage.champion()
+        champion = current_champion(lineage)
         assert champion is not None
         round = begin_round(workspace, champion, f"contents of {name}", project / f"{name}.jsonl", name)
         if round.run.finished:
@@ -45,7 +61,7 @@ def play(grown: Lineage, make_folders: Callable[..., Any], monkeypatch: pytest.M
             ("evaluate", folders.report, folders.evaluation),
             ("decide", folders.verdict, folders.verdict_folder),
         ):
-            lineage.log_stage(round.run, stage, manifest, folder)
+            log_stage(lineage, round.run, stage, manifest, folder)
         return register_stage.register.fn(round, *_arguments(round, folders))
 
     return start
@@ -74,12 +90,12 @@ def _arguments(round: Round, folders: Any) -> tuple[Any, ...]:
 
 def _check_lineage(lineage: Lineage) -> None:
     """Nothing heals by itself, so that one look at the end sees what any of the kills left."""
-    assert lineage.verify().findings == ()
-    records = lineage.history()
+    assert verify_lineage(lineage).findings == ()
+    records = read_history(lineage)
     assert [record.status for record in records] == ["finished"] * len(records)
-    versions = raw_versions(lineage._store)
+    versions = raw_versions(lineage)
     assert [record.version for record in records] == [int(raw.version) for raw in versions], "one version a round"
-    models = lineage._store.client.search_logged_models([lineage._store.experiment_id])
+    models = lineage.client.search_logged_models([lineage.experiment_id])
     assert sorted(model.model_id for model in models) == sorted(raw.tags["skillstack.model_id"] for raw in versions)
 
 
@@ -89,8 +105,8 @@ def test_a_round_that_passes(grown: Lineage, play: Callable[..., RoundOutcome], 
     def check(after: int, outcome: RoundOutcome) -> None:
         nonlocal champion
         assert (outcome.version, outcome.champion) == (champion + 1, champion + 1)
-        assert grown.version(outcome.version).parent_version == champion
-        own = [(entry.action, entry.previous) for entry in grown.ledger() if entry.version == outcome.version]
+        assert find_version(grown, outcome.version).parent_version == champion
+        own = [(entry.action, entry.previous) for entry in read_ledger(grown) if entry.version == outcome.version]
         assert own == [("register", champion), ("promote", champion)]
         champion = outcome.version
         if after % 5 == 0:
@@ -106,14 +122,14 @@ def test_approval_of_a_held_round(grown: Lineage, play: Callable[..., RoundOutco
     def approve(lineage: Lineage, after: int) -> Any:
         if after not in held:
             held[after] = play(grown, f"held-{after}", Decision.INCONCLUSIVE).version
-        lineage.approve(held[after], reviewer="ann", reason="measured by hand")
-        return lineage.promote_approved(held[after])
+        approve_version(lineage, held[after], reviewer="ann", reason="measured by hand")
+        return promote_on_approval(lineage, held[after])
 
     def check(after: int, entry: Any) -> None:
-        own = [each for each in grown.ledger() if each.version == held[after]]
+        own = [each for each in read_ledger(grown) if each.version == held[after]]
         assert [each.action for each in own] == ["register", "approve", "promote-approved"]
         assert own[-1] == entry
-        assert grown.champion().version == held[after]  # type: ignore[union-attr]
+        assert current_champion(grown).version == held[after]  # type: ignore[union-attr]
 
     kill_everywhere(grown, approve, check, least=8)
     _check_lineage(grown)
@@ -123,11 +139,13 @@ def test_rejection_of_a_held_round(grown: Lineage, play: Callable[..., RoundOutc
     version = play(grown, "held", Decision.INCONCLUSIVE).version
 
     def check(after: int, entry: Any) -> None:
-        own = [each for each in grown.ledger() if each.version == version and each.action == "reject"]
+        own = [each for each in read_ledger(grown) if each.version == version and each.action == "reject"]
         assert [each.reason for each in own] == [f"reason {number}" for number in range(1, after + 1)]
         assert own[-1] == entry
 
-    kill_everywhere(grown, lambda lineage, after: lineage.reject(version, reviewer="ann", reason=f"reason {after}"), check, least=4)
+    kill_everywhere(
+        grown, lambda lineage, after: reject_version(lineage, version, reviewer="ann", reason=f"reason {after}"), check, least=4
+    )
     _check_lineage(grown)
 
 
@@ -139,47 +157,47 @@ def test_a_rollback_goes_back_one_champion_and_not_two(
 
     def check(after: int, entry: Any) -> None:
         assert (entry.action, entry.previous, entry.champion) == ("rollback", versions[-after], versions[-after - 1])
-        assert [each.action for each in grown.ledger()].count("rollback") == after
-        assert grown.champion().version == versions[-after - 1]  # type: ignore[union-attr]
+        assert [each.action for each in read_ledger(grown)].count("rollback") == after
+        assert current_champion(grown).version == versions[-after - 1]  # type: ignore[union-attr]
 
-    kill_everywhere(grown, lambda lineage, after: lineage.rollback(reason=f"bad answers {after}", actor="ann"), check, least=5)
+    kill_everywhere(grown, lambda lineage, after: roll_back(lineage, reason=f"bad answers {after}", actor="ann"), check, least=5)
     _check_lineage(grown)
 
 
 def test_what_was_rolled_back_is_not_promoted_by_its_round_that_comes_back(grown: Lineage, play: Callable[..., RoundOutcome]) -> None:
     outcome = play(grown, "late", Decision.PASS)
-    run = grown.version(outcome.version).run_id
-    grown._store.client.update_run(run, status="RUNNING")  # killed before its end was written
-    grown.rollback(reason="bad answers", actor="ann")
+    run = find_version(grown, outcome.version).run_id
+    grown.client.update_run(run, status="RUNNING")  # killed before its end was written
+    roll_back(grown, reason="bad answers", actor="ann")
     again = play(grown, "late", Decision.PASS)
     assert (again.version, again.champion) == (outcome.version, 3)
-    assert [entry.action for entry in grown.ledger()][-1] == "rollback"
+    assert [entry.action for entry in read_ledger(grown)][-1] == "rollback"
 
 
 def test_a_used_approval_does_not_promote_again_after_a_rollback(grown: Lineage, play: Callable[..., RoundOutcome]) -> None:
     version = play(grown, "held", Decision.INCONCLUSIVE).version
-    grown.approve(version, reviewer="ann", reason="measured by hand")
-    grown.promote_approved(version)
-    grown.rollback(reason="bad answers", actor="ann")
+    approve_version(grown, version, reviewer="ann", reason="measured by hand")
+    promote_on_approval(grown, version)
+    roll_back(grown, reason="bad answers", actor="ann")
     with pytest.raises(Exception, match="was used, and version 3 was made champion since"):
-        grown.promote_approved(version)
-    grown.approve(version, reviewer="ann", reason="measured by hand")
-    assert grown.promote_approved(version).champion == version
+        promote_on_approval(grown, version)
+    approve_version(grown, version, reviewer="ann", reason="measured by hand")
+    assert promote_on_approval(grown, version).champion == version
 
 
 def test_the_parent_is_the_recorded_champion_where_two_versions_hold_the_same_weights(
     grown: Lineage, play: Callable[..., RoundOutcome], register: Callable[..., Any], judge: Callable[..., Any]
 ) -> None:
     """A held round judged again with more items is a second version of the same weights; the next round builds on the promoted one."""
-    _, held, folders = register(grown, "double", 3, parent=grown.champion().model_sha256, decision=Decision.INCONCLUSIVE)  # type: ignore[union-attr]
-    chain = grown.ancestry(3)
-    second = grown.open_round(3, "double", key="more items", chain=chain)
+    _, held, folders = register(grown, "double", 3, parent=current_champion(grown).model_sha256, decision=Decision.INCONCLUSIVE)  # type: ignore[union-attr]
+    chain = read_ancestry(grown, 3)
+    second = open_round(grown, 3, "double", key="more items", chain=chain)
     names = {"skill": "double", "decision": Decision.PASS}
     evaluation, passed = judge(grown.state_dir, "double again", held.model_sha256, chain[-1].model_sha256, **names)
     report, verdict_folder = read_manifest(evaluation, EvalReport), grown.state_dir / "rounds" / "double again" / "verdict"
     arguments = {"evaluation": evaluation, "report": report, "verdict_folder": verdict_folder, "drop": folders.drop}
-    version = grown.register_candidate(second, folders.checkpoint, folders.manifest, verdict=passed, **arguments)
+    version = register_candidate(grown, second, folders.checkpoint, folders.manifest, verdict=passed, **arguments)
     assert version.model_sha256 == held.model_sha256
-    grown.promote(version.version, expected_champion=3, reason="gate", actor="gate", verdict=passed)
+    promote_version(grown, version.version, expected_champion=3, reason="gate", actor="gate", verdict=passed)
     outcome = play(grown, "next", Decision.PASS)
-    assert [each.version for each in grown.ancestry(outcome.version)] == [1, 2, 3, version.version, outcome.version]
+    assert [each.version for each in read_ancestry(grown, outcome.version)] == [1, 2, 3, version.version, outcome.version]

@@ -14,6 +14,7 @@ from data_contracts.escaping import markdown_text, visible
 from data_contracts.manifests import Decision
 from data_contracts.terminal import PlainConsole
 from flows.cli.app import app
+from flows.lineage import current_champion
 from flows.lineage.storage.describe import verdict_note
 
 HOSTILE = (
@@ -40,7 +41,7 @@ def command(grown: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def test_every_command_shows_hostile_reasons_as_text(command, grown, register):
-    version = register(grown, "held", 3, parent=grown.champion().model_sha256, decision=Decision.INCONCLUSIVE)[1].version
+    version = register(grown, "held", 3, parent=current_champion(grown).model_sha256, decision=Decision.INCONCLUSIVE)[1].version
     everything = ""
     for reason in HOSTILE:
         shown = [command("reject", str(version), "--reviewer", f"ann {reason}", "--reason", reason).stdout, command("history").stdout]
@@ -87,7 +88,7 @@ def test_markdown_begins_no_block(start):
 
 
 def test_the_note_of_a_verdict_holds_no_raw_html(grown, register):
-    _, _, folders = register(grown, "odd", 3, parent=grown.champion().model_sha256)
+    _, _, folders = register(grown, "odd", 3, parent=current_champion(grown).model_sha256)
     odd = folders.verdict.model_copy(update={"reasons": HOSTILE, "lost": HOSTILE[:4]})
     note = verdict_note(odd)
     assert "<script>" not in note

@@ -22,8 +22,8 @@ class _Killed(BaseException):
 def exported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """`export_version` of version 2 into a folder, whose engine is killed after so many files."""
     reference = SimpleNamespace(parent_version=1, checkpoint=tmp_path / "checkpoint")
-    lineage = SimpleNamespace(version=lambda *_, **__: reference)
-    monkeypatch.setattr(export, "open_workspace", lambda _: SimpleNamespace(lineage=lineage))
+    monkeypatch.setattr(export, "open_workspace", lambda _: SimpleNamespace(lineage=None))
+    monkeypatch.setattr(export, "find_version", lambda *_, **__: reference)
 
     def run(files: int = 2) -> export.Export:
         def write(_: Path, out: Path, **__: object) -> adapter.AdapterExport:

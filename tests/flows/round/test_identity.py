@@ -6,7 +6,6 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,7 +15,7 @@ import yaml
 
 from data_contracts.errors import LineageError, SkillstackError
 from flows.config.model import SkillstackConfig, load_config
-from flows.round.failure import failure_recorded
+from flows.round import failure
 from flows.round.identity import one_first_start, one_start, round_key
 from flows.workspace.workspace import Workspace
 
@@ -116,19 +115,18 @@ def test_a_lock_is_free_when_its_holder_was_killed(tmp_path: Path) -> None:
         pass
 
 
-def _workspace(tmp_path: Path, record: Callable[..., None]) -> Workspace:
-    lineage: Any = SimpleNamespace(record_failure=record)
-    return Workspace(SkillstackConfig(state_dir=tmp_path), lineage)
+def test_a_failure_that_cannot_be_recorded_does_not_replace_the_cause(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lineage: Any = SimpleNamespace()
+    workspace, run = Workspace(SkillstackConfig(state_dir=tmp_path), lineage), SimpleNamespace(round=3)
 
-
-def test_a_failure_that_cannot_be_recorded_does_not_replace_the_cause(tmp_path: Path) -> None:
     def away(*_: object) -> None:
         raise LineageError("http://mlflow", "no answer", "start it")
 
-    run: Any = SimpleNamespace(round=3)
-    with pytest.raises(ZeroDivisionError), failure_recorded(_workspace(tmp_path, away), run):
+    monkeypatch.setattr(failure, "record_failure", away)
+    with pytest.raises(ZeroDivisionError), failure.failure_recorded(workspace, run):  # type: ignore[arg-type]
         raise ZeroDivisionError
-    told: list[str] = []
-    with pytest.raises(KeyboardInterrupt), failure_recorded(_workspace(tmp_path, lambda _, line: told.append(line)), run):
+    recorded: list[str] = []
+    monkeypatch.setattr(failure, "record_failure", lambda _lineage, _run, line: recorded.append(line))
+    with pytest.raises(KeyboardInterrupt), failure.failure_recorded(workspace, run):  # type: ignore[arg-type]
         raise KeyboardInterrupt
-    assert told == ["KeyboardInterrupt: "]
+    assert recorded == ["KeyboardInterrupt: "]

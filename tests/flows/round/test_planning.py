@@ -94,9 +94,8 @@ def version(number: int, skill: str | None, drop_folder: Path | None) -> Version
     )  # fmt: skip
 
 
-def lineage(*actions: tuple[str, int]) -> Any:
-    entries = tuple(SimpleNamespace(action=action, version=number) for action, number in actions)
-    return SimpleNamespace(lineage=SimpleNamespace(ledger=lambda: entries))
+def entries(*actions: tuple[str, int]) -> Any:
+    return tuple(SimpleNamespace(action=action, version=number) for action, number in actions)
 
 
 PROMOTED = (("promote", 1), ("promote", 2))
@@ -113,9 +112,9 @@ PROMOTED = (("promote", 1), ("promote", 2))
 )
 def test_a_deleted_tag_does_not_make_a_first_round(chain: list[VersionRef], words: str) -> None:
     with pytest.raises(LineageError, match=words):
-        require_whole_chain(lineage(*PROMOTED), chain)
+        require_whole_chain(entries(*PROMOTED), chain)
 
 
 def test_a_whole_chain_and_a_rollback_to_the_base_are_well() -> None:
-    require_whole_chain(lineage(*PROMOTED), [version(1, None, None), version(2, "topic", Path())])
-    require_whole_chain(lineage(*PROMOTED, ("rollback", 1)), [version(1, None, None)])
+    require_whole_chain(entries(*PROMOTED), [version(1, None, None), version(2, "topic", Path())])
+    require_whole_chain(entries(*PROMOTED, ("rollback", 1)), [version(1, None, None)])

@@ -7,14 +7,15 @@ from datetime import timedelta
 import pytest
 
 from data_contracts.manifests import Decision
+from flows.lineage import current_champion, find_version, read_ledger, verify_lineage
 from flows.lineage.checks import verification
 from flows.lineage.registry import ledger, promotion
 from flows.lineage.storage.records import FIRST_PRIOR
 
 
 def test_a_whole_lineage_has_no_findings_and_every_file_is_counted(grown, register):
-    register(grown, "bad", 3, parent=grown.champion().model_sha256, decision=Decision.BLOCK)
-    result = grown.verify()
+    register(grown, "bad", 3, parent=current_champion(grown).model_sha256, decision=Decision.BLOCK)
+    result = verify_lineage(grown)
     assert (result.findings, result.rounds) == ((), 4)
     weights, rows = list(grown.state_dir.rglob("model.safetensors")), list(grown.state_dir.glob("rounds/*/drop/*.jsonl"))
     items = list(grown.state_dir.glob("stages/evaluate/*-candidate/items/*.parquet"))
@@ -25,7 +26,7 @@ def test_a_whole_lineage_has_no_findings_and_every_file_is_counted(grown, regist
 @pytest.mark.parametrize("role", ["checkpoint", "evaluation", "verdict"])
 @pytest.mark.parametrize("damage", ["change", "remove"])
 def test_a_manifest_that_changed_or_went_is_found_in_any_round(grown, role, damage):
-    manifest = getattr(grown.version(2), role) / "manifest.json"
+    manifest = getattr(find_version(grown, 2), role) / "manifest.json"
     if damage == "remove":
         manifest.unlink()
     else:
@@ -35,43 +36,43 @@ def test_a_manifest_that_changed_or_went_is_found_in_any_round(grown, role, dama
             if role == "checkpoint"
             else text.replace("0.5", "0.6").replace("PASS", "BLOCK")
         )
-    findings = grown.verify().findings
+    findings = verify_lineage(grown).findings
     if role == "checkpoint" and damage == "change":
         assert findings == ()  # another spelling of the same values
     else:
         assert {(finding.version, finding.round) for finding in findings} == {(2, 1)}
-        assert any(str(getattr(grown.version(2), role)) in finding.where for finding in findings)
+        assert any(str(getattr(find_version(grown, 2), role)) in finding.where for finding in findings)
 
 
 def test_every_bad_file_is_named_not_only_the_first(grown):
     for version in (1, 3):
-        (grown.version(version).checkpoint / "model" / "model.safetensors").write_bytes(b"short")
-    assert [(finding.version, finding.round) for finding in grown.verify().findings] == [(1, 0), (3, 2)]
+        (find_version(grown, version).checkpoint / "model" / "model.safetensors").write_bytes(b"short")
+    assert [(finding.version, finding.round) for finding in verify_lineage(grown).findings] == [(1, 0), (3, 2)]
 
 
 def test_moved_alias_deleted_run_and_edited_copy_are_found(grown):
-    client = grown._store.client
+    client = grown.client
     client.set_registered_model_alias("tiny", "champion", "2")
-    client.delete_run(grown.version(2).run_id)
-    client.log_text(ledger.ledger_run(grown._store), "{}\n", ledger.LEDGER_FILE)
-    problems = {finding.where: finding.problem for finding in grown.verify().findings}
+    client.delete_run(find_version(grown, 2).run_id)
+    client.log_text(ledger.ledger_run(grown), "{}\n", ledger.LEDGER_FILE)
+    problems = {finding.where: finding.problem for finding in verify_lineage(grown).findings}
     assert "moved by hand" in problems["alias champion"]
-    assert "mlflow runs restore" in problems[grown.version(2).run_id]
+    assert "mlflow runs restore" in problems[find_version(grown, 2).run_id]
     assert "not the ledger" in problems["ledger.jsonl"]
 
 
 def test_a_broken_ledger_is_a_finding_not_a_crash(grown):
-    grown._store.client.set_registered_model_tag("tiny", ledger.HEAD_TAG, "2:0000")
-    [finding] = grown.verify().findings
+    grown.client.set_registered_model_tag("tiny", ledger.HEAD_TAG, "2:0000")
+    [finding] = verify_lineage(grown).findings
     assert finding.where == "ledger"
 
 
 def test_a_clock_that_went_back_is_found(grown):
-    entry = grown.ledger()[-1]
+    entry = read_ledger(grown)[-1]
     earlier = entry.model_copy(
         update={"sequence": 6, "action": "reject", "previous": 3, "time": entry.time - timedelta(days=1), "prior": entry.digest}
     )
     assert entry.prior != FIRST_PRIOR
-    promotion._carry_out(grown._store, earlier)
-    [finding] = verification.verify_lineage(grown._store).findings
+    promotion._carry_out(grown, earlier)
+    [finding] = verification.verify_lineage(grown).findings
     assert "a clock was wrong" in finding.problem

@@ -19,7 +19,25 @@ from data_contracts.manifests import (
     read_manifest,
     write_manifest,
 )
-from flows.lineage import Lineage, RetentionPolicy, RoundRecord
+from flows.lineage import (
+    Lineage,
+    RetentionPolicy,
+    RoundRecord,
+    collect_garbage,
+    connect,
+    current_champion,
+    find_version,
+    finish_round,
+    log_stage,
+    open_round,
+    promote_version,
+    read_ancestry,
+    read_ledger,
+    rebuild_version,
+    register_candidate,
+    roll_back,
+    verify_lineage,
+)
 from flows.lineage.registry.retention import plan_collection
 
 SHORT = RetentionPolicy(keep_last=1, keep_anchors=False)
@@ -61,12 +79,12 @@ def trained_state(tmp_path_factory, empty_state, copy_of, judge) -> Path:
     from osft_engine.train import train_candidate
 
     state = copy_of(empty_state, tmp_path_factory.mktemp("trained") / "state")
-    lineage = Lineage(f"sqlite:///{state}/mlflow.db", model_name="tiny", experiment="rounds", state_dir=state)
+    lineage = connect(f"sqlite:///{state}/mlflow.db", model_name="tiny", experiment="rounds", state_dir=state)
     _tiny_base(state / "base-model")
     base = describe_base(state / "base-model", state / "rounds" / "0" / "checkpoint")
-    run = lineage.open_round(0, None)
-    champion = lineage.register_candidate(run, state / "rounds" / "0" / "checkpoint", base)
-    lineage.promote(champion.version, expected_champion=None, reason="start", actor="test", verdict=None)
+    run = open_round(lineage, 0, None)
+    champion = register_candidate(lineage, run, state / "rounds" / "0" / "checkpoint", base)
+    promote_version(lineage, champion.version, expected_champion=None, reason="start", actor="test", verdict=None)
     methods = [{"protect": "activations"}, {"protect": "activations"}, {"protect": "weights_block"}, {"method": "full"}]
     for number, method in enumerate(methods, start=1):
         folder = state / "rounds" / str(number)
@@ -87,9 +105,10 @@ def trained_state(tmp_path_factory, empty_state, copy_of, judge) -> Path:
         decision = Decision.PASS if number < 4 else Decision.BLOCK
         before = champion.model_sha256
         evaluation, verdict = judge(state, str(number), manifest.model_sha256, before, skill=word, decision=decision)
-        run = lineage.open_round(number, word, chain=lineage.ancestry(champion.version))
-        lineage.log_stage(run, "decide", verdict, folder / "verdict")
-        version = lineage.register_candidate(
+        run = open_round(lineage, number, word, chain=read_ancestry(lineage, champion.version))
+        log_stage(lineage, run, "decide", verdict, folder / "verdict")
+        version = register_candidate(
+            lineage,
             run,
             folder / "checkpoint",
             manifest,
@@ -99,9 +118,9 @@ def trained_state(tmp_path_factory, empty_state, copy_of, judge) -> Path:
             verdict=verdict,
             drop=folder / "drop",
         )
-        lineage.finish_round(run)
+        finish_round(lineage, run)
         if decision is Decision.PASS:
-            lineage.promote(version.version, expected_champion=champion.version, reason="gate", actor="flow", verdict=verdict)
+            promote_version(lineage, version.version, expected_champion=champion.version, reason="gate", actor="flow", verdict=verdict)
             champion = version
     return state
 
@@ -109,11 +128,11 @@ def trained_state(tmp_path_factory, empty_state, copy_of, judge) -> Path:
 @pytest.fixture
 def trained(trained_state, tmp_path, copy_of) -> Lineage:
     state = copy_of(trained_state, tmp_path / "state")
-    return Lineage(f"sqlite:///{state}/mlflow.db", model_name="tiny", experiment="rounds", state_dir=state)
+    return connect(f"sqlite:///{state}/mlflow.db", model_name="tiny", experiment="rounds", state_dir=state)
 
 
 def _weights(lineage: Lineage, version: int) -> Path:
-    return lineage.version(version).checkpoint / "model" / "model.safetensors"
+    return find_version(lineage, version).checkpoint / "model" / "model.safetensors"
 
 
 def _kept(items) -> dict[int, str]:
@@ -121,50 +140,50 @@ def _kept(items) -> dict[int, str]:
 
 
 def test_a_dry_run_says_what_would_go_and_touches_nothing(trained):
-    before = trained.verify()
-    items = trained.collect_garbage(SHORT, actor="ann", dry_run=True)
+    before = verify_lineage(trained)
+    items = collect_garbage(trained, SHORT, actor="ann", dry_run=True)
     assert [item.versions for item in items if item.action == "collect"] == [(2,)]
     assert set(_kept(items)) == {1, 3, 4, 5}
     assert _kept(items)[4] == "champion"
-    assert trained.verify() == before
+    assert verify_lineage(trained) == before
 
 
 def test_what_the_champion_was_built_on_stays_by_default(trained):
-    items = trained.collect_garbage(RetentionPolicy(keep_last=1), actor="ann", dry_run=True)
+    items = collect_garbage(trained, RetentionPolicy(keep_last=1), actor="ann", dry_run=True)
     assert [item.action for item in items] == ["keep"] * 5
 
 
 def test_collected_weights_come_back_byte_for_byte(trained):
     bytes_before = _weights(trained, 2).read_bytes()
-    trained.collect_garbage(SHORT, actor="ann")
+    collect_garbage(trained, SHORT, actor="ann")
     assert not _weights(trained, 2).exists()
-    assert trained.verify().ok  # what is expected of a collected version is there
+    assert verify_lineage(trained).ok  # what is expected of a collected version is there
     with pytest.raises(LineageError, match=r"collected on .* skillstack rebuild 2"):
-        trained.version(2, verify=True)
+        find_version(trained, 2, verify=True)
     with pytest.raises(LineageError, match="collected on"):
-        trained.rollback(2, reason="complaints", actor="ann")
+        roll_back(trained, 2, reason="complaints", actor="ann")
 
-    manifest = trained.rebuild(2, actor="ann")
+    manifest = rebuild_version(trained, 2, actor="ann")
     assert _weights(trained, 2).read_bytes() == bytes_before
-    assert manifest_digest(manifest) == trained.version(2, verify=True).manifest_sha256
-    assert [entry.action for entry in trained.ledger()][-2:] == ["collect", "rebuild"]
-    assert trained.rollback(2, reason="complaints", actor="ann").champion == 2
+    assert manifest_digest(manifest) == find_version(trained, 2, verify=True).manifest_sha256
+    assert [entry.action for entry in read_ledger(trained)][-2:] == ["collect", "rebuild"]
+    assert roll_back(trained, 2, reason="complaints", actor="ann").champion == 2
 
 
 def test_a_version_comes_back_although_its_parents_were_collected_too(trained, register):
     kept = {version: _weights(trained, version).read_bytes() for version in (2, 3)}
-    trained.rollback(1, reason="start over", actor="ann")
-    items = trained.collect_garbage(SHORT, actor="ann")
+    roll_back(trained, 1, reason="start over", actor="ann")
+    items = collect_garbage(trained, SHORT, actor="ann")
     # Rolled back to the base: rounds 1 and 2 are neither champion nor previous, and round 2 was built on round 1.
     assert [item.versions for item in items if item.action == "collected"] == [(2,), (3,)]
-    trained.rebuild(3, actor="ann")
+    rebuild_version(trained, 3, actor="ann")
     assert _weights(trained, 3).read_bytes() == kept[3]
     assert not _weights(trained, 2).exists()
 
 
 def test_without_a_stored_update_nothing_is_deleted(trained, register):
-    _, newest, _ = register(trained, "newest", 5, parent=trained.champion().model_sha256)
-    items = trained.collect_garbage(SHORT, actor="ann")
+    _, newest, _ = register(trained, "newest", 5, parent=current_champion(trained).model_sha256)
+    items = collect_garbage(trained, SHORT, actor="ann")
     assert newest.version == 6  # so that version 5, the full fine-tuning, is not among the last
     [item] = [item for item in items if item.versions == (5,)]
     assert item.action == "keep"
@@ -175,28 +194,28 @@ def test_without_a_stored_update_nothing_is_deleted(trained, register):
 def test_a_rebuild_elsewhere_is_a_whole_checkpoint(trained, tmp_path):
     from transformers import AutoModelForCausalLM
 
-    rebuilt = trained.rebuild(4, out=tmp_path / "again", actor="ann")
+    rebuilt = rebuild_version(trained, 4, out=tmp_path / "again", actor="ann")
     assert read_manifest(tmp_path / "again", CheckpointManifest) == rebuilt
-    assert rebuilt.model_sha256 == trained.version(4).model_sha256
+    assert rebuilt.model_sha256 == find_version(trained, 4).model_sha256
     AutoModelForCausalLM.from_pretrained(tmp_path / "again" / "model")
     with pytest.raises(CheckpointError, match="no stored update"):
-        trained.rebuild(1, out=tmp_path / "base", actor="ann")
+        rebuild_version(trained, 1, out=tmp_path / "base", actor="ann")
 
 
 def test_a_changed_update_is_noticed_before_anything_is_rebuilt(trained):
-    trained.collect_garbage(SHORT, actor="ann")
-    update = trained.version(2).checkpoint / "update.safetensors"
+    collect_garbage(trained, SHORT, actor="ann")
+    update = find_version(trained, 2).checkpoint / "update.safetensors"
     update.write_bytes(update.read_bytes()[:-1] + b"?")
     with pytest.raises(ManifestError, match=r"update\.safetensors: has changed"):
-        trained.rebuild(2, actor="ann")
-    assert [finding.version for finding in trained.verify().findings] == [2]
+        rebuild_version(trained, 2, actor="ann")
+    assert [finding.version for finding in verify_lineage(trained).findings] == [2]
 
 
 def test_weights_that_come_back_equal_to_rounding_are_kept_unless_that_was_allowed(trained, tmp_path):
     """As after training on a GPU: one element of the stored weights is one rounding step away from what a CPU computes."""
     from safetensors.torch import load_file, save_file
 
-    checkpoint = trained.version(2).checkpoint
+    checkpoint = find_version(trained, 2).checkpoint
     tensors = load_file(_weights(trained, 2))
     name = next(name for name in tensors if name.endswith("q_proj.weight"))
     tensors[name][0, 0] *= 1 + torch_eps()
@@ -206,18 +225,18 @@ def test_weights_that_come_back_equal_to_rounding_are_kept_unless_that_was_allow
     manifest = before.model_copy(update={"files": files, "model_sha256": model_digest(model_files(checkpoint / "model"))})
     write_manifest(checkpoint, manifest)
     for tag, value in (("manifest_sha256", manifest_digest(manifest)), ("model_sha256", manifest.model_sha256)):
-        trained._store.client.set_model_version_tag("tiny", "2", f"skillstack.{tag}", value)
+        trained.client.set_model_version_tag("tiny", "2", f"skillstack.{tag}", value)
 
-    [item] = [item for item in trained.collect_garbage(SHORT, actor="ann") if item.versions == (2,)]
+    [item] = [item for item in collect_garbage(trained, SHORT, actor="ann") if item.versions == (2,)]
     assert item.action == "keep"
     assert "rounding steps off" in item.reason
     [item] = [
-        item for item in trained.collect_garbage(SHORT.model_copy(update={"allow_rounding": True}), actor="ann") if item.versions == (2,)
+        item for item in collect_garbage(trained, SHORT.model_copy(update={"allow_rounding": True}), actor="ann") if item.versions == (2,)
     ]
     assert item.action == "collected"
     with pytest.raises(LineageError, match="equal to rounding only"):
-        trained.rebuild(2, actor="ann")
-    rebuilt = trained.rebuild(2, out=tmp_path / "again", actor="ann")
+        rebuild_version(trained, 2, actor="ann")
+    rebuilt = rebuild_version(trained, 2, out=tmp_path / "again", actor="ann")
     assert rebuilt.model_sha256 == before.model_sha256  # what the CPU computed in the first place
     again = load_file(tmp_path / "again" / "model" / "model.safetensors")
     assert all((again[key] - value).abs().max() <= 1e-6 for key, value in tensors.items())
@@ -274,14 +293,14 @@ def test_gc_killed_after_any_write_and_run_again_collects_once(trained, kill_eve
     def collect(lineage: Lineage, after: int):
         if after not in begun:
             begun.add(after)
-            trained.rebuild(2, actor="ann")
-        return lineage.collect_garbage(SHORT, actor="ann")
+            rebuild_version(trained, 2, actor="ann")
+        return collect_garbage(lineage, SHORT, actor="ann")
 
     def check(after: int, items) -> None:
         assert ("collected", (2,)) in {(item.action, item.versions) for item in items}
-        assert trained.version(2).collected is not None
+        assert find_version(trained, 2).collected is not None
         assert not _weights(trained, 2).exists()
-        assert [entry.action for entry in trained.ledger() if entry.version == 2].count("collect") == after
+        assert [entry.action for entry in read_ledger(trained) if entry.version == 2].count("collect") == after
 
     kill_everywhere(trained, collect, check, least=5)
-    assert trained.verify().findings == ()
+    assert verify_lineage(trained).findings == ()

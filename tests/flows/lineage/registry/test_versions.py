@@ -6,22 +6,23 @@ import pytest
 
 from data_contracts.errors import LineageError, ManifestError
 from data_contracts.manifests import Decision
+from flows.lineage import connect, current_champion, find_version, read_ancestry, read_history
 
 
 def test_a_version_knows_its_folders_digests_and_parent(grown):
-    champion = grown.champion()
+    champion = current_champion(grown)
     assert (champion.version, champion.round, champion.skill, champion.method) == (3, 2, "second", "osft")
     assert champion.parent_version == 2
     assert (champion.checkpoint / "manifest.json").is_file()
     assert (champion.evaluation / "manifest.json").is_file()
-    assert [reference.version for reference in grown.ancestry(3)] == [1, 2, 3]
+    assert [reference.version for reference in read_ancestry(grown, 3)] == [1, 2, 3]
 
 
 def test_scores_are_on_the_model_with_the_items_they_came_from(grown):
-    model = grown._store.client.get_logged_model(grown.version(2).model_id)
+    model = grown.client.get_logged_model(find_version(grown, 2).model_id)
     scores = {metric.key: (metric.value, metric.dataset_name) for metric in model.metrics}
     assert scores["score/old"] == (0.9, "old")
-    assert grown.history()[1].scores == {
+    assert read_history(grown)[1].scores == {
         "old": 0.9,
         "piqa, 0-shot": 0.5,
         "first": 1.0,
@@ -29,16 +30,16 @@ def test_scores_are_on_the_model_with_the_items_they_came_from(grown):
 
 
 def test_a_rejected_round_is_registered_and_does_not_move_the_champion(grown, register):
-    champion = grown.champion()
+    champion = current_champion(grown)
     _, rejected, _ = register(grown, "bad", 3, parent=champion.model_sha256, decision=Decision.BLOCK)
-    assert grown.champion() == champion
-    record = grown.history()[-1]
+    assert current_champion(grown) == champion
+    record = read_history(grown)[-1]
     assert (record.version, record.decision, record.was_champion, record.lost) == (rejected.version, "BLOCK", False, ("old",))
 
 
 @pytest.mark.parametrize("damage", ["change", "remove", "other manifest"])
 def test_a_champion_whose_files_changed_is_not_loaded(grown, damage):
-    checkpoint = grown.champion().checkpoint
+    checkpoint = current_champion(grown).checkpoint
     weights = checkpoint / "model" / "model.safetensors"
     if damage == "change":
         weights.write_bytes(weights.read_bytes()[:-1] + b"?")
@@ -48,25 +49,24 @@ def test_a_champion_whose_files_changed_is_not_loaded(grown, damage):
         manifest = checkpoint / "manifest.json"
         manifest.write_text(manifest.read_text().replace('"osft"', '"lora"'))
     with pytest.raises((LineageError, ManifestError), match=r"changed|missing|not the one"):
-        grown.champion()
-    assert grown.champion(verify=False).version == 3
+        current_champion(grown)
+    assert current_champion(grown, verify=False).version == 3
 
 
 def test_an_unknown_version_says_which_exist(grown):
     with pytest.raises(LineageError, match=r"version 9.*\[1, 2, 3\]"):
-        grown.version(9)
+        find_version(grown, 9)
 
 
 def test_a_version_made_by_hand_is_named(grown):
-    grown._store.client.create_model_version("tiny", "/somewhere/else")
+    grown.client.create_model_version("tiny", "/somewhere/else")
     with pytest.raises(LineageError, match=r"version 4.*lacks the tags"):
-        grown.version(4)
+        find_version(grown, 4)
 
 
 def test_the_state_directory_can_be_moved(grown, state_dir, tmp_path):
-    from flows.lineage import Lineage
 
     moved = tmp_path / "elsewhere"
     state_dir.rename(moved)
-    lineage = Lineage(f"sqlite:///{moved}/mlflow.db", model_name="tiny", experiment="rounds", state_dir=moved)
-    assert lineage.champion().checkpoint.is_relative_to(moved)
+    lineage = connect(f"sqlite:///{moved}/mlflow.db", model_name="tiny", experiment="rounds", state_dir=moved)
+    assert current_champion(lineage).checkpoint.is_relative_to(moved)

@@ -15,12 +15,12 @@ import mlflow
 import pytest
 
 from data_contracts.errors import LineageError
-from flows.lineage import Lineage
+from flows.lineage import Lineage, connect
 from flows.lineage.storage.connection import hide_password
 
 
 def _open(uri: str, state: Path) -> Lineage:
-    return Lineage(uri, model_name="tiny", experiment="rounds", state_dir=state)
+    return connect(uri, model_name="tiny", experiment="rounds", state_dir=state)
 
 
 @pytest.fixture
@@ -69,7 +69,7 @@ def test_another_web_server_and_another_mlflow_are_told_apart(answering, tmp_pat
 
 
 def test_a_deleted_experiment_is_named_with_the_way_back(open_lineage, lineage):
-    lineage._store.client.delete_experiment(lineage._store.experiment_id)
+    lineage.client.delete_experiment(lineage.experiment_id)
     with pytest.raises(LineageError, match=r"experiment 'rounds': was deleted .*mlflow experiments restore"):
         open_lineage()
 

@@ -7,11 +7,12 @@ import pytest
 from data_contracts.digests import text_digest
 from data_contracts.errors import LineageError
 from data_contracts.manifests import write_manifest
+from flows.lineage import LiveStage, find_version, log_stage, open_round, read_history, record_failure, record_reevaluation, verify_lineage
 from flows.lineage.storage import live
 
 
 def told(lineage, run_id):
-    return [(point.step, point.value) for point in lineage._store.client.get_metric_history(run_id, "train/loss")]
+    return [(point.step, point.value) for point in lineage.client.get_metric_history(run_id, "train/loss")]
 
 
 def step(number):
@@ -19,34 +20,34 @@ def step(number):
 
 
 def nested(lineage, parent):
-    found = lineage._store.client.search_runs([lineage._store.experiment_id], f"tags.`mlflow.parentRunId` = '{parent.run_id}'")
+    found = lineage.client.search_runs([lineage.experiment_id], f"tags.`mlflow.parentRunId` = '{parent.run_id}'")
     return [(run.info.run_id, run.info.status, run.data.tags["skillstack.kind"]) for run in found]
 
 
 def test_the_run_is_there_while_it_trains_and_becomes_the_stages_run(lineage, make_folders):
     folders = make_folders("base")
-    opened = lineage.open_round(0, None)
-    with lineage.live_stage(opened, "train", every=60.0) as shown:
+    opened = open_round(lineage, 0, None)
+    with LiveStage(lineage, opened, "train", every=60.0) as shown:
         for number in (1, 2, 3):
             shown.add(number, step(number))
         assert nested(lineage, opened) == [(shown.run_id, "RUNNING", "live")]
     assert told(lineage, shown.run_id) == [(1, 2.0), (2, 1.0), (3, 2.0 / 3)], "leaving sends what is left"
-    finished = lineage.log_stage(opened, "train", folders.manifest, folders.checkpoint)
+    finished = log_stage(lineage, opened, "train", folders.manifest, folders.checkpoint)
     assert finished == shown.run_id
     assert nested(lineage, opened) == [(finished, "FINISHED", "stage")]
     assert [number for number, _ in told(lineage, finished)] == [1, 2, 3, 4, 5], "the rest comes from the training's file, nothing twice"
-    assert lineage.log_stage(opened, "train", folders.manifest, folders.checkpoint) == finished
+    assert log_stage(lineage, opened, "train", folders.manifest, folders.checkpoint) == finished
 
 
 def test_a_training_that_resumes_goes_on_in_its_run_and_tells_no_step_twice(open_lineage, lineage):
-    opened = lineage.open_round(0, None, key="k")
-    with lineage.live_stage(opened, "train", every=60.0) as first:
+    opened = open_round(lineage, 0, None, key="k")
+    with LiveStage(lineage, opened, "train", every=60.0) as first:
         for number in (1, 2, 3):
             first.add(number, step(number))
-    lineage.record_failure(opened, "killed")
+    record_failure(lineage, opened, "killed")
     assert [status for _, status, _ in nested(lineage, opened)] == ["FAILED"]
     again = open_lineage()
-    with again.live_stage(again.open_round(0, None, key="k"), "train", every=60.0) as second:
+    with LiveStage(again, open_round(again, 0, None, key="k"), "train", every=60.0) as second:
         for number in (2, 3, 4):
             second.add(number, step(number))
     assert second.run_id == first.run_id
@@ -57,8 +58,8 @@ def test_a_training_that_resumes_goes_on_in_its_run_and_tells_no_step_twice(open
 def test_a_server_that_does_not_take_the_numbers_stops_no_training_and_gets_them_later(lineage, monkeypatch):
     from mlflow.exceptions import MlflowException
 
-    opened = lineage.open_round(0, None)
-    client, calls = lineage._store.client, []
+    opened = open_round(lineage, 0, None)
+    client, calls = lineage.client, []
 
     def refuse_once(run_id, metrics):
         calls.append(len(metrics))
@@ -67,7 +68,7 @@ def test_a_server_that_does_not_take_the_numbers_stops_no_training_and_gets_them
         return type(client).log_batch(client, run_id, metrics=metrics)
 
     monkeypatch.setattr(client, "log_batch", refuse_once)
-    with lineage.live_stage(opened, "train", every=60.0) as shown:
+    with LiveStage(lineage, opened, "train", every=60.0) as shown:
         shown.add(1, step(1))
         shown._send()
         assert told(lineage, shown.run_id) == []
@@ -76,8 +77,8 @@ def test_a_server_that_does_not_take_the_numbers_stops_no_training_and_gets_them
 
 
 def test_numbers_arrive_without_waiting_for_the_end(lineage):
-    opened = lineage.open_round(0, None)
-    with lineage.live_stage(opened, "train", every=0.05) as shown:
+    opened = open_round(lineage, 0, None)
+    with LiveStage(lineage, opened, "train", every=0.05) as shown:
         shown.add(1, step(1))
         for _ in range(200):
             if told(lineage, shown.run_id):
@@ -87,27 +88,27 @@ def test_numbers_arrive_without_waiting_for_the_end(lineage):
 
 
 def test_other_rounds_live_runs_are_left_alone(lineage):
-    one, two = lineage.open_round(0, None, key="a"), lineage.open_round(1, "x", key="b")
-    with lineage.live_stage(one, "train", every=60.0), lineage.live_stage(two, "train", every=60.0):
-        lineage.record_failure(one, "no")
+    one, two = open_round(lineage, 0, None, key="a"), open_round(lineage, 1, "x", key="b")
+    with LiveStage(lineage, one, "train", every=60.0), LiveStage(lineage, two, "train", every=60.0):
+        record_failure(lineage, one, "no")
         assert [status for _, status, _ in nested(lineage, two)] == ["RUNNING"]
-        assert len(live.find_live_runs(lineage._store, two.run_id)) == 1
+        assert len(live.find_live_runs(lineage, two.run_id)) == 1
 
 
 def test_a_later_report_is_kept_beside_the_first_and_verified(grown, make_folders):
-    reference = grown.version(2)
+    reference = find_version(grown, 2)
     folders = make_folders("later")
     with pytest.raises(LineageError, match="about another model"):
-        grown.record_reevaluation(2, folders.report, folders.evaluation)
+        record_reevaluation(grown, 2, folders.report, folders.evaluation)
     added = folders.report.suites[0].model_copy(update={"name": "added", "suite_sha256": text_digest("added"), "score": 0.25})
     report = folders.report.model_copy(update={"model_sha256": reference.model_sha256, "suites": (*folders.report.suites, added)})
     write_manifest(folders.evaluation, report)
-    grown.record_reevaluation(2, report, folders.evaluation)
-    record = next(record for record in grown.history() if record.version == 2)
+    record_reevaluation(grown, 2, report, folders.evaluation)
+    record = next(record for record in read_history(grown) if record.version == 2)
     assert record.reevaluation == folders.evaluation
     assert record.scores["added"] == 0.25
     assert record.scores["old"] == 0.9, "what the verdict was decided on stays"
-    assert grown.verify().ok
+    assert verify_lineage(grown).ok
     (folders.evaluation / "manifest.json").write_text("{}")
-    [finding] = grown.verify().findings
+    [finding] = verify_lineage(grown).findings
     assert (finding.version, finding.where) == (2, str(folders.evaluation / "manifest.json"))

@@ -15,12 +15,12 @@ from pathlib import Path
 import pytest
 
 from data_contracts.errors import LineageError, SkillstackError
-from flows.lineage import Lineage
+from flows.lineage import Lineage, connect, current_champion, open_round, read_history, roll_back, verify_lineage
 from flows.lineage.storage.state import describe_place
 
 
 def opened(state: Path) -> Lineage:
-    return Lineage(f"sqlite:///{state}/mlflow.db", model_name="tiny", experiment="rounds", state_dir=state)
+    return connect(f"sqlite:///{state}/mlflow.db", model_name="tiny", experiment="rounds", state_dir=state)
 
 
 def copied(state: Path, target: Path) -> Path:
@@ -57,8 +57,8 @@ def test_a_copy_is_a_lineage_of_its_own_and_leaves_the_original_alone(
     copy = copied(original, tmp_path / "project of mine" / "state")
     before = files_of(original)
     lineage = opened(copy)
-    lineage.rollback(reason="try it on the copy", actor="ann")
-    assert lineage.verify().findings == ()
+    roll_back(lineage, reason="try it on the copy", actor="ann")
+    assert verify_lineage(lineage).findings == ()
     assert all(place.startswith((copy / "artifacts").as_uri()) for place in places(copy))
     assert files_of(original) == before
     assert f"copied from {original}" in (describe_place(copy) or "")
@@ -74,8 +74,8 @@ def test_a_moved_lineage_goes_on_where_it_is_and_the_old_folder_stays_away(origi
         path.rename(moved.parent / path.name)
     assert f"was moved from {original}" in (describe_place(moved) or "")
     lineage = opened(moved)
-    lineage.rollback(reason="still possible", actor="ann")
-    assert lineage.verify().findings == ()
+    roll_back(lineage, reason="still possible", actor="ann")
+    assert verify_lineage(lineage).findings == ()
     assert not original.exists()
     assert json.loads((moved / "state.json").read_text())["id"] == identity
 
@@ -85,7 +85,7 @@ def test_a_copied_lineage_of_a_release_without_state_json_is_recognised_too(orig
     copy = tmp_path / "copy"
     shutil.copytree(original, copy)
     before = files_of(original)
-    opened(copy).rollback(reason="try it on the copy", actor="ann")
+    roll_back(opened(copy), reason="try it on the copy", actor="ann")
     assert files_of(original) == before
     assert f"copied from {original}" in (describe_place(copy) or "")
 
@@ -93,22 +93,22 @@ def test_a_copied_lineage_of_a_release_without_state_json_is_recognised_too(orig
 def test_opening_a_lineage_that_is_in_order_writes_nothing(original: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in original.rglob("*")}
     lineage = opened(original)
-    lineage.history()
+    read_history(lineage)
     assert {path: path.stat().st_mtime_ns for path in original.rglob("*")} == before
 
 
 def test_a_lineage_can_be_read_from_a_database_that_cannot_be_written(original: Path) -> None:
     uri = f"sqlite:///file:{original}/mlflow.db?mode=ro&uri=true"
-    lineage = Lineage(uri, model_name="tiny", experiment="rounds", state_dir=original)
-    assert [record.version for record in lineage.history()] == [1, 2, 3]
-    assert lineage.champion().version == 3  # type: ignore[union-attr]
-    assert lineage.verify().findings == ()
+    lineage = connect(uri, model_name="tiny", experiment="rounds", state_dir=original)
+    assert [record.version for record in read_history(lineage)] == [1, 2, 3]
+    assert current_champion(lineage).version == 3  # type: ignore[union-attr]
+    assert verify_lineage(lineage).findings == ()
     with pytest.raises(LineageError, match="readonly"):
-        lineage.rollback(reason="no", actor="ann")
+        roll_back(lineage, reason="no", actor="ann")
 
 
-_MAKE = "import sys; from pathlib import Path; from flows.lineage import Lineage; state = Path(sys.argv[1]); " + (
-    "Lineage(f'sqlite:///{state}/mlflow.db', model_name='tiny', experiment='rounds', state_dir=state)"
+_MAKE = "import sys; from pathlib import Path; from flows.lineage import connect; state = Path(sys.argv[1]); " + (
+    "connect(f'sqlite:///{state}/mlflow.db', model_name='tiny', experiment='rounds', state_dir=state)"
 )
 
 
@@ -120,7 +120,7 @@ def test_a_first_start_that_was_cut_short_leaves_no_database_and_the_next_one_ma
             pause.wait(0.01)  # the migrations take seconds
         process.kill()
     assert not (state / "mlflow.db").exists()
-    assert opened(state).champion() is None
+    assert current_champion(opened(state)) is None
 
 
 def test_a_half_made_database_of_an_earlier_release_is_set_aside(tmp_path: Path) -> None:
@@ -128,7 +128,7 @@ def test_a_half_made_database_of_an_earlier_release_is_set_aside(tmp_path: Path)
     state.mkdir()
     with closing(sqlite3.connect(state / "mlflow.db")) as database, database:
         database.execute("CREATE TABLE experiments (experiment_id INTEGER)")
-    assert opened(state).champion() is None
+    assert current_champion(opened(state)) is None
     assert (state / "mlflow.db.half-made-1").is_file()
     assert "cut short while it was made" in (describe_place(state) or "")
 
@@ -158,7 +158,7 @@ def test_a_disk_that_fills_under_mlflow_is_named_as_full(grown: Lineage) -> None
     """SQLite refuses to let the file grow, as on a full disk."""
     from sqlalchemy import event
 
-    engine = grown._store.client._tracking_client.store.engine
+    engine = grown.client._tracking_client.store.engine
     engine.dispose()
 
     @event.listens_for(engine, "connect")
@@ -167,7 +167,7 @@ def test_a_disk_that_fills_under_mlflow_is_named_as_full(grown: Lineage) -> None
 
     def fill() -> None:
         for number in range(200):
-            grown.open_round(9, f"skill-{number}", key=f"{number}" * 50)
+            open_round(grown, 9, f"skill-{number}", key=f"{number}" * 50)
 
     try:
         with pytest.raises(LineageError, match="the disk is full"):

@@ -8,8 +8,29 @@ from pathlib import Path
 
 from data_contracts.errors import LineageError, ManifestError
 from data_contracts.manifests import CheckpointManifest, manifest_digest, read_manifest, verify_files, write_manifest
-from flows.lineage.registry.versions import verify_reference
+from flows.lineage.checks.verification import require_vouched
+from flows.lineage.registry.promotion import current_champion
+from flows.lineage.registry.versions import CHAMPION, aliases, find_version, verify_reference
+from flows.lineage.storage.connection import Lineage, plainly
 from flows.lineage.storage.records import VersionRef
+
+
+def pull_version(lineage: Lineage, target: Path, *, alias: str = CHAMPION, version: int | None = None) -> VersionRef:
+    """Copy the model that an alias (or a version number) names to `target/model`, verified before and after.
+
+    For `champion` the ledger is asked too."""
+    reference = current_champion(lineage, verify=False) if alias == CHAMPION and version is None else _find(lineage, alias, version)
+    if reference is None:
+        raise LineageError(f"alias {alias}", "names no version", "see `skillstack history` for what there is")
+    require_vouched(lineage, reference.version)
+    pull_model(reference, target)
+    return reference
+
+
+@plainly
+def _find(lineage: Lineage, alias: str, version: int | None) -> VersionRef | None:
+    number = version if version is not None else aliases(lineage).get(alias)
+    return None if number is None else find_version(lineage, number)
 
 
 def pull_model(reference: VersionRef, target: Path) -> CheckpointManifest:

@@ -1,0 +1,72 @@
+"""A round's version enters the registry and the ledger: as candidate, and again when it is measured on more suites."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from data_contracts.manifests import CheckpointManifest, EvalReport, Verdict, manifest_digest
+from flows.lineage.registry.ledger import read_ledger
+from flows.lineage.registry.promotion import finish_pending, promotion_lock, record_note
+from flows.lineage.registry.versions import find_version, record_version, tag_reevaluation
+from flows.lineage.storage.connection import Lineage, plainly
+from flows.lineage.storage.records import RoundRun, VersionRef
+
+
+@plainly
+def register_candidate(
+    lineage: Lineage,
+    parent: RoundRun,
+    checkpoint: Path,
+    manifest: CheckpointManifest,
+    *,
+    evaluation: Path | None = None,
+    report: EvalReport | None = None,
+    verdict_folder: Path | None = None,
+    verdict: Verdict | None = None,
+    drop: Path | None = None,
+    sources: Mapping[str, Path] | None = None,
+) -> VersionRef:
+    """Register what the round made, once, whatever the verdict. Weights are not copied: path and digests are tags.
+
+    `sources` names the user's own files that the round read, by role: `verify` says when they are not what they were."""
+    version = record_version(
+        lineage,
+        parent,
+        checkpoint,
+        manifest,
+        evaluation=evaluation,
+        report=report,
+        verdict_folder=verdict_folder,
+        verdict=verdict,
+        drop=drop,
+        sources=sources or {},
+    )
+    record_registration(lineage, version)
+    return version
+
+
+@plainly
+def record_reevaluation(lineage: Lineage, version: int, report: EvalReport, folder: Path) -> None:
+    """Keep a later report on more suites with a version. Verdict and first report stay as they are."""
+    tag_reevaluation(lineage, version, report, folder)
+    record_measurement(lineage, version, report)
+
+
+def record_registration(lineage: Lineage, target: VersionRef) -> None:
+    """The ledger's first word on a version, with the digest of its tags; doing it again changes nothing."""
+    with promotion_lock(lineage):
+        finish_pending(lineage)
+        if not any(entry.version == target.version and entry.action == "register" for entry in read_ledger(lineage)):
+            said = f"verdict {target.decision}" if target.decision else "the base model" if target.method == "base" else "no verdict"
+            record_note(lineage, "register", target, reason=f"round {target.round}: {said}", actor="skillstack")
+
+
+def record_measurement(lineage: Lineage, version: int, report: EvalReport) -> None:
+    """A later report on a version, by digest; the same one again adds nothing."""
+    digest = manifest_digest(report)
+    with promotion_lock(lineage):
+        finish_pending(lineage)
+        if not any(entry.version == version and entry.evidence_sha256 == digest for entry in read_ledger(lineage)):
+            target = find_version(lineage, version)
+            record_note(lineage, "reevaluate", target, reason="measured on more suites", actor="skillstack", evidence_sha256=digest)
