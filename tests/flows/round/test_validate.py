@@ -11,7 +11,7 @@ import pytest
 from data_contracts.config import ContractConfig
 from data_contracts.errors import DropError
 from data_contracts.validate import validate_drop
-from flows.round import drop_page
+from flows.round import validate as stage
 from flows.round.validate import publish_drop_report
 
 
@@ -19,7 +19,7 @@ from flows.round.validate import publish_drop_report
 def shown(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """What Prefect would have been given."""
     artifacts: list[dict[str, Any]] = []
-    monkeypatch.setattr(drop_page, "create_markdown_artifact", lambda text, **about: artifacts.append({"text": text, **about}))
+    monkeypatch.setattr(stage, "create_markdown_artifact", lambda text, **about: artifacts.append({"text": text, **about}))
     return artifacts
 
 
