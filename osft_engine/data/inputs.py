@@ -65,7 +65,7 @@ def _dataset_rows(shown: str, name: str, arguments: Mapping[str, Any]) -> Iterat
         from datasets import load_dataset
         from datasets.exceptions import DatasetGenerationError, DatasetsError
     except ImportError as error:  # a trainer's image holds no more than the engine imports
-        raise DropError(shown, "needs the package datasets", "install it, or give .jsonl or .json") from error
+        raise DropError(shown, "needs the package datasets", "pip install 'skillstack[eval]', or give .jsonl or .json") from error
     try:
         table = load_dataset(name, split="train", **arguments)
     except (DatasetsError, OSError, ValueError, RuntimeError) as error:  # offline is a ConnectionError, an OSError

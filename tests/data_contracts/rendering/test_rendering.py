@@ -134,6 +134,8 @@ def test_the_answer_stands_behind_a_prompt_that_the_printed_turn_lacks(made: Mad
     assert asked.context.endswith("assistant\n<think>\n")
     assert asked.said == "2 and 3\n</think>\n\n5"
     assert TextRenderer(opens).question(ROWS["one"], "row").said == "\n</think>\n\nIt is on its way."
+    assert TextRenderer(opens).reasoning_close == "</think>"  # so that an evaluation sets aside what stands before it
+    assert TextRenderer(closes).reasoning_close == ""
 
 
 def test_variables_of_the_template_reach_context_and_answer(made: Made) -> None:

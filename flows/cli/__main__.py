@@ -1,0 +1,29 @@
+"""Entry point of `skillstack` and `python -m flows.cli`: the command line, or one line where the packages it needs are not installed."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+from flows.machine.extras import missing_extra
+
+
+def main() -> None:
+    """Run the command line; without its packages exit code 1, and an answer in the form that was asked for."""
+    try:
+        from flows.cli.app import main as run_command_line
+    except ModuleNotFoundError as error:
+        refusal = missing_extra(error)
+        if refusal is None:
+            raise
+        if "--json" in sys.argv:
+            answer = {"error": {"where": refusal.where, "what": refusal.what, "way_out": refusal.way_out}}
+            sys.stdout.write(json.dumps(answer, indent=2) + "\n")
+        else:
+            sys.stderr.write(f"error: {refusal}\n")
+        sys.exit(1)
+    run_command_line()
+
+
+if __name__ == "__main__":
+    main()
