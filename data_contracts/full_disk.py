@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from data_contracts.errors import SkillstackError
 
 WHAT = "the disk is full"
 _NUMBERS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -21,3 +26,16 @@ def is_full_disk(error: BaseException) -> bool:
             return True
         at = at.__cause__ or at.__context__
     return False
+
+
+@contextmanager
+def full_disk_as(kind: type[SkillstackError], folder: Path, way_out: str) -> Iterator[None]:
+    """Turn a full disk, whoever reports it, into one error of this kind. Every other error passes unchanged."""
+    try:
+        yield
+    except SkillstackError:
+        raise
+    except Exception as error:  # libraries report it under many types
+        if not is_full_disk(error):
+            raise
+        raise kind(str(getattr(error, "filename", None) or folder), WHAT, way_out) from error

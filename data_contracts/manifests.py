@@ -7,8 +7,6 @@ A manifest is written last, in one atomic step, so a folder that has one is whol
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
@@ -18,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler
 
 from data_contracts.digests import canonical_json, file_digest, text_digest
 from data_contracts.errors import ManifestError
+from data_contracts.files import write_atomically
 
 SCHEMA_VERSION = 1
 MANIFEST_NAME = "manifest.json"
@@ -27,11 +26,13 @@ class Record(BaseModel):
     """A frozen value; unknown fields are an error.
 
     `added` names fields that a later release brought. While such a field holds its default it is left out of the dump, so that the digest
-    of a manifest that was written before the field existed stays what it was.
+    of a manifest that was written before the field existed stays what it was. `retired` names fields that are no longer written: only a
+    manifest that was read with one dumps it again.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     added: ClassVar[frozenset[str]] = frozenset()
+    retired: ClassVar[frozenset[str]] = frozenset()
 
     @model_serializer(mode="wrap")
     def _without_added_defaults(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -39,6 +40,8 @@ class Record(BaseModel):
         for name in self.added:
             if getattr(self, name) == type(self).model_fields[name].get_default(call_default_factory=True):
                 values.pop(name, None)
+        for name in self.retired - self.model_fields_set:
+            values.pop(name, None)
         return values
 
 
@@ -144,6 +147,7 @@ class SuiteResult(Record):
     """One suite on one checkpoint; the items themselves lie in the Parquet file `files["items/<name>"]` of the report."""
 
     added: ClassVar[frozenset[str]] = frozenset({"doubt", "reproduced", "cut", "set_aside"})
+    retired: ClassVar[frozenset[str]] = frozenset({"mean_gold_logprob"})
 
     name: str
     category: Category
@@ -156,7 +160,7 @@ class SuiteResult(Record):
         None, description="the suite's own margin (0.02 = 2 points; drift: 0.01 = 1 %): the gate asks it by itself; None: the policy's"
     )
     score: float = Field(description="mean of the per-item scores (accuracy in [0, 1]; bits per byte for drift)")
-    mean_gold_logprob: float | None = Field(None, description="nats, mean over items")
+    mean_gold_logprob: float | None = Field(None, description="nats, mean over items; not written since the store has it for each item")
     suite_sha256: str = Field(description="of the items and of everything that decides the prompt")
     seconds: float
     doubt: str = Field("", description="why the suite may measure this model wrongly, as a phrase: the gate then holds; empty: no reason")
@@ -251,22 +255,6 @@ def manifest_text(manifest: Manifest) -> str:
 
 def manifest_digest(manifest: Manifest) -> str:
     return text_digest(manifest_text(manifest))
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a whole file or nothing: temporary file in the same folder, fsync, rename."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            os.fchmod(handle, 0o644)  # mkstemp gives 0600; manifests and reports are read by others
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> Path:

@@ -94,11 +94,8 @@ def validate_drop(
             staging.close()
         _compare_contracts(past, contract, tally)
         late = conclude(state, inspection.checks, tally, staging)
-        if supplied is None:
-            carving = carve(state, config, tally)
-            held = heldout_items(staging, state, carving)
-        else:
-            carving, held = Carving(np.zeros(len(state.alive), np.uint8), None), supplied_as_items(supplied)
+        carving = carve(state, config, tally) if supplied is None else Carving(np.zeros(len(state.alive), np.uint8), None)
+        held = heldout_items(staging, state, carving) if supplied is None else supplied_as_items(supplied)
         overlap = overlap_index(held, boilerplate, contract.options["contamination"])
         drop_overlaps(staging, state, late, carving, tally, overlap)
         written = write_splits(work, staging, state, late, carving)
@@ -108,9 +105,9 @@ def validate_drop(
         ending = Ending(drop, skill, file_digest(drop), contract, config, state, tally, written.rows)
         failure = ending.failure()
         report = ending.report(inspection.checks, carving, failure)
-        (work / FILES["contract"]).write_text(contract.text, encoding="utf-8")
-        (work / FILES["report"]).write_text(canonical_json(report) + "\n", encoding="utf-8")
-        (work / FILES["page"]).write_text(report_page(report), encoding="utf-8")
+        texts = {"contract": contract.text, "report": canonical_json(report) + "\n", "page": report_page(report)}
+        for role, text in texts.items():
+            (work / FILES[role]).write_text(text, encoding="utf-8")
         publish(work, out_dir, (FILES[role] for role in (FILES if failure is None else _ALWAYS)))
     if failure is not None:
         raise failure

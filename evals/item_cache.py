@@ -6,15 +6,13 @@ digest is not the one beside it, is treated as absent.
 
 from __future__ import annotations
 
-import os
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
 from data_contracts.digests import file_digest, value_digest
-from data_contracts.manifests import write_atomically
+from data_contracts.files import replacing, write_atomically
 from evals.items import COLUMNS, write_items
 
 
@@ -41,14 +39,7 @@ class ItemCache:
         known = self.read()
         known = known[~known["doc_hash"].isin(items["doc_hash"])]
         table = pd.concat([known, items], ignore_index=True) if len(known) else items
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=self.path.parent, prefix=f".{self.path.name}.")
-        os.close(handle)
-        try:
-            write_items(Path(temporary), table)
-            digest = file_digest(Path(temporary))
-            os.replace(temporary, self.path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+        with replacing(self.path) as temporary:
+            write_items(temporary, table)
+            digest = file_digest(temporary)
         write_atomically(self.path.with_suffix(".sha256"), digest)

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from data_contracts.errors import ConfigError, ManifestError, TrainingError
-from data_contracts.manifests import MANIFEST_NAME, CheckpointManifest, DropManifest, read_manifest, write_atomically
+from data_contracts.files import write_atomically
+from data_contracts.manifests import MANIFEST_NAME, CheckpointManifest, DropManifest, read_manifest
 from data_contracts.model.folder import require_model_folder
 from osft_engine.arguments import OsftArguments, in_own_words, parse_arguments, train_config
 from osft_engine.data.inputs import CLEAN_NAME, engine_row, read_input, write_drop

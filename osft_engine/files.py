@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -13,20 +12,14 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from data_contracts.errors import CheckpointError, TrainingError
-from data_contracts.full_disk import WHAT, is_full_disk
+from data_contracts.files import replacing
+from data_contracts.full_disk import full_disk_as
 
 
 def save_tensors(tensors: Mapping[str, Tensor], path: Path, facts: Mapping[str, str] | None = None) -> None:
     """Write a safetensors file in one step: a reader finds the whole file or the one before it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.partial")
-    try:
+    with replacing(path, one_writer=True) as temporary:
         save_file({name: value.detach().contiguous() for name, value in tensors.items()}, temporary, metadata=dict(facts or {}))
-        with temporary.open("rb") as stream:
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -38,15 +31,9 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise CheckpointError(str(path), f"cannot be read: {error}", "remove it and run again, or restore it from backup") from error
 
 
-@contextmanager
-def full_disk_explained(folder: Path) -> Iterator[None]:
+def full_disk_explained(folder: Path) -> AbstractContextManager[None]:
     """Turn the many faces of a full disk into one TrainingError."""
-    try:
-        yield
-    except (OSError, SafetensorError) as error:
-        if not is_full_disk(error):
-            raise
-        raise TrainingError(str(folder), WHAT, "free some space and run the same command again: it goes on where it stopped") from error
+    return full_disk_as(TrainingError, folder, "free some space and run the same command again: it goes on where it stopped")
 
 
 def require_free_space(folder: Path, needed_bytes: int) -> None:

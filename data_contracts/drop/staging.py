@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from data_contracts.errors import DropError
-from data_contracts.full_disk import WHAT, is_full_disk
+from data_contracts.full_disk import full_disk_as
 from data_contracts.manifests import MANIFEST_NAME
 from data_contracts.privacy.masking import mask_value, one_line, shown
 from data_contracts.rows.findings import Finding
@@ -48,11 +48,8 @@ def work_folder(out_dir: Path) -> Iterator[Path]:
     except OSError as error:
         raise DropError(str(out_dir), f"cannot be written: {error.strerror}", "give a folder that you may write to") from error
     try:
-        yield work
-    except OSError as error:
-        if is_full_disk(error):
-            raise DropError(str(out_dir), WHAT, "free about four times the size of the drop and run again") from error
-        raise
+        with full_disk_as(DropError, out_dir, "free about four times the size of the drop and run again"):
+            yield work
     finally:
         shutil.rmtree(work, ignore_errors=True)
 

@@ -12,12 +12,12 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from data_contracts.digests import MODEL_FILE_PATTERNS
 from data_contracts.errors import CheckpointError
+from data_contracts.model.header import TensorHeader, read_header
 
 SINGLE_FILE, INDEX_FILE = "model.safetensors", "model.safetensors.index.json"
 _LFS = b"version https://git-lfs"
@@ -27,21 +27,10 @@ _QUANTISED = re.compile(
     r"\.(qweight|qzeros|g_idx|SCB|absmax|quant_map|quant_state\..+|weight_scale(_inv)?|weight_packed|weight_blocks|weight_scales|input_scale)$"
 )
 _CODES = {"I8", "U8", "F8_E4M3", "F8_E5M2", "F8_E8M0", "F4"}  # types that hold codes of weights; masks and positions have others
-_WIDTHS = {"F64": 8, "I64": 8, "U64": 8, "F32": 4, "I32": 4, "U32": 4, "F16": 2, "BF16": 2, "I16": 2, "U16": 2}
 _EXPERT = re.compile(r"^(.*\.experts)\.(\d+)\.(.+)$")
-_HEADER_LIMIT = 100_000_000  # bytes, as safetensors itself has it
 
 
-@dataclass(frozen=True)
-class TensorHeader:
-    """What a file says of one tensor."""
-
-    file: str
-    dtype: str
-    shape: tuple[int, ...]
-
-
-def require_model_folder(folder: Path) -> dict[str, TensorHeader]:
+def require_model_folder(folder: Path) -> Mapping[str, TensorHeader]:
     """The tensors of a model folder by name, once everything that can be seen without loading them is in order.
 
     Raises CheckpointError for the first that is not: no or quantised config, Git LFS pointers, weights that are missing, cut off, pickled,
@@ -96,9 +85,9 @@ def _refuse_pointers(folder: Path) -> None:
                 raise _error(folder, what, "run `git lfs pull` there, or download it again")
 
 
-def _single(folder: Path) -> dict[str, TensorHeader]:
+def _single(folder: Path) -> Mapping[str, TensorHeader]:
     if (folder / SINGLE_FILE).is_file():
-        return read_headers(folder / SINGLE_FILE)
+        return read_header(folder / SINGLE_FILE).tensors
     others = sorted(path.name for path in folder.glob("*.safetensors"))
     if others:
         what = f"has {others[0]} but neither {SINGLE_FILE} nor {INDEX_FILE}"
@@ -116,7 +105,7 @@ def _indexed(folder: Path) -> dict[str, TensorHeader]:
     for shard in sorted(set(index.values())):
         if Path(shard).name != shard or not (folder / shard).is_file():
             raise _error(folder, f"{INDEX_FILE} names {shard}, which is not there", "download the missing shard")
-        held = read_headers(folder / shard)
+        held = read_header(folder / shard).tensors
         wanted = {name for name, file in index.items() if file == shard}
         for name in sorted(wanted ^ held.keys()):
             what = (
@@ -124,26 +113,6 @@ def _indexed(folder: Path) -> dict[str, TensorHeader]:
             )
             raise _error(folder, what, "download shards and index again, of one version")
         found |= held
-    return found
-
-
-def read_headers(path: Path) -> dict[str, TensorHeader]:
-    """The tensors of one safetensors file. Raises CheckpointError where the file is none, or was cut off."""
-    size = path.stat().st_size
-    try:
-        with path.open("rb") as stream:
-            length = int.from_bytes(stream.read(8), "little")
-            if not 0 < length <= min(size - 8, _HEADER_LIMIT):
-                raise ValueError("the header is not whole")
-            header = json.loads(stream.read(length))
-        header.pop("__metadata__", None)
-        ends = [int(each["data_offsets"][1]) for each in header.values()]
-        found = {name: TensorHeader(path.name, str(each["dtype"]), tuple(map(int, each["shape"]))) for name, each in header.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
-        raise CheckpointError(str(path), "is not a whole safetensors file", "download or write it again") from error
-    if max(ends, default=0) != size - 8 - length:
-        what = f"has {size - 8 - length} bytes of weights where its header says {max(ends, default=0)}: it was cut off or written over"
-        raise CheckpointError(str(path), what, "download or write it again")
     return found
 
 

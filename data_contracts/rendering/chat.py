@@ -27,10 +27,6 @@ class Chat:
     learned: tuple[bool, ...]
     unmask: bool
 
-    @property
-    def has_calls(self) -> bool:
-        return any(message.get("tool_calls") for message in self.messages)
-
 
 def chat_of(row: Mapping[str, Any], origin: str, *, unmask: bool = False) -> Chat | None:
     """The conversation of a row, or None for documents and token ids. Raises RenderingError for one that no template could take."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from data_contracts.contract.rules import RULES
 from data_contracts.escaping import markdown_text
 from data_contracts.report.charts import Bar, bar_chart, histogram
+from data_contracts.report.environment import page_environment
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -29,10 +30,7 @@ def report_page(report: Mapping[str, Any]) -> str:
 
 @lru_cache(maxsize=1)
 def _page_template() -> Template:
-    from jinja2 import Environment, PackageLoader, select_autoescape
-
-    loader = PackageLoader("data_contracts.report")
-    environment = Environment(loader=loader, autoescape=select_autoescape(("html", "j2")), trim_blocks=True, lstrip_blocks=True)
+    environment = page_environment("data_contracts.report")
     environment.filters["thousands"] = lambda value: f"{value:,}"
     return environment.get_template("report.html.j2")
 

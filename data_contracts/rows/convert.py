@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from data_contracts.errors import DropError
-from data_contracts.manifests import Record, write_atomically
+from data_contracts.files import write_atomically
+from data_contracts.manifests import Record
 from data_contracts.rows.compression import open_drop
 from data_contracts.rows.file_kinds import HEAD, other_kind
 from data_contracts.rows.jsonl import read_objects

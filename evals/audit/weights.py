@@ -7,7 +7,6 @@ One tensor is in memory at a time. bfloat16 is read bit by bit, because numpy ha
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from pydantic import Field
 
 from data_contracts.errors import CheckpointError
 from data_contracts.manifests import CheckpointManifest, Record, read_manifest
+from data_contracts.model.header import FileHeader, read_header
 from data_contracts.model.subspace_memory import read_facts
 
 Floats = NDArray[np.float64]
@@ -36,54 +36,32 @@ class WeightDrift(Record):
 
 
 @dataclass(frozen=True)
-class TensorEntry:
-    """Where one tensor lies in its file."""
-
-    kind: str
-    shape: tuple[int, ...]
-    begin: int
-
-
-@dataclass(frozen=True)
 class TensorFile:
     """A safetensors file whose header was read: names, shapes and metadata now, values when asked for."""
 
     path: Path
-    entries: Mapping[str, TensorEntry]
-    metadata: Mapping[str, str]
+    header: FileHeader
 
     def read(self, name: str) -> Floats:
         """One tensor in float64. Raises CheckpointError for a type that weights do not have."""
-        entry = self.entries[name]
-        if entry.kind not in _TYPES:
-            raise CheckpointError(str(self.path), f"{name} has the type {entry.kind}", f"weights must be one of {sorted(_TYPES)}")
-        raw = np.fromfile(self.path, dtype=_TYPES[entry.kind], count=math.prod(entry.shape), offset=entry.begin).reshape(entry.shape)
-        if entry.kind == "BF16":
+        entry = self.header.tensors[name]
+        if entry.dtype not in _TYPES:
+            raise CheckpointError(str(self.path), f"{name} has the type {entry.dtype}", f"weights must be one of {sorted(_TYPES)}")
+        begin = self.header.data_begin + entry.begin
+        raw = np.fromfile(self.path, dtype=_TYPES[entry.dtype], count=math.prod(entry.shape), offset=begin).reshape(entry.shape)
+        if entry.dtype == "BF16":
             raw = (raw.astype(np.uint32) << 16).view(np.float32)
         return np.asarray(raw, dtype=np.float64)
 
 
 def open_tensors(path: Path) -> TensorFile:
     """Read the header of a safetensors file. Raises CheckpointError where it is none."""
-    try:
-        with path.open("rb") as stream:
-            length = int.from_bytes(stream.read(8), "little")
-            if not 0 < length <= path.stat().st_size - 8:
-                raise CheckpointError(str(path), "is not a safetensors file", "restore the checkpoint")
-            header = json.loads(stream.read(length))
-        metadata = header.pop("__metadata__", {})
-        entries = {
-            name: TensorEntry(facts["dtype"], tuple(facts["shape"]), 8 + length + facts["data_offsets"][0])
-            for name, facts in header.items()
-        }
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(str(path), f"cannot be read: {error}", "restore the checkpoint") from error
-    return TensorFile(path, entries, metadata)
+    return TensorFile(path, read_header(path, "restore the checkpoint"))
 
 
 def open_weights(model: Path) -> dict[str, TensorFile]:
     """Parameter name -> the file that holds it, over all shards of a model folder."""
-    found = {name: file for path in sorted(model.glob("*.safetensors")) for file in [open_tensors(path)] for name in file.entries}
+    found = {name: file for path in sorted(model.glob("*.safetensors")) for file in [open_tensors(path)] for name in file.header.tensors}
     if not found:
         raise CheckpointError(str(model), "has no *.safetensors weights", "give a model folder")
     return found
@@ -103,7 +81,7 @@ def measure_weight_drift(
     shared.
     """
     old, new = open_weights(before), open_weights(after)
-    shared = [name for name in sorted(old.keys() & new.keys()) if len(old[name].entries[name].shape) == 2]
+    shared = [name for name in sorted(old.keys() & new.keys()) if len(old[name].header.tensors[name].shape) == 2]
     if not shared:
         raise CheckpointError(str(after), f"shares no matrix with {before}", "compare checkpoints of one architecture")
     ledgers = (open_tensors(ledger_before), open_tensors(ledger_after)) if ledger_before and ledger_after else None
@@ -152,11 +130,11 @@ def _ledger_angles(before: TensorFile, after: TensorFile, layer: str, count: int
 
 def _leading_directions(ledger: TensorFile, layer: str, count: int) -> Floats | None:
     """The `count` strongest input directions (n x count) that a ledger holds for a layer; None where it does not know so many."""
-    leader = read_facts(ledger.metadata, str(ledger.path)).leaders.get(layer, layer)
-    if f"{leader}.moment" in ledger.entries:
+    leader = read_facts(ledger.header.metadata, str(ledger.path)).leaders.get(layer, layer)
+    if f"{leader}.moment" in ledger.header.tensors:
         _, vectors = np.linalg.eigh(ledger.read(f"{leader}.moment"))
         leading: Floats = vectors[:, ::-1]
-    elif f"{leader}.vectors" in ledger.entries:
+    elif f"{leader}.vectors" in ledger.header.tensors:
         order = np.argsort(ledger.read(f"{leader}.values"))[::-1]
         leading = ledger.read(f"{leader}.vectors")[:, order]
     else:

@@ -36,7 +36,6 @@ class CategoryPlan(Record):
     minimum_detectable_effect: float = Field(
         description="loss of the category's mean that would be seen with the policy's power (score units)"
     )
-    suite_minimum_detectable_effect: float = Field(description="the same for a single suite, after Holm")
     chance_of_floor: float = Field(description="chance that noise alone takes at least one suite through the floor")
 
 
@@ -84,28 +83,24 @@ def plan_round(
     every = [*counts.values(), *each_own.values()]
     if attempts < 1 or not every or min(every) < 2:
         raise ConfigError("plan", f"cannot plan {counts or 'no suites'} in attempt {attempts}", "give at least one suite of two items")
-    family = sum(suites[category] for category in counts) + len(own)
     alpha = policy.level(attempts).alpha
     together = [
-        _plan_question(policy, category, category, policy.margin(category), suites[category], n, churn, alpha, family)
+        _plan_question(policy, category, category, policy.margin(category), suites[category], n, churn, alpha)
         for category, n in counts.items()
     ]
-    alone = [
-        _plan_question(policy, category, name, margin, 1, each_own[name], churn, alpha, family) for name, (category, margin) in own.items()
-    ]
+    alone = [_plan_question(policy, category, name, margin, 1, each_own[name], churn, alpha) for name, (category, margin) in own.items()]
     plans = (*together, *alone)
     chance = math.prod(plan.chance_shown * (1.0 - plan.chance_of_floor) for plan in plans)
     return RoundPlan(churn=churn, churn_from=churn_from, alpha=alpha, power=policy.power, categories=plans, chance_all_shown=chance)
 
 
 def _plan_question(
-    policy: GatePolicy, category: Category, subject: str, margin: float, suites: int, n: int, churn: float, alpha: float, family: int
+    policy: GatePolicy, category: Category, subject: str, margin: float, suites: int, n: int, churn: float, alpha: float
 ) -> CategoryPlan:
     """`margin` is asked of the mean of `suites` suites; one suite whose subject is not its category has it for its own."""
     reach = float(stats.norm.isf(alpha)) + float(stats.norm.ppf(policy.power))
     error = math.sqrt(_item_variance(churn, n, margin) / (n * suites))
     alone = math.sqrt(_item_variance(churn, n, 0.0) / n)
-    suite_reach = float(stats.norm.isf(policy.alpha / family)) + float(stats.norm.ppf(policy.power))
     floor = policy.floor_of(subject, margin if subject != category else None)
     through_floor = float(stats.norm.cdf((-floor + 0.5 / n) / alone)) if churn > 0 else 0.0
     return CategoryPlan(
@@ -117,7 +112,6 @@ def _plan_question(
         chance_shown=float(stats.norm.cdf(margin / error - stats.norm.isf(alpha))),
         items_needed=_items_for(margin, churn, suites, reach),
         minimum_detectable_effect=reach * error,
-        suite_minimum_detectable_effect=suite_reach * alone,
         chance_of_floor=1.0 - (1.0 - through_floor) ** suites,
     )
 

@@ -5,13 +5,13 @@ Where the cache holds everything neither torch nor lm-eval is imported.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from data_contracts.devices import DeviceChoice, choose_device
 from data_contracts.digests import text_digest
 from evals.config import EvaluationConfig, ModelUse
 from evals.harness.plan import SuitePlan
@@ -23,7 +23,7 @@ AS_IT_IS = ModelUse()
 
 def harness_settings(config: EvaluationConfig, use: ModelUse = AS_IT_IS) -> dict[str, Any]:
     """What changes scores but belongs to no suite. Scores under different settings are never compared, and never share a cache."""
-    device = resolve_device(config.device)
+    device = evaluation_device(config).device
     return {
         "backend": config.backend,
         "device": device.split(":")[0],
@@ -37,15 +37,16 @@ def harness_settings(config: EvaluationConfig, use: ModelUse = AS_IT_IS) -> dict
     }
 
 
-def resolve_device(device: str) -> str:
-    """`auto` is cuda where a GPU can be used; torch is asked only where the driver's device file exists."""
-    if device != "auto":
-        return device
-    if not os.path.exists("/dev/nvidiactl"):
-        return "cpu"
+def evaluation_device(config: EvaluationConfig) -> DeviceChoice:
+    """Where a model is evaluated. torch is loaded only where there may be an accelerator."""
+    return choose_device(config.device, sees_cuda)
+
+
+def sees_cuda() -> bool:
+    """Whether torch can use a GPU."""
     import torch
 
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.cuda.is_available()
 
 
 def resolve_dtype(config: EvaluationConfig, device: str) -> str:
@@ -63,7 +64,7 @@ def fill_cache(model_dir: Path, plans: Sequence[SuitePlan], config: EvaluationCo
         if session is None:
             from evals.harness.session import Session  # torch, transformers and lm-eval load here
 
-            device = resolve_device(config.device)
+            device = evaluation_device(config).device
             session = Session(model_dir, config, use, device=device, dtype=resolve_dtype(config, device))
         started = time.perf_counter()
         if plan.named:

@@ -16,18 +16,16 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from data_contracts.digests import file_digest, value_digest
-from data_contracts.manifests import write_atomically
+from data_contracts.files import write_atomically
 from evals.config import EvaluationConfig, SuiteConfig
 from evals.item_cache import ItemCache
-from evals.suites.items import Item, load_items, prompting_digest, select_items, source_files, suite_digest
+from evals.suites.items import Item, load_items, metric_of, prompting_digest, select_items, source_files, suite_digest
 from evals.suites.resolve import resolve_suites
 from evals.suites.scoring_code import scoring_digest
 from evals.suites.task_files import definition_digest
 
 if TYPE_CHECKING:
     from evals.harness.named import NamedSuite
-
-METRIC_OF_KIND = {"choice": "acc", "answer": "exact_match", "text": "bits_per_byte"}
 
 
 @dataclass(frozen=True)
@@ -84,7 +82,7 @@ class Planner:
     def _plan_file(self, suite: SuiteConfig) -> SuitePlan:
         every = load_items(suite)
         items = select_items(every, suite.items)
-        metric = suite.metric if suite.metric != "auto" else METRIC_OF_KIND[items[0].kind]
+        metric = metric_of(suite, items[0].kind)
         facts = SuiteFacts(
             metric, _direction(suite, metric), suite_digest(suite, items), len(every), tuple(item.doc_hash for item in items)
         )

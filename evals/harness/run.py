@@ -111,7 +111,6 @@ def write_suite(plan: SuitePlan, out_dir: Path, seconds: float) -> SuiteResult:
         available=plan.facts.available,
         margin=plan.suite.margin,
         score=mean_score(rows),
-        mean_gold_logprob=None if rows["gold_logprob"].isna().any() else float(rows["gold_logprob"].mean()),
         suite_sha256=plan.facts.suite_sha256,
         seconds=seconds,
         cut=int((rows["cut"].fillna(0) > 0).sum()),

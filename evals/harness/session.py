@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from lm_eval.evaluator import evaluate
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils.logging import disable_progress_bar
 
-from data_contracts.errors import ConfigError, EvaluationError, RenderingError
+from data_contracts.errors import EvaluationError, RenderingError
 from data_contracts.model.folder import load_strictly, not_loaded, require_model_folder
 from data_contracts.model.window import read_window
 from data_contracts.rendering import TextRenderer
@@ -160,16 +159,8 @@ def open_accelerator() -> Any:
     return Accelerator()
 
 
-def require_vllm() -> None:
-    if find_spec("vllm") is None:
-        raise ConfigError(
-            "evaluation.backend", "is vllm, and vLLM is not installed", "install vllm in this environment, or use hf or accelerate"
-        )
-
-
 def load_vllm(model_dir: Path, config: EvaluationConfig, use: ModelUse, *, dtype: str) -> Any:
     """lm-eval's vLLM model, as it is: vLLM batches and shares prefixes by itself."""
-    require_vllm()
     from lm_eval.models.vllm_causallms import VLLM
 
     require_model_folder(model_dir)

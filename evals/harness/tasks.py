@@ -16,10 +16,9 @@ from lm_eval.config.task import TaskConfig
 from evals.config import SuiteConfig
 from evals.harness.prompts import Prompt
 from evals.scoring.model import AnswerIds, Draft, LikelihoodIds
-from evals.suites.items import Item
+from evals.suites.items import Item, metric_of
 
 OUTPUT_TYPES = {"choice": "multiple_choice", "answer": "generate_until", "text": "loglikelihood_rolling"}
-METRICS = {"choice": "acc", "answer": "exact_match", "text": "bits_per_byte"}
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,7 @@ class LocalTask(Task):  # type: ignore[misc]
     def __init__(self, suite: SuiteConfig, items: Sequence[Item], prompts: Sequence[Prompt], reading: Reading, *, in_tokens: bool) -> None:
         self.suite, self.kind, self.prompts, self.reading = suite, items[0].kind, prompts, reading
         self._in_tokens = in_tokens
-        self.metric = suite.metric if suite.metric != "auto" else METRICS[self.kind]
+        self.metric = metric_of(suite, self.kind)
         texts = [{"text": item.text} for item in items] if self.kind == "text" else []
         self._docs = texts or [
             self._document(number, item, prompt) for number, (item, prompt) in enumerate(zip(items, prompts, strict=True))

@@ -12,16 +12,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment
 
 from data_contracts.escaping import markdown_text
-from data_contracts.manifests import Verdict, write_atomically
+from data_contracts.files import write_atomically
+from data_contracts.manifests import Verdict
+from data_contracts.report.environment import page_environment
 from evals.audit.forgetting import ForgettingAudit
 from evals.gate.decide import GateEvidence
 from evals.gate.words import signed
 from evals.items import Evaluation
 from evals.report import figures as report_figures
 from evals.report import view as report_view
+from evals.report.scores import percent, score_text
 
 __all__ = ["MonthView", "render_lineage", "render_round", "verdict_markdown"]
 
@@ -33,15 +36,8 @@ FATES = {
 
 
 def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("evals.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters |= {"signed": signed, "estimate": report_view.estimate_words, "percent": lambda value: f"{100 * value:.1f}"}
+    environment = page_environment("evals.report")
+    environment.filters |= {"signed": signed, "estimate": report_view.estimate_words, "percent": percent, "score": score_text}
     environment.globals |= {
         "badge_of": report_view.verdict_badge,
         "noise": report_view.noise_words,
@@ -118,9 +114,9 @@ def _scores(evidence: GateEvidence | None) -> dict[str, tuple[str, str]]:
     found = {}
     for name, items in evidence.candidate.suites.items():
         if name in evidence.champion.suites:
-            both = (evidence.champion.suites[name].result.score, items.result.score)
-            found[name] = tuple(f"{score:.3f}" if items.category == "drift" else f"{100 * score:.1f}" for score in both)
-    return {name: (before, after) for name, (before, after) in found.items()}
+            before, after = evidence.champion.suites[name].result.score, items.result.score
+            found[name] = score_text(before, items.category), score_text(after, items.category)
+    return found
 
 
 def scoring_notes(candidate: Evaluation) -> list[str]:

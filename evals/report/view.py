@@ -12,6 +12,7 @@ from evals.audit.forgetting import AuditRound, AuditSuite, Estimate, ForgettingA
 from evals.gate.drift import FLAGGED
 from evals.gate.words import signed
 from evals.report.figures import Point, curve, interval_bar
+from evals.report.scores import percent, score_text
 
 BADGES = {
     Decision.PASS: ("pass", "✓", "Passed"),
@@ -141,7 +142,8 @@ def _cell(audit: ForgettingAudit, row: int, column: int) -> Cell:
     if suite.category == "drift":
         base = audit.matrix[0][column]
         change = f"{signed(value / base - 1)} %" if base and row else ""
-        return Cell(f"{value:.3f}", None, change, "plain", f"{where}: {value:.3f} bits per byte {change}")
+        score = score_text(value, "drift")
+        return Cell(score, None, change, "plain", f"{where}: {score} bits per byte {change}")
     start = suite.learned_in if suite.learned_in is not None else (0 if suite.category != "skill" else None)
     kind, note = "plain", ""
     if start is not None and row == start and suite.category == "skill":
@@ -151,7 +153,7 @@ def _cell(audit: ForgettingAudit, row: int, column: int) -> Cell:
     elif start is not None and row > start and (reference := audit.matrix[start][column]) is not None:
         better = (value - reference) if suite.higher_is_better else (reference - value)
         kind, note = ("lost" if better <= -LARGE_LOSS else "plain"), signed(value - reference)
-    return Cell(f"{100 * value:.1f}", round(100 * value), note, kind, f"{where}: {100 * value:.1f} {note}".strip())
+    return Cell(percent(value), round(100 * value), note, kind, f"{where}: {percent(value)} {note}".strip())
 
 
 def suite_curves(audit: ForgettingAudit) -> list[tuple[AuditSuite, Markup]]:
@@ -170,8 +172,8 @@ def suite_curves(audit: ForgettingAudit) -> list[tuple[AuditSuite, Markup]]:
 
 def _point(audit: ForgettingAudit, suite: AuditSuite, row: int, value: float) -> Point:
     mark = "learned" if row == suite.learned_in and row else "kept" if row in audit.lineage_rows else "blocked"
-    spoken = f"{value:.3f}" if suite.category == "drift" else f"{100 * value:.1f}"
-    return Point(row, value, mark, f"{audit.rounds[row].label} {spoken}{'' if mark == 'kept' else f' ({mark})'}")
+    words = score_text(value, suite.category)
+    return Point(row, value, mark, f"{audit.rounds[row].label} {words}{'' if mark == 'kept' else f' ({mark})'}")
 
 
 def _span(values: Sequence[float]) -> tuple[float, float]:
@@ -184,7 +186,7 @@ def estimate_words(estimate: Estimate | None, *, plain: bool = False) -> str:
     """'−1.6 (−2.4 to −0.8)'; `plain` leaves the sign of the value out (an average, not a change)."""
     if estimate is None:
         return "n/a"
-    show = (lambda value: f"{100 * value:.1f}") if plain else signed
+    show = percent if plain else signed
     return f"{show(estimate.value)} ({show(estimate.low)} to {show(estimate.high)})"
 
 

@@ -17,6 +17,7 @@ from evals.suites.scoring_code import scoring_digest
 from evals.suites.templates import condition, render
 
 Kind = Literal["choice", "answer", "text"]
+METRIC_OF_KIND = {"choice": "acc", "answer": "exact_match", "text": "bits_per_byte"}
 Turn = Mapping[str, Any]
 
 
@@ -43,6 +44,11 @@ class Item:
         """The item as a row of a drop: the question, and the right answer or one of the choices as its last turn."""
         last = self.gold_turn if choice is None else {"role": "assistant", "content": choice}
         return {"messages": [*self.turns, last]} | ({"tools": list(self.tools)} if self.tools else {})
+
+
+def metric_of(suite: SuiteConfig, kind: Kind) -> str:
+    """The metric of a local suite: the one it names, or what its kind of items implies."""
+    return suite.metric if suite.metric != "auto" else METRIC_OF_KIND[kind]
 
 
 def load_items(suite: SuiteConfig) -> list[Item]:

@@ -18,7 +18,8 @@ from pydantic import ValidationError
 
 from data_contracts.digests import file_digest, model_digest, model_files
 from data_contracts.errors import CheckpointError
-from data_contracts.manifests import Record, write_atomically
+from data_contracts.files import write_atomically
+from data_contracts.manifests import Record
 
 logger = logging.getLogger(__name__)
 

@@ -18,6 +18,7 @@ from rich.text import Text
 from data_contracts.errors import SkillstackError
 from data_contracts.report.render import report_table
 from data_contracts.terminal import PlainConsole
+from evals.report.scores import percent, score_text
 from flows.machine.progress import show_progress
 
 if TYPE_CHECKING:
@@ -55,11 +56,6 @@ def _answer(value: BaseModel | dict[str, Any] | list[Any]) -> bool:
 
 def verdict_text(decision: str | None) -> Text:
     return Text(decision or "-", style=COLOURS.get(decision or "", ""))
-
-
-def points(value: float) -> str:
-    """A share as a percentage with one decimal, the unit of every table here."""
-    return f"{100 * value:.1f}"
 
 
 def show_error(error: SkillstackError) -> None:
@@ -119,10 +115,9 @@ def show_outcome(outcome: RoundOutcome) -> None:
         "suite", "category", "items", "champion", "candidate", "change", title=f"round {outcome.round}: {outcome.skill} by {outcome.method}"
     )
     for suite in outcome.suites:
-        if suite.category == "drift":
-            row = (f"{suite.before:.3f}", f"{suite.after:.3f}", f"{suite.after - suite.before:+.3f} bits a byte")
-        else:
-            row = (points(suite.before), points(suite.after), f"{100 * (suite.after - suite.before):+.1f}")
+        moved = suite.after - suite.before
+        change = f"{moved:+.3f} bits per byte" if suite.category == "drift" else f"{100 * moved:+.1f}"
+        row = (score_text(suite.before, suite.category), score_text(suite.after, suite.category), change)
         table.add_row(suite.suite, suite.category, str(suite.n), *row, style="red" if suite.suite in outcome.lost else None)
     _out.print(table)
     _out.print(verdict_text(outcome.decision.value), *outcome.reasons, sep="\n", soft_wrap=True)
@@ -150,25 +145,19 @@ def show_audit(result: AuditResult) -> None:
     audit = result.audit
     shown = [index for index, suite in enumerate(audit.suites) if not suite.sealed]
     table = Table(
-        "after", *(audit.suites[index].name for index in shown), "verdict", title="scores after each round, in % (drift: bits a byte)"
+        "after", *(audit.suites[index].name for index in shown), "verdict", title="scores after each round, in % (drift: bits per byte)"
     )
     for entry, row in zip(audit.rounds, audit.matrix, strict=True):
-        cells = [_score(row[index], audit.suites[index].category) for index in shown]
+        cells = [score_text(row[index], audit.suites[index].category) for index in shown]
         table.add_row(entry.label or f"round {entry.number}", *cells, verdict_text(entry.decision.value if entry.decision else None))
     _out.print(table)
     for name, estimate in audit.transfer:
         if estimate is not None:
-            interval = f"{points(estimate.low)} to {points(estimate.high)}"
-            _out.print(f"{name.replace('_', ' ')}: {points(estimate.value)} ({audit.interval}: {interval})", soft_wrap=True)
+            interval = f"{percent(estimate.low)} to {percent(estimate.high)}"
+            _out.print(f"{name.replace('_', ' ')}: {percent(estimate.value)} ({audit.interval}: {interval})", soft_wrap=True)
     for gap in audit.gaps:
         _out.print(Text(gap, style="yellow"), soft_wrap=True)
     _out.print(f"report: {result.report}", soft_wrap=True)
-
-
-def _score(value: float | None, category: str) -> str:
-    if value is None:
-        return "-"
-    return f"{value:.3f}" if category == "drift" else points(value)
 
 
 def show_ledger_entry(entry: LedgerEntry) -> None:
@@ -193,7 +182,7 @@ def show_plan(plan: RoundPlan) -> None:
         "asked of", "suites", "items", "margin", "detectable loss", "chance shown", "items needed", title="in points; items are per suite"
     )
     for each in plan.categories:
-        numbers = (points(each.margin), points(each.minimum_detectable_effect), f"{each.chance_shown:.0%}", f"{each.items_needed:,}")
+        numbers = (percent(each.margin), percent(each.minimum_detectable_effect), f"{each.chance_shown:.0%}", f"{each.items_needed:,}")
         table.add_row(each.subject, str(each.suites), str(each.items), *numbers)
     _out.print(table)
     _out.print(plan.sentence(), soft_wrap=True)

@@ -12,7 +12,7 @@ import yaml
 
 from data_contracts.contract.read import default_contract_text
 from data_contracts.errors import ConfigError
-from data_contracts.manifests import write_atomically
+from data_contracts.files import write_atomically
 from flows.config.model import CONFIG_NAME
 
 CONTRACT_NAME = "contract.yaml"

@@ -11,6 +11,7 @@ import typer
 from rich.table import Table
 
 from data_contracts.errors import ConfigError
+from evals.report.scores import score_text
 from flows.cli import console
 from flows.cli.options import AsJson, ConfigFile, print_answer, read_config
 
@@ -105,9 +106,9 @@ def reevaluate(
     from flows.review.reevaluate import reevaluate as run
 
     result = run(settings, tuple(suites or ()), tuple(versions or ()))
-    table = Table("version", "round", *result.suites, "note", title="scores in % (drift: bits a byte)")
+    table = Table("version", "round", *result.suites, "note", title="scores in % (drift: bits per byte)")
     for each in result.versions:
-        cells = ["-" if name not in each.scores else f"{100 * each.scores[name]:.1f}" for name in result.suites]
+        cells = [score_text(each.scores.get(name), category) for name, category in zip(result.suites, result.categories, strict=True)]
         table.add_row(
             str(each.version), f"{each.round} {each.skill or 'base'}", *cells, each.note or ("known" if each.reused else "measured")
         )

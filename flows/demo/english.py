@@ -14,7 +14,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from data_contracts.manifests import write_atomically
+from data_contracts.files import write_atomically
 from flows.demo.smollm2_story import agreement_items, reference_prose, use_items
 
 ITEMS = 400

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from data_contracts.errors import ConfigError
-from data_contracts.manifests import write_atomically
+from data_contracts.files import write_atomically
 from flows.demo.skills import BASE_SKILLS, NEW_SKILLS, PRACTICE, Skill, pairs
 from flows.demo.text import passage
 

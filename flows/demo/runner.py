@@ -13,7 +13,8 @@ from pathlib import Path
 
 import yaml
 
-from data_contracts.manifests import Decision, Record, write_atomically
+from data_contracts.files import write_atomically
+from data_contracts.manifests import Decision, Record
 from flows.config.model import CONFIG_NAME, SkillstackConfig, parse_config
 from flows.demo.chapters import Chapter, Story
 from flows.demo.story import write_story

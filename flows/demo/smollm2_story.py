@@ -14,7 +14,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from data_contracts.manifests import Decision, write_atomically
+from data_contracts.files import write_atomically
+from data_contracts.manifests import Decision
 from flows.demo.chapters import Chapter, Story
 
 DROP_ROWS = 240

@@ -6,7 +6,6 @@ letter by letter, which is what makes the string and number skills learnable by 
 
 from __future__ import annotations
 
-import string
 from collections.abc import Sequence
 
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
@@ -49,6 +48,3 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     )
     tokenizer.chat_template = CHAT_TEMPLATE
     return tokenizer
-
-
-PRINTABLE = frozenset(string.printable)

@@ -106,11 +106,6 @@ def figure(shown: Any, name: str) -> mo.Html:
     return mo.Html(f'<div class="explore-figure" role="img" aria-label="{escape(name)}">{plot.text}</div>')
 
 
-def clickable(shown: Any) -> mo.ui.plotly:
-    """A figure whose points can be chosen; give the same choice as a control for the keyboard."""
-    return mo.ui.plotly(shown, config={"displayModeBar": False, "responsive": True})
-
-
 def table(rows: Sequence[Mapping[str, str]], caption: str) -> mo.Html:
     """A plain table: readable by every screen reader, and scrolled sideways by itself on a narrow screen."""
     if not rows:

@@ -25,7 +25,8 @@ from pydantic import Field, ValidationError
 
 from data_contracts.digests import file_digest
 from data_contracts.errors import ConfigError
-from data_contracts.manifests import Record, write_atomically
+from data_contracts.files import write_atomically
+from data_contracts.manifests import Record
 from flows.config.model import SkillstackConfig
 from flows.config.parameters import check_skill
 from flows.machine.disk import naming_full_disk

@@ -5,28 +5,18 @@ from __future__ import annotations
 import errno
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from data_contracts.errors import SkillstackError
-from data_contracts.full_disk import WHAT, is_full_disk
+from data_contracts.full_disk import WHAT, full_disk_as
 
 _UNWRITABLE = {errno.EROFS, errno.EACCES, errno.EPERM}
 
 
-@contextmanager
-def naming_full_disk(folder: Path) -> Iterator[None]:
+def naming_full_disk(folder: Path) -> AbstractContextManager[None]:
     """Turn what the system says of a full disk into SkillstackError; every other error passes unchanged."""
-    try:
-        yield
-    except OSError as error:
-        if not is_full_disk(error):
-            raise
-        raise full_disk(str(error.filename or folder), folder) from error
-
-
-def full_disk(where: str, folder: Path) -> SkillstackError:
-    return SkillstackError(where, WHAT, f"free space under {folder} or set state_dir to another disk, then run it again")
+    return full_disk_as(SkillstackError, folder, f"free space under {folder} or set state_dir to another disk, then run it again")
 
 
 def require_room(folder: Path, needed: int) -> None:

@@ -16,9 +16,11 @@ from pydantic import AfterValidator, Field
 
 from data_contracts.errors import ConfigError
 from data_contracts.escaping import markdown_text
-from data_contracts.manifests import Record, write_atomically
+from data_contracts.files import write_atomically
+from data_contracts.manifests import Record
 from evals.audit.forgetting import ForgettingAudit
 from evals.report.render import MonthView, render_lineage
+from evals.report.scores import score_text
 from flows.config.parameters import ConfigParameter, check_month, named, this_month
 from flows.lineage import LedgerEntry, RoundRecord, Verification, keep_report, read_tree, verify_lineage
 from flows.lineage.registry.history import actor_of
@@ -148,21 +150,15 @@ def summary_lines(report: MonthlyReport, audit: ForgettingAudit) -> Iterator[str
 
 def _matrix(audit: ForgettingAudit) -> Iterator[str]:
     shown = [index for index, suite in enumerate(audit.suites) if not suite.sealed]
-    yield "Scores after each round, in % (drift suites: bits a byte, lower is better)."
+    yield "Scores after each round, in % (drift suites: bits per byte, lower is better)."
     yield ""
     yield "| after | " + " | ".join(markdown_text(audit.suites[index].name) for index in shown) + " | verdict |"
     yield "|---" * (len(shown) + 2) + "|"
     for entry, row in zip(audit.rounds, audit.matrix, strict=True):
-        cells = [format_score(row[index], audit.suites[index].category) for index in shown]
+        cells = [score_text(row[index], audit.suites[index].category) for index in shown]
         yield (
             f"| {markdown_text(entry.label or f'round {entry.number}')} | "
             + " | ".join(cells)
             + f" | {entry.decision.value if entry.decision else '-'} |"
         )
     yield ""
-
-
-def format_score(value: float | None, category: str) -> str:
-    if value is None:
-        return "-"
-    return f"{value:.3f}" if category == "drift" else f"{100 * value:.1f}"

@@ -17,7 +17,7 @@ from prefect import flow, task
 from pydantic import Field
 
 from data_contracts.errors import LineageError
-from data_contracts.manifests import EvalReport, Record
+from data_contracts.manifests import Category, EvalReport, Record
 from evals.config import SuiteConfig
 from evals.suites.resolve import resolve_suites
 from flows.config.parameters import ConfigParameter, named
@@ -45,6 +45,7 @@ class Reevaluated(Record):
 
 class Reevaluation(Record):
     suites: tuple[str, ...]
+    categories: tuple[Category, ...] = Field(description="of the suites, in their order")
     versions: tuple[Reevaluated, ...]
 
 
@@ -62,7 +63,7 @@ def reevaluate(config: ConfigParameter, suites: Suites = (), versions: Versions 
     records = _chosen(workspace, versions)
     with gpu_slot(config.service):
         done = tuple(evaluate_version(workspace, record, wanted) for record in records)
-    return Reevaluation(suites=tuple(suite.name for suite in wanted), versions=done)
+    return Reevaluation(suites=tuple(suite.name for suite in wanted), categories=tuple(suite.category for suite in wanted), versions=done)
 
 
 def _suites(workspace: Workspace, sources: Sequence[str]) -> list[SuiteConfig]:

@@ -14,6 +14,7 @@ from typing import get_args
 
 from data_contracts.errors import ConfigError
 from data_contracts.manifests import Category, DropManifest
+from data_contracts.rows.jsonl import is_jsonl, read_raw
 from evals.gate.pairing import why_uninformative
 from evals.gate.plan import CategoryPlan, RoundPlan, margin_shown_by, measure_churn, plan_round
 from evals.gate.policy import GatePolicy
@@ -70,10 +71,7 @@ def planned_suites(config: SkillstackConfig, chain: Sequence[VersionRef]) -> lis
 
 def _rows(source: str) -> int | None:
     path = Path(source)
-    if not source.endswith(".jsonl") or not path.is_file():
-        return None
-    with path.open("rb") as stream:
-        return sum(bool(line.strip()) for line in stream)
+    return sum(1 for _ in read_raw(path)) if is_jsonl(source) and path.is_file() else None
 
 
 def plan_suites(config: SkillstackConfig, suites: Sequence[PlannedSuite], items: int | None, churn: float, rounds: str) -> RoundPlan:

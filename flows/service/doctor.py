@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from data_contracts.devices import choose_device
 from data_contracts.digests import model_files
 from data_contracts.errors import SkillstackError
 from data_contracts.manifests import Record
@@ -46,6 +47,7 @@ def diagnose(config: SkillstackConfig) -> tuple[Diagnosis, ...]:
         ("suites", _suites),
         ("calibration", _calibration),
         ("inbox", _inbox),
+        ("device", _device),
         ("launcher", services.launcher),
         ("MLflow", _mlflow),
         ("artifact store", services.artifact_store),
@@ -88,6 +90,16 @@ def _state_directory(config: SkillstackConfig) -> str:
         raise SkillstackError(str(folder), what, "free space or set state_dir to another disk")
     place = describe_place(folder)
     return f"{folder}: {free / 1e9:.1f} GB free" + (f"; {place}" if place else "")
+
+
+def _device(config: SkillstackConfig) -> str:
+    """Where this machine trains and evaluates, and why: a GPU that is left out in silence costs hours."""
+    from evals.harness.fill import evaluation_device, sees_cuda
+
+    training, evaluation = choose_device(config.train.device, sees_cuda), evaluation_device(config.evaluation)
+    if training == evaluation:
+        return f"{training.device}: {training.reason}"
+    return f"training on {training.device} ({training.reason}); evaluation on {evaluation.device} ({evaluation.reason})"
 
 
 def _local(config: SkillstackConfig) -> Path | None:

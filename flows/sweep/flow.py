@@ -18,7 +18,8 @@ from prefect import flow, task
 from pydantic import Field
 
 from data_contracts.escaping import markdown_text
-from data_contracts.manifests import EvalReport, Record, write_atomically
+from data_contracts.files import write_atomically
+from data_contracts.manifests import EvalReport, Record
 from flows.config.model import SkillstackConfig
 from flows.config.parameters import ConfigParameter, DropAddress, Heldout, SkillName, named, this_month
 from flows.lineage import log_sweep, read_ancestry

@@ -15,7 +15,8 @@ from pathlib import Path
 
 from data_contracts.digests import file_digest, text_digest
 from data_contracts.errors import DropError
-from data_contracts.manifests import DropManifest, file_ref, write_atomically, write_manifest
+from data_contracts.files import write_atomically
+from data_contracts.manifests import DropManifest, file_ref, write_manifest
 from data_contracts.rows.jsonl import read_objects, read_raw
 from evals.config import SuiteConfig
 from flows.lineage import VersionRef

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from data_contracts.digests import file_digest, value_digest
-from data_contracts.manifests import write_atomically
+from data_contracts.files import write_atomically
 from evals.config import EvaluationConfig, SuiteConfig
 from evals.harness.plan import named_digest, prefer_local_data
 from evals.suites.items import Item, load_items, source_files, turn_text

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from data_contracts.errors import TrainingError
-from data_contracts.manifests import write_atomically
+from data_contracts.files import write_atomically
 from flows.config.launch import LaunchConfig
 from flows.config.model import TrainerConfig
 from flows.machine.retrying import TrainerHungError

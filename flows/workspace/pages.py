@@ -22,6 +22,7 @@ from data_contracts.escaping import markdown_text
 from data_contracts.manifests import Decision, EvalReport, Verdict
 from evals.audit.forgetting import ForgettingAudit
 from evals.report.render import verdict_markdown
+from evals.report.scores import score_text
 from flows.lineage import VersionRef
 from flows.workspace.outcome import RoundOutcome
 from flows.workspace.server import END_STATES
@@ -63,19 +64,20 @@ def publish_verdict(
 
 
 def suite_rows(candidate: EvalReport, champion: EvalReport, lost: Sequence[str]) -> Iterable[dict[str, Any]]:
-    """One row a suite, in % (drift: bits a byte, lower is better)."""
+    """One row a suite, in % (drift: bits per byte, lower is better)."""
     before = {suite.name: suite for suite in champion.suites}
     for suite in candidate.suites:
         if suite.name not in before or suite.sealed:
             continue
         old, new = before[suite.name].score, suite.score
         drift = suite.category == "drift"
+        unit = "bits/byte" if drift else "%"
         yield {
             "suite": suite.name,
             "kind": suite.category,
             "items": suite.n,
-            "champion": f"{old:.3f} bits/byte" if drift else f"{100 * old:.1f} %",
-            "candidate": f"{new:.3f} bits/byte" if drift else f"{100 * new:.1f} %",
+            "champion": f"{score_text(old, suite.category)} {unit}",
+            "candidate": f"{score_text(new, suite.category)} {unit}",
             "change": f"{new - old:+.3f}" if drift else f"{100 * (new - old):+.1f} points",
             "lost": "LOST" if suite.name in lost else "",
         }

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from data_contracts.errors import CheckpointError, ConfigError
-from data_contracts.manifests import CheckpointManifest, read_manifest, write_atomically
+from data_contracts.files import write_atomically
+from data_contracts.manifests import CheckpointManifest, read_manifest
 from osft_engine.checkpoint.update import read_update
 from osft_engine.files import save_tensors
 from osft_engine.subspace.protection import LayerUpdate

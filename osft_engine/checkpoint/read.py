@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from data_contracts.devices import choose_device
 from data_contracts.digests import MODEL_FILE_PATTERNS, model_digest, model_files
 from data_contracts.manifests import CheckpointManifest, FileRef, file_ref, write_manifest
 from data_contracts.model.folder import load_strictly, not_loaded, read_model_config
@@ -27,9 +28,8 @@ _FICLONE = 0x40049409  # linux/fs.h
 
 
 def pick_device(config: TrainConfig) -> torch.device:
-    if config.device != "auto":
-        return torch.device(config.device)
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """By the rule that evaluation follows too."""
+    return torch.device(choose_device(config.device, torch.cuda.is_available).device)
 
 
 def pick_dtype(config: TrainConfig, device: torch.device) -> torch.dtype:

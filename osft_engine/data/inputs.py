@@ -7,13 +7,12 @@ through `datasets`.
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 from data_contracts.errors import DropError
+from data_contracts.files import replacing
 from data_contracts.manifests import DropManifest, file_ref, write_manifest
 from data_contracts.rows.jsonl import is_jsonl, read_objects
 
@@ -157,21 +156,13 @@ def write_drop(rows: Iterable[Mapping[str, Any]], folder: Path, *, source: str, 
 
 
 def _write_rows(rows: Iterable[Mapping[str, Any]], clean: Path, source: str) -> int:
-    handle, temporary = tempfile.mkstemp(dir=clean.parent, prefix=f".{clean.name}.")
     count = 0
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            os.fchmod(handle, 0o644)  # mkstemp gives 0600
+    with replacing(clean) as temporary:
+        with temporary.open("wb") as stream:
             for count, row in enumerate(rows, start=1):
                 stream.write(_line(row, f"{source}, row {count}"))
-            stream.flush()
-            os.fsync(handle)
         if count == 0:
             raise DropError(source, "has no rows", "give data to train on")
-        os.replace(temporary, clean)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
     return count
 
 

@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from data_contracts.manifests import write_atomically
+from data_contracts.files import write_atomically
 from data_contracts.rendering.baked import with_variables
 from osft_engine.config import TrainConfig
 from osft_engine.data.examples import open_renderer

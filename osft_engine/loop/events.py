@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from data_contracts.manifests import write_atomically
+from data_contracts.files import write_atomically
 
 OnEvent = Callable[[dict[str, Any]], None]
 

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from data_contracts.errors import TrainingError
-from data_contracts.manifests import write_atomically
+from data_contracts.files import write_atomically
 from osft_engine.files import read_tensors, save_tensors
 from osft_engine.memory.ledger import Ledger, load_ledger, save_ledger
 from osft_engine.method.bases import load_bases, save_bases

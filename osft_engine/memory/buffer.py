@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from data_contracts.digests import canonical_json, text_digest
-from data_contracts.manifests import write_atomically
+from data_contracts.files import write_atomically
 from data_contracts.rendering import TextRenderer
 from data_contracts.rows.jsonl import read_objects
 from osft_engine.config import TrainConfig

@@ -83,18 +83,6 @@ def _off(estimated: float, measured: float) -> str:
     return "exact" if estimated == measured else f"{estimated / measured - 1:+.0%}"
 
 
-def worst_error(shape: ModelShape, measured: Sequence[Measured], ratio: float, tokens: int) -> tuple[float, float]:
-    """Largest relative error of (memory, time) over the rows that did not calibrate."""
-    speeds = calibrated(shape, measured, tokens)
-    pairs = [
-        (estimate(shape, _AS_METHOD[row.method], ratio, tokens, speeds), row)
-        for row in measured
-        if row.tokens == tokens and row.method in _AS_METHOD and row.method != "full"
-    ]
-    memory = max(abs(cost.memory_bytes / row.memory_bytes - 1) for cost, row in pairs)
-    return memory, max(abs(cost.step_seconds / row.cpu_seconds - 1) for cost, row in pairs)
-
-
 def without_overhead(speeds: Speeds) -> Speeds:
     """For models of other sizes: the overhead was measured for one."""
     return replace(speeds, overhead_bytes=0.0)

@@ -45,7 +45,6 @@ class Cost:
     ratio: float
     trainable: int
     optimizer_bytes: int
-    base_bytes: int
     memory_bytes: float
     step_seconds: float
 
@@ -89,7 +88,6 @@ def estimate(shape: ModelShape, method: Method, ratio: float, tokens: int, speed
         ratio=ratio,
         trainable=trainable,
         optimizer_bytes=2 * _BYTES * trainable,
-        base_bytes=_BYTES * bases,
         memory_bytes=_BYTES * (_copies(method) * trainable + bases + effective) + activation_bytes(shape, tokens) + speeds.overhead_bytes,
         step_seconds=operations / speeds.operations_per_second + trainable * speeds.seconds_per_trained_parameter,
     )

@@ -11,12 +11,13 @@ from tempfile import TemporaryDirectory
 from data_contracts.digests import file_digest, model_digest
 from data_contracts.errors import CheckpointError, LineageError
 from data_contracts.manifests import CheckpointManifest, file_ref, read_manifest, verify_files, write_manifest
+from data_contracts.model.header import read_header
 from flows.lineage.registry.promotion import promotion_lock, record_note
 from flows.lineage.registry.versions import as_reference, find_version, raw_versions
 from flows.lineage.storage.collected import expected_files, is_weights, read_collected
 from flows.lineage.storage.connection import PREFIX, Lineage, plainly
 from flows.lineage.storage.records import VersionRef
-from flows.lineage.storage.weights import read_header, write_weights
+from flows.lineage.storage.weights import write_weights
 
 
 @plainly
@@ -51,7 +52,11 @@ def _no_update(reference: VersionRef, manifest: CheckpointManifest) -> Checkpoin
 
 def live_headers(checkpoint: Path, manifest: CheckpointManifest) -> dict[str, str]:
     """The headers of the weight files that are there, by path."""
-    return {ref.path: read_header(checkpoint / ref.path) for role, ref in manifest.files.items() if is_weights(role)}
+    return {
+        ref.path: read_header(checkpoint / ref.path, "restore it from backup").text
+        for role, ref in manifest.files.items()
+        if is_weights(role)
+    }
 
 
 def rebuild_weights(

@@ -16,7 +16,8 @@ from pydantic import Field
 
 from data_contracts.digests import file_digest
 from data_contracts.errors import CheckpointError, LineageError, ManifestError
-from data_contracts.manifests import CheckpointManifest, Record, read_manifest, write_atomically
+from data_contracts.files import write_atomically
+from data_contracts.manifests import CheckpointManifest, Record, read_manifest
 from flows.lineage.registry.history import read_ancestry, read_history
 from flows.lineage.registry.promotion import champion_number, confirmed_champion, promotion_lock, record_note
 from flows.lineage.registry.rebuild import live_headers, rebuild_weights

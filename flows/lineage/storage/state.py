@@ -19,7 +19,8 @@ from uuid import uuid4
 from pydantic import Field, ValidationError
 
 from data_contracts.errors import LineageError
-from data_contracts.manifests import Record, write_atomically
+from data_contracts.files import write_atomically
+from data_contracts.manifests import Record
 from flows.lineage.storage.database import is_whole, make_database, set_aside
 
 SCHEMA_VERSION = 1

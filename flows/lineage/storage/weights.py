@@ -6,14 +6,14 @@ rebuilt is laid out as it was; and the sum W + left right^T is formed in float32
 
 from __future__ import annotations
 
-import json
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from data_contracts.errors import CheckpointError
+from data_contracts.model.header import TensorHeader, parse_header, read_header
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -30,20 +30,9 @@ _DTYPES = {
 }
 
 
-def read_header(path: Path) -> str:
-    """The header of a safetensors file as it stands, padding included. Raises CheckpointError for a file that is none."""
-    with path.open("rb") as stream:
-        first = stream.read(8)
-        length = struct.unpack("<Q", first)[0] if len(first) == 8 else 0
-        if not 0 < length <= path.stat().st_size - 8:
-            raise CheckpointError(str(path), "is not a safetensors file", "restore it from backup")
-        return stream.read(length).decode("utf-8")
-
-
-def tensors_of(header: str) -> list[tuple[str, Mapping[str, Any]]]:
-    """(name, {dtype, shape, data_offsets}) in the order of the bytes."""
-    entries = [(name, entry) for name, entry in json.loads(header).items() if name != "__metadata__"]
-    return sorted(entries, key=lambda item: int(item[1]["data_offsets"][0]))
+def tensors_of(header: str) -> list[tuple[str, TensorHeader]]:
+    """(name, entry) in the order of the bytes."""
+    return sorted(parse_header(header).tensors.items(), key=lambda item: item[1].begin)
 
 
 class WeightFolder:
@@ -118,9 +107,9 @@ def rebuilt_tensors(header: str, parent: WeightFolder, update: StoredUpdate) -> 
     for name, entry in tensors_of(header):
         weight = parent.get(name)
         summed = update.added_to(name, weight)
-        dtype = getattr(torch, _DTYPES[entry["dtype"]])
-        if list(weight.shape) != list(entry["shape"]):
-            raise CheckpointError(name, f"is {list(weight.shape)} in the parent and {entry['shape']} here", "it cannot be rebuilt")
+        dtype = getattr(torch, _DTYPES[entry.dtype])
+        if tuple(weight.shape) != entry.shape:
+            raise CheckpointError(name, f"is {list(weight.shape)} in the parent and {list(entry.shape)} here", "it cannot be rebuilt")
         yield name, (weight if summed is None else summed).to(dtype)
 
 
@@ -145,7 +134,7 @@ def largest_difference(one: Path, other: Path) -> float:
     worst = 0.0
     with ExitStack() as stack:
         left, right = (WeightFolder(path.parent, stack) for path in (one, other))
-        for name, _ in tensors_of(read_header(one)):
+        for name, _ in tensors_of(read_header(one).text):
             a, b = left.get(name), right.get(name)
             if not a.is_floating_point():
                 worst = worst if torch.equal(a, b) else float("inf")

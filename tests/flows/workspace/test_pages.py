@@ -12,7 +12,7 @@ from evals.audit.forgetting import ForgettingAudit
 from evals.report.render import MonthView
 from flows.lineage import Finding, LedgerEntry, RoundRecord, Verification
 from flows.lineage.storage.records import FIRST_PRIOR
-from flows.review.monthly import MonthlyReport, format_score, month_view, summary_lines, waiting_versions
+from flows.review.monthly import MonthlyReport, month_view, summary_lines, waiting_versions
 from flows.workspace.pages import suite_rows
 
 
@@ -93,7 +93,6 @@ def test_findings_are_in_the_monthly_report(tmp_path: Path) -> None:
     assert "| 2026-11-03 06:00 | promote-approved (verdict INCONCLUSIVE) | 2 | " in text
     assert "<script>" not in text
     assert "\x1b" not in text
-    assert (format_score(0.5, "skill"), format_score(0.5, "drift"), format_score(None, "skill")) == ("50.0", "0.500", "-")
 
 
 def test_the_months_page_holds_decisions_and_findings_as_text(tmp_path: Path) -> None:

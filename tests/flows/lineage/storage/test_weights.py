@@ -8,7 +8,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from flows.lineage.storage.weights import read_header, write_weights
+from data_contracts.model.header import read_header
+from flows.lineage.storage.weights import write_weights
 from osft_engine.checkpoint.update import RoundUpdate, save_update
 from osft_engine.subspace.protection import LayerUpdate
 
@@ -41,6 +42,6 @@ def test_factors_dense_updates_transposed_weights_and_other_parameters_come_back
     save_update(RoundUpdate(changes, {"norm.weight": norm}, ("conv",)), tmp_path / "update.safetensors")
 
     original, again = tmp_path / "trained" / "model.safetensors", tmp_path / "again.safetensors"
-    write_weights(read_header(original), tmp_path / "parent", tmp_path / "update.safetensors", again)
+    write_weights(read_header(original).text, tmp_path / "parent", tmp_path / "update.safetensors", again)
     assert again.read_bytes() == original.read_bytes()
     assert not torch.equal(load_file(again)["conv.weight"], parent["conv.weight"])
