@@ -152,6 +152,7 @@ def _suite(
         n=n,
         margin=margin,
         score=float(scores.mean()) if n and np.isfinite(scores).all() else 0.0,
+        mean_gold_logprob=float(likely.mean()) if n and np.isfinite(likely).all() else None,  # as in reports that are replayed
         suite_sha256=suite_sha256 or text_digest(name),
         seconds=1.0,
     )

@@ -1,0 +1,28 @@
+"""What doctor says of the machine itself, without servers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from data_contracts import devices
+from evals.config import EvaluationConfig
+from flows.config.model import SkillstackConfig
+from flows.service.doctor import _device
+from osft_engine.config import TrainConfig
+
+
+def test_doctor_says_which_device_was_chosen_and_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(devices.choose_device, "__kwdefaults__", {"dev": tmp_path, "platform": "linux"})
+    config = SkillstackConfig(state_dir=tmp_path / "state")
+    assert _device(config).startswith(f"cpu: {tmp_path} has no device file of an accelerator")
+    (tmp_path / "dxg").touch()
+    assert _device(config).startswith(f"cpu: {tmp_path / 'dxg'} is there, but torch cannot use it")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert _device(config) == f"cuda: {tmp_path / 'dxg'} is there and torch can use it"
+    apart = config.model_copy(update={"train": TrainConfig(device="cpu"), "evaluation": EvaluationConfig(device="cuda:1")})
+    assert _device(apart) == "training on cpu (as the config says); evaluation on cuda:1 (as the config says)"
