@@ -1,14 +1,17 @@
-"""The arguments of `osft(...)`: Training Hub's and a few beyond, checked on their own and against one another, and the config behind them.
+"""What was given to `osft(...)`, checked: each argument on its own, all against one another, and the training settings behind them.
 
-Nothing here reads or writes a file.
+The signature of `osft` (api.py) is the one list of arguments. An argument that is a setting of training has its type, limits, default and
+description in TrainConfig; the others have limits and description here and their default in the signature. Nothing here reads or writes a
+file.
 """
 
 from __future__ import annotations
 
 import difflib
+import inspect
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -16,10 +19,10 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from data_contracts.errors import ConfigError, SkillstackError
-from osft_engine.config import Protect, RankPolicy, Scheduler, SchedulerSettings, TrainConfig
+from osft_engine.config import MisfitError, TrainConfig
 from osft_engine.data.inputs import RowKind
 
-# Arguments that the config behind them knows under another name.
+# Settings of training that have another name in Training Hub.
 _INNER = {
     "max_tokens_per_gpu": "max_tokens_per_batch",
     "unmask_messages": "unmask",
@@ -32,67 +35,39 @@ PathText = Annotated[str, BeforeValidator(lambda value: os.fspath(value) if isin
 
 
 class OsftArguments(BaseModel):
-    """What `osft` takes. None is the same as not given."""
+    """The arguments of one call. `config` holds those that are settings of training."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), allow_inf_nan=False)
 
+    config: TrainConfig
     model_path: PathText = Field(description="folder of the model to train; the model/ of an earlier call continues from that call")
     data_path: PathText = Field(description=".jsonl, .json, .parquet, .csv, a dataset's folder or the name of a Hugging Face dataset")
     ckpt_output_dir: PathText = Field(description="folder of the result; its model/ is a dense Hugging Face folder")
     parent: PathText | None = Field(
-        None, description="ckpt_output_dir of the earlier call to continue: its ledger and buffer are carried on; found beside model_path"
+        description="ckpt_output_dir of the earlier call to continue, whose subspace memory and buffer are carried on; "
+        "found beside model_path unless given"
     )
     skill: str | None = Field(
-        None, min_length=1, description="name of what is learned, its own in each call of a lineage; ckpt_output_dir's unless given"
+        min_length=1, description="name of what is learned, another one in each call of a lineage; ckpt_output_dir's name unless given"
     )
-    unfreeze_rank_ratio: float = Field(0.25, gt=0.0, le=1.0, description="share of directions that may move; 1.0 trains the targets whole")
-    protect: Protect = Field("activations", description="which directions are protected")
-    rank_policy: RankPolicy = Field("uniform", description="how the directions that may move are spread over the layers")
-    compact: bool = Field(False, description="protect='weights': train the small core of a non-square weight, for memory")
     calibration: PathText | None = Field(
-        None, description="JSONL of general text that stands for what the base knows; without one the model writes its own"
+        description="JSONL of general text that stands for what the base knows; without one the model writes its own"
     )
-    effective_batch_size: int = Field(8, ge=1, description="examples in one optimiser step")
-    max_tokens_per_gpu: int = Field(2048, ge=1, description="tokens in one forward pass of one process")
-    max_seq_len: int = Field(2048, ge=2, description="tokens; longer examples are left out and counted")
-    gradient_checkpointing: bool = Field(False, description="recompute activations in the backward pass: less memory, a third more time")
-    learning_rate: float = Field(1e-3, gt=0.0, description="peak step size")
-    num_epochs: int = Field(1, ge=1, description="passes over the data")
-    lr_scheduler: Scheduler = Field("cosine", description="shape of the step size")
-    warmup_steps: int = Field(0, ge=0, description="steps of warm-up")
-    lr_scheduler_kwargs: SchedulerSettings = Field(
-        default_factory=dict, description="further settings of the scheduler, by transformers' names"
-    )
-    beta1: float = Field(0.9, description="AdamW, first moment, in [0, 1)")
-    beta2: float = Field(0.95, description="AdamW, second moment, in [0, 1)")
-    eps: float = Field(1e-8, description="AdamW, denominator, above 0")
-    weight_decay: float = Field(0.0, description="pulls towards the starting weights, not towards zero; 0 or more")
-    seed: int = Field(42, ge=0, description="of everything random")
-    use_liger: bool = Field(False, description="refused: its kernels are not used; logits are made for the tokens that count in the loss")
-    target_patterns: tuple[str, ...] = Field((), description="regular expressions of the layers to train; none means all linear ones")
-    chat_template: str | None = Field(None, min_length=1, description="Jinja chat template that replaces the tokenizer's")
-    chat_template_kwargs: dict[str, Any] = Field(
-        default_factory=dict, description="variables of the chat template, such as {'enable_thinking': False}"
-    )
-    unmask_messages: bool = Field(False, description="learn every token, not the assistant's only")
-    use_processed_dataset: bool = Field(False, description="rows hold input_ids and labels")
-    is_pretraining: bool = Field(False, description="rows hold documents")
-    block_size: int | None = Field(None, ge=2, description="is_pretraining: tokens of a piece of a document; max_seq_len unless given")
-    document_column_name: str | None = Field(None, description="is_pretraining: the column that holds the text; 'text' unless given")
-    checkpoint_at_epoch: bool = Field(False, description="also keep the dense model of every epoch")
-    save_final_checkpoint: bool = Field(True, description="refused when false: the run would leave nothing")
-    validation_split: float = Field(0.0, ge=0.0, le=0.5, description="share of the data that is only watched")
-    save_best_val_loss: bool = Field(False, description="end with the parameters of the lowest validation loss")
+    use_liger: bool = Field(description="refused: its kernels are not used; logits are made for the tokens that count in the loss")
+    use_processed_dataset: bool = Field(description="rows hold input_ids and labels")
+    is_pretraining: bool = Field(description="rows hold documents")
+    block_size: int | None = Field(ge=2, description="is_pretraining: tokens per piece of a document; max_seq_len unless given")
+    document_column_name: str | None = Field(description="is_pretraining: the column that holds the text; 'text' unless given")
+    save_final_checkpoint: bool = Field(description="refused when false: the run would leave nothing")
     nproc_per_node: Annotated[int, Field(ge=1)] | Literal["auto", "gpu"] = Field(
-        1, description="processes on this machine; 'auto' and 'gpu' are one a CUDA device, or one without any"
+        description="processes on this machine; 'auto' and 'gpu' are one per CUDA device, or one where there is none"
     )
-    nnodes: int = Field(1, ge=1, description="machines; they share ckpt_output_dir and data_output_dir")
-    node_rank: int | None = Field(None, ge=0, description="nnodes > 1: number of this machine, from 0")
-    rdzv_id: str | int | None = Field(None, description="nnodes > 1: name of the rendezvous")
-    rdzv_endpoint: str | None = Field(None, description="nnodes > 1: host:port of the rendezvous")
-    data_output_dir: PathText | None = Field(None, description="folder for the converted data; ckpt_output_dir + '.data' unless given")
-    cache_dir: PathText | None = Field(None, description="folder that keeps decompositions and base measurements for the next call")
-    trust_remote_code: bool = Field(False, description="let the model folder bring its own Python code")
+    nnodes: int = Field(ge=1, description="machines; they share ckpt_output_dir and data_output_dir")
+    node_rank: int | None = Field(ge=0, description="nnodes > 1: number of this machine, from 0")
+    rdzv_id: str | int | None = Field(description="nnodes > 1: name of the rendezvous")
+    rdzv_endpoint: str | None = Field(description="nnodes > 1: host:port of the rendezvous")
+    data_output_dir: PathText | None = Field(description="folder for the converted data; ckpt_output_dir + '.data' unless given")
+    cache_dir: PathText | None = Field(description="folder that keeps decompositions and measurements of the base for the next call")
 
     @property
     def row_kind(self) -> RowKind:
@@ -109,7 +84,7 @@ class OsftArguments(BaseModel):
 
     @property
     def skill_name(self) -> str:
-        """What ledger, buffer and manifest call this round; the ledger tells rounds apart by it."""
+        """What subspace memory, buffer and manifest call this round; the memory tells rounds apart by it."""
         return self.skill or Path(self.ckpt_output_dir).resolve().name or "api"
 
     @property
@@ -117,70 +92,83 @@ class OsftArguments(BaseModel):
         return Path(self.data_output_dir or f"{Path(self.ckpt_output_dir)}.data")
 
 
-def parse_arguments(arguments: dict[str, Any]) -> OsftArguments:
-    """Check every argument on its own and against the others. Raises ConfigError that names it, or the nearest valid one."""
-    known = OsftArguments.model_fields
-    for name in arguments:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
-            raise ConfigError(f"osft({name}=...)", "is not an argument", f"did you mean {near[0]}?" if near else "see OsftArguments")
+def describe_argument(name: str) -> str:
+    """What an argument of `osft` is, from the one place that says it."""
+    field = OsftArguments.model_fields.get(name) or TrainConfig.model_fields[_INNER.get(name, name)]
+    return in_own_names(field.description or "")
+
+
+def read_arguments(declared: inspect.Signature, positional: tuple[Any, ...], named: Mapping[str, Any]) -> OsftArguments:
+    """Check what was given against the signature, on its own and against one another. None is the same as not given.
+
+    Raises ConfigError that names the argument, or the nearest valid one.
+    """
+    given = {name: value for name, value in _by_name(declared, positional, named).items() if value is not None}
+    defaults = {name: each.default for name, each in declared.parameters.items() if each.default is not inspect.Parameter.empty}
+    own = {name: value for name, value in (defaults | given).items() if name in OsftArguments.model_fields}
+    settings = {_INNER.get(name, name): value for name, value in given.items() if name not in own}
     try:
-        given = OsftArguments(**{name: value for name, value in arguments.items() if value is not None})
+        found = OsftArguments(config=TrainConfig(), **own)
+        found = found.model_copy(update={"config": TrainConfig(**settings)})
     except ValidationError as error:
         raise _refusal(error) from error
-    for name, wrong, instead in (*_inapplicable(given), *_inapplicable_processes(given)):
+    for name, wrong, instead in (*_inapplicable(found), *_inapplicable_processes(found)):
         if wrong:
-            raise ConfigError(f"osft({name}=...)", "does not apply here", instead)
-    train_config(given)
-    return given
+            raise _inapplicable_error(name, instead)
+    if found.block_size is None:
+        return found
+    return found.model_copy(update={"config": found.config.model_copy(update={"max_seq_len": found.block_size})})
 
 
-def train_config(given: OsftArguments) -> TrainConfig:
-    """The config behind the arguments. Raises ConfigError that names the argument, not the field."""
-    inner = {own: _INNER.get(own, own) for own in OsftArguments.model_fields}
-    values = {field: getattr(given, own) for own, field in inner.items() if field in TrainConfig.model_fields}
-    if given.block_size is not None:
-        values["max_seq_len"] = given.block_size
+def _by_name(declared: inspect.Signature, positional: tuple[Any, ...], named: Mapping[str, Any]) -> dict[str, Any]:
+    for name in named:
+        if name not in declared.parameters:
+            near = difflib.get_close_matches(name, declared.parameters, n=1, cutoff=0.4)
+            raise ConfigError(f"osft({name}=...)", "is not an argument", f"did you mean {near[0]}?" if near else "see help(osft)")
     try:
-        return TrainConfig(**values)
-    except ValidationError as error:
-        raise _refusal(error) from error
+        return declared.bind_partial(*positional, **named).arguments
+    except TypeError as error:  # too many without a name, or one given twice
+        raise ConfigError("osft(...)", str(error), "give every argument but the three paths by its name") from error
 
 
 def _refusal(error: ValidationError) -> ConfigError:
     """The first complaint, about the argument by its own name and value."""
     first = error.errors()[0]
+    misfit = first.get("ctx", {}).get("error")
+    if isinstance(misfit, MisfitError):
+        return _inapplicable_error(_OWN.get(misfit.setting, misfit.setting), in_own_names(misfit.instead))
     message = first["msg"].removeprefix("Value error, ")
-    if not first["loc"]:  # a rule about several fields of TrainConfig
-        return ConfigError("osft(...)", _own_words(message), "see OsftArguments")
     name = _OWN.get(str(first["loc"][0]), str(first["loc"][0]))
-    description = OsftArguments.model_fields[name].description or ""
     if first["type"] == "missing":
-        return ConfigError(f"osft({name}=...)", "is missing", description)
+        return ConfigError(f"osft({name}=...)", "is missing", describe_argument(name))
     value = repr(first["input"])
     shown = value if len(value) <= 60 else f"{value[:60]}..."
-    return ConfigError(f"osft({name}=...)", f"cannot be {shown}: {message[0].lower()}{message[1:]}", description)
+    return ConfigError(f"osft({name}=...)", f"cannot be {shown}: {message[0].lower()}{message[1:]}", describe_argument(name))
+
+
+def _inapplicable_error(name: str, instead: str) -> ConfigError:
+    return ConfigError(f"osft({name}=...)", "does not apply here", instead)
 
 
 def _inapplicable(given: OsftArguments) -> list[tuple[str, bool, str]]:
     """(argument, whether it is set and cannot apply, what to do instead)."""
+    config, pieces = given.config, given.block_size
     fewer_logits = "leave it out; where the logits are too many, with is_pretraining or unmask_messages, lower max_tokens_per_gpu"
-    too_long = given.block_size is not None and "max_seq_len" in given.model_fields_set and given.block_size > given.max_seq_len
-    measured = given.protect == "activations" or given.rank_policy == "importance"
+    too_long = pieces is not None and "max_seq_len" in config.model_fields_set and pieces > config.max_seq_len
+    no_warmup = config.lr_scheduler == "constant" and "warmup_steps" in config.model_fields_set and config.warmup_steps > 0
+    measured = config.protect == "activations" or config.rank_policy == "importance"
+    talks = given.row_kind == "messages"
     return [
         ("use_liger", given.use_liger, fewer_logits),
         ("save_final_checkpoint", not given.save_final_checkpoint, "leave it out; remove the folder afterwards if it is not wanted"),
         ("use_processed_dataset", given.use_processed_dataset and given.is_pretraining, "choose it or is_pretraining"),
-        ("unmask_messages", given.unmask_messages and given.row_kind != "messages", "it belongs to rows with messages"),
-        ("chat_template", given.chat_template is not None and given.row_kind != "messages", "it belongs to rows with messages"),
-        ("chat_template_kwargs", bool(given.chat_template_kwargs) and given.row_kind != "messages", "it belongs to rows with messages"),
-        ("block_size", given.block_size is not None and not given.is_pretraining, "use max_seq_len, or set is_pretraining"),
+        ("unmask_messages", config.unmask and not talks, "it belongs to rows with messages"),
+        ("chat_template", config.chat_template is not None and not talks, "it belongs to rows with messages"),
+        ("chat_template_kwargs", bool(config.chat_template_kwargs) and not talks, "it belongs to rows with messages"),
+        ("block_size", pieces is not None and not given.is_pretraining, "use max_seq_len, or set is_pretraining"),
         ("block_size", too_long, "pieces over max_seq_len would all be left out; lower it, or leave max_seq_len out"),
         ("document_column_name", given.document_column_name is not None and not given.is_pretraining, "set is_pretraining"),
-        ("save_best_val_loss", given.save_best_val_loss and not given.validation_split, "set validation_split above 0"),
-        ("warmup_steps", given.warmup_steps > 0 and given.lr_scheduler == "constant", "use lr_scheduler='constant_with_warmup'"),
-        ("compact", given.compact and given.protect != "weights", "set protect='weights'"),
-        ("rank_policy", given.rank_policy == "energy" and given.protect != "activations", "energy needs protect='activations'"),
+        ("warmup_steps", no_warmup, "use lr_scheduler='constant_with_warmup'"),
         ("calibration", given.calibration is not None and not measured, "only protect='activations' and rank_policy='importance' measure"),
     ]
 
@@ -188,9 +176,9 @@ def _inapplicable(given: OsftArguments) -> list[tuple[str, bool, str]]:
 def _inapplicable_processes(given: OsftArguments) -> list[tuple[str, bool, str]]:
     """The same for the arguments about processes and machines."""
     alone, rank = given.nnodes == 1, given.node_rank
-    together = not alone or given.processes > 1
+    blocked = given.config.protect == "weights_block" and (not alone or given.processes > 1)
     return [
-        ("protect", given.protect == "weights_block" and together, "weights_block runs in one process; take weights or activations"),
+        ("protect", blocked, "weights_block runs in one process; take weights or activations"),
         ("node_rank", rank is not None and alone, "set nnodes above 1"),
         ("node_rank", rank is not None and rank >= given.nnodes, f"machines count from 0, so to {given.nnodes - 1}"),
         ("rdzv_id", given.rdzv_id is not None and alone, "set nnodes above 1"),
@@ -201,17 +189,18 @@ def _inapplicable_processes(given: OsftArguments) -> list[tuple[str, bool, str]]
 
 
 @contextmanager
-def in_own_words() -> Iterator[None]:
-    """Errors from further in name the arguments of `osft`, not the fields behind them."""
+def errors_name_arguments(known: Collection[str]) -> Iterator[None]:
+    """Errors from further in name the arguments of `osft`, not the settings behind them."""
     try:
         yield
     except SkillstackError as error:
         name = error.where.removeprefix("train.")
         name = _OWN.get(name, name)
-        where = f"osft({name}=...)" if name in OsftArguments.model_fields else error.where
-        raise type(error)(where, _own_words(error.what), _own_words(error.way_out)) from error
+        where = f"osft({name}=...)" if name in known else error.where
+        raise type(error)(where, in_own_names(error.what), in_own_names(error.way_out)) from error
 
 
-def _own_words(text: str) -> str:
+def in_own_names(text: str) -> str:
+    """A text about settings of training, with the names that `osft` gives them."""
     text = re.sub(r"\btrain\.(?=[a-z])", "", text)
     return re.sub(r"\w+", lambda word: _OWN.get(word[0], word[0]), text)

@@ -41,26 +41,31 @@ def _number(text: str) -> int | float | str:
     return text
 
 
-Scheduler = Annotated[
-    Literal[
-        "linear",
-        "cosine",
-        "constant",
-        "constant_with_warmup",
-        "cosine_with_restarts",
-        "cosine_with_min_lr",
-        "cosine_warmup_with_min_lr",
-        "polynomial",
-        "inverse_sqrt",
-        "warmup_stable_decay",
-    ],
-    BeforeValidator(_refuse_metric_followers),
+Scheduler = Literal[
+    "linear",
+    "cosine",
+    "constant",
+    "constant_with_warmup",
+    "cosine_with_restarts",
+    "cosine_with_min_lr",
+    "cosine_warmup_with_min_lr",
+    "polynomial",
+    "inverse_sqrt",
+    "warmup_stable_decay",
 ]
-SchedulerSettings = Annotated[dict[str, bool | int | float | str], AfterValidator(_numbers)]
 
 # What moves the weights by a comparable amount differs by a factor of thirty between the methods: an OSFT core is a
 # rotated, restricted copy of a weight, a LoRA factor starts at zero, and plain fine-tuning has no restraint at all.
 LEARNING_RATES: dict[str, float] = {"osft": 1e-3, "lora": 3e-4, "full": 3e-5}
+_BY_METHOD = ", ".join(f"{method} {rate:g}" for method, rate in LEARNING_RATES.items())
+
+
+class MisfitError(ValueError):
+    """A setting that is set and cannot apply beside the others: which one, and what to do instead."""
+
+    def __init__(self, setting: str, instead: str) -> None:
+        self.setting, self.instead = setting, instead
+        super().__init__(f"{setting} does not apply here: {instead}")
 
 
 class TrainConfig(BaseModel):
@@ -92,7 +97,7 @@ class TrainConfig(BaseModel):
     lora_rank: int = Field(16, ge=1, description="rank of the LoRA baseline")
     lora_alpha: float | None = Field(None, gt=0.0, description="LoRA scale times its rank; none means twice the rank")
 
-    learning_rate: float | None = Field(None, gt=0.0, description="peak step size; none means osft 1e-3, lora 3e-4, full 3e-5")
+    learning_rate: float | None = Field(None, gt=0.0, description=f"peak step size; none means {_BY_METHOD}")
     num_epochs: int = Field(1, ge=1, description="passes over the drop")
     effective_batch_size: int = Field(8, ge=1, description="examples in one optimiser step, over all micro-batches and processes")
     max_tokens_per_batch: int = Field(2048, ge=1, description="tokens in one forward pass, padding included")
@@ -102,9 +107,11 @@ class TrainConfig(BaseModel):
         description="packed: end to end in one row; padded: one row each; single: one row a pass; auto: packed on a GPU, padded on a CPU "
         "where a probe shows that the model keeps examples apart so, else the next one that does",
     )
-    optimizer: Literal["adamw", "muon"] = Field("adamw", description="muon takes the matrices and leaves the rest to AdamW")
-    lr_scheduler: Scheduler = Field("cosine", description="shape of the step size after warm-up")
-    lr_scheduler_kwargs: SchedulerSettings = Field(
+    optimizer: Literal["adamw", "muon"] = Field("adamw", description="muon takes the matrices, with its own momentum, and leaves the rest to AdamW")
+    lr_scheduler: Annotated[Scheduler, BeforeValidator(_refuse_metric_followers)] = Field(
+        "cosine", description="shape of the step size after warm-up"
+    )
+    lr_scheduler_kwargs: Annotated[dict[str, bool | int | float | str], AfterValidator(_numbers)] = Field(
         default_factory=dict,
         description="further settings of the scheduler, by transformers' names (num_cycles, min_lr_rate, num_decay_steps, decay_type)",
     )
@@ -114,7 +121,7 @@ class TrainConfig(BaseModel):
         ge=0.0,
         description="decoupled; osft pulls its targets towards the champion. What train_other names, full and lora decay towards zero",
     )
-    beta1: float = Field(0.9, ge=0.0, lt=1.0, description="AdamW, decay of the first moment (Muon's momentum is its own default)")
+    beta1: float = Field(0.9, ge=0.0, lt=1.0, description="AdamW, decay of the first moment")
     beta2: float = Field(0.95, ge=0.0, lt=1.0, description="AdamW, decay of the second moment")
     eps: float = Field(1e-8, gt=0.0, description="AdamW, added to the denominator")
     max_grad_norm: float = Field(1.0, ge=0.0, description="largest L2 norm of a step's gradient; 0 does not clip")
@@ -189,15 +196,17 @@ class TrainConfig(BaseModel):
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         if self.rank_policy == "energy" and self.protect != "activations":
-            raise ValueError("rank_policy energy measures layer inputs and needs protect: activations")
-        if (self.compact or self.protect_written) and self.protect != "weights":
-            raise ValueError("compact and protect_written belong to protect: weights")
-        if (self.keep_best or self.early_stop_patience) and not self.validation_share:
-            raise ValueError("keep_best and early_stop_patience need a validation_share above 0")
+            raise MisfitError("rank_policy", "energy measures layer inputs and needs protect to be activations")
+        for name in ("compact", "protect_written"):
+            if getattr(self, name) and self.protect != "weights":
+                raise MisfitError(name, "set protect to weights")
+        for name in ("keep_best", "early_stop_patience"):
+            if getattr(self, name) and not self.validation_share:
+                raise MisfitError(name, "set validation_share above 0")
         if self.quantize != "none" and (self.method != "osft" or self.protect != "activations" or self.train_other):
-            raise ValueError("quantize runs the update beside a frozen base: method osft, protect activations, no train_other")
+            raise MisfitError("quantize", "a 4-bit base stays frozen, which needs method osft, protect activations and no train_other")
         if self.checkpoint_at_epoch and self.method == "lora":
-            raise ValueError("checkpoint_at_epoch works for osft and full; a LoRA adapter is merged once, at the end")
+            raise MisfitError("checkpoint_at_epoch", "an adapter is merged once, at the end; use method osft or full")
         return self
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import shutil
 import subprocess
@@ -16,12 +17,18 @@ from data_contracts.errors import CheckpointError, ConfigError, RenderingError, 
 from data_contracts.manifests import CheckpointManifest
 from osft_engine import api, osft
 from osft_engine.api import plan_run
-from osft_engine.arguments import OsftArguments, parse_arguments, train_config
+from osft_engine.arguments import OsftArguments, describe_argument, read_arguments
+from osft_engine.config import TrainConfig
 from osft_engine.memory.buffer import load_buffer
 from osft_engine.memory.ledger import load_ledger
 
 MESSAGES = [[{"role": "user", "content": f"{n}?"}, {"role": "assistant", "content": f"{n}!"}] for n in range(8)]
 NEEDED = {"model_path": "m", "data_path": "d.jsonl", "ckpt_output_dir": "o"}
+SIGNATURE = inspect.signature(osft)
+
+
+def _given(**arguments: Any) -> OsftArguments:
+    return read_arguments(SIGNATURE, (), NEEDED | arguments)
 
 
 def _data(path: Path, answer: str = "!") -> str:
@@ -106,7 +113,7 @@ def test_the_next_call_continues_where_the_model_lies(tmp_path: Path, june: Path
 
 def _planned(folder: Path, **arguments: Any) -> Path | None:
     needed = {"data_path": _data(folder / "data.jsonl"), "ckpt_output_dir": str(folder / "out")}
-    return plan_run(parse_arguments(needed | arguments)).parent
+    return plan_run(_given(**needed | arguments)).parent
 
 
 def test_a_parent_is_found_named_or_left(tmp_path: Path, june: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -149,10 +156,10 @@ def test_a_parent_that_cannot_be_continued_is_refused(tmp_path: Path, june: Path
         ({"unfreeze_rank_ratio": 0.0}, r"unfreeze_rank_ratio=...\): cannot be 0.0: input should be greater than 0"),
         ({"unfreeze_rank_ratio": 1.5}, r"unfreeze_rank_ratio=...\): cannot be 1.5: input should be less than or equal to 1"),
         ({"learning_rate": float("inf")}, r"learning_rate=...\): cannot be inf: input should be a finite number"),
-        ({"beta1": 1.5}, r"beta1=...\): cannot be 1.5: input should be less than 1 \(AdamW, first moment"),
-        ({"eps": 0}, r"eps=...\): cannot be 0.0: input should be greater than 0"),
+        ({"beta1": 1.5}, r"beta1=...\): cannot be 1.5: input should be less than 1 \(AdamW, decay of the first moment"),
+        ({"eps": 0}, r"eps=...\): cannot be 0: input should be greater than 0"),
         ({"weight_decay": -1}, r"weight_decay=...\): cannot be -1"),
-        ({"target_patterns": ["("]}, r"target_patterns=...\): cannot be \('\(',\): '\(' is not a regular expression"),
+        ({"target_patterns": ["("]}, r"target_patterns=...\): cannot be \['\('\]: '\(' is not a regular expression"),
         ({"target_patterns": "q_proj"}, r"target_patterns=...\): cannot be 'q_proj'"),
         ({"lr_scheduler": "greedy"}, r"lr_scheduler=...\): cannot be 'greedy': greedy follows a metric"),
         ({"lr_scheduler": "cosin"}, r"lr_scheduler=...\): cannot be 'cosin': input should be 'linear', 'cosine'"),
@@ -164,8 +171,11 @@ def test_a_parent_that_cannot_be_continued_is_refused(tmp_path: Path, june: Path
         ({"chat_template": "{{ x }}", "is_pretraining": True}, r"chat_template=...\): does not apply here"),
         ({"save_best_val_loss": True}, r"save_best_val_loss=...\): does not apply here \(set validation_split above 0\)"),
         ({"warmup_steps": 3, "lr_scheduler": "constant"}, r"warmup_steps=...\): does not apply here \(use lr_scheduler='constant_with"),
-        ({"compact": True}, r"compact=...\): does not apply here \(set protect='weights'\)"),
-        ({"rank_policy": "energy", "protect": "weights"}, r"rank_policy=...\): does not apply here \(energy needs protect"),
+        ({"compact": True}, r"compact=...\): does not apply here \(set protect to weights\)"),
+        (
+            {"rank_policy": "energy", "protect": "weights"},
+            r"rank_policy=...\): does not apply here \(energy measures layer inputs and needs protect to be",
+        ),
         ({"calibration": "g.jsonl", "protect": "weights"}, r"calibration=...\): does not apply here"),
         ({"protect": "weights_block", "nproc_per_node": 2}, r"protect=...\): does not apply here \(weights_block runs in one process"),
         ({"node_rank": 1}, r"node_rank=...\): does not apply here \(set nnodes above 1\)"),
@@ -176,7 +186,7 @@ def test_a_parent_that_cannot_be_continued_is_refused(tmp_path: Path, june: Path
 )
 def test_wrong_arguments_are_refused_by_name(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=rf"^osft\(.*{message}"):
-        parse_arguments(NEEDED | arguments)
+        _given(**arguments)
 
 
 @pytest.mark.parametrize(
@@ -234,15 +244,55 @@ def test_every_argument_of_training_hub_is_there_described_and_may_be_none() -> 
         use_processed_dataset is_pretraining block_size document_column_name checkpoint_at_epoch save_final_checkpoint validation_split
         save_best_val_loss nproc_per_node nnodes node_rank rdzv_id rdzv_endpoint data_output_dir trust_remote_code
     """.split()  # noqa: SIM905 (a list of words reads better than a list of quotes)
-    assert set(names) <= OsftArguments.model_fields.keys()
-    assert all(field.description for field in OsftArguments.model_fields.values())
-    optional = dict.fromkeys(OsftArguments.model_fields.keys() - NEEDED.keys())
-    assert parse_arguments(NEEDED | optional) == parse_arguments(NEEDED)
+    assert set(names) <= SIGNATURE.parameters.keys()
+    assert all(describe_argument(name) for name in SIGNATURE.parameters)
+    optional = dict.fromkeys(SIGNATURE.parameters.keys() - NEEDED.keys())
+    assert _given(**optional) == _given()
+
+
+def test_the_signature_shows_types_and_the_defaults_of_a_round() -> None:
+    """What help() and an editor show is what runs: TrainConfig's defaults for its settings, the signature's own for the rest."""
+    assert [name for name, each in SIGNATURE.parameters.items() if each.default is inspect.Parameter.empty] == list(NEEDED)
+    settings, given = TrainConfig(), _given()
+    same = {"max_tokens_per_gpu": "max_tokens_per_batch", "unmask_messages": "unmask", "learning_rate": "peak_learning_rate"}
+    same |= {"validation_split": "validation_share", "save_best_val_loss": "keep_best"}
+    from_settings = set()
+    for name, each in SIGNATURE.parameters.items():
+        assert each.annotation is not inspect.Parameter.empty, name
+        assert f"    {name}: {describe_argument(name)}" in inspect.getdoc(osft).splitlines()  # type: ignore[union-attr]
+        if hasattr(settings, same.get(name, name)):
+            from_settings.add(name)
+            assert each.default == getattr(settings, same.get(name, name)) == getattr(given.config, same.get(name, name)), name
+        elif name not in NEEDED:
+            assert each.default == getattr(given, name), name
+    assert len(from_settings) == 26
+    values = {name: each.default for name, each in SIGNATURE.parameters.items()}
+    assert (values["unfreeze_rank_ratio"], values["learning_rate"], values["warmup_steps"], values["seed"]) == (0.25, 1e-3, 5, 0)
+
+
+def test_arguments_are_the_signature_s_and_nothing_else() -> None:
+    assert OsftArguments.model_fields.keys() - {"config"} <= SIGNATURE.parameters.keys()
+    with pytest.raises(ConfigError, match=r"^osft\(\.\.\.\): too many positional arguments \(give every argument but the three"):
+        osft("m", "d.jsonl", "o", 0.25)  # type: ignore[misc]
+    with pytest.raises(ConfigError, match=r"^osft\(\.\.\.\): multiple values for argument 'model_path'"):
+        osft("m", model_path="n")  # type: ignore[misc]
+    with pytest.raises(ConfigError, match=r"^osft\(data_path=\.\.\.\): is missing \(\.jsonl, \.json"):
+        osft("m")  # type: ignore[call-arg]
+
+
+def test_a_default_is_not_taken_for_what_was_given() -> None:
+    """Neither the warm-up that a constant schedule has no use for, nor the length that longer blocks replace."""
+    assert _given(lr_scheduler="constant").config.warmup_steps == 5
+    assert _given(is_pretraining=True, block_size=4096).config.max_seq_len == 4096
+    with pytest.raises(ConfigError, match=r"block_size=...\): does not apply here \(pieces over max_seq_len"):
+        _given(is_pretraining=True, block_size=4096, max_seq_len=2048)
+    with pytest.raises(ConfigError, match=r"warmup_steps=...\): does not apply here"):
+        _given(lr_scheduler="constant", warmup_steps=5)
 
 
 def test_settings_of_the_scheduler_reach_the_config_as_they_are() -> None:
     settings = {"num_decay_steps": "4", "decay_type": "linear", "min_lr_ratio": "0.1"}
-    config = train_config(parse_arguments(NEEDED | {"lr_scheduler": "warmup_stable_decay", "lr_scheduler_kwargs": settings}))
+    config = _given(lr_scheduler="warmup_stable_decay", lr_scheduler_kwargs=settings).config
     assert config.lr_scheduler_kwargs == {"num_decay_steps": 4, "decay_type": "linear", "min_lr_ratio": 0.1}
 
 
@@ -250,8 +300,8 @@ def test_settings_of_the_scheduler_reach_the_config_as_they_are() -> None:
 @pytest.mark.parametrize("asked", ["auto", "gpu"])
 def test_processes_are_counted_from_the_devices(devices: int, asked: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: devices)
-    assert parse_arguments(NEEDED | {"nproc_per_node": asked}).processes == max(1, devices)
-    assert parse_arguments(NEEDED | {"nproc_per_node": 2}).processes == 2
+    assert _given(nproc_per_node=asked).processes == max(1, devices)
+    assert _given(nproc_per_node=2).processes == 2
 
 
 def test_several_machines_write_the_same_data_and_name_themselves(
