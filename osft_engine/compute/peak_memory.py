@@ -1,4 +1,4 @@
-"""Memory that runs out, said in one line with what to lower, wherever in a training it happens."""
+"""Memory that runs out is one line with what to lower, wherever in a training it happens."""
 
 from __future__ import annotations
 
@@ -19,6 +19,11 @@ def memory_explained(where: str, what: str = "out of memory") -> Iterator[None]:
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-        if not isinstance(error, torch.OutOfMemoryError | MemoryError) and not any(sign in str(error) for sign in _SIGNS):
+        if not is_out_of_memory(error):
             raise
         raise TrainingError(where, what, _WAY_OUT) from error
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error is an allocation that failed; torch has several types and texts for it."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(sign in str(error) for sign in _SIGNS)

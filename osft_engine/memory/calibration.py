@@ -6,7 +6,8 @@ answers them, and it continues an empty document. What it says is what it knows,
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import torch
 from data_contracts.errors import TrainingError
 from data_contracts.rendering import TextRenderer
 from data_contracts.rows.jsonl import read_objects
+from osft_engine.compute.peak_memory import is_out_of_memory
 from osft_engine.data.examples import Example, encode_row
 
 _MARKER = "\u2402skillstack-question\u2403"
@@ -99,9 +101,10 @@ def _sample(model: Any, renderer: TextRenderer, prompts: Sequence[Sequence[int]]
         "repetition_penalty": 1.0,
         "pad_token_id": pad,
     }
-    grown = model.generate(
-        input_ids=ids, attention_mask=mask, max_new_tokens=new_tokens, min_new_tokens=min(at_least, new_tokens), **settings
-    )
+    with _generation_explained(model):
+        grown = model.generate(
+            input_ids=ids, attention_mask=mask, max_new_tokens=new_tokens, min_new_tokens=min(at_least, new_tokens), **settings
+        )
     rows: list[list[int]] = []
     for prompt, row in zip(prompts, grown.tolist(), strict=True):
         said: list[int] = []
@@ -111,6 +114,19 @@ def _sample(model: Any, renderer: TextRenderer, prompts: Sequence[Sequence[int]]
                 break
         rows.append([*prompt, *said])
     return rows
+
+
+@contextmanager
+def _generation_explained(model: Any) -> Iterator[None]:
+    """Some models can be trained and cannot write: xLSTM mis-shapes its state, others lack a cache, or their logits are not finite."""
+    try:
+        yield
+    except Exception as error:  # a model's own code raises any type
+        if is_out_of_memory(error):
+            raise
+        line = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        what = f"is not given, and {type(model).__name__} cannot write text in its place: {line}"
+        raise TrainingError("calibration", what, "give a JSONL file of general text as calibration") from error
 
 
 def _example(ids: Sequence[int], origin: str) -> Example:
