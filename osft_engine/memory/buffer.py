@@ -40,7 +40,8 @@ def load_buffer(path: Path) -> tuple[BufferRow, ...]:
 
 
 def save_buffer(rows: Sequence[BufferRow], path: Path) -> None:
-    lines = (json.dumps({"key": each.key, "skill": each.skill, "row": each.row}, ensure_ascii=False, sort_keys=True) for each in rows)
+    # The keys stay in the order of the drop: a template prints tools and arguments as they come, and replay must read the same text.
+    lines = (json.dumps({"key": each.key, "skill": each.skill, "row": each.row}, ensure_ascii=False) for each in rows)
     write_atomically(path, "".join(f"{line}\n" for line in lines))
 
 

@@ -15,7 +15,7 @@ import torch
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from data_contracts.digests import text_digest
-from data_contracts.errors import ConfigError
+from data_contracts.errors import ConfigError, TrainingError
 from data_contracts.manifests import CheckpointManifest
 from data_contracts.rendering import TextRenderer
 from evals.config import EvaluationConfig, SuiteConfig
@@ -151,3 +151,12 @@ def test_fused_experts_are_refused_in_one_line(make_base: MakeBase, tmp_path: Pa
     run = _run(make_base("mixtral"), tmp_path / "out", "mixtral", target_patterns=())
     with pytest.raises(ConfigError, match=r"keeps its experts in fused 3-D parameters .* naming them in target_patterns"):
         train_candidate(run)
+
+
+def test_a_model_that_cannot_write_its_own_calibration_names_the_way_out(make_base: MakeBase, tmp_path: Path) -> None:
+    run = _run(make_base("xlstm"), tmp_path / "out", "xlstm")
+    with pytest.raises(TrainingError) as refused:
+        train_candidate(run.model_copy(update={"calibration": None}))
+    assert str(refused.value).startswith("calibration: is not given, and xLSTMForCausalLM cannot write text in its place: ")
+    assert str(refused.value).endswith("(give a JSONL file of general text as calibration)")
+    assert train_candidate(run).summary is not None
