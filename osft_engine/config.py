@@ -107,7 +107,9 @@ class TrainConfig(BaseModel):
         description="packed: end to end in one row; padded: one row each; single: one row a pass; auto: packed on a GPU, padded on a CPU "
         "where a probe shows that the model keeps examples apart so, else the next one that does",
     )
-    optimizer: Literal["adamw", "muon"] = Field("adamw", description="muon takes the matrices, with its own momentum, and leaves the rest to AdamW")
+    optimizer: Literal["adamw", "muon"] = Field(
+        "adamw", description="muon takes the matrices, with its own momentum, and leaves the rest to AdamW"
+    )
     lr_scheduler: Annotated[Scheduler, BeforeValidator(_refuse_metric_followers)] = Field(
         "cosine", description="shape of the step size after warm-up"
     )
