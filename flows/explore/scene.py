@@ -32,7 +32,7 @@ class Subject:
 
 @dataclass(frozen=True)
 class Scene:
-    """One reading of the lineage. `store` and `records` are Missing where there is none."""
+    """One reading of the lineage. `lineage` and `records` are Missing where there is none."""
 
     config: SkillstackConfig
     lineage: Lineage | Missing

@@ -50,7 +50,7 @@ def _(Missing, choose, chosen, dynamics, frame, mo, refresh, scene):
 
 @app.cell
 def _(Missing, attempt, dynamics, frame, mo, now, round_name, rounds):
-    curve = attempt(lambda: dynamics.curve_of_round(now.store, rounds[round_name.value]))
+    curve = attempt(lambda: dynamics.curve_of_round(now.lineage, rounds[round_name.value]))
     mo.stop(isinstance(curve, Missing), frame.notice(curve) if isinstance(curve, Missing) else None)
     mo.vstack([frame.said(curve.sentence()), frame.figure(dynamics.curve_figure(curve), f"Training curve of {curve.label}")])
     return

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 from data_contracts.errors import LineageError, ManifestError
@@ -33,7 +34,7 @@ from flows.lineage.registry.versions import CHAMPION, aliases, raw_versions
 from flows.lineage.storage.collected import expected_files, read_collected
 from flows.lineage.storage.connection import PREFIX, Lineage, plainly
 from flows.lineage.storage.records import LedgerEntry, RegisteredVersion, RoundRecord
-from flows.lineage.storage.signing import bad_signatures, require_signed, signed_from
+from flows.lineage.storage.signing import bad_signatures, require_signed, signed_from, with_public
 from flows.lineage.storage.tracking import find_runs
 
 _KINDS: tuple[tuple[str, type[Manifest]], ...] = (
@@ -72,7 +73,10 @@ class Verification(Record):
 @plainly
 def verify_lineage(lineage: Lineage, public_keys: Sequence[Path] = (), head: str | None = None) -> Verification:
     """Every file of every registered round, the ledger with its rules, signatures, copies and kept heads, the alias, the runs, the
-    champions' verdicts computed again, the cache of scores, and the user's own files that rounds read."""
+    champions' verdicts computed again, the cache of scores, and the user's own files that rounds read.
+
+    `public_keys` count besides the configured ones; `head` is one that was kept elsewhere (`number:digest`)."""
+    lineage = replace(lineage, keys=with_public(lineage.keys, public_keys))
     findings: list[Finding] = []
     try:
         records, entries = read_lineage(lineage)

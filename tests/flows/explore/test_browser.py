@@ -141,7 +141,7 @@ def test_cost(view: Any, now: scene.Scene, tmp_path: Path) -> None:
 
 def test_training(view: Any, now: scene.Scene) -> None:
     view.open("dynamics")
-    store, records = now.store, records_of(now)
+    store, records = now.lineage, records_of(now)
     assert not isinstance(store, Missing)
     view.await_sentence(dynamics.curve_of_round(store, records[3]).sentence())
     assert any("no protected subspace" in line for line in view.notices())

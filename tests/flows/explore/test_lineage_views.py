@@ -37,11 +37,11 @@ def test_reading_changes_no_byte(explored: SkillstackConfig, tmp_path: Path, mon
     before = digest_of(explored.state_dir)
     now = scene.look()
     assert not isinstance(now.records, Missing)
-    assert not isinstance(now.store, Missing)
+    assert not isinstance(now.lineage, Missing)
     view = matrix.view_lineage(now.records)
     matrix.matrix_figure(view)
     capacity.capacity_figure(capacity.view_capacity(now.records))
-    dynamics.curve_of_round(now.store, now.records[1])
+    dynamics.curve_of_round(now.lineage, now.records[1])
     assert digest_of(explored.state_dir) == before
     assert list(tmp_path.iterdir()) == []
 
@@ -68,14 +68,14 @@ def test_champion_comes_first_and_nano_is_always_there(explored: SkillstackConfi
 def test_curve_is_what_was_trained(explored: SkillstackConfig) -> None:
     now = scene.look()
     assert not isinstance(now.records, Missing)
-    assert not isinstance(now.store, Missing)
-    curve = dynamics.curve_of_round(now.store, now.records[1])
+    assert not isinstance(now.lineage, Missing)
+    curve = dynamics.curve_of_round(now.lineage, now.records[1])
     assert list(curve.points["loss"]) == [(step, pytest.approx(2.0 / step)) for step in range(1, 6)]
     assert not curve.running
     assert len(dynamics.curve_figure(curve).data) == 3
     assert "5 steps" in curve.sentence()
     with pytest.raises(LineageError, match="no training curve"):
-        dynamics.curve_of_round(now.store, now.records[0])
+        dynamics.curve_of_round(now.lineage, now.records[0])
     with pytest.raises(LineageError, match="no protected subspace"):
         dynamics.use_of_round(now.records[3])
 
@@ -181,17 +181,17 @@ def test_a_run_deleted_meanwhile_and_files_gone(lineage_state: Path, tmp_path: P
     scene.use(SkillstackConfig(state_dir=state))
     now = scene.look()
     assert not isinstance(now.records, Missing)
-    assert not isinstance(now.store, Missing)
+    assert not isinstance(now.lineage, Missing)
     writer = connect(f"sqlite:///{state / 'mlflow.db'}", model_name="skillstack", experiment="skillstack", state_dir=state)
-    writer._store.client.delete_run(now.records[2].run_id)
+    writer.client.delete_run(now.records[2].run_id)
     shutil.rmtree(state / "stages" / "evaluate" / "1")
     (state / "stages" / "train" / "1" / "manifest.json").unlink()
     # What was read before the deletion, and what is read after it:
     assert isinstance(attempt(lambda: matrix.view_lineage(scene.look().records)), matrix.LineageView)  # type: ignore[arg-type]
     again = scene.look()
     assert not isinstance(again.records, Missing)
-    assert not isinstance(again.store, Missing)
-    gone = attempt(lambda: dynamics.curve_of_round(again.store, again.records[2]))  # type: ignore[arg-type]
+    assert not isinstance(again.lineage, Missing)
+    gone = attempt(lambda: dynamics.curve_of_round(again.lineage, again.records[2]))  # type: ignore[arg-type]
     assert isinstance(gone, Missing)
     assert "deleted" in gone.sentence()
     view = matrix.view_lineage(again.records)

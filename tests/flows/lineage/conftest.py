@@ -345,10 +345,8 @@ class DyingClient:
 
 def dying(lineage: Lineage, after: int) -> Lineage:
     """The same lineage in a process that dies after so many writes."""
-    twin = object.__new__(Lineage)
-    twin._store = replace(lineage, client=DyingClient(lineage.client, after))
-    twin.where = lineage.where
-    return twin
+    client: Any = DyingClient(lineage.client, after)
+    return replace(lineage, client=client)
 
 
 def survives(lineage: Lineage, after: int, command: Callable[[Lineage], Any]) -> bool:
@@ -358,7 +356,7 @@ def survives(lineage: Lineage, after: int, command: Callable[[Lineage], Any]) ->
         command(twin)
     except Killed:
         return False
-    client: Any = twin._store.client
+    client: Any = twin.client
     assert client.writes < after, "the command swallowed its own death"
     return True
 
