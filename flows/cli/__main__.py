@@ -9,7 +9,7 @@ from flows.machine.extras import missing_extra
 
 
 def main() -> None:
-    """Run the command line; without its packages exit code 1, and an answer in the form that was asked for."""
+    """Run the command line; without its packages exit code 1, and the error as text or, with --json, as JSON."""
     try:
         from flows.cli.app import main as run_command_line
     except ModuleNotFoundError as error:
@@ -18,7 +18,7 @@ def main() -> None:
             raise
         if "--json" in sys.argv:
             answer = {"error": {"where": refusal.where, "what": refusal.what, "way_out": refusal.way_out}}
-            sys.stdout.write(json.dumps(answer, indent=2) + "\n")
+            sys.stdout.write(json.dumps(answer) + "\n")
         else:
             sys.stderr.write(f"error: {refusal}\n")
         sys.exit(1)

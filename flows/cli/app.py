@@ -41,7 +41,7 @@ def skillstack(
     """Add one skill to a language model each month without losing the ones before, and prove it."""
 
 
-gate_app = typer.Typer(help="Look at the gate's decisions again.", no_args_is_help=True)
+gate_app = typer.Typer(help="Check the gate's past decisions, and plan the next one.", no_args_is_help=True)
 app.add_typer(gate_app, name="gate")
 
 Reason = Annotated[str, typer.Option(help="Why; kept in the ledger.")]
@@ -49,11 +49,11 @@ Reason = Annotated[str, typer.Option(help="Why; kept in the ledger.")]
 
 @app.command()
 def init(
-    folder: Annotated[Path, typer.Argument(help="Where to write skillstack.yaml, contract.yaml and suites/.")] = Path(),
-    base_model: Annotated[str, typer.Option(help="nano, smollm2, a model folder, or a Hugging Face id; the suites fit it.")] = "nano",
+    folder: Annotated[Path, typer.Argument(help="Folder for skillstack.yaml, contract.yaml and suites/.")] = Path(),
+    base_model: Annotated[str, typer.Option(help="nano, smollm2, a model folder, or a Hugging Face id; decides the suites.")] = "nano",
     as_json: AsJson = False,
 ) -> None:
-    """Write a config file, a data contract, and suites and calibration text that say what the model must keep."""
+    """Write a config file, a data contract, the suites that the model must keep, and calibration text."""
     from flows.cli.init import write_project
 
     console.choose(as_json)
@@ -62,10 +62,10 @@ def init(
 
 @app.command("config")
 def show_config(
-    explain: Annotated[str, typer.Option(help="A setting or a section, such as train.epochs or gate; all where left out.")] = "",
+    explain: Annotated[str, typer.Option(help="A setting or a section, such as train.num_epochs or gate; default: all.")] = "",
     as_json: AsJson = False,
 ) -> None:
-    """Every setting of skillstack.yaml: what it is, its default, what it does."""
+    """List the settings of skillstack.yaml: type, default and meaning."""
     console.choose(as_json)
     from flows.config.reference import explain as explain_setting
     from flows.config.reference import settings as all_settings
@@ -75,7 +75,7 @@ def show_config(
 
 @app.command()
 def doctor(config: ConfigFile = None, as_json: AsJson = False) -> None:
-    """Check that a round can run here, and say what to do where it cannot."""
+    """Check whether a round can run on this machine, and say what to do about each problem."""
     settings = read_config(config, as_json, writes=False)
     from flows.service.doctor import diagnose
 
@@ -87,17 +87,17 @@ def doctor(config: ConfigFile = None, as_json: AsJson = False) -> None:
 @app.command()
 def validate(
     drop: Annotated[Path, typer.Argument(help="JSONL file of new training data.")],
-    skill: Annotated[str, typer.Option(help="Name of the skill the drop teaches; needed unless --convert is given.")] = "",
-    out: Annotated[Path | None, typer.Option(help="Keep the validated drop in this new folder.")] = None,
-    heldout: Annotated[Path | None, typer.Option(help="Supplied held-out items instead of rows carved from the drop.")] = None,
+    skill: Annotated[str, typer.Option(help="Name of the skill that the drop teaches; required unless --convert is given.")] = "",
+    out: Annotated[Path | None, typer.Option(help="Write the validated drop to this new folder.")] = None,
+    heldout: Annotated[Path | None, typer.Option(help="File of held-out items; default: a share of the drop's own rows.")] = None,
     convert: Annotated[
         Path | None,
-        typer.Option(help="Only write the rows of another file or shape (ShareGPT, Alpaca, CSV, Parquet, ...) to this new JSONL file."),
+        typer.Option(help="Only convert a file of another format (ShareGPT, Alpaca, CSV, Parquet, ...) to this new JSONL file."),
     ] = None,
     config: ConfigFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say whether a drop keeps its contract, line by line. Trains nothing, registers nothing, fetches nothing."""
+    """Check a drop against its data contract, line by line. Trains nothing, registers nothing, downloads nothing."""
     if convert is not None:
         from data_contracts.rows.convert import convert_drop
 
@@ -117,13 +117,13 @@ def validate(
 @app.command("round")
 def run_round(
     drop: Annotated[str, typer.Argument(help="JSONL file of new training data, or a URL under one of inbox.allowed_roots.")],
-    skill: Annotated[str, typer.Option(help="Name of the skill the drop teaches.")],
-    heldout: Annotated[str | None, typer.Option(help="Supplied held-out items instead of rows carved from the drop.")] = None,
-    scale: Annotated[float, typer.Option(help="Offer the trained update times this number; trains nothing.", min=0.01, max=1.0)] = 1.0,
+    skill: Annotated[str, typer.Option(help="Name of the skill that the drop teaches.")],
+    heldout: Annotated[str | None, typer.Option(help="File of held-out items; default: a share of the drop's own rows.")] = None,
+    scale: Annotated[float, typer.Option(help="Multiply the trained update by this number; trains nothing.", min=0.01, max=1.0)] = 1.0,
     config: ConfigFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Run one round: validate, train, evaluate, audit, decide, register. Run again after a crash, it continues."""
+    """Run one round: validate, train, evaluate, audit, decide, register. After a crash, the same command continues it."""
     settings = read_config(config, as_json)
     from flows.config.parameters import check_skill
     from flows.round.flow import continual_round
@@ -136,7 +136,7 @@ def run_round(
 
 @app.command()
 def history(config: ConfigFile = None, as_json: AsJson = False) -> None:
-    """Every round with its verdict, version and reason."""
+    """List every round with its verdict, version and reason."""
     settings = read_config(config, as_json)
     from flows.workspace.workspace import open_workspace
 
@@ -147,21 +147,21 @@ def history(config: ConfigFile = None, as_json: AsJson = False) -> None:
 def audit(
     checkpoints: Annotated[
         list[str] | None,
-        typer.Option("--checkpoints", help="Audit these models (folders or ids, oldest first) instead of the lineage; repeat it."),
+        typer.Option("--checkpoints", help="Audit these models (folders or ids, oldest first) instead of the lineage."),
     ] = None,
     suites: Annotated[
-        list[str] | None, typer.Option("--suites", help="Suite files or sets for --checkpoints; repeat it. Default: the config's.")
+        list[str] | None, typer.Option("--suites", help="Suite files or sets for --checkpoints; default: those of the config.")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Where to write the HTML report.")] = None,
+    out: Annotated[Path | None, typer.Option(help="File for the HTML report.")] = None,
     config: ConfigFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """What each round cost the earlier skills, over the whole lineage or any list of checkpoints."""
+    """Report how much each round made the model forget, over the lineage or any list of checkpoints."""
     settings = read_config(config, as_json)
     from flows.review.audit import audit_checkpoints, audit_lineage
 
     if suites and not checkpoints:
-        raise ConfigError("--suites", "goes with --checkpoints", "the lineage is audited on the suites of its rounds")
+        raise ConfigError("--suites", "needs --checkpoints", "give both; without them the lineage is audited on the suites of its rounds")
     result = audit_checkpoints(settings, checkpoints, suites or (), out) if checkpoints else audit_lineage(settings, out)
     console.show_audit(result)
 
@@ -169,14 +169,14 @@ def audit(
 @app.command()
 def rollback(
     reason: Reason,
-    to: Annotated[int | None, typer.Option(help="Version to go back to; default: the champion before this one.")] = None,
-    actor: Annotated[str, typer.Option(help="Who decides; default: the user.")] = "",
+    to: Annotated[int | None, typer.Option(help="Version to return to; default: the previous champion.")] = None,
+    actor: Annotated[str, typer.Option(help="Who decides; default: the current user.")] = "",
     config: ConfigFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make an earlier champion the champion again, after its files were verified."""
+    """Verify an earlier champion's files and make it the champion again."""
     settings = read_config(config, as_json)
-    from flows.review.rollback import rollback as roll_back
+    from flows.review.approve import rollback as roll_back
 
     console.show_ledger_entry(roll_back(settings, reason, actor or getpass.getuser(), to))
 
@@ -184,11 +184,11 @@ def rollback(
 @gate_app.command("replay")
 def gate_replay(
     number: Annotated[int, typer.Argument(metavar="ROUND")],
-    attempt: Annotated[int | None, typer.Option(help="Which attempt at the round; default: the newest that was decided.", min=1)] = None,
+    attempt: Annotated[int | None, typer.Option(help="Attempt at the round; default: the newest with a verdict.", min=1)] = None,
     config: ConfigFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Recompute an old verdict from the stored items; exit 1 where it is not the same to the byte."""
+    """Recompute a past verdict from the stored items; exit code 1 if it differs by a single byte."""
     settings = read_config(config, as_json)
     from flows.review.replay import replay_round
     from flows.workspace.workspace import open_workspace
@@ -200,12 +200,12 @@ def gate_replay(
 
 @gate_app.command("plan")
 def gate_plan(
-    items: Annotated[int | None, typer.Option(help="Items per suite; default: what the suites have.")] = None,
+    items: Annotated[int | None, typer.Option(help="Items per suite; default: the number that each suite has.")] = None,
     churn: Annotated[float | None, typer.Option(help="Share of items that flip by chance; default: measured, else 0.05.")] = None,
     config: ConfigFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Before training: how likely an honest round is to pass with so many items, and how many a margin needs."""
+    """Before training: the chance that a round without any loss passes, and how many items each margin needs."""
     settings = read_config(config, as_json)
     from flows.round.planning import plan_next_round
 
@@ -214,11 +214,11 @@ def gate_plan(
 
 @app.command()
 def demo(
-    model: Annotated[str, typer.Option(help="nano (seconds a round) or smollm2 (a real model, minutes a round).")] = "nano",
-    folder: Annotated[Path, typer.Option(help="Where the demo keeps its drops, models and databases.")] = Path(".skillstack/demo"),
+    model: Annotated[str, typer.Option(help="nano (seconds per round) or smollm2 (a real model, minutes per round).")] = "nano",
+    folder: Annotated[Path, typer.Option(help="Folder for the demo's drops, models and databases.")] = Path(".skillstack/demo"),
     as_json: AsJson = False,
 ) -> None:
-    """The main job on the embedded model: three rounds promoted, a fourth blocked, with the reasons."""
+    """Run four rounds on a small model that is included: three are promoted, the fourth is blocked, with the reasons."""
     console.choose(as_json)
     from flows.demo.story import story_folder
 
@@ -228,7 +228,7 @@ def demo(
 
     result = run_demo(model, home)
     console.show_demo(result)
-    raise typer.Exit(0 if result.as_told else 1)
+    raise typer.Exit(0 if result.as_expected else 1)
 
 
 add_lineage_commands(app)

@@ -1,17 +1,14 @@
-"""What a person reads in the terminal, and the same values as JSON for machines.
-
-`choose` decides once a process: tables and bars on stderr and stdout, or one JSON object on stdout and nothing else.
-"""
+"""What a command prints: text and tables for a person, or the same values as one JSON object on one line for a program (`--json`)."""
 
 from __future__ import annotations
 
-import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
+from pydantic_core import to_json
 from rich.table import Table
 from rich.text import Text
 
@@ -35,6 +32,9 @@ if TYPE_CHECKING:
 
 COLOURS = {"PASS": "bold green", "BLOCK": "bold red", "INCONCLUSIVE": "bold yellow", "ERROR": "bold red"}
 
+Answer = BaseModel | Mapping[str, Any] | Sequence[Any]
+Line = str | Text | Table
+
 _out = PlainConsole()
 _as_json = False
 
@@ -46,12 +46,17 @@ def choose(as_json: bool) -> None:
     show_progress(None if as_json else PlainConsole(stderr=True))
 
 
-def _answer(value: BaseModel | dict[str, Any] | list[Any]) -> bool:
-    """Print JSON if that was chosen; True means that the command is done."""
+def print_answer(value: Answer, lines: Iterable[Line]) -> None:
+    """Print `value` as JSON where that was chosen, else `lines`. NaN, which JSON does not have, becomes null.
+
+    One line per object, so that a program can read the output of a command that goes on (`watch`, `explore`) line by line.
+    """
     if _as_json:
-        plain = value.model_dump(mode="json") if isinstance(value, BaseModel) else value
-        sys.stdout.write(json.dumps(plain, indent=2, ensure_ascii=False) + "\n")
-    return _as_json
+        sys.stdout.write(to_json(value, inf_nan_mode="null").decode() + "\n")
+        sys.stdout.flush()
+        return
+    for line in lines:
+        _out.print(line, soft_wrap=not isinstance(line, Table))
 
 
 def verdict_text(decision: str | None) -> Text:
@@ -59,58 +64,52 @@ def verdict_text(decision: str | None) -> Text:
 
 
 def show_error(error: SkillstackError) -> None:
-    if not _answer({"error": {"where": error.where, "what": error.what, "way_out": error.way_out}}):
+    if _as_json:
+        print_answer({"error": {"where": error.where, "what": error.what, "way_out": error.way_out}}, ())
+    else:
         PlainConsole(stderr=True).print(Text("error: ", style="bold red") + Text(str(error)), soft_wrap=True)
 
 
 def show_files(paths: Sequence[Path]) -> None:
-    if not _answer({"written": [str(path) for path in paths]}):
-        for path in paths:
-            _out.print(f"wrote {path}")
-        _out.print("next: skillstack doctor, then skillstack round DROP --skill NAME")
+    lines = [f"wrote {path}" for path in paths]
+    print_answer({"written": paths}, [*lines, "next: skillstack doctor, then skillstack round DROP --skill NAME"])
 
 
 def show_diagnoses(diagnoses: Sequence[Diagnosis]) -> None:
-    if _answer({"ok": all(d.ok for d in diagnoses), "checks": [d.model_dump() for d in diagnoses]}):
-        return
-    for diagnosis in diagnoses:
-        mark = Text("ok    ", style="green") if diagnosis.ok else Text("wrong ", style="bold red")
-        _out.print(mark + Text(f"{diagnosis.check}: {diagnosis.detail}"), soft_wrap=True)
+    marks = {True: Text("ok    ", style="green"), False: Text("wrong ", style="bold red")}
+    lines = (marks[each.ok] + Text(f"{each.check}: {each.detail}") for each in diagnoses)
+    print_answer({"ok": all(each.ok for each in diagnoses), "checks": diagnoses}, lines)
 
 
 def show_validation(result: Validation) -> None:
-    if _answer(result):
-        return
+    print_answer(result, _validation_lines(result))
+
+
+def _validation_lines(result: Validation) -> Iterator[Line]:
     if result.report:
-        _out.print(report_table(result.report))
+        yield report_table(result.report)
     elif result.error is not None:  # a file that could not be read at all
-        _out.print(Text("refused  ", style="bold red") + Text(result.error), soft_wrap=True)
-    for note in result.notes:
-        _out.print(Text(f"before training: {note}"), soft_wrap=True)
-    kept = f"kept in {result.folder}" if result.folder is not None else "add --out FOLDER to keep report.html and every refused row"
-    _out.print(kept, soft_wrap=True)
+        yield Text("refused  ", style="bold red") + Text(result.error)
+    yield from (f"before training: {note}" for note in result.notes)
+    yield f"kept in {result.folder}" if result.folder is not None else "add --out FOLDER to keep report.html and every refused row"
 
 
 def show_settings(settings: Sequence[Setting]) -> None:
-    if _answer([setting.model_dump(mode="json") for setting in settings]):
-        return
-    for setting in settings:
-        _out.print(Text.assemble((setting.key, "bold"), f"  {setting.kind}; default {setting.default}"), soft_wrap=True)
-        _out.print(Text(f"    {setting.about}"), soft_wrap=True)
+    lines = (Text.assemble((each.key, "bold"), f"  {each.kind}; default {each.default}\n    {each.about}") for each in settings)
+    print_answer(settings, lines)
 
 
 def show_conversion(conversion: Conversion) -> None:
-    if _answer(conversion):
-        return
-    for shape, rows in conversion.shapes.items():
-        _out.print(Text(f"{rows:,} rows: each {shape}"), soft_wrap=True)
-    line = f"wrote {conversion.out}, {conversion.rows:,} rows; next: skillstack validate {conversion.out} --skill NAME"
-    _out.print(Text(line), soft_wrap=True)
+    lines = [f"{rows:,} rows: each {shape}" for shape, rows in conversion.shapes.items()]
+    lines += [f"wrote {conversion.out}, {conversion.rows:,} rows; next: skillstack validate {conversion.out} --skill NAME"]
+    print_answer(conversion, lines)
 
 
 def show_outcome(outcome: RoundOutcome) -> None:
-    if _answer(outcome):
-        return
+    print_answer(outcome, _outcome_lines(outcome))
+
+
+def _outcome_lines(outcome: RoundOutcome) -> Iterator[Line]:
     table = Table(
         "suite", "category", "items", "champion", "candidate", "change", title=f"round {outcome.round}: {outcome.skill} by {outcome.method}"
     )
@@ -119,29 +118,47 @@ def show_outcome(outcome: RoundOutcome) -> None:
         change = f"{moved:+.3f} bits per byte" if suite.category == "drift" else f"{100 * moved:+.1f}"
         row = (score_text(suite.before, suite.category), score_text(suite.after, suite.category), change)
         table.add_row(suite.suite, suite.category, str(suite.n), *row, style="red" if suite.suite in outcome.lost else None)
-    _out.print(table)
-    _out.print(verdict_text(outcome.decision.value), *outcome.reasons, sep="\n", soft_wrap=True)
-    for number, step in enumerate(outcome.next, 1):
-        _out.print(Text("What to try next:\n" if number == 1 else "") + Text(f"{number}. {step}"), soft_wrap=True)
-    _out.print(f"version {outcome.version}; champion is version {outcome.champion}\nreport: {outcome.report}", soft_wrap=True)
+    yield table
+    yield verdict_text(outcome.decision.value)
+    yield from outcome.reasons
+    if outcome.next:
+        yield "What to try next:"
+    yield from (f"{number}. {step}" for number, step in enumerate(outcome.next, 1))
+    yield f"version {outcome.version}; champion is version {outcome.champion}"
+    yield f"report: {outcome.report}"
 
 
 def show_history(records: Sequence[RoundRecord]) -> None:
-    if _answer({"rounds": [record.model_dump(mode="json") for record in records]}):
-        return
-    table = Table("round", "skill", "version", "verdict", "event", "who", "when (UTC)", "why")
+    print_answer({"rounds": records}, _history_lines(records))
+
+
+def _history_lines(records: Sequence[RoundRecord]) -> Iterator[Line]:
+    """A table for a terminal of 80 columns, and below it the reasons, which need more room."""
+    retried = any(record.attempt > 1 for record in records)
+    table = Table(caption="* the champion" if any(record.champion for record in records) else None)
+    for name, fixed in (("round", True), ("skill", False), ("version", True), ("verdict", True), ("event", False), ("by", False)):
+        table.add_column(name, no_wrap=fixed, overflow="fold")
+        if name == "round" and retried:
+            table.add_column("attempt", no_wrap=True)
+    table.add_column("date (UTC)", no_wrap=True)
     for record in records:
-        number = f"{record.round}" + (f" (attempt {record.attempt})" if record.attempt > 1 else "")
-        version = "-" if record.version is None else f"{record.version}" + (" champion" if record.champion else "")
-        when = f"{record.when:%Y-%m-%d %H:%M}" if record.when else "-"
-        told = (record.event or record.status, record.who or "-", when, record.why or "")
-        table.add_row(number, record.skill or "base", version, verdict_text(record.decision), *told)
-    _out.print(table)
+        version = "-" if record.version is None else f"{record.version}{' *' * record.champion}"
+        date = f"{record.when:%Y-%m-%d}" if record.when else "-"
+        number = (str(record.round), *([str(record.attempt)] * retried))
+        named = (*number, record.skill or "base", version)
+        table.add_row(*named, verdict_text(record.decision), record.event or record.status, record.who or "-", date)
+    yield table
+    for record in records:
+        if record.why:
+            attempt = f", attempt {record.attempt}" if record.attempt > 1 else ""
+            yield f"round {record.round}{attempt}, {record.skill or 'base'}: {record.why}"
 
 
 def show_audit(result: AuditResult) -> None:
-    if _answer({**result.audit.model_dump(mode="json"), "report": str(result.report)}):
-        return
+    print_answer(result.audit.model_dump(mode="json") | {"report": result.report}, _audit_lines(result))
+
+
+def _audit_lines(result: AuditResult) -> Iterator[Line]:
     audit = result.audit
     shown = [index for index, suite in enumerate(audit.suites) if not suite.sealed]
     table = Table(
@@ -150,48 +167,48 @@ def show_audit(result: AuditResult) -> None:
     for entry, row in zip(audit.rounds, audit.matrix, strict=True):
         cells = [score_text(row[index], audit.suites[index].category) for index in shown]
         table.add_row(entry.label or f"round {entry.number}", *cells, verdict_text(entry.decision.value if entry.decision else None))
-    _out.print(table)
+    yield table
     for name, estimate in audit.transfer:
         if estimate is not None:
             interval = f"{percent(estimate.low)} to {percent(estimate.high)}"
-            _out.print(f"{name.replace('_', ' ')}: {percent(estimate.value)} ({audit.interval}: {interval})", soft_wrap=True)
-    for gap in audit.gaps:
-        _out.print(Text(gap, style="yellow"), soft_wrap=True)
-    _out.print(f"report: {result.report}", soft_wrap=True)
+            yield f"{name.replace('_', ' ')}: {percent(estimate.value)} ({audit.interval}: {interval})"
+    yield from (Text(gap, style="yellow") for gap in audit.gaps)
+    yield f"report: {result.report}"
 
 
 def show_ledger_entry(entry: LedgerEntry) -> None:
-    if not _answer(entry):
-        _out.print(
-            f"{entry.action}: version {entry.champion} is champion (was {entry.previous}), by {entry.actor}: {entry.reason}", soft_wrap=True
-        )
+    """What was decided, by whom and why, and which version is champion after it."""
+    from flows.lineage.registry.history import actor_of
+
+    until = f" until {entry.expires:%Y-%m-%d %H:%M} UTC" if entry.expires else ""
+    champion = f"version {entry.champion} is champion" if entry.champion else "there is no champion"
+    before = f" (before: version {entry.previous})" if entry.previous not in (None, entry.champion) else ""
+    print_answer(entry, [f"{entry.action}: version {entry.version} by {actor_of(entry)}{until}: {entry.reason}; {champion}{before}"])
 
 
 def show_replay(result: Replay) -> None:
-    if not _answer({**result.model_dump(), "equal": result.equal}):
-        same = (
-            "the same to the byte" if result.equal else f"DIFFERENT: {result.recomputed_sha256[:12]} instead of {result.stored_sha256[:12]}"
-        )
-        _out.print(f"round {result.round}, attempt {result.attempt}: {result.decision}, {same}")
+    different = f"DIFFERENT: {result.recomputed_sha256[:12]} instead of {result.stored_sha256[:12]}"
+    outcome = "the same, byte for byte" if result.equal else different
+    line = f"round {result.round}, attempt {result.attempt}: {result.decision}, {outcome}"
+    print_answer(result.model_dump() | {"equal": result.equal}, [line])
 
 
 def show_plan(plan: RoundPlan) -> None:
-    if _answer(plan):
-        return
     table = Table(
-        "asked of", "suites", "items", "margin", "detectable loss", "chance shown", "items needed", title="in points; items are per suite"
+        "subject", "suites", "items", "margin", "detectable loss", "chance shown", "items needed", title="in points; items are per suite"
     )
     for each in plan.categories:
         numbers = (percent(each.margin), percent(each.minimum_detectable_effect), f"{each.chance_shown:.0%}", f"{each.items_needed:,}")
         table.add_row(each.subject, str(each.suites), str(each.items), *numbers)
-    _out.print(table)
-    _out.print(plan.sentence(), soft_wrap=True)
+    print_answer(plan, [table, plan.sentence()])
 
 
 def show_demo(result: DemoResult) -> None:
+    print_answer(result, _demo_lines(result))
+
+
+def _demo_lines(result: DemoResult) -> Iterator[Line]:
     """Rounds are columns, so that the table fits a narrow terminal however many skills there are."""
-    if _answer(result):
-        return
     table = Table("", *(f"round {row.round}\n{row.skill}" for row in result.rows), title="before → after each round, in %")
     table.add_row("method", *(row.method for row in result.rows))
     table.add_row("learned", *(row.learned for row in result.rows), style="bold", end_section=True)
@@ -200,9 +217,7 @@ def show_demo(result: DemoResult) -> None:
         table.add_row(name, *cells)
     table.add_section()
     table.add_row("verdict", *(verdict_text(row.decision.value) for row in result.rows))
-    _out.print(table)
-    for row in result.rows:
-        _out.print(Text(f"round {row.round}, {row.skill} by {row.method}: ") + Text(row.reason), soft_wrap=True)
-    _out.print(f"\nreport of the whole lineage: {result.report}", soft_wrap=True)
-    for title, command in result.commands.items():
-        _out.print(Text(f"{title}: ") + Text(command, style="bold"), soft_wrap=True)
+    yield table
+    yield from (f"round {row.round}, {row.skill} by {row.method}: {row.reason}" for row in result.rows)
+    yield f"\nreport of all rounds: {result.report}"
+    yield from (Text(f"{title}: ") + Text(command, style="bold") for title, command in result.commands.items())

@@ -1,6 +1,6 @@
-"""What a command line that fails says: one line (where, what, the way out), or one JSON object where --json was asked for; exit code 1.
+"""How a command reports an error: one line (where, what, the way out), or one JSON object with --json; exit code 1.
 
-click's own code for a wrong option is 2, which here means blocked.
+click's own exit code for a wrong option is 2, which here means that the gate blocked the round.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from typer.exceptions import TyperException
 from data_contracts.errors import SkillstackError
 from data_contracts.full_disk import WHAT, is_full_disk
 from flows.cli import console
-from flows.cli.arguments import repeat_options
+from flows.cli.options import repeat_options
 from flows.machine.extras import missing_extra
 
 FAILED = 1
 
 
 def run(app: typer.Typer, arguments: Sequence[str]) -> int:
-    """Run one command line and give its exit code."""
+    """Run one command line and return its exit code."""
     console.choose("--json" in arguments)  # a wrong option is refused before its command can choose
     try:
         return int(app(args=repeat_options(arguments), prog_name="skillstack", standalone_mode=False) or 0)
@@ -37,7 +37,7 @@ def run(app: typer.Typer, arguments: Sequence[str]) -> int:
 
 
 def usage_error(error: TyperException) -> SkillstackError | None:
-    """A command line that means nothing, in one line; None where the help, which was just shown, says it all."""
+    """A wrong command line as an error of one line; None where the help was just shown instead."""
     message = " ".join(error.format_message().split())
     if not message:
         return None
@@ -47,24 +47,24 @@ def usage_error(error: TyperException) -> SkillstackError | None:
 
 
 def is_from_prefect(error: Exception) -> bool:
-    """Whether Prefect itself failed, rather than the code it ran: its own exceptions, and its embedded server that does not start."""
+    """Whether Prefect itself failed, not the code that it ran: its own exceptions, or its embedded server did not start."""
     return type(error).__module__.startswith("prefect") or "Prefect API server" in str(error)
 
 
 def _expected(error: Exception) -> SkillstackError:
-    """One line for what the surroundings did; a fault of this program keeps its traceback, on stderr, for whoever mends it."""
+    """One line for an error of the environment; a bug of skillstack also prints its traceback on stderr."""
     if is_full_disk(error):
         return SkillstackError("state directory", WHAT, "free space or set state_dir to another disk, then run the same command again")
     if is_from_prefect(error):
         what = " ".join(str(error).split())[:200]
-        return SkillstackError("Prefect", what, "run `skillstack doctor`: is its server well, and is there space on the disk?")
+        return SkillstackError("Prefect", what, "run `skillstack doctor` and check that the server answers and that the disk has space")
     if isinstance(error, OSError):
         where = str(error.filename) if error.filename else "operating system"
-        return SkillstackError(where, error.strerror or str(error), "correct it, then run the same command again")
+        return SkillstackError(where, error.strerror or str(error), "correct this, then run the same command again")
     if (refusal := missing_extra(error)) is not None:
         return refusal
     traceback.print_exc()
-    return SkillstackError("skillstack", f"{type(error).__name__}: {error}", "a fault of the program: report it with the lines above")
+    return SkillstackError("skillstack", f"{type(error).__name__}: {error}", "this is a bug: please report it with the traceback above")
 
 
 def _failed(error: SkillstackError | None) -> int:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
-import sys
 import webbrowser
 from pathlib import Path
 from typing import Annotated
@@ -12,20 +10,19 @@ from typing import Annotated
 import typer
 
 from data_contracts.errors import ConfigError
+from flows.cli.options import AsJson, ConfigFile
 
 _NEEDED = ("marimo", "plotly", "zmq")
 
 
 def explore(
-    model: Annotated[Path | None, typer.Option(help="A model folder to look at first; default: the lineage's champion, else nano.")] = None,
-    port: Annotated[int, typer.Option(help="Port on 127.0.0.1; 0 takes a free one.", min=0, max=65535)] = 0,
+    model: Annotated[Path | None, typer.Option(help="Model folder to show first; default: the lineage's champion, else nano.")] = None,
+    port: Annotated[int, typer.Option(help="Port on 127.0.0.1; 0 chooses a free one.", min=0, max=65535)] = 0,
     browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the address in the default browser.")] = True,
-    config: Annotated[
-        Path | None, typer.Option("--config", "-c", help="Config file; default: skillstack.yaml here, else the built-in defaults.")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object with the address, then serve.")] = False,
+    config: ConfigFile = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Look at spectra, constraints, costs, trainings, forgetting, capacity and the gate, on your own model and lineage. Writes nothing."""
+    """Show spectra, constraints, costs, training curves, forgetting, capacity and the gate of your own lineage. Writes nothing."""
     require_extra()
     from flows.cli import console
     from flows.config.model import load_config
@@ -37,11 +34,8 @@ def explore(
     token = new_token()
     sock = listen(port)
     address = address_of(sock, token)
-    if as_json:
-        sys.stdout.write(json.dumps({"address": address}) + "\n")
-    else:
-        sys.stdout.write(f"The explorer is at {address}\nOnly this machine can reach it, and only with this token. Ctrl-C ends it.\n")
-    sys.stdout.flush()
+    note = "Only this machine can open it, and only with this token. Ctrl-C stops it."
+    console.print_answer({"address": address}, [f"The explorer is at {address}", note])
     if browser and not as_json:
         webbrowser.open(address)
     serve(sock, token)

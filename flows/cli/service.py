@@ -1,4 +1,4 @@
-"""The commands of the operated service: deploy, announce. cli.py adds them."""
+"""Commands of the service on a Prefect server: deploy, announce."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ from typing import Annotated
 
 import typer
 
-from flows.cli.options import AsJson, ConfigFile, print_answer, read_config
+from flows.cli.console import print_answer
+from flows.cli.options import AsJson, ConfigFile, read_config
 
 
 def deploy(
-    file: Annotated[Path | None, typer.Option("--file", help="Deployments of your own; default: those of this release.")] = None,
+    file: Annotated[Path | None, typer.Option("--file", help="Your own prefect.yaml; default: the one that is included.")] = None,
     config: ConfigFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Put pools, limits, deployments, schedules and automations on the Prefect server that PREFECT_API_URL names."""
+    """Create work pools, limits, deployments, schedules and automations on the Prefect server of PREFECT_API_URL."""
     settings = read_config(config, as_json)
     from flows.service.deployments import WEBHOOK, deploy
 
@@ -26,20 +27,20 @@ def deploy(
         f"  pools {', '.join(done.pools)}; limit {done.limit or 'none'}",
         f"  deployments {', '.join(done.deployments)}",
     ]
-    lines.append(f"  automations {', '.join(done.automations)}" + ("" if done.webhook else f" (set {WEBHOOK} for messages to people)"))
+    lines.append(f"  automations {', '.join(done.automations)}" + ("" if done.webhook else f" (set {WEBHOOK} to get messages)"))
     if not settings.inbox.deployment:
-        lines.append("  set inbox.deployment: continual-round/round, or the watcher runs the rounds itself, without the GPU's slot")
-    lines += [f"next, where the GPU is: prefect worker start --type process --pool {name}" for name in done.pools]
-    print_answer(as_json, done.model_dump(mode="json"), lines)
+        lines.append("  set inbox.deployment: continual-round/round; else the watcher runs rounds itself, outside the GPU limit")
+    lines += [f"next, on the machine with the GPU: prefect worker start --type process --pool {name}" for name in done.pools]
+    print_answer(done, lines)
 
 
 def announce(
     drop: Annotated[Path, typer.Argument(help="JSONL file of new training data, at a path that the workers can read.")],
-    skill: Annotated[str, typer.Option(help="Name of the skill the drop teaches.")],
+    skill: Annotated[str, typer.Option(help="Name of the skill that the drop teaches.")],
     config: ConfigFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Validate a drop and, where it keeps its contract, tell the server, which starts its round. Exit 1 where it is refused."""
+    """Validate a drop and send an event to the server, which starts its round. Exit code 1 if the drop is refused."""
     settings = read_config(config, as_json)
     from data_contracts.digests import file_digest
     from flows.cli.validation import check_drop
@@ -51,7 +52,7 @@ def announce(
     if result.accepted:
         announce_drop(drop.absolute(), skill, file_digest(drop))
     line = f"announced {drop}" if result.accepted else f"refused: {result.error}"
-    print_answer(as_json, {"announced": result.accepted, "error": result.error, "drop": str(drop.absolute()), "skill": skill}, [line])
+    print_answer({"announced": result.accepted, "error": result.error, "drop": drop.absolute(), "skill": skill}, [line])
     raise typer.Exit(0 if result.accepted else 1)
 
 

@@ -23,21 +23,21 @@ from flows.workspace.workspace import Workspace, has_lineage, open_workspace
 
 
 class Validation(Record):
-    """`manifest` is there when the drop keeps its contract; `report` holds every finding either way."""
+    """`manifest` is None for a refused drop; `report` holds every finding in both cases."""
 
     accepted: bool
     error: str | None
     manifest: DropManifest | None
     report: dict[str, Any]
     folder: Path | None
-    notes: tuple[str, ...] = Field((), description="why the round may not be decided, each with the way out")
+    notes: tuple[str, ...] = Field((), description="what may keep the gate from deciding, each with what to do")
 
 
 def check_drop(config: SkillstackConfig, drop: Path, skill: str, heldout: Path | None, out: Path | None) -> Validation:
-    """Validate a drop as the next round would. Nothing is kept unless `out` names a new folder, and nothing is downloaded."""
+    """Validate a drop as the next round would. Nothing is written unless `out` names a new folder; nothing is downloaded."""
     if out is not None:
         if out.exists() and any(path.name not in LEFT_BY_REFUSED for path in out.iterdir()):
-            raise ConfigError(str(out), "is not empty", "name a new folder, or the one that a refused drop left")
+            raise ConfigError(str(out), "is not empty", "name a new folder, or one that holds only the report of a refused drop")
         out.mkdir(parents=True, exist_ok=True)
         return _validate(config, drop, skill, heldout, out, kept=True)
     with tempfile.TemporaryDirectory(prefix="skillstack-") as folder:
@@ -71,7 +71,7 @@ def _validate(config: SkillstackConfig, drop: Path, skill: str, heldout: Path | 
 
 
 def earlier_drops(workspace: Workspace) -> list[Path]:
-    """The drops behind the champion, oldest first; none before the first promotion."""
+    """The drops of the champion and its ancestors, oldest first; none before the first promotion."""
     return [version.drop for version in _chain(workspace) if version.drop is not None]
 
 
@@ -81,12 +81,12 @@ def _chain(workspace: Workspace) -> list[VersionRef]:
 
 
 def _model(config: SkillstackConfig, workspace: Workspace | None) -> Path:
-    """The champion's folder, or the base model's before there is one: their tokenizer is the same. Nothing is downloaded for it."""
+    """The champion's folder, or the base model's before the first promotion: both have the same tokenizer. Nothing is downloaded."""
     champion = current_champion(workspace.lineage, verify=False) if workspace else None
     if champion is not None:
         return champion.checkpoint / "model"
     found = find_base_model(config.base_model, config.state_dir / "models")
     if found is None:
-        way_out = "the first round does it, and validates the drop first"
+        way_out = "start the round: it prepares the model, then validates the drop before it trains"
         raise CheckpointError(config.base_model, "has not been downloaded or converted yet", way_out)
     return found

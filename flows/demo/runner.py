@@ -42,7 +42,7 @@ class DemoResult(Record):
     suites: tuple[str, ...]
     report: Path
     commands: dict[str, str]
-    as_told: bool
+    as_expected: bool
 
 
 def run_demo(model: str, folder: Path) -> DemoResult:
@@ -61,7 +61,7 @@ def run_demo(model: str, folder: Path) -> DemoResult:
             "MLflow": f"{programs / 'mlflow'} ui --backend-store-uri sqlite:///{state / 'mlflow.db'}",
             "Prefect": f"PREFECT_HOME={state / 'prefect'} {programs / 'prefect'} server start",
         },
-        as_told=[outcome.decision for outcome in outcomes] == [chapter.expected for chapter in story.chapters],
+        as_expected=[outcome.decision for outcome in outcomes] == [chapter.expected for chapter in story.chapters],
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from flows.cli.arguments import repeat_options
+from flows.cli.options import repeat_options
 
 
 @pytest.mark.parametrize(
@@ -15,6 +15,7 @@ from flows.cli.arguments import repeat_options
             "audit --checkpoints a --checkpoints b --checkpoints c --suites x --suites y --json",
         ),
         ("audit --checkpoints a --checkpoints b", "audit --checkpoints a --checkpoints b"),
+        ("reevaluate --versions 1 2", "reevaluate --versions 1 --versions 2"),
         ("round drop.jsonl --skill sql -c my.yaml", "round drop.jsonl --skill sql -c my.yaml"),
         ("audit --suites x --out page.html", "audit --suites x --out page.html"),
         ("", ""),
