@@ -176,7 +176,7 @@ def rollback(
 ) -> None:
     """Verify an earlier champion's files and make it the champion again."""
     settings = read_config(config, as_json)
-    from flows.review.approve import rollback as roll_back
+    from flows.review.decisions import rollback as roll_back
 
     console.show_ledger_entry(roll_back(settings, reason, actor or getpass.getuser(), to))
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 from pydantic_core import to_json
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 COLOURS = {"PASS": "bold green", "BLOCK": "bold red", "INCONCLUSIVE": "bold yellow", "ERROR": "bold red"}
 
 Answer = BaseModel | Mapping[str, Any] | Sequence[Any]
-Line = str | Text | Table
+Line = str | Text | Table | Group
 
 _out = PlainConsole()
 _as_json = False
@@ -56,7 +57,7 @@ def print_answer(value: Answer, lines: Iterable[Line]) -> None:
         sys.stdout.flush()
         return
     for line in lines:
-        _out.print(line, soft_wrap=not isinstance(line, Table))
+        _out.print(line, soft_wrap=isinstance(line, str | Text))
 
 
 def verdict_text(decision: str | None) -> Text:

@@ -125,7 +125,7 @@ def approve(
 ) -> None:
     """Accept a held version and make it the champion, on the reviewer's responsibility."""
     settings = read_config(config, as_json)
-    from flows.review.approve import promote
+    from flows.review.decisions import promote
 
     show_ledger_entry(promote(settings, version, reviewer, reason, override, days, not wait))
 
@@ -133,7 +133,7 @@ def approve(
 def reject(version: Version, reviewer: Reviewer, reason: Reason, config: ConfigFile = None, as_json: AsJson = False) -> None:
     """Refuse a held version; the champion does not change."""
     settings = read_config(config, as_json)
-    from flows.review.approve import reject as refuse
+    from flows.review.decisions import reject as refuse
 
     show_ledger_entry(refuse(settings, version, reviewer, reason))
 

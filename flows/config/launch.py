@@ -1,4 +1,4 @@
-"""Where the trainer runs: the section `launch`."""
+"""Where the training runs: the section `launch`."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class KubernetesConfig(BaseModel):
-    """The job of `launch.kind: kubernetes`. The state directory has to be a volume that worker and job share."""
+    """The Kubernetes job of `launch.kind: kubernetes`. The state directory must be on a volume that worker and job share."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     namespace: str = Field("skillstack", description="namespace of the job")
     image: str = Field("skillstack-trainer:0.1.0", description="image with the engine (infra/images/trainer.Containerfile)")
-    claim: str = Field("skillstack-state", description="persistent volume claim that holds the state directory")
-    mount: Path = Field(Path("/state"), description="where the claim is mounted, in the worker and in the job alike")
-    service_account: str = Field("skillstack-trainer", description="service account of the job's pod; it needs no rights")
-    memory: str = Field("32Gi", description="memory that the job asks for")
-    deadline_seconds: int = Field(86_400, ge=60, description="the job is ended after so long (seconds)")
+    claim_name: str = Field("skillstack-state", description="persistent volume claim that holds the state directory")
+    mount_path: Path = Field(Path("/state"), description="path at which the claim is mounted, the same in worker and job")
+    service_account: str = Field("skillstack-trainer", description="service account of the job's pod; it needs no permissions")
+    memory: str = Field("32Gi", description="memory request and limit of the job")
+    active_deadline_seconds: int = Field(86_400, ge=60, description="time after which Kubernetes stops the job (seconds)")
 
 
 class LaunchConfig(BaseModel):
-    """How one training becomes processes."""
+    """How the processes of a training are started."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    kind: Literal["local", "torchrun", "kubernetes"] = Field("local", description="a process here, torchrun here, or a Kubernetes job")
-    processes: int = Field(1, ge=1, description="training processes, one a GPU (torchrun and kubernetes)")
+    kind: Literal["local", "torchrun", "kubernetes"] = Field("local", description="one process here, torchrun here, or a Kubernetes job")
+    processes: int = Field(1, ge=1, description="training processes, one per GPU (torchrun and kubernetes)")
     kubernetes: KubernetesConfig = Field(default_factory=KubernetesConfig)

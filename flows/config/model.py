@@ -1,4 +1,4 @@
-"""skillstack.yaml: one file, one section a package; every key is read by code and an unknown one is an error that names the nearest.
+"""skillstack.yaml: one section per topic. An unknown key is an error that names the nearest known one.
 
 base_model: nano          # or a folder, or a Hugging Face id
 train: {method: osft}     # osft_engine.config.TrainConfig
@@ -25,53 +25,63 @@ from flows.lineage.storage.signing import SigningConfig
 from osft_engine.config import TrainConfig
 
 CONFIG_NAME = "skillstack.yaml"
+RENAMED = {
+    "launch.kubernetes.claim": "launch.kubernetes.claim_name",
+    "launch.kubernetes.deadline_seconds": "launch.kubernetes.active_deadline_seconds",
+    "launch.kubernetes.mount": "launch.kubernetes.mount_path",
+    "service.heartbeat_seconds": "service.heartbeat_timeout_seconds",
+    "sweep.tuning_share": "sweep.tuning_fraction",
+    "tracking.live_seconds": "tracking.log_interval_seconds",
+    "trainer.silent_seconds": "trainer.hang_timeout_seconds",
+}
+"""Old key -> new key; the old one is an error that names the new one."""
 
 
 class TrackingConfig(BaseModel):
-    """Names in MLflow. Its address is the environment variable MLFLOW_TRACKING_URI (default: SQLite under `state_dir`)."""
+    """Names in MLflow. The server's address is the environment variable MLFLOW_TRACKING_URI (default: SQLite under `state_dir`)."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    model_name: str = Field("skillstack", description="registered model whose aliases say which version is champion")
-    experiment: str = Field("skillstack", description="MLflow experiment that holds one parent run a round")
-    live_seconds: float = Field(5.0, gt=0.0, description="how often a running training's numbers go to MLflow (seconds)")
+    model_name: str = Field("skillstack", description="registered model; its alias `champion` names the version in use")
+    experiment: str = Field("skillstack", description="MLflow experiment with one parent run per round")
+    log_interval_seconds: float = Field(5.0, gt=0.0, description="interval at which training metrics go to MLflow (seconds)")
 
 
 class InboxConfig(BaseModel):
-    """Where new drops arrive, and what may be taken."""
+    """Where new drops arrive, and which addresses a drop may have."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    folder: str = Field("inbox", description="folder or fsspec URL (s3://bucket/drops) that `skillstack watch` looks into")
-    pattern: str = Field("*.jsonl", description="glob of the file names that are drops")
+    folder: str = Field("inbox", description="folder or fsspec URL (s3://bucket/drops) that `skillstack watch` checks for new drops")
+    pattern: str = Field("*.jsonl", description="glob pattern of the names of drops")
     allowed_roots: tuple[str, ...] = Field(
-        (), description="folders and URLs that a drop may come from, besides the inbox; without any, every local file and no URL"
+        (), description="folders and URLs that a drop may come from, besides the inbox; empty: every local file and no URL"
     )
-    settle_seconds: float = Field(10.0, ge=0.0, description="a file is whole when size and time stayed the same for so long (seconds)")
-    done_marker: bool = Field(False, description="take a file only when FILE.done lies beside it")
+    settle_seconds: float = Field(10.0, ge=0.0, description="a file is complete when size and time stayed the same for so long (seconds)")
+    done_marker: bool = Field(False, description="use a file only when FILE.done exists beside it")
     deployment: str = Field(
-        "", description="deployment of the flow continual-round that a new drop starts (FLOW/NAME); empty: the round runs in the watcher"
+        "", description="Prefect deployment that a new drop starts (FLOW/NAME); empty: the round runs in the watcher's process"
     )
 
 
 class SweepConfig(BaseModel):
-    """How a sweep compares candidates. Its rows are its own: the gate's items judge the chosen one, once."""
+    """How a sweep compares candidates: on a tuning split of its own. Only the chosen candidate is evaluated on the gate's items."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    tuning_share: float = Field(0.15, gt=0.0, lt=0.5, description="share of the drop's clean rows that a sweep keeps from training")
-    tuning_items: int = Field(200, ge=20, description="largest number of rows a tuning suite (items)")
+    tuning_fraction: float = Field(0.15, gt=0.0, lt=0.5, description="share of the drop's clean rows that a sweep does not train on")
+    tuning_items: int = Field(200, ge=20, description="largest number of items per tuning suite")
 
 
 class TrainerConfig(BaseModel):
-    """How the trainer's process is started and watched. What is trained is the section `train`."""
+    """How the training process is watched. How it trains is the section `train`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    silent_seconds: float = Field(
-        3600.0, gt=0.0, description="a trainer that writes nothing for so long is taken for hung and ended; its state resumes (seconds)"
+    hang_timeout_seconds: float = Field(
+        3600.0, gt=0.0, description="a training that writes no file for so long is killed; the next try resumes its saved state (seconds)"
     )
-    grace_seconds: float = Field(30.0, ge=0.0, description="between asking the trainer's processes to end and ending them (seconds)")
+    grace_seconds: float = Field(30.0, ge=0.0, description="time between SIGTERM and SIGKILL for the training processes (seconds)")
 
 
 class SkillstackConfig(BaseModel):
@@ -80,10 +90,14 @@ class SkillstackConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     base_model: str = Field("nano", description="'nano', 'smollm2', a model folder, or a Hugging Face id")
-    state_dir: Path = Field(Path(".skillstack"), description="folder of checkpoints, caches and, unless servers are named, both databases")
-    bootstrap: bool = Field(False, description="allow the first round to register the base model as champion where the registry has none")
+    state_dir: Path = Field(
+        Path(".skillstack"),
+        description="folder of checkpoints, caches and, unless servers are named, the databases",
+    )
+    bootstrap: bool = Field(False, description="allow the first round to register the base model as the first champion")
     calibration: Path | None = Field(
-        None, description="JSONL of general text ({'text'} or {'messages'} rows) whose inputs round 0 protects"
+        None,
+        description="JSONL of general text ({'text'} or {'messages'} rows); its input directions are protected from round 1 on",
     )
     contract: ContractConfig = Field(default_factory=ContractConfig)
     train: TrainConfig = Field(default_factory=TrainConfig)
@@ -101,7 +115,7 @@ class SkillstackConfig(BaseModel):
 def load_config(path: Path | None) -> SkillstackConfig:
     """Read a config file; without a path, `skillstack.yaml` here if there is one, else the defaults.
 
-    Relative paths in the file are relative to the file. Raises ConfigError naming file, line, key and the way out.
+    Relative paths are relative to the file's folder. Raises ConfigError with file, line, key and what to do.
     """
     if path is None:
         path = Path(CONFIG_NAME)
@@ -119,22 +133,22 @@ def load_config(path: Path | None) -> SkillstackConfig:
     except yaml.YAMLError as error:
         raise ConfigError(str(path), "is not YAML: " + " ".join(str(error).split()), "correct the file") from error
     except RecursionError as error:
-        raise ConfigError(str(path), "is nested too deep to be read", "a config has sections and keys, two or three levels") from error
+        raise ConfigError(str(path), "is nested too deeply", "a config has sections and keys, two or three levels") from error
     if not isinstance(values, dict):
-        raise ConfigError(str(path), f"holds {type(values).__name__}, expected sections", "see `skillstack init`")
+        raise ConfigError(str(path), f"contains a {type(values).__name__}, expected sections", "see the file that `skillstack init` writes")
     return parse_config(values, where=str(path), folder=path.parent, tree=tree)
 
 
 def _defaults(config: SkillstackConfig) -> SkillstackConfig:
-    """The built-in defaults, for a folder without a lineage: one that has a lineage had a config, which another must not replace."""
+    """The built-in defaults, unless the folder has a lineage: that was made with a config, and other settings must not continue it."""
     if (config.state_dir / "stages").is_dir():
-        what = f"is not in {Path.cwd()}, and {config.state_dir} holds a lineage that was made with a config"
-        raise ConfigError(CONFIG_NAME, what, "run where the config is, or give --config FILE")
+        what = f"is not in {Path.cwd()}, although {config.state_dir} holds a lineage that was made with a config"
+        raise ConfigError(CONFIG_NAME, what, "run the command in the config's folder, or give --config FILE")
     return config
 
 
 def parse_config(values: dict[str, Any], *, where: str, folder: Path, tree: yaml.Node | None = None) -> SkillstackConfig:
-    """Check values against the models; the first error is reported with its line where the YAML tree is at hand."""
+    """Check values against the models; the first error is reported, with its line if the YAML tree is given."""
     try:
         config = SkillstackConfig.model_validate(values)
     except ValidationError as error:
@@ -149,6 +163,8 @@ def _explain(error: Any) -> tuple[str, str]:
     location = ".".join(str(part) for part in error["loc"])
     if error["type"] != "extra_forbidden":
         return f"{location}={error['input']!r}: {error['msg']}", "correct the value"
+    if location in RENAMED:
+        return f"key {location!r} has a new name", f"write {RENAMED[location]!r}"
     known = _keys_at(error["loc"][:-1])
     nearest = difflib.get_close_matches(str(error["loc"][-1]), known, n=1)
     return f"unknown key {location!r}", f"did you mean {nearest[0]!r}?" if nearest else f"known keys here: {', '.join(known)}"
@@ -165,7 +181,7 @@ def _keys_at(location: tuple[Any, ...]) -> list[str]:
 
 
 def _line_of(node: yaml.Node | None, location: tuple[Any, ...]) -> int | None:
-    """Line (from 1) of the key or item that an error's location names, as deep as the file goes."""
+    """Line (from 1) of the key or item at an error's location, or of the innermost part of it that the file has."""
     line = None
     for part in location:
         if isinstance(node, yaml.MappingNode):
@@ -183,7 +199,7 @@ def _line_of(node: yaml.Node | None, location: tuple[Any, ...]) -> int | None:
 
 
 def _absolute(config: SkillstackConfig, folder: Path) -> SkillstackConfig:
-    """Anchor the paths of a config at the folder of its file."""
+    """Make the paths of a config absolute: they are relative to the folder of its file."""
 
     def anchored(path: Path | None) -> Path | None:
         return None if path is None else (folder / path).absolute()

@@ -1,6 +1,6 @@
-"""What the flows accept as parameters: the same types for a call in this process, a deployment's form and an API request.
+"""Types of the flows' parameters, the same for a call in Python, the form of a deployment and an API request.
 
-On a deployment `config` is the path of skillstack.yaml; in process it may be the config itself.
+For a deployment `config` is the path of skillstack.yaml; in Python it may also be the config itself.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from flows.machine.environment import prepare_environment
 
 
 def check_skill(name: str) -> str:
-    """A skill's name becomes a folder and a suite, so it holds nothing that leads elsewhere. Raises ConfigError."""
+    """A skill's name is also a folder and a suite, so it must not contain path separators and the like. Raises ConfigError."""
     if not is_skill_name(name):
-        raise ConfigError(f"skill {name!r}", "is no name for a skill", f"use {EXPECTED}")
+        raise ConfigError(f"skill {name!r}", "is not a valid name of a skill", f"use {EXPECTED}")
     return name
 
 
 def check_month(month: str) -> str:
     """'' or a month as 2026-11. Raises ConfigError."""
     if month and not re.fullmatch(r"\d{4}-(0[1-9]|1[0-2])", month):
-        raise ConfigError(f"month {month!r}", "is no month", "write it as 2026-11")
+        raise ConfigError(f"month {month!r}", "is not a month", "write it as 2026-11")
     return month
 
 
@@ -44,7 +44,7 @@ def _skill(name: str) -> str:
 
 
 def _config(value: object) -> object:
-    """A path becomes the config that lies there; the environment that MLflow reads comes with it."""
+    """Load the config of a path, and set the environment that MLflow reads."""
     if value is None or isinstance(value, (str, Path)):
         config = load_config(Path(value) if value else None)
         prepare_environment(config.state_dir)
@@ -65,15 +65,15 @@ ConfigParameter = Annotated[
 ]
 SkillName = Annotated[str, AfterValidator(_skill), Field(description="name of the skill that the drop teaches")]
 DropAddress = Annotated[Path | str, Field(description="JSONL file, or an fsspec URL under one of inbox.allowed_roots")]
-Heldout = Annotated[Path | str | None, Field(description="supplied held-out items instead of rows carved from the drop")]
-Scale = Annotated[float, Field(gt=0.0, le=1.0, description="share of the finished update that is offered; 1 is the update as trained")]
+Heldout = Annotated[Path | str | None, Field(description="file of held-out items; null: a share of the drop's own rows")]
+Scale = Annotated[float, Field(gt=0.0, le=1.0, description="factor of the trained update; 1: the update as trained")]
 Version = Annotated[int, Field(ge=1, description="version in the registry")]
 Person = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200), Field(description="who decides")]
-Reason = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1), Field(description="why; kept in the ledger")]
+Reason = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1), Field(description="why; recorded in the ledger")]
 
 
 def named(what: str) -> str:
-    """Name of a flow run: what it does, the skill where there is one, and the month, as in `round · agnews · 2026-11`."""
+    """Name of a flow run: what it does, the skill or version, and the month, as in `round · agnews · 2026-11`."""
     from prefect.runtime import flow_run
 
     parameters = flow_run.parameters or {}

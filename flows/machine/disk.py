@@ -1,4 +1,4 @@
-"""A full or unwritable disk, said in one line instead of a traceback from wherever a write happened to fail."""
+"""A full or read-only disk as an error of one line, wherever the write failed."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _UNWRITABLE = {errno.EROFS, errno.EACCES, errno.EPERM}
 
 
 def naming_full_disk(folder: Path) -> AbstractContextManager[None]:
-    """Turn what the system says of a full disk into SkillstackError; every other error passes unchanged."""
+    """Turn the error of a full disk into SkillstackError; every other error passes unchanged."""
     return full_disk_as(SkillstackError, folder, f"free space under {folder} or set state_dir to another disk, then run it again")
 
 
 def require_room(folder: Path, needed: int) -> None:
-    """Refuse before a write that would fail half-way. Raises SkillstackError with both numbers."""
+    """Raise SkillstackError, with both numbers, before a write that would fail half-way."""
     free = shutil.disk_usage(folder).free
     if free < needed:
         what = f"{WHAT}: {free / 1e6:.1f} MB are free, {needed / 1e6:.0f} MB are needed to begin"
@@ -39,5 +39,5 @@ def naming_disk_errors(state_dir: Path) -> Iterator[None]:
         raise SkillstackError(
             str(error.filename or state_dir),
             f"cannot be written: {error.strerror}",
-            "check who owns the folder, or set state_dir elsewhere",
+            "check the folder's owner and permissions, or set state_dir to another folder",
         ) from error

@@ -1,6 +1,6 @@
 """Environment variables that must be set before Prefect, MLflow or transformers are imported.
 
-Nothing here overrides what the caller has set: an operated service brings its own URIs; a laptop gets files under `state_dir`.
+Variables that are set already are kept, such as the addresses of servers; without them everything is in files under `state_dir`.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ OFFLINE_AND_QUIET = {
     "TOKENIZERS_PARALLELISM": "false",
     # 20 s, the default, is too short for the embedded server on two cores; on busy ones two minutes were too short as well.
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "300",
-    # A failed round is told in one line; tracebacks are for the log of a worker, which sets its own level.
+    # A failed round prints one line; tracebacks belong in the log of a worker, which sets its own level.
     "PREFECT_LOGGING_LEVEL": "CRITICAL",
     "PREFECT_SERVER_LOGGING_LEVEL": "CRITICAL",
 }
 
 FIRST_START_BYTES = 32 << 20
-"""Free space without which the embedded server's database is not begun."""
+"""Free space that is required before the embedded server creates its database."""
 
 
 SERVER_LOG = Path(__file__).parent / "embedded_log.json"
-"""Logging of Prefect's embedded server, which also starts the watch over it (service/embedded.py)."""
+"""Logging configuration of Prefect's embedded server; it also starts the thread that stops the server (service/embedded.py)."""
 
 
 def prepare_environment(state_dir: Path, *, writes: bool = True) -> None:
-    """Set what is not set yet. Call once, before the first import of prefect, mlflow or transformers.
+    """Set the variables that are not set yet. Call once, before the first import of prefect, mlflow or transformers.
 
-    writes: whether what follows may make the state directory; a command that only looks leaves none behind.
+    writes: whether the state directory may be created; commands that only read do not create it.
     """
     prefect_home = state_dir.absolute() / "prefect"
     defaults = {**OFFLINE_AND_QUIET, "PREFECT_HOME": str(prefect_home), "MLFLOW_TRACKING_URI": default_tracking_uri(state_dir)}
@@ -48,15 +48,15 @@ def prepare_environment(state_dir: Path, *, writes: bool = True) -> None:
         os.environ.setdefault(name, value)
     home = Path(os.environ["PREFECT_HOME"])
     if writes:
-        with suppress(OSError):  # a state directory that can only be read is enough for the commands that only read
-            home.mkdir(parents=True, exist_ok=True)  # Prefect warns where it has to make more than the last folder
+        with suppress(OSError):  # a read-only state directory is enough for commands that only read
+            home.mkdir(parents=True, exist_ok=True)  # Prefect warns if it has to create more than the last folder
         if home.is_dir() and not (home / "prefect.db").exists() and not os.environ.get("PREFECT_API_URL"):
-            require_room(home, FIRST_START_BYTES)  # on a full disk the embedded server tries for minutes before it says anything
+            require_room(home, FIRST_START_BYTES)  # on a full disk the embedded server retries for minutes before it reports anything
 
 
 def default_tracking_uri(state_dir: Path) -> str:
-    """MLflow on SQLite inside the state directory, for those who name no server. Raises ConfigError for a path that is no address."""
+    """MLflow on SQLite in the state directory, for use without a server. Raises ConfigError for a path that a URL cannot contain."""
     if wrong := sorted(set("?#") & set(str(state_dir.absolute()))):
-        what = f"has {' '.join(wrong)} in its path, which the addresses of its databases cannot hold"
+        what = f"has {' '.join(wrong)} in its path, which the URLs of its databases cannot contain"
         raise ConfigError(f"state_dir {state_dir.absolute()}", what, "rename the folder, or set state_dir to another one")
     return f"sqlite:///{(state_dir.absolute() / 'mlflow.db').as_posix()}"

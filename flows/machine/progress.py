@@ -1,4 +1,4 @@
-"""Progress bars on stderr for people; silent under --json and in workers, where Prefect's log is the place to look."""
+"""Progress bars on stderr; off with --json and in workers, which have Prefect's log."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _console: Console | None = None
 
 
 def show_progress(console: Console | None) -> None:
-    """Choose where bars go for the rest of this process; None turns them off (the default)."""
+    """Choose the console of the bars for the rest of this process; None, the default, turns them off."""
     global _console
     _console = console
 
 
 @contextmanager
 def bar(label: str) -> Iterator[Advance]:
-    """One bar that appears at once and stays with its final state. Nothing is drawn when progress is off."""
+    """One bar, which stays visible with its final state. Nothing is drawn when progress is off."""
     if _console is None:
         yield lambda _done, _total, _note: None
         return

@@ -1,6 +1,6 @@
-"""Which failures may pass by themselves: a server that is away, a network that drops, a trainer that hung or was asked to stop.
+"""Which failures are temporary: a server or network that does not answer, a training that hung or received SIGTERM.
 
-Nothing else is tried again.
+Only these are retried.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from osft_engine.loop.stopping import TrainingStoppedError
 
 
 class TrainerHungError(TrainingError):
-    """The trainer wrote nothing for too long and was ended. What it had saved is kept, so another try goes on from there."""
+    """The training wrote no file for too long and was killed. Its saved state is kept, so the next try resumes it."""
 
 
 def may_pass(error: BaseException) -> bool:
-    """Whether the same call may succeed a little later: by its own kind, or by the error that it was made from."""
+    """Whether the same call may succeed a little later, judged by the error or by one of its causes."""
     from httpx import TransportError
     from requests import ConnectionError as NoConnection
     from requests import Timeout
@@ -29,7 +29,7 @@ def may_pass(error: BaseException) -> bool:
 
 
 def causes(error: BaseException) -> Iterator[BaseException]:
-    """An error and what it was raised from or while handling (MLflow's client says only that), outermost first."""
+    """An error, its cause, and so on, or the error that was being handled (MLflow's client sets only that); outermost first."""
     at: BaseException | None = error
     while at is not None:
         yield at
@@ -37,7 +37,7 @@ def causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def retry_if_it_may_pass(_task: Any, _run: Any, state: Any) -> bool:
-    """Prefect's retry condition for the tasks of a round."""
+    """Retry condition of the tasks of a round, as Prefect calls it."""
     try:
         state.result()
     except Exception as error:

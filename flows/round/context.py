@@ -87,4 +87,4 @@ class Round(Trial):
         attach_files(self.lineage, self.run, page)
 
     def live(self, name: StageName) -> AbstractContextManager[LiveStage | None]:
-        return LiveStage(self.lineage, self.run, name, every=self.config.tracking.live_seconds)
+        return LiveStage(self.lineage, self.run, name, every=self.config.tracking.log_interval_seconds)

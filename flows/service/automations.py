@@ -25,7 +25,7 @@ RESUME = "Run it again to continue after its last finished stage: prefect flow-r
 def zombie_automation(service: ServiceConfig) -> AutomationCore:
     """A flow run whose heartbeat stops (its process is gone) is marked crashed, which frees its place in the pool.
 
-    The window belongs to the interval at which its flow runs beat: `deploy` writes both from `service.heartbeat_seconds`.
+    The window belongs to the interval at which its flow runs beat: `deploy` writes both from `service.heartbeat_timeout_seconds`.
     """
     from prefect.automations import AutomationCore, ChangeFlowRunState, EventTrigger, Posture, ResourceSpecification
     from prefect.client.schemas.objects import StateType
@@ -41,7 +41,7 @@ def zombie_automation(service: ServiceConfig) -> AutomationCore:
             for_each={"prefect.resource.id"},
             posture=Posture.Proactive,
             threshold=1,
-            within=timedelta(seconds=service.heartbeat_seconds),
+            within=timedelta(seconds=service.heartbeat_timeout_seconds),
         ),
         actions=[ChangeFlowRunState(state=StateType.CRASHED, message="its heartbeat stopped: run it again, it continues")],
     )

@@ -131,7 +131,7 @@ def _apply(service: ServiceConfig, config_path: Path, prefect_file: Path) -> Non
         "SKILLSTACK_CRON": service.cron,
         "SKILLSTACK_TIMEZONE": service.timezone,
         "SKILLSTACK_WATCH_CRON": service.watch_cron,
-        "SKILLSTACK_BEAT_SECONDS": str(service.beat_seconds),
+        "SKILLSTACK_BEAT_SECONDS": str(service.heartbeat_interval_seconds),
         "SKILLSTACK_WATCH": str(service.watch).lower(),
     }
     command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all", "--prefect-file", str(prefect_file.absolute())]

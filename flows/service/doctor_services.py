@@ -146,8 +146,8 @@ def zombie_rule(config: SkillstackConfig) -> str:
     if automation is None or not automation["enabled"]:
         raise SkillstackError(f"automation {ZOMBIE}", "is missing or disabled: a dead round would hold its slot", way_out)
     window = float(automation["trigger"]["within"])
-    if window != service.heartbeat_seconds:
-        what = f"waits {window:.0f} s, service.heartbeat_seconds is {service.heartbeat_seconds:.0f}"
+    if window != service.heartbeat_timeout_seconds:
+        what = f"waits {window:.0f} s, service.heartbeat_timeout_seconds is {service.heartbeat_timeout_seconds:.0f}"
         raise SkillstackError(f"automation {ZOMBIE}", what, way_out)
     if automation["trigger"]["match_related"] != OF_SKILLSTACK:
         raise SkillstackError(f"automation {ZOMBIE}", "matches flow runs that are not skillstack's", way_out)

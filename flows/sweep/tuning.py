@@ -44,7 +44,7 @@ def prepare_tuning(workspace: Workspace, chain: Sequence[VersionRef], clean: Sta
     Raises DropError where the drop is too small to keep rows back.
     """
     config = workspace.config.sweep
-    split = _split(workspace, chain, clean, config.tuning_share if hold_out else 0.0)
+    split = _split(workspace, chain, clean, config.tuning_fraction if hold_out else 0.0)
     notes = []
     own = suites_of_skill(workspace, skill, clean.folder)[0]
     rows = split.folder / split.manifest.files["heldout" if hold_out else "clean"].path

@@ -33,7 +33,7 @@ def job_manifest(config: LaunchConfig, run_file: Path) -> dict[str, Any]:
         "image": where.image,
         "command": command,
         "resources": {"limits": {"nvidia.com/gpu": config.processes, "memory": where.memory}, "requests": {"memory": where.memory}},
-        "volumeMounts": [{"name": "state", "mountPath": str(where.mount)}, {"name": "shm", "mountPath": "/dev/shm"}],
+        "volumeMounts": [{"name": "state", "mountPath": str(where.mount_path)}, {"name": "shm", "mountPath": "/dev/shm"}],
         "securityContext": {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": False, "capabilities": {"drop": ["ALL"]}},
     }
     pod = {
@@ -43,7 +43,7 @@ def job_manifest(config: LaunchConfig, run_file: Path) -> dict[str, Any]:
         "securityContext": {"runAsNonRoot": True, "runAsUser": 10001, "fsGroup": 10001, "seccompProfile": {"type": "RuntimeDefault"}},
         "containers": [container],
         "volumes": [
-            {"name": "state", "persistentVolumeClaim": {"claimName": where.claim}},
+            {"name": "state", "persistentVolumeClaim": {"claimName": where.claim_name}},
             {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": "8Gi"}},
         ],
     }
@@ -54,7 +54,7 @@ def job_manifest(config: LaunchConfig, run_file: Path) -> dict[str, Any]:
         "metadata": {"name": job_name(run_file), "namespace": where.namespace, "labels": labels},
         "spec": {
             "backoffLimit": 0,
-            "activeDeadlineSeconds": where.deadline_seconds,
+            "activeDeadlineSeconds": where.active_deadline_seconds,
             "ttlSecondsAfterFinished": 86_400,
             "template": {"metadata": {"labels": labels}, "spec": pod},
         },

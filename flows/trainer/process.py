@@ -44,7 +44,7 @@ def run_trainer(run: TrainRun, on_event: Callable[[Event], None], launch: Launch
     log = run.out_dir / LOG_NAME
     with log.open("ab") as stream:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream, start_new_session=True)
-    heartbeat = Heartbeat(run.out_dir, watch.silent_seconds)
+    heartbeat = Heartbeat(run.out_dir, watch.hang_timeout_seconds)
     try:
         for event in _follow(run.out_dir / "metrics.jsonl", process, heartbeat, run.skill):
             on_event(event)
@@ -118,7 +118,7 @@ def _follow(path: Path, process: subprocess.Popen[bytes], heartbeat: Heartbeat, 
         except subprocess.TimeoutExpired:
             if heartbeat.hung:
                 what = f"has written nothing for {heartbeat.silent_for():.0f} s and was ended"
-                way_out = f"look at {path.with_name(LOG_NAME)}; run again, it goes on from what was saved (trainer.silent_seconds)"
+                way_out = f"look at {path.with_name(LOG_NAME)}; run again, it goes on from what was saved (trainer.hang_timeout_seconds)"
                 raise TrainerHungError(f"training of {skill!r}", what, way_out) from None
         yield from tail.new_events()
 

@@ -1,6 +1,6 @@
-"""Digest of the code that does a stage's work: every module of this project that its entry modules import, directly or through others.
+"""Digest of the code of a stage: all modules of this project that its entry modules import, directly or indirectly.
 
-Comments, docstrings and layout do not count: they change no result, so editing them repeats no work.
+Comments, docstrings and layout do not count: they change no result, so editing them does not repeat a stage.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ PACKAGES = ("data_contracts", "evals", "flows", "osft_engine")
 
 
 def code_digest(*entries: str) -> str:
-    """Digest of the entry modules and of all that they import of this project, also inside functions."""
+    """Digest of the entry modules and of all modules of this project that they import, also inside functions."""
     return value_digest({name: _module_digest(name) for name in sorted(imported_modules(entries))})
 
 
 def imported_modules(entries: Iterable[str]) -> set[str]:
-    """The entry modules, what they import of this project, and so on; a module's packages too, whose `__init__` runs before it.
+    """The entry modules, the modules of this project that they import, and so on, with the packages whose `__init__` runs before.
 
-    Of `flows` only the entries themselves count: a task that hands data on is no reason to do a stage's work again.
-    Raises ModuleNotFoundError for an entry that is no module here.
+    Of `flows` only the entries themselves count: tasks only pass data on, so a change of theirs does not repeat a stage.
+    Raises ModuleNotFoundError for an entry that is not a module of this project.
     """
     found: set[str] = set()
     entries = tuple(entries)
@@ -53,7 +53,7 @@ def _imports(name: str) -> tuple[str, ...]:
 
 
 def _names_of(node: ast.AST, package: str) -> Iterator[str]:
-    """What an import statement may name as modules: `from a import b` is a.b where that is one, and a in any case."""
+    """Module names in an import statement: for `from a import b`, a and a.b (which may be no module)."""
     if isinstance(node, ast.Import):
         yield from (alias.name for alias in node.names)
     elif isinstance(node, ast.ImportFrom):
@@ -90,7 +90,7 @@ def _tree(path: Path) -> ast.Module:
 
 
 class _Bare(ast.NodeTransformer):
-    """Leaves out text that stands as a statement: docstrings of modules, classes, functions and fields."""
+    """Removes strings that are statements: docstrings of modules, classes, functions and fields."""
 
     def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
         return None if isinstance(node.value, ast.Constant) and isinstance(node.value.value, str) else node

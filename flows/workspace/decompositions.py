@@ -1,4 +1,4 @@
-"""What the engine keeps to save time, under `.skillstack/decompositions`. All of it is computed again where it is missing."""
+"""The engine's cache of decompositions, under `.skillstack/decompositions`. A missing one is computed again."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ def folder_of(workspace: Workspace) -> Path:
 
 
 def forget_whole(workspace: Workspace) -> None:
-    """Remove what a sweep's ratios cut: several times the size of the weights, and of no use to a round."""
+    """Remove the complete decompositions of a sweep: several times as large as the weights, and not needed by a round."""
     for folder in folder_of(workspace).glob(f"{WHOLE}*"):
         shutil.rmtree(folder)
 
 
 def forget_old(workspace: Workspace, days: float, *, dry_run: bool) -> int:
-    """Remove what was written more than `days` ago, when the champion was probably another. Returns its bytes."""
+    """Remove decompositions older than `days`, which probably belong to an earlier champion. Returns their size in bytes."""
     old = [path for path in folder_of(workspace).glob("*") if path.stat().st_mtime < time.time() - days * DAY]
     size = sum(file.stat().st_size for path in old for file in (path, *path.rglob("*")) if file.is_file())
     for path in [] if dry_run else old:

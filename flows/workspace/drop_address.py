@@ -1,7 +1,7 @@
-"""Where a drop may come from: checked against the allowed roots, and fetched where it is not a local file.
+"""Addresses of drops: checked against the allowed roots, and downloaded if they are not local files.
 
-What a request names (a path in a deployment's parameters, a URL) is not trusted: `..`, links and redirects out of a root, and other
-addresses are refused.
+An address in a request (a parameter of a deployment) is not trusted: `..`, links and redirects out of a root, and all other addresses
+are refused.
 """
 
 from __future__ import annotations
@@ -32,23 +32,23 @@ def is_url(address: str) -> bool:
 
 
 def typed_address(address: str) -> str:
-    """What a person at the shell typed: a relative path is theirs to give, and counts from where they are."""
+    """The absolute address of what a person typed: relative paths are relative to the working directory."""
     return address if is_url(address) else os.path.abspath(address)
 
 
 def local_drop(config: SkillstackConfig, address: Path | str) -> Path:
-    """The local file of a drop's address; a URL is fetched into the state directory. Raises ConfigError where it is not allowed."""
+    """The local file of an address; a URL is downloaded into the state directory. Raises ConfigError if the address is not allowed."""
     text = str(address)
     require_allowed(config, text)
     return fetch(config, text) if is_url(text) else Path(text)
 
 
 def require_allowed(config: SkillstackConfig, address: str) -> None:
-    """Raise ConfigError unless the address stays in an allowed root. Without any root, local files are allowed and URLs are not."""
+    """Raise ConfigError for an address outside the allowed roots. Without any root, local files are allowed and URLs are not."""
     if "\0" in address or "::" in address or not address:  # fsspec reads a::b as one address inside another
-        raise ConfigError(f"drop {address!r}", "is no address of a file", _WAY_OUT)
+        raise ConfigError(f"drop {address!r}", "is not the address of a file", _WAY_OUT)
     if ".." in unquote(address).replace("\\", "/").split("/"):
-        raise ConfigError(f"drop {address}", "leads upwards (..)", "give the plain path of the file")
+        raise ConfigError(f"drop {address}", "contains ..", "give the path without it")
     roots = config.inbox.allowed_roots
     if is_url(address):
         if not any(_url_below(address, root) for root in (*roots, config.inbox.folder) if is_url(root)):
@@ -66,7 +66,7 @@ def require_allowed(config: SkillstackConfig, address: str) -> None:
 def _url_below(address: str, root: str) -> bool:
     scheme, _, path = unquote(address).partition("://")
     root_scheme, _, root_path = unquote(root).partition("://")
-    if scheme.lower() in _FILE_SCHEMES:  # opened as it is written; a link inside the root may lead out of it
+    if scheme.lower() in _FILE_SCHEMES:  # a link inside the root may lead out of it
         real = Path(address.partition("://")[2]).resolve()
         return root_scheme.lower() in _FILE_SCHEMES and real.is_relative_to(Path(root.partition("://")[2]).resolve())
     below = posixpath.normpath(path).split("/")
@@ -75,7 +75,7 @@ def _url_below(address: str, root: str) -> bool:
 
 
 def fetch(config: SkillstackConfig, url: str) -> Path:
-    """Copy a remote file to `state_dir/drops/<digest>/<name>`, whole or not at all. Raises DropError where it cannot be had."""
+    """Copy a remote file to `state_dir/drops/<digest>/<name>`, completely or not at all. Raises DropError if it cannot be downloaded."""
     drops = config.state_dir / "drops"
     drops.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=drops, prefix=".fetch-") as scratch:
@@ -86,7 +86,7 @@ def fetch(config: SkillstackConfig, url: str) -> Path:
 
 
 def download(config: SkillstackConfig, url: str, target: BinaryIO) -> None:
-    """Copy what lies at a URL. Raises ConfigError where a redirect leads out of the allowed roots, else what its reader raises."""
+    """Copy the content of a URL. Raises ConfigError for a redirect out of the allowed roots, else what the URL's reader raises."""
     if url.lower().startswith(("http://", "https://")):
         _download_http(config, url, target)
         return
@@ -97,7 +97,7 @@ def download(config: SkillstackConfig, url: str, target: BinaryIO) -> None:
 
 
 def _download_http(config: SkillstackConfig, url: str, target: BinaryIO) -> None:
-    """Each redirect is checked before it is followed: a host that may hold drops may not send this machine anywhere else."""
+    """Check each redirect before following it: an allowed host must not send this machine to another one."""
     import httpx
 
     with httpx.Client(timeout=_HTTP_SECONDS) as client:
@@ -115,13 +115,15 @@ def _download_http(config: SkillstackConfig, url: str, target: BinaryIO) -> None
 
 @contextmanager
 def reading(where: str, way_out: str, kind: type[SkillstackError] = DropError) -> Iterator[None]:
-    """One line for whatever keeps a file system from reading: fsspec's readers each bring errors of their own, often of no common kind."""
+    """Turn any error of reading a file into one line: fsspec's readers raise errors of their own types, without a common base."""
     try:
         yield
     except SkillstackError:
         raise
     except ImportError as error:
-        raise kind(where, f"no reader for this kind of address: {_line(error)}", "install it, for s3:// the package s3fs") from error
+        raise kind(
+            where, f"no reader is installed for this kind of URL: {_line(error)}", "install it; for s3:// it is the package s3fs"
+        ) from error
     except Exception as error:
         raise kind(where, f"cannot be read: {_line(error)}", way_out) from error
 
@@ -131,7 +133,7 @@ def _line(error: Exception) -> str:
 
 
 def keep(config: SkillstackConfig, copy: Path) -> Path:
-    """Move a copied drop to its place by content; the same bytes under the same name are kept once."""
+    """Move a copied drop to the folder of its digest; the same file is kept once."""
     target = config.state_dir / "drops" / file_digest(copy)[:16] / copy.name
     target.parent.mkdir(parents=True, exist_ok=True)
     os.replace(copy, target)

@@ -1,4 +1,4 @@
-"""What a round answers to the person or the scheduler that started it."""
+"""The result of a round, for the person or the scheduler that started it."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ class RoundOutcome(Record):
     method: str
     decision: Decision
     reasons: tuple[str, ...]
-    lost: tuple[str, ...] = Field(description="suites that the gate says were lost")
-    next: tuple[str, ...] = Field((), description="what to try next, in the order in which to try it; empty where the round was promoted")
+    lost: tuple[str, ...] = Field(description="suites on which the gate found a loss")
+    next: tuple[str, ...] = Field((), description="what to try next, in that order; empty if the round was promoted")
     suites: tuple[SuiteChange, ...]
-    version: int = Field(description="of the candidate in the registry, promoted or not")
-    champion: int = Field(description="the registry's champion after the round")
+    version: int = Field(description="version of the candidate in the registry, promoted or not")
+    champion: int = Field(description="champion after the round")
     report: Path = Field(description="self-contained HTML page")
     checkpoint: Path = Field(description="folder whose model/ loads with from_pretrained")
 
@@ -48,9 +48,9 @@ class RoundOutcome(Record):
 def outcome_of(
     workspace: Workspace, run: RoundRun, version: VersionRef, verdict: Verdict, verdict_folder: Path, champion_report: EvalReport
 ) -> RoundOutcome:
-    """Gather the outcome of a round whose version is registered."""
+    """The outcome of a round whose version is registered."""
     if version.evaluation is None or run.skill is None:
-        raise LineageError(f"version {version.version}", "names no evaluation", "run the round again")
+        raise LineageError(f"version {version.version}", "has no evaluation", "run the round again")
     champion = current_champion(workspace.lineage)
     candidate_report = read_manifest(version.evaluation, EvalReport, verify=False)
     before = {suite.name: suite for suite in champion_report.suites}
@@ -76,7 +76,7 @@ def outcome_of(
 
 
 def steps_after(workspace: Workspace, verdict: Verdict, version: VersionRef, report: EvalReport) -> tuple[str, ...]:
-    """What to try next after a registered verdict: the gate's hints, with what this round knows of its training filled in."""
+    """What to try next after a verdict: the gate's hints, filled in with facts about this training."""
     made = read_manifest(version.checkpoint, CheckpointManifest, verify=False)
     rate, epochs, summary = made.config.get("learning_rate"), made.config.get("num_epochs"), made.summary
     drop = read_manifest(version.drop, DropManifest, verify=False).source if version.drop else "DROP"
@@ -95,15 +95,17 @@ def steps_after(workspace: Workspace, verdict: Verdict, version: VersionRef, rep
 
 
 def past_outcome(workspace: Workspace, run: RoundRun) -> RoundOutcome:
-    """The outcome of a round that ended before, read from the lineage. Nothing is computed and nobody is promoted."""
+    """The outcome of a round that has ended already, read from the lineage. Nothing is computed or promoted."""
     record = next((record for record in read_history(workspace.lineage) if record.run_id == run.run_id), None)
     if record is None or record.version is None or record.verdict is None:
         raise LineageError(
-            f"round {run.round}", "has ended and its version is gone", "run `skillstack verify`, then restore it from backup"
+            f"round {run.round}",
+            "has ended, but its version is missing from the registry",
+            "run `skillstack verify`, then restore the registry from backup",
         )
     verdict = read_manifest(record.verdict, Verdict)
     champion_report = read_manifest(find_report(workspace, verdict.inputs["champion"]), EvalReport, verify=False)
     outcome = outcome_of(workspace, run, find_version(workspace.lineage, record.version), verdict, record.verdict, champion_report)
     if outcome.report.is_file():
         return outcome
-    return outcome.model_copy(update={"report": record.verdict / "report.html"})  # cut off before its page was written
+    return outcome.model_copy(update={"report": record.verdict / "report.html"})  # interrupted before its page was written

@@ -1,4 +1,4 @@
-"""What people see in Prefect: the verdict in Markdown, every suite and every check as tables, the month's report, a sweep's points."""
+"""Artifacts in Prefect: the verdict in Markdown, suites and checks as tables, the monthly report, a sweep's points."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from flows.workspace.server import END_STATES
 PROGRESS_SECONDS = 3.0
 logger = logging.getLogger(__name__)
 
-OUTCOMES = {"pass": "ok", "block": "LOST", "inconclusive": "not shown", "error": "ERROR", "n/a": "does not apply"}
+OUTCOMES = {"pass": "ok", "block": "LOST", "inconclusive": "not decided", "error": "ERROR", "n/a": "does not apply"}
 
 
 def publish_verdict(
@@ -42,29 +42,29 @@ def publish_verdict(
     version: VersionRef,
     steps: Sequence[str],
 ) -> None:
-    """Attach the verdict to the running flow. Artifact keys are fixed, so that the page of a key shows every round."""
+    """Attach the verdict to the running flow. The artifact keys are fixed, so that the page of a key lists every round."""
     reason = verdict.reasons[0] if verdict.reasons else ""
     name, path = markdown_text(report.name), markdown_text(str(report))
-    link = f"Full report: {name} among the artifacts of the round's own run in MLflow; on the worker it is {path}."
+    link = f"Full report: artifact {name} of the round's run in MLflow; on the worker: {path}."
     markdown = "\n\n".join((_next_step(verdict, version.version, steps), verdict_markdown(verdict, forgetting), link)) + "\n"
     about = f"{markdown_text(version.skill or 'base')}, version {version.version}"
     create_markdown_artifact(markdown, key="verdict", description=f"{about}: {markdown_text(reason) or verdict.decision.value}")
     rows = list(suite_rows(candidate, champion, verdict.lost))
-    create_table_artifact(rows, key="suites", description=f"{about}: every suite on the champion and on the candidate")
+    create_table_artifact(rows, key="suites", description=f"{about}: scores of the champion and of the candidate on every suite")
     checks = [
         {
-            "question": check.check.replace("_", " "),
-            "about": check.subject,
-            "answer": OUTCOMES[check.outcome],
-            "what was found": check.sentence,
+            "check": check.check.replace("_", " "),
+            "subject": check.subject,
+            "outcome": OUTCOMES[check.outcome],
+            "finding": check.sentence,
         }
         for check in verdict.checks
     ]
-    create_table_artifact(checks, key="gate-checks", description=f"{about}: every question that the gate asked")
+    create_table_artifact(checks, key="gate-checks", description=f"{about}: every check of the gate")
 
 
 def suite_rows(candidate: EvalReport, champion: EvalReport, lost: Sequence[str]) -> Iterable[dict[str, Any]]:
-    """One row a suite, in % (drift: bits per byte, lower is better)."""
+    """One row per suite, in % (drift: bits per byte, lower is better)."""
     before = {suite.name: suite for suite in champion.suites}
     for suite in candidate.suites:
         if suite.name not in before or suite.sealed:
@@ -85,14 +85,14 @@ def suite_rows(candidate: EvalReport, champion: EvalReport, lost: Sequence[str])
 
 def _next_step(verdict: Verdict, version: int, steps: Sequence[str]) -> str:
     if verdict.decision is Decision.PASS:
-        return f"**Next:** version {version} is the champion now. To take it back: `skillstack rollback --reason ...`."
+        return f"**Next:** version {version} is the champion now. To undo this: `skillstack rollback --reason ...`."
     numbered = (f"{number}. {markdown_text(step)}" for number, step in enumerate(steps, 1))
-    return "\n".join(("**The champion stays. What to try next:**", "", *numbered))
+    return "\n".join(("**The champion does not change. What to try next:**", "", *numbered))
 
 
 @contextmanager
 def shown_progress(what: str) -> Iterator[Callable[[int, int], None]]:
-    """A progress artifact of the running flow, told at most every few seconds; none outside a flow run."""
+    """A progress artifact of the running flow, updated every few seconds; none outside a flow run."""
     if FlowRunContext.get() is None and TaskRunContext.get() is None:
         yield lambda _done, _total: None
         return
@@ -100,12 +100,12 @@ def shown_progress(what: str) -> Iterator[Callable[[int, int], None]]:
     artifact: UUID | None = None
     with not_vital(what):
         artifact = cast("UUID", create_progress_artifact(0.0, key=key, description=what))
-    told = time.monotonic()
+    updated = time.monotonic()
 
     def show(done: int, total: int) -> None:
-        nonlocal told
-        if artifact is not None and (done == total or time.monotonic() - told > PROGRESS_SECONDS):
-            told = time.monotonic()
+        nonlocal updated
+        if artifact is not None and (done == total or time.monotonic() - updated > PROGRESS_SECONDS):
+            updated = time.monotonic()
             with not_vital(what):
                 update_progress_artifact(artifact, 100.0 * done / max(total, 1))
 
@@ -113,7 +113,7 @@ def shown_progress(what: str) -> Iterator[Callable[[int, int], None]]:
 
 
 def tag_flow_run(*tags: str) -> None:
-    """Add tags to the running flow run, so that the list of runs can be narrowed to a skill, a month or a verdict."""
+    """Add tags to the running flow run, so that runs can be filtered by skill, month or verdict."""
     context = FlowRunContext.get()
     if context is None or context.flow_run is None:
         return
@@ -122,9 +122,9 @@ def tag_flow_run(*tags: str) -> None:
 
 
 def ended_as(outcome: RoundOutcome) -> RoundOutcome:
-    """The outcome as a flow's last state, named for the decision: a round that was blocked or is held is not a plain Completed.
+    """The outcome as the flow run's final state, named after the decision: Blocked and Held rounds are not shown as Completed.
 
-    Prefect takes a returned state as its own and gives the caller the outcome in it; the type stays COMPLETED, for the flow did its work.
+    Prefect uses a returned state as the run's own and returns the outcome in it to the caller. Its type is COMPLETED.
     """
     if FlowRunContext.get() is None:
         return outcome
@@ -134,21 +134,19 @@ def ended_as(outcome: RoundOutcome) -> RoundOutcome:
 
 @contextmanager
 def not_vital(what: str) -> Iterator[None]:
-    """A page that the Prefect server does not take is said in the log; a round is not lost for it, and MLflow has the report."""
+    """Log an artifact that the Prefect server refuses, and continue: the round must not fail for it, and MLflow has the report."""
     try:
         yield
     except (httpx.HTTPError, PrefectException) as error:
-        logger.warning("Prefect shows no page for %s: %s", what, " ".join(str(error).split())[:200])
+        logger.warning("no artifact in Prefect for %s: %s", what, " ".join(str(error).split())[:200])
 
 
 def publish_audit(markdown: str, month: str) -> None:
-    """The month's report as an artifact; one key, so that its page shows every month."""
-    create_markdown_artifact(markdown, key="monthly-audit", description=f"what every round cost the earlier skills, as of {month}")
+    """The monthly report as an artifact; the key is fixed, so that its page lists every month."""
+    create_markdown_artifact(markdown, key="monthly-audit", description=f"forgetting in every round, as of {month}")
 
 
 def publish_points(markdown: str, rows: Sequence[Mapping[str, Any]], skill: str) -> None:
     """A sweep's points and its choice."""
-    create_markdown_artifact(markdown, key="sweep", description=f"{markdown_text(skill)}: learning against forgetting")
-    create_table_artifact(
-        [dict(row) for row in rows], key="sweep-points", description=f"{markdown_text(skill)}: every ratio and scale that was tried"
-    )
+    create_markdown_artifact(markdown, key="sweep", description=f"{markdown_text(skill)}: learning and forgetting")
+    create_table_artifact([dict(row) for row in rows], key="sweep-points", description=f"{markdown_text(skill)}: every ratio and scale")

@@ -1,6 +1,6 @@
-"""The round as an operated service: what the deployments are scheduled by, the one slot for the GPU, and what is told when a round ends.
+"""The Prefect server of a service: names of events and states, the concurrency limit for the GPU, and events when a round ends.
 
-Nothing here does anything without a Prefect server (PREFECT_API_URL): a laptop has no slots to share and nobody to tell.
+Without a server (PREFECT_API_URL) nothing here does anything.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ ROUND_UNMEASURED = "skillstack.round.unmeasured"
 ZOMBIE = "skillstack-zombie"
 HEARTBEAT_VARIABLE = "PREFECT_FLOWS_HEARTBEAT_FREQUENCY"
 TAG = "skillstack"
-"""Tag of every deployment and, by it, of its flow runs: the automations match nothing else on a server that others use too."""
+"""Tag of every deployment and so of its flow runs: the automations match only these, also on a shared server."""
 OF_SKILLSTACK = {"prefect.resource.id": f"prefect.tag.{TAG}", "prefect.resource.role": "tag"}
 END_STATES = {"PASS": "Completed", "BLOCK": "Blocked", "INCONCLUSIVE": "Held", "ERROR": "Unmeasured"}
-"""Name of a flow run's last state, by the round's decision."""
+"""Name of a flow run's final state for each decision."""
 TIMEOUT_SECONDS = 10
 
 
@@ -36,10 +36,10 @@ def has_server() -> bool:
 
 @contextmanager
 def gpu_slot(config: ServiceConfig) -> Iterator[None]:
-    """Hold one of the GPU's slots; wait where all are taken. Raises where the server has no such limit (`skillstack deploy` makes it).
+    """Hold a slot of the GPU limit; wait while all are in use. Raises if the server has no such limit (`skillstack deploy` creates it).
 
-    The slot is leased: it comes back by itself when the holder dies. A server that is away for a while ends nobody's round, so that a lease
-    which cannot be renewed is told in the log only; the compare in the promotion keeps two rounds apart even then.
+    The slot is leased: it is released when its holder dies. A server that does not answer for a while must not end a round, so a lease that
+    cannot be renewed is only logged; the promotion's check of the champion protects against two rounds at once even then.
     """
     if not (config.gpu_limit and has_server()):
         yield
@@ -51,7 +51,7 @@ def gpu_slot(config: ServiceConfig) -> Iterator[None]:
 
 
 def prefect_api(method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
-    """One answer of the Prefect server's API; None where it has no such thing. Raises SkillstackError where it refuses or is away."""
+    """One answer of the Prefect server's API; None for 404. Raises SkillstackError if the server refuses or does not answer."""
     import httpx
 
     from flows.lineage.storage.connection import hide_password
@@ -80,13 +80,13 @@ def prefect_api(method: str, path: str, body: Mapping[str, Any] | None = None) -
 
 
 def announce_drop(drop: Path, skill: str, sha256: str) -> None:
-    """Tell the server that a drop keeps its contract; the trigger of the deployment `round` starts its round."""
+    """Send the event that a drop keeps its contract; the trigger of the deployment `round` starts the round."""
     payload = {"drop": str(drop), "skill": skill, "sha256": sha256}
     _emit(DROP_VALIDATED, f"skillstack.drop.{sha256}", f"{skill}: {drop.name}", payload)
 
 
 def announce_outcome(outcome: RoundOutcome, model_name: str) -> None:
-    """Tell the server how a round of the registered model ended; the automations send it to people."""
+    """Send the event with the outcome of a round; the automations turn it into messages."""
     event = ROUND_ENDED.get(outcome.decision.value, ROUND_UNMEASURED)
     name = f"{model_name}, round {outcome.round}: {outcome.skill}"
     payload = outcome.model_dump(include={"round", "skill", "version", "champion", "lost"}, mode="json")

@@ -1,7 +1,7 @@
-"""Content-keyed stages: the same inputs and the same code find the finished folder of an earlier run and verify it.
+"""Stages by content: with the same inputs and the same code, the finished folder of an earlier run is verified and used.
 
-A stage works in `<key>.partial` and is renamed when its manifest is written, so a killed stage is never taken for a whole one, and a
-stage that can resume (training) finds what it left behind.
+A stage writes to `<key>.partial`, which is renamed when its manifest is complete. So a killed stage is never mistaken for a finished one,
+and a stage that can resume (training) finds its earlier state.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from flows.workspace.code_digest import code_digest
 M = TypeVar("M", bound=Manifest)
 
 KEY_LENGTH = 16
-"""Hex digits of a stage key that name its folder: 64 bits, enough for one lineage, short enough to read."""
+"""Hex digits of a stage key in the name of its folder: 64 bits."""
 
 
 @dataclass(frozen=True)
@@ -42,11 +42,11 @@ class Stage(Generic[M]):
 def run_stage(
     store: Path, name: str, inputs: Mapping[str, Any], kind: type[M], build: Callable[[Path], object], *, code: tuple[str, ...]
 ) -> Stage[M]:
-    """Return the finished stage for these inputs, doing the work only if no verified result exists.
+    """The finished stage for these inputs; `build` runs only if there is no verified result.
 
-    `inputs` is JSON that names everything the result depends on (digests, configuration); `code` names the modules that do the work:
-    their source and that of all they import joins the key.
-    A result whose files no longer match its manifest is set aside as `<key>.damaged-<n>` and built again.
+    `inputs` is JSON with everything that the result depends on (digests, configuration); `code` names the modules of the stage: their
+    source and that of all their imports is part of the key.
+    A result whose files do not match its manifest is renamed to `<key>.damaged-<n>` and built again.
     """
     key = value_digest({"stage": name, "inputs": dict(inputs), "code": code_digest(*code)})[:KEY_LENGTH]
     folder = store / name / key
@@ -78,5 +78,5 @@ def _set_aside(folder: Path) -> None:
 
 
 def digest_or_none(path: Path | None) -> str | None:
-    """A file by its bytes, for a stage's inputs; what is no file by its name."""
+    """The digest of a file, for a stage's inputs; the path itself if it is not a file."""
     return None if path is None else file_digest(path) if path.is_file() else str(path)

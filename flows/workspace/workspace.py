@@ -1,4 +1,4 @@
-"""What every task of a round works in: the config, the lineage, and the folder of finished stages."""
+"""What every task of a round uses: the config, the lineage, and the folder of finished stages."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Workspace:
 
 
 def open_workspace(config: SkillstackConfig) -> Workspace:
-    """Connect to the lineage that the environment names, or to SQLite under the state directory."""
+    """Connect to the lineage: MLFLOW_TRACKING_URI, or SQLite under the state directory."""
     uri = os.environ.get("MLFLOW_TRACKING_URI") or default_tracking_uri(config.state_dir)
     names = config.tracking
     return Workspace(
@@ -45,14 +45,14 @@ def open_workspace(config: SkillstackConfig) -> Workspace:
 
 
 def round_sources(config: SkillstackConfig, drop: Path, heldout: Path | None) -> dict[str, Path]:
-    """The user's own files that a round reads, by role; what belongs to a hub or to lm-eval is not among them."""
+    """The user's own files that a round reads, by role, without those of a hub or of lm-eval."""
     own = {f"suite {suite.name}": Path(suite.source) for suite in config.evaluation.suites}
     named = {"drop": drop, "held-out items": heldout, "calibration": config.calibration, "contract": config.contract.path}
     return {role: path for role, path in {**named, **own}.items() if path is not None and path.is_file()}
 
 
 def has_lineage(config: SkillstackConfig) -> bool:
-    """Whether there is a store to ask. To open one that is not there would make it, which a command that only looks must not do."""
+    """Whether there is a lineage. Opening a missing one would create it, which a command that only reads must not do."""
     uri = os.environ.get("MLFLOW_TRACKING_URI") or default_tracking_uri(config.state_dir)
     return not uri.startswith("sqlite:///") or Path(uri.removeprefix("sqlite:///")).is_file()
 
@@ -64,11 +64,11 @@ def suites_of_skill(workspace: Workspace, skill: str, drop: Path) -> list[SuiteC
 def evaluate_model(
     workspace: Workspace, model: Path, model_sha256: str, suites: Sequence[SuiteConfig], label: str, taught: Taught | None = None
 ) -> Stage[EvalReport]:
-    """Evaluate one model on suites, once: the report is kept by content, and inside it every suite's items are.
+    """Evaluate one model on suites; the report and each suite's items are stages by content and are computed once.
 
-    `taught`: rows that this model was trained on; some are asked back.
+    `taught`: rows that this model was trained on; some of them are evaluated too.
     """
-    from evals.harness.fill import harness_settings  # torch and lm-eval load here, not when a command starts
+    from evals.harness.fill import harness_settings  # imports torch and lm-eval, which would slow down the start of a command
     from evals.harness.plan import evaluation_identity
     from evals.harness.run import evaluate_checkpoint
     from flows.machine.progress import bar
@@ -99,14 +99,14 @@ def evaluate_model(
 
 
 def model_use(train: TrainConfig) -> ModelUse:
-    """A model is evaluated as it is trained: under the same template and variables, with or without its own code."""
+    """A model is evaluated as it is trained: same chat template and variables, same trust_remote_code."""
     return ModelUse(
         chat_template=train.chat_template, chat_template_kwargs=train.chat_template_kwargs, trust_remote_code=train.trust_remote_code
     )
 
 
 def find_report(workspace: Workspace, digest: str) -> Path:
-    """The folder of a stored evaluation by its manifest's digest. Raises ManifestError where it is gone."""
+    """The folder of a stored evaluation by its manifest's digest. Raises ManifestError if there is none."""
     for manifest in sorted((workspace.stages / "evaluate").glob(f"*/{MANIFEST_NAME}")):
         if file_digest(manifest) == digest:
             return manifest.parent

@@ -129,9 +129,9 @@ def test_a_version_is_exported_dense_and_as_an_adapter(watched: dict[str, Any], 
     ("arguments", "words"),
     [
         (("round", "s3://elsewhere/x.jsonl", "--skill", "x"), "outside the allowed roots"),
-        (("round", "x.jsonl", "--skill", "../x"), "is no name for a skill"),
-        (("sweep", "x.jsonl", "--skill", "x", "--ratios", "0.4:0.1:0.1"), "no rising range"),
-        (("report", "--month", "2026-13"), "is no month"),
+        (("round", "x.jsonl", "--skill", "../x"), "is not a valid name of a skill"),
+        (("sweep", "x.jsonl", "--skill", "x", "--ratios", "0.4:0.1:0.1"), "not an increasing range"),
+        (("report", "--month", "2026-13"), "is not a month"),
         (("reevaluate", "--versions", "99"), "is not in the registry"),
     ],
 )

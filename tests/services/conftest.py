@@ -134,7 +134,7 @@ class Project:
             },
             "tracking": {"model_name": name, "experiment": name},
             "inbox": {"deployment": "continual-round/round", "settle_seconds": 1},
-            "service": {"watch_cron": "* * * * *", "timezone": "Europe/Berlin", "lease_seconds": 60, "heartbeat_seconds": 75},
+            "service": {"watch_cron": "* * * * *", "timezone": "Europe/Berlin", "lease_seconds": 60, "heartbeat_timeout_seconds": 75},
         }
         self.config = self.write_config(**changes)
 

@@ -58,7 +58,7 @@ def project(parts: Any, project_type: Any, tmp_path: Path, monkeypatch: pytest.M
     environment = {"PREFECT_API_URL": url, "PREFECT_API_AUTH_STRING": f"admin:{password}"}
     try:
         made = project_type(tmp_path / "project", SimpleNamespace(environment=environment), "bare", service={"watch": False})
-        made.write_config(service={"watch": False, "heartbeat_seconds": 120})
+        made.write_config(service={"watch": False, "heartbeat_timeout_seconds": 120})
         made.answer("deploy")
         yield made
     finally:
@@ -105,7 +105,7 @@ def test_a_round_of_more_than_four_minutes_on_a_bare_worker_ends_and_other_flows
     assert run["state_type"] == "COMPLETED", run["state"]
     steps = [each for each in project.events() if each["event"] == "step"]
     epochs = math.ceil(TRAINING_SECONDS / (steps[-1]["seconds"] / steps[-1]["step"]) / (steps[-1]["steps"] / 2))
-    project.write_config(train={"num_epochs": epochs, "save_every_steps": 0}, service={"watch": False, "heartbeat_seconds": 120})
+    project.write_config(train={"num_epochs": epochs, "save_every_steps": 0}, service={"watch": False, "heartbeat_timeout_seconds": 120})
     run = run_round(project, "route")
     assert run["state_type"] == "COMPLETED", run["state"]
     assert run["run_count"] == 1

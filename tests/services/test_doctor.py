@@ -75,8 +75,8 @@ def test_a_wrong_address_or_password_is_one_line(deployed: Any, diagnoses: Any, 
 
 
 def test_a_window_that_does_not_fit_the_heartbeat_is_named(deployed: Any, diagnoses: Any) -> None:
-    slow = deployed.write_config("slow.yaml", service={"heartbeat_seconds": 600})
+    slow = deployed.write_config("slow.yaml", service={"heartbeat_timeout_seconds": 600})
     ok, detail = diagnoses(slow)["crashed rounds"]
     assert not ok
-    assert "waits 75 s, service.heartbeat_seconds is 600" in detail
+    assert "waits 75 s, service.heartbeat_timeout_seconds is 600" in detail
     assert "skillstack deploy" in detail

@@ -3,10 +3,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
 
 from data_contracts.errors import ConfigError
 from flows.cli.init import write_project
-from flows.config.model import SkillstackConfig, load_config
+from flows.config.model import RENAMED, SkillstackConfig, load_config
+from flows.config.reference import settings
 from flows.machine.environment import default_tracking_uri
 
 
@@ -31,7 +33,7 @@ def test_what_init_writes_is_a_config_that_loads_and_names_the_contract_beside_i
 
 def test_init_overwrites_nothing(tmp_path: Path) -> None:
     mine = write(tmp_path, "base_model: mine\n")
-    with pytest.raises(ConfigError, match="already there"):
+    with pytest.raises(ConfigError, match="already exists"):
         write_project(tmp_path)
     assert mine.read_text() == "base_model: mine\n"
     assert list(tmp_path.iterdir()) == [mine]
@@ -53,6 +55,19 @@ def test_an_error_names_line_key_and_the_nearest_valid_one(tmp_path: Path, text:
     assert f"skillstack.yaml:{line}" in raised.value.where
     for word in words:
         assert word in str(raised.value)
+
+
+@pytest.mark.parametrize("old", sorted(RENAMED))
+def test_a_renamed_key_is_an_error_that_names_the_new_one(tmp_path: Path, old: str) -> None:
+    values: object = 1
+    for name in reversed(old.split(".")):
+        values = {name: values}
+    path = write(tmp_path, yaml.safe_dump(values))
+    with pytest.raises(ConfigError) as raised:
+        load_config(path)
+    assert f"skillstack.yaml:{len(old.split('.'))}" in raised.value.where
+    assert RENAMED[old] in raised.value.way_out
+    assert RENAMED[old] in {setting.key for setting in settings()}
 
 
 @pytest.mark.parametrize("text", ["- a\n- b\n", "train: [\n", "just words\n"])
@@ -91,7 +106,7 @@ def test_a_lineage_without_its_config_does_not_go_on_with_the_defaults(tmp_path:
     monkeypatch.chdir(tmp_path)
     assert load_config(None) == SkillstackConfig(), "a new folder needs no config"
     (tmp_path / ".skillstack" / "stages").mkdir(parents=True)
-    with pytest.raises(ConfigError, match=r"holds a lineage that was made with a config \(run where the config is"):
+    with pytest.raises(ConfigError, match=r"holds a lineage that was made with a config \(run the command in the config"):
         load_config(None)
 
 

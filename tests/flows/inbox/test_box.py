@@ -164,7 +164,7 @@ def test_a_name_that_is_no_skill_is_refused_and_nothing_is_kept(name: str, folde
     inbox = open_inbox()
     inbox.look()
     (arrival,) = inbox.settled(inbox.look())
-    with pytest.raises(ConfigError, match="is no name for a skill"):
+    with pytest.raises(ConfigError, match="is not a valid name of a skill"):
         inbox.take(arrival)
     assert not list((tmp_path / "state").glob("drops/*/*"))
 

@@ -56,8 +56,8 @@ def test_every_way_in_which_a_round_ends_stops_the_watch_for_its_heartbeat(name:
 
 @pytest.mark.parametrize("seconds", [60.0, 75.0, 120.0, 600.0])
 def test_at_least_two_heartbeats_fit_into_the_window(seconds: float) -> None:
-    service = ServiceConfig(heartbeat_seconds=seconds)
-    assert 30 <= service.beat_seconds <= seconds / 2
+    service = ServiceConfig(heartbeat_timeout_seconds=seconds)
+    assert 30 <= service.heartbeat_interval_seconds <= seconds / 2
     assert zombie_automation(service).trigger.within.total_seconds() == seconds  # type: ignore[union-attr]
 
 

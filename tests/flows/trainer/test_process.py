@@ -41,7 +41,7 @@ def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[
         monkeypatch.setattr(trainer_process, "trainer_command", lambda *_, **__: command)
         run = TrainRun(base=tmp_path, drop=tmp_path, skill="x", out_dir=tmp_path)
         steps: list[int] = []
-        watch = TrainerConfig(silent_seconds=silent, grace_seconds=grace)
+        watch = TrainerConfig(hang_timeout_seconds=silent, grace_seconds=grace)
         run_trainer(run, lambda event: steps.append(event["step"]), LaunchConfig(), watch)
         return steps
 

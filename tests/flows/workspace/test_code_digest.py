@@ -17,11 +17,8 @@ _PRINT = "import sys; from flows.workspace.code_digest import code_digest; print
 @pytest.fixture
 def tree(tmp_path: Path, repository: Path) -> Path:
     """A copy of the project's own packages, to edit."""
-    for name in ("data_contracts", "evals", "osft_engine"):
-        shutil.copytree(repository / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
-    (tmp_path / "flows").mkdir()
-    for name in ("__init__.py", "code_digest.py", "renderer.py", "evidence.py"):
-        shutil.copy(repository / "flows" / name, tmp_path / "flows" / name)
+    for name in ("data_contracts", "evals", "flows", "osft_engine"):
+        shutil.copytree(repository / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__", "nano"))
     return tmp_path
 
 
@@ -38,7 +35,7 @@ def edit(path: Path, old: str, new: str) -> None:
 
 def test_words_in_the_code_change_no_key(tree: Path) -> None:
     before = digest(tree, "osft_engine.__main__")
-    files = sorted((tree / "osft_engine").glob("*.py")) + sorted((tree / "data_contracts").glob("*.py"))
+    files = sorted((tree / "osft_engine").rglob("*.py")) + sorted((tree / "data_contracts").rglob("*.py"))
     for path in files:
         edit(path, '"""', '"""Said otherwise. ')
         path.write_text(path.read_text() + "\n\n# a remark\n")
@@ -47,7 +44,8 @@ def test_words_in_the_code_change_no_key(tree: Path) -> None:
 
 def test_an_edit_of_what_is_imported_through_others_changes_the_key(tree: Path) -> None:
     before = digest(tree, "osft_engine.__main__"), digest(tree, "evals.gate.decide")
-    (tree / "data_contracts" / "jsonl.py").write_text((tree / "data_contracts" / "jsonl.py").read_text() + "\nWIDTH = 3\n")
+    reader = tree / "data_contracts" / "rows" / "jsonl.py"
+    reader.write_text(reader.read_text() + "\nWIDTH = 3\n")
     after = digest(tree, "osft_engine.__main__"), digest(tree, "evals.gate.decide")
     assert after[0] != before[0], "the trainer reads its rows by that module"
     assert after[1] == before[1], "the gate does not"

@@ -28,13 +28,13 @@ def config(home: Path, *roots: str, folder: str = "inbox") -> SkillstackConfig:
     ["../drop.jsonl", "drops/../../x.jsonl", "s3://bucket/drops/../secret.jsonl", "s3://bucket/drops/%2e%2e/secret.jsonl", "a\\..\\b"],
 )
 def test_nothing_leads_upwards(address: str, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"leads upwards"):
+    with pytest.raises(ConfigError, match=r"contains \.\."):
         require_allowed(config(tmp_path, "drops", "s3://bucket/drops"), address)
 
 
 @pytest.mark.parametrize("address", ["", "a\0b"])
 def test_what_is_no_address_is_refused(address: str, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="no address of a file"):
+    with pytest.raises(ConfigError, match="not the address of a file"):
         require_allowed(config(tmp_path), address)
 
 
@@ -99,7 +99,7 @@ def test_links_do_not_lead_out_of_a_file_root(tmp_path: Path) -> None:
 
 
 def test_an_address_inside_another_is_none(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="no address of a file"):
+    with pytest.raises(ConfigError, match="not the address of a file"):
         require_allowed(config(tmp_path, "http://host/drops"), "http://host/drops/x::file:///etc/passwd")
 
 
@@ -187,7 +187,7 @@ def test_a_person_at_the_shell_may_point_upwards(tmp_path: Path, monkeypatch: py
     "name", ["", ".", "..", "../x", "a/b", "a\\b", "a..b", "a\0b", "x" * 65, "skill.sealed", "v2.1", "-rf", "ä", "a\n"]
 )
 def test_skill_names_lead_nowhere(name: str) -> None:
-    with pytest.raises(ConfigError, match="is no name for a skill"):
+    with pytest.raises(ConfigError, match="is not a valid name of a skill"):
         check_skill(name)
 
 

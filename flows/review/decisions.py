@@ -1,4 +1,7 @@
-"""A person's decision on a held round, as flows of their own: the round has ended by then and holds neither a GPU nor a slot."""
+"""What a person decides about a version, as flows: approve, reject, roll back.
+
+They are flows of their own because the round has ended by then and holds neither a GPU nor a concurrency slot.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +12,11 @@ from prefect import flow
 from pydantic import Field
 
 from flows.config.parameters import ConfigParameter, Person, Reason, Version, named
-from flows.lineage import LedgerEntry, approve_version, promote_on_approval, reject_version
+from flows.lineage import LedgerEntry, approve_version, promote_on_approval, reject_version, roll_back
 from flows.workspace.workspace import open_workspace
 
-Days = Annotated[float, Field(gt=0.0, description="how long the approval holds, in days")]
+Days = Annotated[float, Field(gt=0.0, description="days until the approval expires")]
+Target = Annotated[int | None, Field(description="version to return to; null: the previous champion")]
 
 
 def _name_of_approval() -> str:
@@ -27,6 +31,10 @@ def _name_of_rejection() -> str:
     return named("reject")
 
 
+def _name_of_rollback() -> str:
+    return named("rollback")
+
+
 @flow(name="promote", flow_run_name=_name_of_approval, persist_result=False)
 def promote(
     config: ConfigParameter,
@@ -37,7 +45,7 @@ def promote(
     days: Days = 7.0,
     at_once: bool = True,
 ) -> LedgerEntry:
-    """Record the approval and, unless told to wait, make the version champion. Raises LineageError where it may not become champion.
+    """Record the approval and make the version champion. Raises LineageError if it may not become champion.
 
     With `at_once=False` the approval is only recorded; `promote_approved` uses it before it expires.
     """
@@ -54,5 +62,14 @@ def promote_approved(config: ConfigParameter, version: Version) -> LedgerEntry:
 
 @flow(name="reject", flow_run_name=_name_of_rejection, persist_result=False)
 def reject(config: ConfigParameter, version: Version, reviewer: Person, reason: Reason) -> LedgerEntry:
-    """Record that a held version is refused. The champion stays."""
+    """Record that a held version is refused. The champion does not change."""
     return reject_version(open_workspace(config).lineage, version, reviewer=reviewer, reason=reason)
+
+
+@flow(name="rollback", flow_run_name=_name_of_rollback, persist_result=False)
+def rollback(config: ConfigParameter, reason: Reason, actor: Person, to: Target = None) -> LedgerEntry:
+    """Make an earlier champion the champion again, after its files were verified.
+
+    Raises LineageError if there is no earlier champion, ManifestError if its files changed.
+    """
+    return roll_back(open_workspace(config).lineage, to, reason=reason, actor=actor)
