@@ -92,7 +92,7 @@ class Ledger:
         """
         written: dict[str, tuple[Tensor, Tensor]] = dict(self.written)
         for layer, (left, right) in updates.items():
-            new = _written_densely(left, share) if right is None else written_directions(left, right, share)
+            new = _written_densely(left, share) if right is None else written_directions(left, right.to(left.device), share)
             old = written.get(layer, (new[0][:, :0], new[1][:, :0]))
             written[layer] = (_joined(old[0], new[0], rank), _joined(old[1], new[1], rank))
         return replace(self, written=written)

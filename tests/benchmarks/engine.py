@@ -5,6 +5,9 @@
 Writes engine.json and engine.md. Every method runs in a process of its own, so that peak memory is its own. Two times are taken: the
 best wall-clock step, and CPU seconds a step, which barely move when other work shares the machine; ratios are taken on CPU seconds with
 one thread, on wall-clock otherwise. On a GPU both are the synchronised wall-clock time.
+
+With random weights (a known shape in place of a model folder) the directions are random too: of the sizes that the real ones have, which is
+all that time and memory of a step depend on. What decomposing costs is then measured apart (tests/gpu/engine_on_gpu.py).
 """
 
 from __future__ import annotations
@@ -38,6 +41,7 @@ from osft_engine.memory.moments import measure_moments
 from osft_engine.method.attach import OsftAttachment, find_targets
 from osft_engine.method.bases import cached_bases
 from osft_engine.run import TrainRun
+from osft_engine.subspace.protection import AllowedUpdate
 
 RATIO = 0.25
 LENGTH, ANSWER = 128, 16  # tokens of an example, and of its answer: what chat data looks like
@@ -49,18 +53,20 @@ OURS: dict[str, dict[str, Any]] = {
     "ours activations": {"protect": "activations"},
     "ours weights_block": {"protect": "weights_block"},
 }
+# vocabulary, hidden and inner size, layers; the small one is for rehearsals
+SHAPES = {"llama-3.1-8b": (128256, 4096, 14336, 32), "llama-small": (1024, 128, 448, 2)}
 BEGIN, END = "<!-- numbers: begin -->", "<!-- numbers: end -->"
 # Beside the frozen weights is what saves memory on a GPU; at these sizes on a CPU it is what `auto` may choose by itself.
 METHODS = ["full", "lora r=16", "lora r=64", "peft osf", *(name for name in OURS if not name.endswith("beside"))]
 
 
 def make_batches(tokens: int, vocabulary: int, *, packed: bool) -> list[MicroBatch]:
-    """One step of `tokens` tokens in examples of LENGTH, at most 1024 tokens a pass (16384 on a GPU). The same for every method."""
+    """One step of `tokens` tokens in examples of LENGTH, at most 1024 tokens a pass (4096 on a GPU). The same for every method."""
     generator = torch.Generator().manual_seed(0)
     rows = torch.randint(5, vocabulary, (max(1, tokens // LENGTH), min(LENGTH, tokens)), generator=generator).tolist()
     learn = tuple(index >= len(rows[0]) - ANSWER for index in range(len(rows[0])))
     return micro_batches(
-        [Example(tuple(row), learn, "row") for row in rows], max_tokens=16384 if packed else 1024, layout="packed" if packed else "padded"
+        [Example(tuple(row), learn, "row") for row in rows], max_tokens=4096 if packed else 1024, layout="packed" if packed else "padded"
     )
 
 
@@ -68,10 +74,16 @@ def random_model(shape: str, device: torch.device) -> Any:
     """A model of known shapes with random weights, for machines without its files."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    if shape != "llama-3.1-8b":
-        raise SystemExit(f"unknown shape {shape}: expected llama-3.1-8b or a model folder")
+    if shape not in SHAPES:
+        raise SystemExit(f"unknown shape {shape}: expected one of {', '.join(SHAPES)} or a model folder")
+    vocabulary, hidden, inner, layers = SHAPES[shape]
     config = LlamaConfig(
-        vocab_size=128256, hidden_size=4096, intermediate_size=14336, num_hidden_layers=32, num_attention_heads=32, num_key_value_heads=8
+        vocab_size=vocabulary,
+        hidden_size=hidden,
+        intermediate_size=inner,
+        num_hidden_layers=layers,
+        num_attention_heads=32,
+        num_key_value_heads=8,
     )
     with device:
         torch.set_default_dtype(torch.bfloat16)
@@ -80,11 +92,67 @@ def random_model(shape: str, device: torch.device) -> Any:
     return model
 
 
+class StandIns:
+    """Random orthonormal directions in the sizes of the real ones. One basis a size is made, every layer gets its own copy.
+
+    Beside the weight, a layer keeps its float32 bases where they were read, on the CPU: these need no copies of their own.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.device, self.beside = device, False
+        self.made: dict[tuple[int, int], torch.Tensor] = {}
+        self.on_cpu: dict[tuple[int, int], torch.Tensor] = {}
+
+    def basis(self, dimension: int, count: int) -> torch.Tensor:
+        key = (dimension, count)
+        if key not in self.made:
+            self.made[key] = torch.linalg.qr(torch.randn(dimension, count, device=self.device))[0].contiguous()
+            self.on_cpu[key] = self.made[key].cpu()
+        return self.on_cpu[key].detach() if self.beside else self.made[key].clone()
+
+    def side(self, dimension: int, free: int, kept: int, *, thin: bool) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+        return (self.basis(dimension, free), None) if thin else (None, self.basis(dimension, kept))
+
+    def allowed(self, targets: dict[str, nn.Module], config: TrainConfig) -> dict[str, AllowedUpdate]:
+        self.beside = config.execution == "side"
+        found: dict[str, AllowedUpdate] = {}
+        shared: dict[str, torch.Tensor] = {}  # layers that read one tensor share one basis
+        for name, module in targets.items():
+            m, n = module.weight.shape  # type: ignore[misc]
+            if config.protect == "activations":
+                free = round(RATIO * n)
+                reads = name.rpartition(".")[0] + (".qkv" if name.endswith(("q_proj", "k_proj", "v_proj")) else ".in")
+                key = name if name.endswith(("o_proj", "down_proj")) else reads
+                shared[key] = shared[key] if key in shared else self.basis(n, free)
+                found[name] = AllowedUpdate((m, n), None, shared[key], None, n - free, free)
+                continue
+            free = round(RATIO * min(m, n))
+            kept = min(m, n) - free
+            if config.protect == "weights_block":
+                found[name] = AllowedUpdate((m, n), None, None, (self.basis(m, kept), self.basis(n, kept)), kept, free)
+                continue
+            left, left_without = self.side(m, free, kept, thin=config.compact or m <= n)
+            right, right_without = self.side(n, free, kept, thin=config.compact or n <= m)
+            found[name] = AllowedUpdate((m, n), left, right, None, kept, free, left_without, right_without)
+        return found
+
+    def split(self, weight: torch.Tensor, top_k: int) -> dict[str, Any]:
+        """In place of PEFT's `decompose_weight_matrix`, which takes minutes for all matrices of such a model."""
+        (m, n), q = weight.shape, min(weight.shape)
+        parts = {"U_high": (m, top_k), "V_high": (n, top_k), "U_low": (m, q - top_k), "V_low": (n, q - top_k)}
+        made = {name: self.basis(*size).to(weight.dtype) for name, size in parts.items()}
+        made |= {name: made[name].T.contiguous() for name in ("V_high", "V_low")}
+        made |= {"S_high": weight.new_ones(top_k), "S_low": weight.new_ones(q - top_k)}
+        low = {name: nn.Parameter(made[name]) for name in ("U_low", "S_low", "V_low")}
+        return made | low | {"rank_high": top_k}
+
+
 def attach(
-    method: str, model: Any, batches: list[MicroBatch], cache: Path
+    method: str, model: Any, batches: list[MicroBatch], cache: Path, stand_ins: StandIns | None = None
 ) -> tuple[Any, dict[str, nn.Parameter], OsftAttachment | None, float]:
-    """(model, trainable, what to call around a step, seconds of attaching)."""
+    """(model, trainable, what to call around a step, seconds of attaching). `stand_ins`: in place of decomposing."""
     from peft import LoraConfig, OSFConfig, get_peft_model
+    from peft.tuners.osf import layer as osf_layer
 
     targets = find_targets(model)
     started = time.perf_counter()
@@ -95,25 +163,31 @@ def attach(
         rank = int(method.partition("=")[2])
         adapted: Any = get_peft_model(model, LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=list(targets), task_type="CAUSAL_LM"))
     elif method == "peft osf":
+        if stand_ins is not None:
+            osf_layer.decompose_weight_matrix = stand_ins.split
         adapted = get_peft_model(model, OSFConfig(effective_rank=1.0 - RATIO, target_modules=list(targets)))
     else:
-        return _attach_ours(method, model, targets, batches, cache)
+        return _attach_ours(method, model, targets, batches, cache, stand_ins)
     trainable = {name: value for name, value in adapted.named_parameters() if value.requires_grad}
     return adapted, trainable, None, time.perf_counter() - started
 
 
 def _attach_ours(
-    method: str, model: Any, targets: dict[str, nn.Module], batches: list[MicroBatch], cache: Path
+    method: str, model: Any, targets: dict[str, nn.Module], batches: list[MicroBatch], cache: Path, stand_ins: StandIns | None
 ) -> tuple[Any, dict[str, nn.Parameter], OsftAttachment | None, float]:
     config = TrainConfig(unfreeze_rank_ratio=RATIO, **OURS[method])
     run = TrainRun(base=cache, drop=cache, skill="benchmark", out_dir=cache, config=config)
     ledger = None
-    if config.protect == "activations":  # measured before the clock starts: a round has its ledger already
+    if config.protect == "activations" and stand_ins is None:  # measured before the clock starts: a round has its ledger already
         ledger = Ledger().add("base", measure_moments(model, targets, batches), config.ledger_rank)
-    scene = Scene(run, model, None, "", None, (), float(sum(batch.tokens for batch in batches)))
+    tokens = float(sum(batch.tokens for batch in batches))
+    scene = Scene(run, model, None, "", None, (), tokens)  # type: ignore[arg-type]  # no text is rendered: the ledger was measured above
     started = time.perf_counter()
-    allowed = cached_bases(cache, {"method": method.removesuffix(" beside")}, lambda: directions(scene, targets, ledger))
-    attachment = OsftAttachment(model, targets, allowed, execution=config.execution, tokens_per_step=scene.tokens_per_step)
+    if stand_ins is not None:
+        allowed = stand_ins.allowed(targets, config)
+    else:
+        allowed = cached_bases(cache, {"method": method.removesuffix(" beside")}, lambda: directions(scene, targets, ledger))
+    attachment = OsftAttachment(model, targets, allowed, execution=config.execution, tokens_per_step=tokens)
     return model, attachment.trainable(), attachment, time.perf_counter() - started
 
 
@@ -151,12 +225,16 @@ def _now() -> tuple[float, float]:
 def measure(method: str, model_path: str, tokens: int, steps: int, cache: Path) -> dict[str, Any]:
     """One method in this process: attach, one step to warm up, then `steps` timed ones."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model = load_model(Path(model_path), TrainConfig()) if Path(model_path).is_dir() else random_model(model_path, device)
+    folder = Path(model_path)
+    model = load_model(folder, TrainConfig()) if folder.is_dir() else random_model(model_path, device)
+    stand_ins = None if folder.is_dir() else StandIns(device)
     model.train()
     model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False}) if device.type == "cuda" else None
     batches = [batch.to(device) for batch in make_batches(tokens, model.config.vocab_size, packed=device.type == "cuda")]
     bare = _resident()
-    model, trainable, attachment, attach_seconds = attach(method, model, batches, cache)
+    model, trainable, attachment, attach_seconds = attach(method, model, batches, cache, stand_ins)
+    if stand_ins is not None:
+        stand_ins.made.clear()  # no method holds a second copy
     optimizer = NamedOptimizer(trainable, TrainConfig())
     count = sum(len(batch.targets) for batch in batches)
     _reset_peak()

@@ -3,25 +3,31 @@
     python tests/gpu/engine_on_gpu.py --out docs/results/gpu
 
 Needs torch, transformers, peft, safetensors and pydantic only. Uses Llama-3.1-8B shapes with random weights in bfloat16, 16,384 tokens a
-step. A method that no longer fits into --minutes is left out and named. Without a GPU it says so and ends with exit code 1.
+step in passes of 4,096, with gradient checkpointing. Directions are random too, in the real ones' sizes: time and memory of a step depend
+on nothing else. What decomposing costs is measured apart, on one matrix of each shape. A method that no longer fits into --minutes, or into
+the memory, is left out and named. Without a GPU it says so and ends with exit code 1.
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
 import json
-import os
-import subprocess
 import sys
 import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))  # a machine with the five packages and this folder is enough: the project need not be installed
+# A machine with the five packages and this folder is enough: the project need not be installed.
+sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "benchmarks")]
 
+from osft_engine.subspace.algebra import quietest_directions, sketch_moment  # noqa: E402
 from osft_engine.subspace.linear import UpdatedLinear  # noqa: E402
 from osft_engine.subspace.protection import protect_weights  # noqa: E402
 
@@ -68,34 +74,55 @@ def time_decomposition(device: torch.device, smaller: int = 1) -> float:
     return total
 
 
+def time_of(device: torch.device, work: Callable[[], object]) -> float:
+    wait_for(device)
+    began = time.perf_counter()
+    work()
+    wait_for(device)
+    return time.perf_counter() - began
+
+
+def time_moments(device: torch.device, width: int, *, sketch: bool) -> dict[str, float]:
+    """Seconds to decompose one layer's input moment: its quiet directions for a round, and its sketch for the ledger (rank 2048)."""
+    x = torch.randn(2 * width, width, device=device) * torch.logspace(0, -3, width, device=device)
+    M = x.T @ x / len(x)
+    found = {f"directions_{width}": time_of(device, lambda: quietest_directions(M, width // 4))}
+    if sketch:
+        found[f"sketch_{width}"] = time_of(device, lambda: sketch_moment(M, min(2048, width)))
+    return {name: round(seconds, 2) for name, seconds in found.items()}
+
+
 def wait_for(device: torch.device) -> None:
     """Until everything given to the device is done."""
     if device.type == "cuda":
         torch.cuda.synchronize()
 
 
-def run_table(arguments: argparse.Namespace, deadline: float) -> tuple[list[dict[str, Any]], list[str]]:
-    """The benchmark's rows, method by method while time is left, and the methods that were left out."""
+def run_table(arguments: argparse.Namespace, deadline: float, save: Callable[[list[dict[str, Any]], list[str]], None]) -> None:
+    """The benchmark's rows, method by method while time is left, saved after each. On a GPU one process will do: memory is the device's."""
+    import engine  # tests/benchmarks/engine.py
+
     rows: list[dict[str, Any]] = []
     left_out: list[str] = []
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    longest = 0.0
     for method in METHODS:
-        remaining = deadline - time.monotonic()
-        part = arguments.out.with_name(f"{arguments.out.name}-part")
-        command = [sys.executable, str(ROOT / "tests/benchmarks/engine.py"), "--model", arguments.model, "--tokens", str(arguments.tokens)]
-        command += ["--methods", method, "--steps", "3", "--out", str(part), "--cache", str(arguments.cache)]
-        try:
-            done = subprocess.run(command, check=False, timeout=max(remaining, 1.0), stdout=subprocess.DEVNULL, cwd=ROOT, env=environment)
-        except subprocess.TimeoutExpired:
+        began = time.monotonic()
+        if began + longest > deadline:
             left_out.append(f"{method} (out of time)")
             continue
-        if done.returncode != 0:
-            left_out.append(f"{method} (exit code {done.returncode})")
-            continue
-        rows += json.loads(part.with_suffix(".json").read_text())["results"]
-    for ending in (".json", ".md"):
-        arguments.out.with_name(f"{arguments.out.name}-part").with_suffix(ending).unlink(missing_ok=True)
-    return rows, left_out
+        try:
+            rows.append(engine.measure(method, arguments.model, arguments.tokens, 2, arguments.cache))
+        except torch.OutOfMemoryError as error:
+            left_out.append(f"{method} (out of memory: {str(error).split('. ')[0]})")
+        except Exception as error:  # one method's failure must not take the others' numbers along
+            left_out.append(f"{method} ({type(error).__name__}: {str(error)[:200]})")
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        longest = max(longest, time.monotonic() - began)
+        print(f"{method}: {time.monotonic() - began:.0f} s; {rows[-1] if rows else ''} {left_out[-1:]}", file=sys.stderr, flush=True)
+        save(rows, left_out)
+    save(rows, left_out)
 
 
 def write_page(out: Path, facts: dict[str, Any], rows: list[dict[str, Any]], left_out: list[str]) -> None:
@@ -121,19 +148,34 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=7.5, help="time for everything")
     parser.add_argument("--cache", type=Path, default=Path(".skillstack/gpu-cache"), help="decompositions")
     parser.add_argument("--out", type=Path, default=Path("docs/results/gpu"), help="path of the results without its ending")
-    parser.add_argument("--rehearse", action="store_true", help="go through all of it on a CPU, with matrices 32 times smaller")
+    parser.add_argument(
+        "--rehearse", action="store_true", help="go through all of it on a CPU, with matrices 32 times smaller (--model llama-small)"
+    )
     arguments = parser.parse_args()
     if not torch.cuda.is_available() and not arguments.rehearse:
         print("no CUDA device here: nothing was measured", file=sys.stderr)
         return 1
     deadline = time.monotonic() + 60.0 * arguments.minutes
     device = torch.device("cpu" if arguments.rehearse else "cuda")
+    smaller = 32 if arguments.rehearse else 1
     name = "CPU, a rehearsal" if arguments.rehearse else torch.cuda.get_device_name()
-    facts: dict[str, Any] = {"device": name, "torch": torch.__version__, "model": arguments.model}
+    facts: dict[str, Any] = {"device": name, "date": f"{datetime.now(UTC):%Y-%m-%d}", "torch": torch.__version__, "model": arguments.model}
+    facts |= {package: version(package) for package in ("transformers", "peft")}
     facts |= {"tokens": arguments.tokens} | check_correctness(device)
-    facts["decomposition_seconds_224_matrices"] = round(time_decomposition(device, 32 if arguments.rehearse else 1), 1)
-    rows, left_out = run_table(arguments, deadline)
-    write_page(arguments.out, facts, rows, left_out)
+    torch.linalg.eigh(torch.eye(64, device=device))  # loads the solver
+    facts["decomposition_seconds_224_matrices"] = round(time_decomposition(device, smaller), 1)
+    facts["one_moment_seconds"] = time_moments(device, 4096 // smaller, sketch=True)
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    found: list[Any] = [[], []]
+
+    def save(rows: list[dict[str, Any]], left_out: list[str]) -> None:
+        found[:] = rows, left_out
+        write_page(arguments.out, facts, rows, left_out)
+
+    run_table(arguments, deadline - (0 if arguments.rehearse else 40), save)
+    if time.monotonic() < deadline - 35:  # what the widest layer costs a round; last, because it cannot be cut short
+        facts["one_moment_seconds"] |= time_moments(device, 14336 // smaller, sketch=False)
+        save(*found)
     print(arguments.out.with_suffix(".md").read_text())
     return 0
 
