@@ -159,9 +159,9 @@ def outside_share(dW: Tensor, L: Tensor | None, R: Tensor | None) -> float:
         return 0.0
     leaks = [0.0]
     if L is not None:
-        L = L.to(torch.float64)
+        L = L.to(dW)
         leaks.append(float((dW - L @ (L.T @ dW)).norm()))
     if R is not None:
-        R = R.to(torch.float64)
+        R = R.to(dW)
         leaks.append(float((dW - (dW @ R) @ R.T).norm()))
     return max(leaks) / size

@@ -125,12 +125,12 @@ class AllowedUpdate:
             return 0.0
         leaks = [outside_share(dW, self.left, self.right)]
         if self.block is not None:
-            U, V = (basis.to(torch.float64) for basis in self.block)
+            U, V = (basis.to(dW) for basis in self.block)
             leaks.append(float((U.T @ dW @ V).norm()) / size)
         if self.left_without is not None:
-            leaks.append(float((self.left_without.to(torch.float64).T @ dW).norm()) / size)
+            leaks.append(float((self.left_without.to(dW).T @ dW).norm()) / size)
         if self.right_without is not None:
-            leaks.append(float((dW @ self.right_without.to(torch.float64)).norm()) / size)
+            leaks.append(float((dW @ self.right_without.to(dW)).norm()) / size)
         return max(leaks)
 
 

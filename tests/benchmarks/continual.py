@@ -133,6 +133,7 @@ class Worker:
     def run(self, number: int) -> None:
         """Until nothing is left to claim, or time is up."""
         torch.set_num_threads(1)
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115  # a dozen training bars over one another; what fails is written to OUT
         self.device = torch.device(self.options.device)
         if self.device.type == "cuda":
             torch.linalg.svd = gram_svd

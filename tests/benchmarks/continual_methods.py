@@ -131,6 +131,9 @@ class Lineage:
         started = time.perf_counter()
         attachment, run = self._attach(examples, config)
         attached = time.perf_counter()
+        if not attachment.trainable():  # every layer is full: the task cannot be learned any more
+            self.model = attachment.merge()
+            return {"steps": 0, "tokens": 0, "full_layers": len(self.full), "seconds": {"attach": round(attached - started, 1)}}
         with fast_passes():
             trainer = Trainer(attachment, examples, config, resume=NoState(), emit=lambda event: None)  # type: ignore[arg-type]
             progress = trainer.run()
@@ -142,7 +145,7 @@ class Lineage:
         last = progress.losses[-max(1, len(progress.losses) // 10) :]
         seconds = {"attach": attached - started, "train": trained - attached, "finish": time.perf_counter() - trained}
         facts = {"steps": progress.step, "tokens": progress.tokens, "first_loss": progress.losses[0], "final_loss": sum(last) / len(last)}
-        facts |= {"full_layers": len(set(self.full))} if self.full else {}
+        facts |= {"full_layers": len(self.full)} if self.full else {}
         return facts | {"seconds": {name: round(value, 1) for name, value in seconds.items()}}
 
     def _attach(self, examples: Sequence[Example], config: TrainConfig) -> tuple[Attachment, TrainRun]:
@@ -170,6 +173,7 @@ class Lineage:
         if not scene.config.protect_written:
             return directions(scene, targets, self.ledger)
         found: dict[str, AllowedUpdate] = {}
+        self.full = []
         for name, module in targets.items():
             try:
                 found |= directions(scene, {name: module}, self.ledger)
