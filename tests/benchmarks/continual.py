@@ -31,9 +31,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # before this fold
 os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")  # asking for a GPU must not open it: it is opened after the fork
 
 import torch
-from continual_methods import METHODS, Lineage, fast_passes, gram_svd
+from continual_methods import METHODS, Lineage, gram_svd
+from continual_scores import Judge
 
-from evals.scoring.scorer import ContinuationScorer
 from osft_engine.data.examples import Example
 
 ORDER = ("mnli", "cb", "wic", "copa", "qqp", "boolq", "rte", "yelp", "amazon", "sst2", "dbpedia", "agnews", "multirc")
@@ -70,48 +70,6 @@ def plan() -> list[Job]:
     jobs += [Job("main", name) for name in LATER]
     jobs += [Job("main", name, seed=2) for name in FOUR]
     return jobs + [Job("main", name, seed=1) for name in ("weights", "peft osf", *LATER)]
-
-
-# ---------------------------------------------------------------------------------------------- scoring
-
-
-def to_hex(flags: Sequence[bool]) -> str:
-    """Items right or wrong, in order, as hexadecimal digits; the last digit is filled up with zeros."""
-    padded = [*flags, *[False] * (-len(flags) % 4)]
-    return "".join(f"{sum(bit << (3 - at) for at, bit in enumerate(padded[start : start + 4])):x}" for start in range(0, len(padded), 4))
-
-
-class Judge:
-    """Scores a model on items by the project's own scorer. `cut`: only so many items of each suite, for a rehearsal."""
-
-    def __init__(self, inputs: dict[str, Any], cut: int | None) -> None:
-        self.tasks = {
-            name: {kind: task[kind][:cut] for kind in ("items", "tuning") if kind in task} for name, task in inputs["tasks"].items()
-        }
-        self.piqa = inputs["piqa"][:cut]
-        self.texts = {name: texts[:cut] for name, texts in inputs["texts"].items()}
-
-    def score(self, model: Any, tasks: Sequence[str], *, kind: str = "items", general: bool = True) -> dict[str, Any]:
-        """{task: right or wrong by item}, and where `general` PIQA likewise and the nats of each text far from all tasks."""
-        model.eval()
-        scorer = ContinuationScorer(model, max_length=8192, max_tokens=4096, max_rows=128)  # in full float32: it compares two ways to read
-        with fast_passes():
-            found: dict[str, Any] = {"scores": {name: to_hex(_right(scorer, self.tasks[name][kind])) for name in tasks}}
-            if general:
-                found["piqa"] = to_hex(_right(scorer, self.piqa))
-                scorer.max_tokens = 1024  # every token of a text needs its logits
-                found["nats"] = {
-                    name: [round(-each.logprob, 2) for each in scorer.score([(text["context"], text["choices"][0]) for text in texts])]
-                    for name, texts in self.texts.items()
-                }
-        return found
-
-
-def _right(scorer: ContinuationScorer, items: Sequence[dict[str, Any]]) -> list[bool]:
-    """Whether the likeliest choice is the right one; the first of equals, as the harness has it."""
-    scored = iter(scorer.score([(item["context"], choice) for item in items for choice in item["choices"]]))
-    answers = [[next(scored).logprob for _ in item["choices"]] for item in items]
-    return [logprobs.index(max(logprobs)) == item["gold"] for logprobs, item in zip(answers, items, strict=True)]
 
 
 def unpack(rows: Sequence[dict[str, Any]], origin: str) -> list[Example]:

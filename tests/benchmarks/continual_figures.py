@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import Any
 
-Values = list[float]  # one number an item
+Values = list[float]  # one number per item
 Line = Mapping[str, Any]
 
 

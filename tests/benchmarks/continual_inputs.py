@@ -52,7 +52,7 @@ def read_lines(path: Path) -> list[str]:
 
 
 def pack(example: Example) -> dict[str, Any]:
-    """An example as JSON: its ids, and a digit a token for whether it counts in the loss."""
+    """An example as JSON: its ids, and a digit per token for whether it counts in the loss."""
     return {"ids": list(example.ids), "learn": "".join("1" if flag else "0" for flag in example.learn)}
 
 

@@ -20,6 +20,7 @@ from continual_figures import TaskSequence, difference, estimate, from_hex, mean
 
 BEGIN, END = "<!-- numbers: begin -->", "<!-- numbers: end -->"
 METHODS = ("full", "lora", "full + replay", "peft osf", "o-lora", "oft", "weights", "weights + written", "activations")
+LEAST = 5  # rounds from which on methods are compared
 SHOWN = ("full", "lora", "full + replay", "activations")  # task by task
 Lines = Sequence[Mapping[str, Any]]
 
@@ -81,13 +82,28 @@ def tasks_table(found: Mapping[str, Sequence[TaskSequence]], base: Mapping[str, 
     return table(["task (items)", "base", "alone (full)", *shown], rows)
 
 
-def rounds_table(found: Mapping[str, Sequence[TaskSequence]], rounds: int) -> list[str]:
-    shown = range(2, rounds + 1)
-    rows = [
-        [name, *(f"{estimate(group, 'average', at).value:.0f} / {estimate(group, 'backward', at).value:+.1f}" for at in shown)]
-        for name, group in found.items()
-    ]
-    return table(["method", *(f"{at}" for at in shown)], rows)
+def text_table(found: Mapping[str, Sequence[TaskSequence]], rounds: int) -> list[str]:
+    """Change of the bits per byte, text by text, in percent."""
+    first = next(iter(found.values()))[0]
+    names = sorted(first.base["nats"])
+    rows = []
+    for name, group in found.items():
+        changes = ([fmean(values) for values in zip(*(each.bits(text, rounds) for each in group), strict=True)] for text in names)
+        rows.append([name, *("{:+.1f} ± {:.1f}".format(*mean_over([values])) for values in changes)])
+    return table(["bits per byte, %", *names], rows)
+
+
+def rounds_table(found: Mapping[str, Sequence[TaskSequence]]) -> list[str]:
+    last = max(len(each.lines) for group in found.values() for each in group)
+    rows = []
+    for name, group in found.items():
+        came = min(len(each.lines) for each in group)
+        shown = [
+            f"{estimate(group, 'average', at).value:.0f} / {estimate(group, 'backward', at).value:+.1f}" if at <= came else ""
+            for at in range(2, last + 1)
+        ]
+        rows.append([name, len(group), *shown])
+    return table(["method", "seeds", *(f"{at}" for at in range(2, last + 1))], rows)
 
 
 def sweep_table(lines: Lines) -> list[str]:
@@ -127,23 +143,46 @@ def full_layers(found: Mapping[str, Sequence[TaskSequence]]) -> list[str]:
     return lines
 
 
+def depths(lines: Lines, whole: int) -> list[int]:
+    """After how many rounds methods are compared: at the end, and wherever the shortest sequence of a method was cut off."""
+    reached: dict[str, dict[int, int]] = defaultdict(lambda: defaultdict(int))
+    for line in lines:
+        if line["kind"] == "main":
+            reached[line["method"]][line["seed"]] = max(reached[line["method"]][line["seed"]], line["round"])
+    return sorted({whole, *(min(seeds.values()) for seeds in reached.values() if min(seeds.values()) >= LEAST)}, reverse=True)
+
+
+def comparison(lines: Lines, base: Mapping[str, Any], single: Mapping[str, Any], rounds: int) -> list[str]:
+    """Every method whose sequences have come so far, after the same rounds."""
+    found = sequences(lines, base, rounds)
+    page = [f"## After {rounds} tasks", "", *methods_table(found, rounds), *text_table(found, rounds)]
+    page += against_table(found, rounds, "activations") if "activations" in found and len(found) > 1 else []
+    return [*page, "Right after a task's own round → after the last of these rounds:", "", *tasks_table(found, base, single, rounds)]
+
+
 def render(lines: Lines) -> list[str]:
     base = next(line for line in lines if line["kind"] == "base")
     versions = ", ".join(f"{name} {number}" for name, number in base["versions"].items())
-    whole = len(base["items"])
-    found = sequences(lines, base, whole)
     steps = sum(line["steps"] for line in lines if "steps" in line)
     limits, single = bounds(lines, base)
     page = [f"{base['date']}, {base['device']}, {versions}; {base['workers']} sequences at once; {steps} optimiser steps in all.", ""]
-    page += [f"## After {whole} tasks", "", *methods_table(found, whole), *against_table(found, whole, "activations"), *limits]
-    page += ["## Task by task: right after its round → at the end", "", *tasks_table(found, base, single, whole)]
-    page += ["## Round by round: average / BWT", "", *rounds_table(found, whole), *full_layers(found)]
+    page += [part for rounds in depths(lines, len(base["items"])) for part in comparison(lines, base, single, rounds)]
+    longest = sequences(lines, base, 1)
+    page += ["## Round by round: average / BWT, as far as every seed of a method came", "", *rounds_table(longest), *full_layers(longest)]
+    page += ["## Bounds", "", *limits]
     page += ["## Rates tried: learned → at the end, four tasks, tuning items", "", *sweep_table(lines)]
-    cut = sorted({line["job"] for line in lines if line["kind"] == "main"} - {line["job"] for line in lines if line.get("last")})
+    return [*page, *left_out(lines)]
+
+
+def left_out(lines: Lines) -> list[str]:
+    ended = {line["job"] for line in lines if line.get("last")}
+    cut: dict[str, list[str]] = defaultdict(list)
+    for line in lines:
+        if line["kind"] == "main" and line["job"] not in ended:
+            cut[f"{line['method']}, seed {line['seed']}"].append(str(line["round"]))
     failed = sorted(line["job"] for line in lines if line["kind"] == "failed")
-    page += [f"Cut off before their end, and so not above: {', '.join(cut)}.", ""] if cut else []
-    page += [f"Failed: {', '.join(failed)}.", ""] if failed else []
-    return page
+    page = [f"Cut off: {'; '.join(f'{name} after round {max(map(int, at))}' for name, at in sorted(cut.items()))}.", ""] if cut else []
+    return page + ([f"Failed: {', '.join(failed)}.", ""] if failed else [])
 
 
 def main() -> None:

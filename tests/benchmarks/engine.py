@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from stand_ins import StandIns
 from torch import nn
 
 from osft_engine.checkpoint.read import load_model
@@ -41,7 +42,6 @@ from osft_engine.memory.moments import measure_moments
 from osft_engine.method.attach import OsftAttachment, find_targets
 from osft_engine.method.bases import cached_bases
 from osft_engine.run import TrainRun
-from osft_engine.subspace.protection import AllowedUpdate
 
 RATIO = 0.25
 LENGTH, ANSWER = 128, 16  # tokens of an example, and of its answer: what chat data looks like
@@ -90,61 +90,6 @@ def random_model(shape: str, device: torch.device) -> Any:
         model = LlamaForCausalLM(config)
         torch.set_default_dtype(torch.float32)
     return model
-
-
-class StandIns:
-    """Random orthonormal directions in the sizes of the real ones. One basis a size is made, every layer gets its own copy.
-
-    Beside the weight, a layer keeps its float32 bases where they were read, on the CPU: these need no copies of their own.
-    """
-
-    def __init__(self, device: torch.device) -> None:
-        self.device, self.beside = device, False
-        self.made: dict[tuple[int, int], torch.Tensor] = {}
-        self.on_cpu: dict[tuple[int, int], torch.Tensor] = {}
-
-    def basis(self, dimension: int, count: int) -> torch.Tensor:
-        key = (dimension, count)
-        if key not in self.made:
-            self.made[key] = torch.linalg.qr(torch.randn(dimension, count, device=self.device))[0].contiguous()
-            self.on_cpu[key] = self.made[key].cpu()
-        return self.on_cpu[key].detach() if self.beside else self.made[key].clone()
-
-    def side(self, dimension: int, free: int, kept: int, *, thin: bool) -> tuple[torch.Tensor | None, torch.Tensor | None]:
-        return (self.basis(dimension, free), None) if thin else (None, self.basis(dimension, kept))
-
-    def allowed(self, targets: dict[str, nn.Module], config: TrainConfig) -> dict[str, AllowedUpdate]:
-        self.beside = config.execution == "side"
-        found: dict[str, AllowedUpdate] = {}
-        shared: dict[str, torch.Tensor] = {}  # layers that read one tensor share one basis
-        for name, module in targets.items():
-            m, n = module.weight.shape  # type: ignore[misc]
-            if config.protect == "activations":
-                free = round(RATIO * n)
-                reads = name.rpartition(".")[0] + (".qkv" if name.endswith(("q_proj", "k_proj", "v_proj")) else ".in")
-                key = name if name.endswith(("o_proj", "down_proj")) else reads
-                shared[key] = shared[key] if key in shared else self.basis(n, free)
-                found[name] = AllowedUpdate((m, n), None, shared[key], None, n - free, free)
-                continue
-            free = round(RATIO * min(m, n))
-            kept = min(m, n) - free
-            if config.protect == "weights_block":
-                found[name] = AllowedUpdate((m, n), None, None, (self.basis(m, kept), self.basis(n, kept)), kept, free)
-                continue
-            left, left_without = self.side(m, free, kept, thin=config.compact or m <= n)
-            right, right_without = self.side(n, free, kept, thin=config.compact or n <= m)
-            found[name] = AllowedUpdate((m, n), left, right, None, kept, free, left_without, right_without)
-        return found
-
-    def split(self, weight: torch.Tensor, top_k: int) -> dict[str, Any]:
-        """In place of PEFT's `decompose_weight_matrix`, which takes minutes for all matrices of such a model."""
-        (m, n), q = weight.shape, min(weight.shape)
-        parts = {"U_high": (m, top_k), "V_high": (n, top_k), "U_low": (m, q - top_k), "V_low": (n, q - top_k)}
-        made = {name: self.basis(*size).to(weight.dtype) for name, size in parts.items()}
-        made |= {name: made[name].T.contiguous() for name in ("V_high", "V_low")}
-        made |= {"S_high": weight.new_ones(top_k), "S_low": weight.new_ones(q - top_k)}
-        low = {name: nn.Parameter(made[name]) for name in ("U_low", "S_low", "V_low")}
-        return made | low | {"rank_high": top_k}
 
 
 def attach(
@@ -227,7 +172,7 @@ def measure(method: str, model_path: str, tokens: int, steps: int, cache: Path) 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     folder = Path(model_path)
     model = load_model(folder, TrainConfig()) if folder.is_dir() else random_model(model_path, device)
-    stand_ins = None if folder.is_dir() else StandIns(device)
+    stand_ins = None if folder.is_dir() else StandIns(device, RATIO)
     model.train()
     model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False}) if device.type == "cuda" else None
     batches = [batch.to(device) for batch in make_batches(tokens, model.config.vocab_size, packed=device.type == "cuda")]

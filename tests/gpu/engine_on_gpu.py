@@ -2,7 +2,7 @@
 
     python tests/gpu/engine_on_gpu.py --out docs/results/gpu
 
-Needs torch, transformers, peft, safetensors and pydantic only. Uses Llama-3.1-8B shapes with random weights in bfloat16, 16,384 tokens a
+Needs torch, transformers, peft, safetensors and pydantic only. Uses Llama-3.1-8B shapes with random weights in bfloat16, 16,384 tokens per
 step in passes of 4,096, with gradient checkpointing. Directions are random too, in the real ones' sizes: time and memory of a step depend
 on nothing else. What decomposing costs is measured apart, on one matrix of each shape. A method that no longer fits into --minutes, or into
 the memory, is left out and named. Without a GPU it says so and ends with exit code 1.
