@@ -1,4 +1,4 @@
-"""The forgetting audit over the registry's lineage, or over any list of checkpoints, trained by anyone."""
+"""The audit of forgetting over the lineage, or over any list of checkpoints, trained by any tool."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ class AuditResult(Record):
 
 
 def audit_lineage(config: SkillstackConfig, out: Path | None = None) -> AuditResult:
-    """Audit every decided round, rejected ones included, from stored evaluations: no model is loaded."""
+    """Audit all decided rounds, rejected ones included, from stored evaluations: no model is loaded."""
     return _report(audit_rounds(open_workspace(config)), out or config.state_dir / "reports" / "lineage.html")
 
 
 def audit_rounds(workspace: Workspace) -> ForgettingAudit:
-    """The audit of the lineage without its page. Raises LineageError where there is no champion yet."""
+    """The audit of the lineage without its page. Raises LineageError before the first promotion."""
     champion = current_champion(workspace.lineage, verify=False)
     if champion is None:
-        raise LineageError(workspace.lineage.where, "has no champion, so there is nothing to audit", "run a round first")
+        raise LineageError(workspace.lineage.where, "has no champion yet, so there is nothing to audit", "run a round first")
     alive = {version.version for version in read_ancestry(workspace.lineage, champion.version)}
     rounds = [row for record in read_history(workspace.lineage) if (row := _row_of(record, alive)) is not None]
     return audit_forgetting(rounds)
@@ -60,7 +60,7 @@ def _row_of(record: RoundRecord, alive: set[int]) -> RoundEvaluation | None:
 
 
 def audit_checkpoints(config: SkillstackConfig, models: Sequence[str], suites: Sequence[str], out: Path | None = None) -> AuditResult:
-    """Audit models given by folder or id, oldest first. The registry is neither read nor written."""
+    """Audit models given by folder or Hugging Face id, oldest first. The registry is neither read nor written."""
     workspace = open_workspace(config)
     wanted = resolve_suites([SuiteConfig(source=source) for source in suites], Path.cwd()) if suites else config.evaluation.suites
     rounds = [_evaluate(workspace, number, name, wanted) for number, name in enumerate(models)]

@@ -1,4 +1,4 @@
-"""A registered version in the form that a runtime wants: a dense model folder, or its update as a LoRA adapter on its parent."""
+"""Export a registered version: a dense model folder, or its update as a LoRA adapter for its parent version."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ class Export(Record):
     version: int
     form: Form
     folder: Path
-    base: Path | None = Field(None, description="lora: the model that the adapter belongs on")
-    ranks: dict[str, int] = Field(default_factory=dict, description="lora: rank by layer")
-    relative_error: float | None = Field(None, description="lora: size of what was cut off, relative to the update")
+    base: Path | None = Field(None, description="lora: the model to use the adapter with")
+    ranks: dict[str, int] = Field(default_factory=dict, description="lora: rank of each layer")
+    relative_error: float | None = Field(None, description="lora: norm of the part that was left out, relative to the update")
 
 
 def export_version(config: SkillstackConfig, version: int, form: Form, folder: Path, energy: float = 1.0) -> Export:
-    """Write a version to a new folder, its files verified first. Raises LineageError or CheckpointError where it cannot be exported.
+    """Verify a version and write it to a new folder. Raises LineageError or CheckpointError if it cannot be exported.
 
-    lora: `energy` in (0, 1] is the share of each layer's squared update that is kept; the rest is cut to smaller ranks.
+    lora: `energy` in (0, 1] is the share of the squared singular values of each layer's update to keep; less gives smaller ranks.
     """
     lineage = open_workspace(config).lineage
     if form == "dense":
@@ -39,9 +39,9 @@ def export_version(config: SkillstackConfig, version: int, form: Form, folder: P
         return Export(version=version, form=form, folder=folder / "model")
     reference = find_version(lineage, version, verify=True)
     if reference.parent_version is None:
-        raise CheckpointError(f"version {version}", "is the base model and has no update", "export it dense")
+        raise CheckpointError(f"version {version}", "is the base model and has no update", "export it with --as dense")
     parent = find_version(lineage, reference.parent_version)
-    from osft_engine.checkpoint.adapter import export_adapter  # loads torch
+    from osft_engine.checkpoint.adapter import export_adapter  # imports torch
 
     base = parent.checkpoint / "model"
     partial = folder.with_name(f".{folder.name}.partial")
@@ -57,7 +57,7 @@ def export_version(config: SkillstackConfig, version: int, form: Form, folder: P
 
 
 def _put_in_place(made: Path, folder: Path) -> None:
-    """Move a finished export in. A folder that holds this very export, whole or cut short, is made whole; anything else is refused."""
+    """Move a finished export to its folder. The folder may hold this export, also an incomplete one; anything else is refused."""
     there = [path for path in folder.iterdir() if not path.name.startswith(".")] if folder.exists() else []
     if any(not (made / path.name).is_file() or file_digest(path) != file_digest(made / path.name) for path in there):
         raise LineageError(str(folder), "is not empty", "give a new folder")

@@ -1,8 +1,8 @@
-"""The monthly report: what every round cost the earlier skills, what was decided this month, and whether every file is there.
+"""The monthly report: forgetting in every round, the decisions of the month, and the result of verification.
 
     skillstack report [--month 2026-11]
 
-It loads no model. The page lies under `state_dir/reports`, in MLflow with the ledger, and as an artifact of the flow run.
+It loads no model. The page is under `state_dir/reports`, in MLflow among the ledger's artifacts, and an artifact of the flow run.
 """
 
 from __future__ import annotations
@@ -37,15 +37,15 @@ def _month(text: str) -> str:
         raise ValueError(str(error)) from error
 
 
-Month = Annotated[str, AfterValidator(_month), Field(description="as 2026-11; empty: the present month")]
+Month = Annotated[str, AfterValidator(_month), Field(description="such as 2026-11; empty: the current month")]
 
 
 class MonthlyReport(Record):
-    """`waiting`: versions that a person has to decide on. `findings`: what `verify` found."""
+    """`waiting`: versions that a person has to decide on."""
 
     month: str
     champion: int | None
-    rounds: tuple[RoundRecord, ...] = Field(description="rounds that were started this month")
+    rounds: tuple[RoundRecord, ...] = Field(description="rounds that were started in this month")
     decisions: tuple[LedgerEntry, ...] = Field(description="ledger entries of this month")
     waiting: tuple[int, ...]
     verification: Verification
@@ -60,7 +60,7 @@ def _name_of_audit() -> str:
 
 @flow(name="audit", flow_run_name=_name_of_audit, persist_result=False)
 def monthly_audit(config: ConfigParameter, month: Month = "") -> MonthlyReport:
-    """Write the month's report. Raises LineageError where there is no champion yet."""
+    """Write the report of a month. Raises LineageError before the first promotion."""
     month = month or this_month()
     workspace = open_workspace(config)
     folder = config.state_dir / "reports"
@@ -89,7 +89,7 @@ def monthly_audit(config: ConfigParameter, month: Month = "") -> MonthlyReport:
 
 
 def month_view(report: MonthlyReport) -> MonthView:
-    """The same facts as the Markdown holds, for the page."""
+    """The contents of the Markdown summary, for the HTML page."""
     return MonthView(
         title=report.month,
         summary=f"Champion: version {report.champion}. Rounds this month: {len(report.rounds)}. Decisions: {len(report.decisions)}.",
@@ -104,19 +104,19 @@ def month_view(report: MonthlyReport) -> MonthView:
 
 
 def event_of(entry: LedgerEntry) -> str:
-    """What was decided, with the verdict that it was decided on or against."""
+    """The action of an entry, with the verdict of its version if it is a decision."""
     return f"{entry.action} (verdict {entry.decision})" if entry.decision and entry.action in DECISIONS else entry.action
 
 
 def checked_words(result: Verification) -> str:
-    """What was read again, and the head of the ledger: a copy of this page elsewhere proves later that no entry was changed."""
-    read = f"{result.files} files and {result.entries} ledger entries were read again, {result.replayed} verdicts computed again"
-    said = "everything is as recorded" if result.ok else f"{len(result.findings)} finding{'s' * (len(result.findings) != 1)}"
+    """The result of verification and the head of the ledger: a copy of this page elsewhere proves later that no entry was changed."""
+    read = f"{result.files} files and {result.entries} ledger entries verified, {result.replayed} verdicts recomputed"
+    said = "no problems" if result.ok else f"{len(result.findings)} finding{'s' * (len(result.findings) != 1)}"
     return f"{read}: {said}. {result.signatures()[0].upper()}{result.signatures()[1:]}. Head of the ledger: {result.head or 'none'}."
 
 
 def waiting_versions(rounds: Sequence[RoundRecord]) -> Iterator[int]:
-    """Held versions that the present champion could still be replaced by."""
+    """Held versions that were trained from the present champion and are not rejected."""
     champion = next((record.version for record in rounds if record.champion), None)
     for record in rounds:
         if record.version is not None and record.decision == "INCONCLUSIVE" and record.parent_version == champion and not record.rejected:
@@ -124,7 +124,7 @@ def waiting_versions(rounds: Sequence[RoundRecord]) -> Iterator[int]:
 
 
 def summary_lines(report: MonthlyReport, audit: ForgettingAudit) -> Iterator[str]:
-    """The month in Markdown: what changed, what waits, what is wrong, and the matrix of scores."""
+    """The month in Markdown: rounds and decisions, versions that wait, findings, and the matrix of scores."""
     yield f"# Skills of the model, {report.month}"
     yield ""
     yield f"Champion: version {report.champion}. Rounds this month: {len(report.rounds)}. Decisions: {len(report.decisions)}."
@@ -138,7 +138,7 @@ def summary_lines(report: MonthlyReport, audit: ForgettingAudit) -> Iterator[str
     yield from (f"- {markdown_text(finding.where)}: {markdown_text(finding.problem)}" for finding in report.verification.findings)
     yield ""
     if report.decisions:
-        yield "| when | what | version | who | why |"
+        yield "| time | event | version | by | reason |"
         yield "|---|---|---|---|---|"
         for entry in report.decisions:
             who, why = markdown_text(actor_of(entry)), markdown_text(entry.reason)

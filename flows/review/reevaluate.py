@@ -1,9 +1,9 @@
-"""Run suites over old versions, so that the accuracy matrix has no hole where a suite is younger than a version.
+"""Evaluate old versions on new suites, so that the accuracy matrix is complete where a suite is newer than a version.
 
     skillstack reevaluate [--suites FILE]... [--versions N]...
 
-Every chosen version is measured on the config's suites, the suites that are named, and every skill learned so far. What a verdict was
-decided on stays as it is: the new report is recorded beside it, and the audit reads both.
+Each version is evaluated on the config's suites, the given suites, and every skill learned so far. The evidence of its verdict does not
+change: the new report is recorded beside the old one, and the audit reads both.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ from flows.workspace.server import gpu_slot
 from flows.workspace.stages import Stage
 from flows.workspace.workspace import Workspace, evaluate_model, open_workspace, suites_of_skill
 
-Suites = Annotated[tuple[str, ...], Field(description="suite files, sets or lm-eval tasks besides the config's")]
-Versions = Annotated[tuple[int, ...], Field(description="versions to measure; none: every one whose weights are there")]
+Suites = Annotated[tuple[str, ...], Field(description="suite files, sets or lm-eval tasks in addition to the config's")]
+Versions = Annotated[tuple[int, ...], Field(description="versions to evaluate; empty: all")]
 
 
 class Reevaluated(Record):
-    """One version's new scores by suite; `note` says why a version was left out."""
+    """The new scores of one version by suite; `note` says why a version was left out."""
 
     version: int
     round: int
     skill: str | None
     scores: dict[str, float] = Field(default_factory=dict)
     folder: Path | None = None
-    reused: bool = Field(False, description="every item was known already")
+    reused: bool = Field(False, description="the report existed already")
     note: str = ""
 
 
@@ -55,11 +55,11 @@ def _name_of_reevaluation() -> str:
 
 @flow(name="reevaluate", flow_run_name=_name_of_reevaluation, persist_result=False)
 def reevaluate(config: ConfigParameter, suites: Suites = (), versions: Versions = ()) -> Reevaluation:
-    """Measure old versions on new suites. Raises LineageError for a version that is not there, ConfigError for a suite that is not."""
+    """Evaluate old versions on new suites. Raises LineageError for an unknown version, ConfigError for an unknown suite."""
     workspace = open_workspace(config)
     wanted = _suites(workspace, suites)
     if not wanted:
-        raise LineageError("reevaluate", "there is no suite to run", "name suites with --suites, or in evaluation.suites")
+        raise LineageError("reevaluate", "there is no suite to run", "give suites with --suites, or in evaluation.suites")
     records = _chosen(workspace, versions)
     with gpu_slot(config.service):
         done = tuple(evaluate_version(workspace, record, wanted) for record in records)
@@ -67,7 +67,7 @@ def reevaluate(config: ConfigParameter, suites: Suites = (), versions: Versions 
 
 
 def _suites(workspace: Workspace, sources: Sequence[str]) -> list[SuiteConfig]:
-    """The config's, the named ones, and one for every skill in the lineage; a later one of the same name replaces an earlier."""
+    """The suites of the config, of the lineage's skills, and the given ones; of two with the same name the later one counts."""
     named_here = resolve_suites([SuiteConfig(source=source) for source in sources], Path.cwd()) if sources else []
     skills: list[SuiteConfig] = []
     champion = current_champion(workspace.lineage, verify=False)
@@ -87,7 +87,7 @@ def _chosen(workspace: Workspace, versions: Sequence[int]) -> list[RoundRecord]:
 
 @task(name="evaluate version", task_run_name="evaluate version {record.version}", **STAGE)
 def evaluate_version(workspace: Workspace, record: RoundRecord, suites: Sequence[SuiteConfig]) -> Reevaluated:
-    """One version on every suite; collected weights are rebuilt for the time it takes."""
+    """Evaluate one version on all suites; deleted weights are rebuilt temporarily."""
     assert record.version is not None
     reference = find_version(workspace.lineage, record.version)
     about = {"version": record.version, "round": record.round, "skill": record.skill}
@@ -99,7 +99,9 @@ def evaluate_version(workspace: Workspace, record: RoundRecord, suites: Sequence
         with TemporaryDirectory(dir=workspace.config.state_dir, prefix=".reevaluate-") as scratch:
             rebuilt = rebuild_version(workspace.lineage, record.version, out=Path(scratch) / "whole", actor="reevaluate")
             if rebuilt.model_sha256 != reference.model_sha256:
-                return Reevaluated(**about, note="its weights were collected and come back equal to rounding only: not the same model")
+                return Reevaluated(
+                    **about, note="its weights were deleted and can be rebuilt up to rounding only, which is not the same model"
+                )
             stage = evaluate_model(workspace, Path(scratch) / "whole" / "model", reference.model_sha256, suites, label)
     record_reevaluation(workspace.lineage, record.version, stage.manifest, stage.folder)
     return Reevaluated(**about, scores=_scores(stage), folder=stage.folder, reused=stage.reused)

@@ -1,4 +1,4 @@
-"""Recompute an old verdict from the stored items and compare it, byte for byte, with what was decided then."""
+"""Recompute a past verdict from the stored items and compare it, byte for byte, with the recorded one."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class Replay(Record):
 
 
 def replay_round(workspace: Workspace, number: int, attempt: int | None = None) -> Replay:
-    """Replay the newest decided attempt at a round, or the one that is named.
+    """Replay the newest attempt at a round that has a verdict, or the given attempt.
 
-    Raises LineageError where there is none, EvaluationError or ManifestError where items changed.
+    Raises LineageError if there is none, EvaluationError or ManifestError if items changed.
     """
     record = _decided(workspace, number, attempt)
     if record.verdict is None or record.version is None:
@@ -49,6 +49,6 @@ def _decided(workspace: Workspace, number: int, attempt: int | None) -> RoundRec
         return records[-1]
     if attempt is None:
         known = ", ".join(map(str, sorted({record.round for record in decided})))
-        raise LineageError(f"round {number}", "was never decided", f"decided rounds: {known or 'none'}")
+        raise LineageError(f"round {number}", "has no verdict", f"rounds with a verdict: {known or 'none'}")
     known = ", ".join(str(record.attempt) for record in decided if record.round == number)
-    raise LineageError(f"round {number}, attempt {attempt}", "was never decided", f"decided attempts: {known or 'none'}")
+    raise LineageError(f"round {number}, attempt {attempt}", "has no verdict", f"attempts with a verdict: {known or 'none'}")

@@ -1,4 +1,4 @@
-"""Round 0: the base model becomes the first champion, so that every later loss has something to be counted from."""
+"""Round 0: the base model becomes the first champion, the reference for every later loss."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ def find_champion(workspace: Workspace) -> VersionRef:
 
 
 def ensure_champion(workspace: Workspace) -> VersionRef:
-    """The champion, verified; where the registry has none and `bootstrap` allows it, the base model is registered as round 0.
+    """The champion, verified; if there is none and `bootstrap` is true, the base model, registered as round 0.
 
-    Raises LineageError where there is none and `bootstrap` is false: an empty registry is more often a wrong address than a beginning.
+    Raises LineageError if there is none and `bootstrap` is false: an empty registry often means a wrong address.
     """
     champion = current_champion(workspace.lineage)
     if champion is not None:
@@ -36,7 +36,7 @@ def ensure_champion(workspace: Workspace) -> VersionRef:
         raise LineageError(
             workspace.lineage.where,
             "the registry has no champion",
-            "set `bootstrap: true` in skillstack.yaml to begin with the base model, or point MLFLOW_TRACKING_URI at the right server",
+            "set `bootstrap: true` in skillstack.yaml to start with the base model, or correct MLFLOW_TRACKING_URI",
         )
     with one_first_start(workspace.config.state_dir):
         return current_champion(workspace.lineage) or _register_base(workspace)
@@ -53,13 +53,15 @@ def _register_base(workspace: Workspace) -> VersionRef:
         finish_round(workspace.lineage, run)
     champion = current_champion(workspace.lineage)
     if champion is None:
-        raise LineageError(workspace.lineage.where, "the base model was registered and is not there", "run `skillstack doctor`")
+        raise LineageError(
+            workspace.lineage.where, "the base model was registered, but the registry has no champion", "run `skillstack doctor`"
+        )
     return champion
 
 
 def _evaluate_and_register(workspace: Workspace, run: RoundRun, checkpoint: Stage[CheckpointManifest]) -> VersionRef:
     suites = workspace.config.evaluation.suites
-    if not suites:  # nothing general is protected; the skills' own suites begin with round 1
+    if not suites:  # no general suites; the skills' own suites begin with round 1
         return register_candidate(workspace.lineage, run, checkpoint.folder, checkpoint.manifest)
     report = evaluate_model(workspace, checkpoint.folder / "model", checkpoint.manifest.model_sha256, suites, "base")
     log_stage(workspace.lineage, run, "evaluate", report.manifest, report.folder)
@@ -69,7 +71,7 @@ def _evaluate_and_register(workspace: Workspace, run: RoundRun, checkpoint: Stag
 
 
 def describe_model(workspace: Workspace, folder: Path) -> Stage[CheckpointManifest]:
-    """Take a model folder into the state directory with a manifest; the folder itself stays the user's."""
+    """Copy a model folder into the state directory and write its manifest; the original is not changed."""
     from osft_engine.checkpoint.read import describe_base
 
     files = model_files(folder)

@@ -1,4 +1,4 @@
-"""The one value that goes from stage to stage of a round, and how a stage becomes a task of Prefect."""
+"""The value that is passed from stage to stage of a round, and the options of the stages' Prefect tasks."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ STAGE: dict[str, Any] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Trial:
-    """A drop on a champion, for the stages that a sweep repeats; nothing of it is recorded in the lineage.
+    """A drop and the champion to train on, without a run in the lineage: what a sweep uses.
 
-    `chain` is the champion's ancestry: the base first, the champion last. `drop` is the user's file.
+    `chain` is the champion's ancestry, from the base model to the champion. `drop` is the user's file.
     """
 
     workspace: Workspace
@@ -59,7 +59,7 @@ class Trial:
         return False
 
     def record(self, name: StageName, stage: Stage[Any], *artifacts: Path, since: float | None = None) -> None:
-        """Record a finished stage, begun at `since` of time.perf_counter()."""
+        """Record a finished stage that began at `since` (time.perf_counter())."""
 
     def attach(self, page: Path) -> None:
         """Keep a page among the artifacts of the round."""
@@ -71,7 +71,7 @@ class Trial:
 
 @dataclass(frozen=True, kw_only=True)
 class Round(Trial):
-    """A drop on a champion with its run in the lineage: one attempt at one round."""
+    """A drop and the champion to train on, with a run in the lineage: one attempt at one round."""
 
     run: RoundRun
 

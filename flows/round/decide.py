@@ -1,4 +1,4 @@
-"""Decide: what every round cost, and the gate's verdict on this one with the page that explains it."""
+"""Audit forgetting over all rounds, and decide: the gate's verdict with its report."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ DECIDE_CODE = ("evals.audit.forgetting", "evals.gate.decide", "evals.report.rend
 
 @task(name="audit", task_run_name="audit {round.skill}", **STAGE)
 def audit(round: Round, candidate: Stage[CheckpointManifest], reports: Evaluated) -> ForgettingAudit:
-    """What every earlier round cost, this candidate included."""
+    """Forgetting in every round so far, including this candidate."""
     newest = RoundEvaluation(
         number=round.run.round,
         skill=round.skill,
@@ -48,7 +48,7 @@ def audit(round: Round, candidate: Stage[CheckpointManifest], reports: Evaluated
 
 
 def _audit_row(version: VersionRef) -> RoundEvaluation | None:
-    """A promoted round as a row of the audit; None where its evaluation was not kept."""
+    """A promoted round as a row of the audit; None if it has no evaluation."""
     if version.evaluation is None:
         return None
     return RoundEvaluation(
@@ -56,20 +56,20 @@ def _audit_row(version: VersionRef) -> RoundEvaluation | None:
         skill=version.skill,
         evaluation=load_evaluation(version.evaluation),
         decision=Decision(version.decision) if version.decision else None,
-        approved=True,  # it is an ancestor of the champion, however it was promoted
+        approved=True,  # an ancestor of the champion, however it was promoted
         layers=read_manifest(version.checkpoint, CheckpointManifest, verify=False).layers,
     )
 
 
 def audit_rows(chain: Sequence[VersionRef], base: Stage[EvalReport]) -> list[RoundEvaluation]:
-    """The rows for the champion's ancestors. `base` replaces round 0's first report by a later one that has the skills too."""
+    """The rows of the champion and its ancestors. `base` is the base model's newest report, which covers the skills too."""
     later = [row for version in chain[1:] if (row := _audit_row(version)) is not None]
     return [RoundEvaluation(number=0, skill=None, evaluation=load_evaluation(base.folder), approved=True), *later]
 
 
 @task(name="decide", task_run_name="decide {round.skill}", **STAGE)
 def decide(round: Round, reports: Evaluated, forgetting: ForgettingAudit, look: int) -> Stage[Verdict]:
-    """Evidence -> verdict, with the report that explains it. A second look at more items counts as another attempt."""
+    """Evidence -> verdict and report. A second look with more items counts as another attempt."""
     attempts = round.run.judged_before + look
     inputs = {
         "candidate": reports.candidate.digest,
@@ -98,16 +98,14 @@ def decide(round: Round, reports: Evaluated, forgetting: ForgettingAudit, look: 
 
 
 def require_same_verdict(stage: Stage[Verdict], again: Verdict) -> None:
-    """A verdict that lay on the disk is what the gate says of this evidence under this policy, or nothing is decided."""
+    """Raise LineageError if a verdict from the disk is not what the gate decides on the same evidence and policy."""
     if again.model_copy(update={"files": stage.manifest.files}) != stage.manifest:
-        what = (
-            f"holds the verdict {stage.manifest.decision.value}, of the same evidence the gate says {again.decision.value}: it was edited"
-        )
+        what = f"holds the verdict {stage.manifest.decision.value}, the gate decides {again.decision.value} on this evidence: it was edited"
         raise LineageError(str(stage.folder), what, "delete this folder and run the round again")
 
 
 def items_to_add(verdict: Stage[Verdict], reports: Evaluated) -> dict[str, int]:
-    """Suite -> items, where more items are likely to decide an inconclusive verdict and the suite has more than were evaluated."""
+    """Suite -> items, for suites that have more items than were evaluated if these are likely to decide an inconclusive verdict."""
     wanted = items_wanted(verdict.manifest, load_evaluation(reports.candidate.folder))
     spare = {suite.name: suite.available for suite in reports.candidate.manifest.suites if suite.available and suite.available > suite.n}
     return {name: min(count, spare[name]) for name, count in wanted.items() if name in spare}

@@ -1,10 +1,10 @@
-"""Evaluate the candidate and what it is compared with.
+"""Evaluate the candidate and the models that it is compared with.
 
-    candidate, champion   every general suite, every skill learned so far, the new skill
-    base (anchor)         the same, so that row 0 of the accuracy matrix has no hole
-    each skill's learner  the skill it learned (its anchor)
+    candidate, champion   all general suites, all skills learned so far, the new skill
+    base (anchor)         the same, so that row 0 of the accuracy matrix is complete
+    learner of a skill    this skill (the learner is its anchor)
 
-Items are cached by (checkpoint, suite, settings), so in practice only the candidate, and the new skill on the others, are computed.
+Items are cached by (checkpoint, suite, settings), so usually only the candidate, and the new skill on the other models, are computed.
 """
 
 from __future__ import annotations
@@ -26,12 +26,11 @@ from flows.workspace.workspace import evaluate_model, suites_of_skill
 
 @task(name="evaluate", task_run_name="evaluate {round.skill}", **STAGE)
 def evaluate(round: Round, clean: Stage[DropManifest], candidate: Stage[CheckpointManifest], wanted: Mapping[str, int]) -> Evaluated:
-    """Candidate, champion and anchors on everything learned so far; only what no cache holds is computed.
+    """Evaluate candidate, champion and anchors on everything learned so far, with the items of the cache.
 
-    `wanted` raises the item limit of single suites; what was computed under a lower one comes from the cache. No suite is asked for fewer
-    items than an earlier champion was registered with.
+    `wanted` raises the item limit of some suites. No suite is evaluated on fewer items than an earlier champion was registered with.
     """
-    from evals.harness.plan import more_items  # loads lm-eval
+    from evals.harness.plan import more_items  # imports lm-eval
 
     started, workspace, chain = time.perf_counter(), round.workspace, round.chain
     require_whole_chain(read_ledger(round.lineage), chain)

@@ -1,4 +1,4 @@
-"""A round that stops is recorded as failed, with the cause and not with what went wrong while recording it."""
+"""Record a round that stops as failed, with the cause of the failure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 
 @contextmanager
 def failure_recorded(workspace: Workspace, run: RoundRun) -> Iterator[None]:
-    """Record the round as failed, in one line, whatever stops it short of a kill; then let the error go on."""
+    """Record the round as failed, with one line, for any exception; then raise it again."""
     try:
         with naming_disk_errors(workspace.config.state_dir):
             yield
@@ -29,7 +29,7 @@ def failure_recorded(workspace: Workspace, run: RoundRun) -> Iterator[None]:
 
 
 def _record(workspace: Workspace, run: RoundRun, line: str) -> None:
-    """What stopped the round is what a person must read: a lineage that cannot even record it goes to the log."""
+    """The exception of the round must reach the user, so a failure to record it is only logged."""
     try:
         record_failure(workspace.lineage, run, line)
     except Exception as error:

@@ -1,9 +1,9 @@
-"""The story of a round: a drop goes in, a promoted or refused model version with its reasons comes out, and the next round builds on it.
+"""One round: from a drop to a version that is promoted or not, with the reasons. The next round starts from the champion.
 
     skillstack round DROP --skill NAME
 
-Each stage is one file of this folder: a task over a function of one of the packages. One value (context.py) goes from stage to stage,
-and what a stage hands on is a manifest and its folder.
+Each stage is one file in this folder: a Prefect task that calls one of the packages. The context (context.py) is passed from stage to
+stage; the result of a stage is a manifest and its folder.
 """
 
 from __future__ import annotations
@@ -49,11 +49,10 @@ def _name_of_round() -> str:
 def continual_round(
     drop: DropAddress, skill: SkillName, config: ConfigParameter, heldout: Heldout = None, scale: Scale = 1.0
 ) -> RoundOutcome:
-    """One round. Raises SkillstackError where it cannot be finished: the round is then recorded as failed and the champion stays.
+    """Run one round. Raises SkillstackError if it cannot be finished: it is recorded as failed and the champion does not change.
 
-    A round that was killed continues after its last finished stage when it is started again with the same drop and config; one that
-    has ended returns its recorded outcome. `scale` below 1 offers the trained update times that number: another attempt at the round,
-    which trains nothing.
+    The same call continues a killed round after its last finished stage, and returns the recorded outcome of one that has ended. `scale`
+    below 1 multiplies the trained update by this number: another attempt at the round, which trains nothing.
     """
     local = local_drop(config, drop)
     items = local_drop(config, heldout) if heldout is not None else None
@@ -64,7 +63,7 @@ def continual_round(
 
 
 def _run_round(workspace: Workspace, key: str, drop: Path, skill: str, heldout: Path | None, scale: float) -> RoundOutcome:
-    """The round itself. The caller holds its lock."""
+    """The round itself; the caller holds its lock."""
     round = begin_round(workspace, find_champion(workspace), key, drop, skill, heldout=heldout, scale=scale)
     if round.run.finished:
         return ended_as(past_outcome(workspace, round.run))
@@ -83,7 +82,7 @@ def _run_round(workspace: Workspace, key: str, drop: Path, skill: str, heldout: 
 
 
 def say_what_is_missing(notes: Sequence[str]) -> None:
-    """Before anything is trained, to the person at the terminal and in Prefect's log."""
+    """Print the notes at the terminal and in Prefect's log, before the training."""
     for note in notes:
         say(escape(f"before training: {note}"))
         logger.warning("before training: %s", note)
@@ -92,7 +91,7 @@ def say_what_is_missing(notes: Sequence[str]) -> None:
 def judge(
     round: Round, clean: Stage[DropManifest], candidate: Stage[CheckpointManifest]
 ) -> tuple[Evaluated, ForgettingAudit, Stage[Verdict]]:
-    """Evaluate, audit, decide; where that is inconclusive and suites have items to spare, once more with those, under a stricter alpha."""
+    """Evaluate, audit, decide. If it is inconclusive and suites have more items, once more with these and a stricter alpha."""
     wanted: dict[str, int] = {}
     for look in (1, 2):
         reports = evaluate(round, clean, candidate, wanted)
@@ -107,8 +106,8 @@ def judge(
 def begin_round(
     workspace: Workspace, champion: VersionRef, key: str, drop: Path, skill: str, *, heldout: Path | None = None, scale: float = 1.0
 ) -> Round:
-    """Open the round's parent run, or find the one that an earlier start of the same round left; with the ancestry of the champion that
-    the round starts from, which is not today's where the round's own version has become champion since."""
+    """Open the round's parent run, or find that of an earlier start of the same round, with the ancestry of the champion that the round
+    started from. After the round's own version became champion, this is not the present champion."""
     lineage = workspace.lineage
     chain = read_ancestry(lineage, champion.version)
     tags = {"skillstack.drop_name": drop.name, "skillstack.method": workspace.config.train.method}

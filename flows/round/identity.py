@@ -1,7 +1,7 @@
-"""What makes two starts the same round, and the lock that lets only one of them run.
+"""The key of a round, which decides whether two starts are the same round, and the lock that lets only one of them run.
 
-The key names contents, never places and never who is champion: the drop, the held-out items, the contract, the calibration text, the suites
-with their data, and the settings. Changed contents are another attempt; which champion a round builds on is recorded with its run.
+The key is made of contents, not of paths: the drop, the held-out items, the contract, the calibration text, the suites with their data,
+and the settings. With changed contents it is another attempt. The champion is not part of it; it is recorded with the round's run.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _DEFINITIONS = (".yaml", ".yml", ".py")
 
 
 def round_key(config: SkillstackConfig, drop: Path, skill: str, heldout: Path | None, scale: float = 1.0) -> str:
-    """Digest of everything that a round's result depends on, but for the champion it starts from."""
+    """Digest of everything that a round's result depends on, except the champion that it starts from."""
     identity: dict[str, Any] = {
         "skill": skill,
         "drop": _file_or_place(drop),
@@ -42,12 +42,12 @@ def round_key(config: SkillstackConfig, drop: Path, skill: str, heldout: Path | 
 
 
 def evaluation_identity(config: EvaluationConfig) -> dict[str, Any]:
-    """How models are evaluated, apart from the suites: those are named by what they say."""
+    """The settings of evaluation without the suites, whose contents are in the key."""
     return config.model_dump(mode="json", exclude={"suites", "skill", "skills", "data_folder"})
 
 
 def suite_identity(suite: SuiteConfig, config: EvaluationConfig) -> dict[str, Any]:
-    """A suite by what it says and by the bytes of its files, not by where they lie."""
+    """A suite by its settings and the bytes of its files, not by their paths."""
     chosen = prefer_local_data(suite, config)
     named = {"source": _contents(chosen.source), "few_shot_source": _contents(chosen.few_shot_source)}
     data = {split: _contents(path) for split, path in chosen.data.items()}
@@ -55,7 +55,7 @@ def suite_identity(suite: SuiteConfig, config: EvaluationConfig) -> dict[str, An
 
 
 def _contents(source: str) -> object:
-    """The digests of the files that a source names; of lm-eval's own kind of file those beside it too, which it may include or call."""
+    """The digests of a source's files; for a task file of lm-eval also those beside it, which it may include or import."""
     path = Path(source)
     if source.endswith(_DEFINITIONS) and path.is_file():
         beside = sorted(each for each in path.parent.iterdir() if each.suffix in _DEFINITIONS and each.is_file())
@@ -65,7 +65,7 @@ def _contents(source: str) -> object:
 
 
 def _file_or_place(path: Path) -> str:
-    """A file's digest; one that cannot be read still begins a round, so that its failure is recorded."""
+    """A file's digest; a file that cannot be read gets a key too, so that the round starts and its failure is recorded."""
     try:
         return file_digest(path)
     except OSError:
@@ -74,9 +74,9 @@ def _file_or_place(path: Path) -> str:
 
 @contextmanager
 def one_start(state_dir: Path, key: str, what: str) -> Iterator[None]:
-    """Hold a round's lock. Raises SkillstackError where another process of this state directory runs the round.
+    """Hold a round's lock. Raises SkillstackError if another process of this state directory runs the round.
 
-    The operating system frees the lock when its holder dies, however it dies.
+    The operating system releases the lock when its holder dies.
     """
     from filelock import FileLock, Timeout
 
@@ -91,12 +91,12 @@ def one_start(state_dir: Path, key: str, what: str) -> Iterator[None]:
         by = ""
         with suppress(OSError):
             by = f" ({owner.read_text()})"
-        raise SkillstackError(what, f"is running already{by}", "wait for it; the same command then answers what it answered") from error
+        raise SkillstackError(what, f"is running already{by}", "wait for it; the same command then prints its outcome") from error
 
 
 @contextmanager
 def one_first_start(state_dir: Path) -> Iterator[None]:
-    """Hold the lock of the lineage's beginning; whoever comes second waits for the first."""
+    """Hold the lock for creating a lineage; a second process waits for the first."""
     from filelock import FileLock
 
     with FileLock(_lock_file(state_dir, "first-start")):

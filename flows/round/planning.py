@@ -1,6 +1,6 @@
-"""What the coming round can show, from what is there: the skills learned so far, the config's suites, and the drop's own held-out rows.
+"""What the next round can decide with the present suites, learned skills and held-out rows.
 
-`skillstack gate plan` prints the plan; `validate` and `round` print what is missing, before anything is trained.
+`skillstack gate plan` prints the plan; `validate` and `round` print before training what is missing.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from flows.round.reports import registered_suites
 from flows.workspace.workspace import has_lineage, open_workspace
 
 USUAL_CHURN = 0.05
-"""Where there is nothing to measure it on: above what two real rounds showed (docs/results/gate.md)."""
+"""Churn if it cannot be measured: higher than in two real rounds (docs/results/gate.md)."""
 USUAL_ITEMS = 400
-"""Of a suite that nobody has counted yet: an lm-eval task before its first evaluation."""
-LIKELY = 0.5  # below this chance of being shown a question is named before training
+"""Items of a suite of unknown size: an lm-eval task before its first evaluation."""
+LIKELY = 0.5  # a check with a smaller chance of success is named before training
 
 
 @dataclass(frozen=True)
 class PlannedSuite:
-    """A suite that the coming round is held to, with the items that it can be asked."""
+    """A suite of the next round, with the number of its items."""
 
     name: str
     category: Category
@@ -43,9 +43,9 @@ class PlannedSuite:
 
 
 def plan_next_round(config: SkillstackConfig, items: int | None, churn: float | None) -> RoundPlan:
-    """Plan with the suites that the next round will be held to. Raises ConfigError where there is no suite.
+    """Plan the next round. Raises ConfigError if there is no suite.
 
-    `items` None: what the suites have. `churn` None: measured on the newest two champions, where there are two.
+    `items` None: as many as the suites have. `churn` None: measured on the newest two champions, if there are two.
     """
     lineage = open_workspace(config).lineage if has_lineage(config) else None
     champion = current_champion(lineage, verify=False) if lineage else None
@@ -54,7 +54,7 @@ def plan_next_round(config: SkillstackConfig, items: int | None, churn: float | 
 
 
 def planned_suites(config: SkillstackConfig, chain: Sequence[VersionRef]) -> list[PlannedSuite]:
-    """Every suite that later rounds must keep: those of the config, and the skills that the champion has."""
+    """The suites of the config and of the champion's skills."""
     counted = {name: known.result.available or known.result.n for name, known in registered_suites(chain).items()}
     suites = [
         PlannedSuite(suite.name, suite.category, suite.margin, counted.get(suite.name) or _rows(suite.source) or USUAL_ITEMS)
@@ -77,7 +77,7 @@ def _rows(source: str) -> int | None:
 def plan_suites(config: SkillstackConfig, suites: Sequence[PlannedSuite], items: int | None, churn: float, rounds: str) -> RoundPlan:
     """The gate's plan; `items` None: as many as the suites have.
 
-    Suites of one category answer together, and what their mean can show depends on the harmonic mean of their sizes.
+    The suites of a category are averaged; the precision of this mean depends on the harmonic mean of their sizes.
     """
     together: dict[Category, int] = {}
     sizes: dict[Category, int] = {}
@@ -92,7 +92,7 @@ def plan_suites(config: SkillstackConfig, suites: Sequence[PlannedSuite], items:
 
 
 def measure_lineage_churn(chain: Sequence[VersionRef]) -> tuple[float, str]:
-    """(share of items that flipped between the newest two champions, which rounds these are)."""
+    """(share of items that changed between the newest two champions, the names of these rounds)."""
     kept = [version for version in chain if version.evaluation is not None]
     if len(kept) >= 2:
         before, after = (load_evaluation(version.evaluation) for version in kept[-2:] if version.evaluation is not None)
@@ -107,7 +107,7 @@ def measure_lineage_churn(chain: Sequence[VersionRef]) -> tuple[float, str]:
 
 
 def check_names(config: SkillstackConfig, skills: Sequence[str], registered: Mapping[str, object]) -> None:
-    """Raise ConfigError for a suite that the gate's settings name and nobody knows: a misspelt floor would protect nothing."""
+    """Raise ConfigError for an unknown suite in the gate's settings: a misspelt floor would protect nothing."""
     known = {suite.name for suite in config.evaluation.suites} | set(skills) | set(registered)
     policy = config.gate
     named: dict[str, Sequence[str]] = {
@@ -121,11 +121,11 @@ def check_names(config: SkillstackConfig, skills: Sequence[str], registered: Map
             if name not in known:
                 near = difflib.get_close_matches(name, known, n=1)
                 way_out = f"did you mean {near[0]!r}?" if near else f"suites and skills here: {', '.join(sorted(known)) or 'none'}"
-                raise ConfigError(f"gate.{key}", f"names {name!r}, which is no suite and no skill", way_out)
+                raise ConfigError(f"gate.{key}", f"names {name!r}, which is neither a suite nor a skill", way_out)
 
 
 def what_is_missing(config: SkillstackConfig, chain: Sequence[VersionRef], skill: str, drop: DropManifest) -> tuple[str, ...]:
-    """Why the coming round may not be decided, each with the way out; said before training. Raises ConfigError for unknown names."""
+    """What may keep the gate from deciding this round, each with what to do. Raises ConfigError for unknown names."""
     registered = registered_suites(chain)
     check_names(config, [*(version.skill for version in chain if version.skill), skill], registered)
     suites = planned_suites(config, chain)
@@ -140,11 +140,11 @@ def what_is_missing(config: SkillstackConfig, chain: Sequence[VersionRef], skill
 
 
 def _new_skill(config: SkillstackConfig, skill: str, drop: DropManifest, earlier: int, churn: float) -> list[str]:
-    """Are the drop's held-out rows enough to decide its gain, and later to keep it?"""
+    """Whether the drop's held-out rows suffice to decide its gain, and later to notice its loss."""
     n, policy = drop.rows_heldout, config.gate
     rows = drop.rows_clean + drop.rows_heldout + drop.rows_sealed
     if n < policy.min_items:
-        return [f"{skill} has {n} held-out items and a gain is decided from {policy.min_items} on: {_hold_out(policy.min_items, rows)}."]
+        return [f"{skill} has {n} held-out items, but a gain needs at least {policy.min_items}: {_hold_out(policy.min_items, rows)}."]
     margin = config.evaluation.policy_for(skill).margin
     suites = 1 if margin is not None else earlier + 1
     needed = _items_needed(policy, margin, suites, n, churn)
@@ -152,14 +152,14 @@ def _new_skill(config: SkillstackConfig, skill: str, drop: DropManifest, earlier
         return []
     shown, asked = margin_shown_by(policy, n, churn, suites), 100 * (margin or policy.margin_skill)
     return [
-        f"{skill} has {n} held-out items: enough to decide whether it is learned. Later rounds need about {needed:,} of it to rule out a "
-        f"loss of {asked:.1f} points: {_hold_out(needed, rows)}; or promise what {n} items can show: evaluation.skills: "
+        f"{skill} has {n} held-out items: enough to decide whether it is learned. Later rounds need about {needed:,} to rule out a loss of "
+        f"{asked:.1f} points: {_hold_out(needed, rows)}; or set a margin that {n} items can show: evaluation.skills: "
         f"{{{skill}: {{margin: {shown:.2f}}}}}."
     ]
 
 
 def _items_needed(policy: GatePolicy, margin: float | None, suites: int, n: int, churn: float) -> int:
-    """Items of the new skill for a margin of its own, or for its share in the mean of all skills."""
+    """Items that the new skill needs, for its own margin or as part of the mean of all skills."""
     own: dict[str, tuple[Category, float]] = {} if margin is None else {"new": ("skill", margin)}
     together: dict[Category, int] = {"skill": suites} if margin is None else {}
     return plan_round(policy, together, n, churn, own_margins=own).categories[0].items_needed
@@ -168,20 +168,20 @@ def _items_needed(policy: GatePolicy, margin: float | None, suites: int, n: int,
 def _hold_out(needed: int, rows: int) -> str:
     share = math.ceil(100 * needed / max(rows, 1)) / 100
     if share <= 0.5:
-        return f"set contract.heldout_fraction: {share:.2f}, or supply items of your own with --heldout"
-    return f"supply items of your own with --heldout (half of these {rows:,} rows would not be enough)"
+        return f"set contract.heldout_fraction: {share:.2f}, or give more items with --heldout"
+    return f"give more items with --heldout (half of these {rows:,} rows would not be enough)"
 
 
 def unmeasured_categories(config: SkillstackConfig, *, first_round: bool) -> list[str]:
-    """Categories that the config asks nothing about and does not accept either: such a round is held, whatever it learned."""
+    """Categories without a suite that gate.accept_unmeasured does not list: such a round is held, whatever it learned."""
     asked = {suite.category for suite in config.evaluation.suites if not suite.sealed} | ({"skill"} if first_round else set())
     missing = [each for each in get_args(Category) if each not in asked and each not in config.gate.accept_unmeasured and each != "skill"]
     if not missing:
         return []
     words = " and ".join(CATEGORY_WORDS[category] for category in missing)
     return [
-        f"evaluation.suites names no {words}, so a round is held for a person: name some (`skillstack init` writes them), or accept it on "
-        f"record: gate: {{accept_unmeasured: [{', '.join(missing)}]}}."
+        f"evaluation.suites has no {words}, so a round is held for a person: add some (`skillstack init` writes them), or accept it in the "
+        f"config: gate: {{accept_unmeasured: [{', '.join(missing)}]}}."
     ]
 
 
@@ -194,26 +194,25 @@ def _short_sentence(each: CategoryPlan, churn: float, policy: GatePolicy) -> str
     who = CATEGORY_WORDS[each.category] if each.subject == each.category else each.subject
     have = f"{each.suites} suite{'' if each.suites == 1 else 's'} of about {each.items:,} items"
     return (
-        f"{who} ({have}): a model that lost nothing shows that it lost less than {100 * each.margin:.1f} points with a chance of "
-        f"{each.chance_shown:.0%} where {churn:.1%} of the items flip by chance; about {each.items_needed:,} items per suite make it "
-        f"{policy.power:.0%}."
+        f"{who} ({have}): if nothing is lost, the chance to show a loss below {100 * each.margin:.1f} points is {each.chance_shown:.0%} "
+        f"(with {churn:.1%} of the items changing by chance); about {each.items_needed:,} items per suite make it {policy.power:.0%}."
     )
 
 
 def _uninformative(policy: GatePolicy, chain: Sequence[VersionRef]) -> list[str]:
-    """Suites on which the champion itself is no better than guessing: they cannot show that nothing was lost."""
+    """Suites on which the champion does no better than guessing: they cannot show a loss."""
     if not chain or chain[-1].evaluation is None:
         return []
     suites = load_evaluation(chain[-1].evaluation).suites.values()
     asked = [suite for suite in suites if not suite.result.sealed and suite.category != "drift"]
     why = {suite.name: reason for suite in asked if (reason := why_uninformative(suite, policy.alpha))}
-    return [f"{name} cannot show that anything was kept: {reason}. Choose a suite that this model can do." for name, reason in why.items()]
+    return [f"{name} cannot show a loss: {reason}. Choose a suite that this model can do." for name, reason in why.items()]
 
 
 def without_calibration(config: SkillstackConfig) -> list[str]:
     if config.calibration is not None or config.train.method != "osft":
         return []
     return [
-        "`calibration` is not set: nothing says what the base model knows, so its general abilities are not protected. `skillstack init` "
-        "writes such a text; it counts from round 0."
+        "`calibration` is not set, so the general abilities of the base model are not protected. `skillstack init` writes such a text; it "
+        "is used from round 1 on."
     ]

@@ -1,4 +1,4 @@
-"""Register the candidate with its verdict, move the champion where the gate passed it, and answer."""
+"""Register the candidate with its verdict, and make it the champion if the gate passed it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def register(
     forgetting: ForgettingAudit,
     verdict: Stage[Verdict],
 ) -> RoundOutcome:
-    """Every candidate becomes a version with its verdict; only PASS moves the alias `champion`, and only if nobody moved it meanwhile."""
+    """Every candidate becomes a version with its verdict; PASS moves the alias `champion`, if it has not been moved meanwhile."""
     lineage, decided = round.lineage, verdict.manifest
     version = register_candidate(
         lineage,
@@ -45,7 +45,7 @@ def register(
     finish_round(lineage, round.run)
     outcome = outcome_of(round.workspace, round.run, version, decided, verdict.folder, reports.champion.manifest)
     evidence = gate_evidence(reports, version.skill or "", decided.attempts)
-    # The verdict's own page is covered by its digest. This one adds what to try next: only now is there a version to approve or reject.
+    # The digest of the verdict covers its own page. This page adds what to try next, which names the version to approve or reject.
     page = render_round(decided, forgetting, evidence, steps=outcome.next, out=outcome.report)
     round.attach(page)
     with not_vital(f"version {version.version}"):

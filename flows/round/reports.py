@@ -1,4 +1,4 @@
-"""The reports that the gate compares: which there are, and what of their items it is shown."""
+"""The reports that the gate compares, and the evidence that is built from their items."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from flows.workspace.stages import Stage
 
 @dataclass(frozen=True)
 class Registered:
-    """A suite as an earlier champion was registered with it: its result, and the folder of the report that has its items."""
+    """A suite that an earlier champion was registered with: its result, and the folder of the report with its items."""
 
     result: SuiteResult
     folder: Path
@@ -27,9 +27,9 @@ class Registered:
 
 @dataclass(frozen=True)
 class Evaluated:
-    """The reports of one round. `learners` holds, for each earlier skill, the report of the version that learned it.
+    """The reports of one round. `learners`: for each earlier skill, the report of the version that learned it.
 
-    `registered` holds every suite that the champions so far were held to; `first_skill` says that by the ledger no skill came before.
+    `registered`: the suites that all champions so far were registered with; `first_skill`: the ledger has no earlier skill.
     """
 
     candidate: Stage[EvalReport]
@@ -41,24 +41,24 @@ class Evaluated:
 
 
 def require_whole_chain(entries: Sequence[LedgerEntry], chain: Sequence[VersionRef]) -> None:
-    """Raise LineageError where the champion's ancestry is not whole: a skill that nobody can ask would count as kept.
+    """Raise LineageError if the champion's ancestry is incomplete: a skill that cannot be evaluated would count as kept.
 
-    That the champion is the base is a fact of the ledger (the version that opened it), not of a tag that somebody may have deleted.
+    Which version is the base model is taken from the ledger (its first version), not from a tag, which may have been deleted.
     """
     way_out = "run `skillstack verify`, then restore the registry from backup"
     opened = next((entry.version for entry in entries if entry.action in MOVES_CHAMPION), None)
     if chain[0].version != opened:
-        what = f"is where the champion's ancestry begins, but the ledger was opened by version {opened}: a version has lost its parent"
+        what = f"is the first of the champion's ancestors, but the ledger begins with version {opened}: a version has lost its parent"
         raise LineageError(f"version {chain[0].version}", what, way_out)
     for version in chain[1:]:
         if not (version.skill and version.drop):
             lost = "drop" if version.skill else "skill"
-            what = f"has lost its {lost} in the registry, so what it taught cannot be asked any more"
+            what = f"has lost its {lost} in the registry, so its skill cannot be evaluated any more"
             raise LineageError(f"version {version.version}", what, way_out)
 
 
 def registered_suites(chain: Sequence[VersionRef]) -> dict[str, Registered]:
-    """Every suite, sealed ones aside, that a champion in the ancestry was registered with; the newest registration of a name counts."""
+    """All suites, except sealed ones, that the champions of the ancestry were registered with; of each name the newest."""
     found: dict[str, Registered] = {}
     for version in chain:
         if version.evaluation is not None:
@@ -68,7 +68,7 @@ def registered_suites(chain: Sequence[VersionRef]) -> dict[str, Registered]:
 
 
 def gate_evidence(reports: Evaluated, skill: str, attempts: int) -> GateEvidence:
-    """Load the items behind the reports and name each suite's anchor: a skill's learner, and the base for everything else."""
+    """Load the items of the reports and each suite's anchor: the learner for a skill, the base model for everything else."""
     base = load_evaluation(reports.base.folder)
     anchors: dict[str, Evaluation] = {name: base for name, items in base.suites.items() if items.category != "skill"}
     for stage in reports.learners.values():
@@ -87,9 +87,9 @@ def gate_evidence(reports: Evaluated, skill: str, attempts: int) -> GateEvidence
 
 
 def require_registered_scores(version: VersionRef, stage: Stage[EvalReport]) -> Stage[EvalReport]:
-    """Give the stage back. A version's scores may come from a cache: they must be the ones that it was registered with.
+    """Return the stage after a check: scores from the cache must be those that the version was registered with.
 
-    Raises EvaluationError where an item that both know has another score under the same settings."""
+    Raises EvaluationError if an item has another score under the same settings."""
     if version.evaluation is None:
         return stage
     then, now = load_evaluation(version.evaluation), load_evaluation(stage.folder)
@@ -98,7 +98,7 @@ def require_registered_scores(version: VersionRef, stage: Stage[EvalReport]) -> 
     for name in then.suites.keys() & now.suites.keys():
         mine, registered = now.suites[name], then.suites[name]
         if mine.result.suite_sha256 != registered.result.suite_sha256:
-            continue  # other items, or another release's way of scoring them
+            continue  # other items, or scored by another release
         if changed := _changed(registered, mine):
             what = f"{changed} items of {name} have other scores than version {version.version} was registered with"
             way_out = "the cached scores were changed: delete state_dir/items and this folder, then run the round again"
@@ -107,7 +107,7 @@ def require_registered_scores(version: VersionRef, stage: Stage[EvalReport]) -> 
 
 
 def _changed(then: SuiteItems, now: SuiteItems) -> int:
-    """Items with the same text and prompt, and another score."""
+    """Number of items with the same text and prompt, but another score."""
     known = {pair: number for number, pair in enumerate(zip(then.doc_hash, then.prompt_hash, strict=True))}
     pairs = ((known.get(pair), number) for number, pair in enumerate(zip(now.doc_hash, now.prompt_hash, strict=True)))
     both = [(before, after) for before, after in pairs if before is not None]

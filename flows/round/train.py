@@ -1,4 +1,4 @@
-"""Train the candidate in a process of its own, or offer a finished update at a smaller size."""
+"""Train the candidate in a process of its own, or scale a finished update."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from osft_engine.run import TrainRun
 
 @task(name="train", task_run_name="train {round.skill}", tags=["gpu"], **STAGE)
 def train(round: Trial, clean: Stage[DropManifest]) -> Stage[CheckpointManifest]:
-    """champion + clean rows -> candidate, made once; training resumes by itself, and its curve is in MLflow while it runs."""
+    """champion + clean rows -> candidate. An interrupted training resumes; its curve is in MLflow while it runs."""
     started, config, champion = time.perf_counter(), round.config, round.champion
     inputs = {
         "champion": champion.manifest_sha256,
@@ -40,7 +40,7 @@ def train(round: Trial, clean: Stage[DropManifest]) -> Stage[CheckpointManifest]
             skill=round.skill,
             out_dir=folder,
             cache_dir=decompositions.folder_of(round.workspace),
-            keep_whole=not round.recorded,  # a sweep trains from the same decomposition again
+            keep_whole=not round.recorded,  # a sweep uses the same decomposition several times
             config=config.train,
         )
         with ExitStack() as shown:
@@ -64,8 +64,8 @@ def train(round: Trial, clean: Stage[DropManifest]) -> Stage[CheckpointManifest]
 
 @task(name="rescale", task_run_name="rescale {round.skill} by {round.scale}", **STAGE)
 def rescale(round: Trial, candidate: Stage[CheckpointManifest]) -> Stage[CheckpointManifest]:
-    """A finished update times `round.scale`, made once: the update is linear, so this trains nothing."""
-    from osft_engine.rescale import scale_candidate  # loads torch
+    """The trained update times `round.scale`: the update is linear, so this trains nothing."""
+    from osft_engine.rescale import scale_candidate  # imports torch
 
     def build(folder: Path) -> None:
         discard_partial(folder)

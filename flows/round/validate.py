@@ -1,4 +1,4 @@
-"""Validate a drop: rows that keep the contract go on, the others are set aside with their reasons."""
+"""Validate a drop: rows that keep the contract are used, the others are quarantined with their reasons."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from flows.workspace.stages import Stage, digest_or_none, discard_partial, run_s
 
 @task(name="validate", task_run_name="validate {round.skill}", **STAGE)
 def validate(round: Trial) -> Stage[DropManifest]:
-    """drop -> clean, held-out, sealed and quarantined rows, made once. A refused drop is never a stage; its page says why."""
+    """drop -> clean, held-out, sealed and quarantined rows. A refused drop leaves no finished stage; its report says why."""
     started = time.perf_counter()
     config, model = round.config, round.champion.checkpoint / "model"
     earlier = [version.drop for version in round.chain if version.drop is not None]
@@ -48,7 +48,7 @@ def validate(round: Trial) -> Stage[DropManifest]:
 
     def build(folder: Path) -> None:
         discard_partial(folder)
-        facts = text_facts(model, config.train)  # refuses a template under which training would read another text than evaluation asks
+        facts = text_facts(model, config.train)  # refuses a template that gives training and evaluation different texts
         try:
             with bar(f"validate {round.skill}") as advance:
                 validate_drop(
@@ -78,14 +78,14 @@ def validate(round: Trial) -> Stage[DropManifest]:
 
 
 def publish_drop_report(folder: Path, refusal: DropError | None = None) -> None:
-    """Attach the report in `folder` to the running task. A file that could not be read at all leaves no report, only its error.
+    """Attach the report in `folder` to the running task. For a file that could not be read there is only the error.
 
-    The key is fixed, so that its page shows the drop of every round.
+    The key is fixed, so that its page lists the drop of every round.
     """
     report, page = folder / "report.json", folder / "report.html"
     if report.is_file():
         text = report_markdown(json.loads(report.read_text(encoding="utf-8")))
-        text += f"\nThe whole report, with plots: [{page.name}]({page.as_uri()})\n"
+        text += f"\nThe full report, with plots: [{page.name}]({page.as_uri()})\n"
     else:
         text = f"# The drop cannot be read\n\n{markdown_text(str(refusal))}\n"
     with not_vital("the drop"):

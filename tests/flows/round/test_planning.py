@@ -35,9 +35,9 @@ ACCEPTED = {"accept_unmeasured": ["general", "safety", "drift"]}
 @pytest.mark.parametrize(
     ("heldout", "words"),
     [
-        (12, "tickets has 12 held-out items and a gain is decided from 30 on: set contract.heldout_fraction: 0.06"),
+        (12, "tickets has 12 held-out items, but a gain needs at least 30: set contract.heldout_fraction: 0.06"),
         (32, "enough to decide whether it is learned. Later rounds need about "),
-        (90, "or promise what 90 items can show: evaluation.skills: {tickets: {margin: 0.0"),
+        (90, "or set a margin that 90 items can show: evaluation.skills: {tickets: {margin: 0.0"),
     ],
 )
 def test_the_drops_own_held_out_rows_are_what_is_planned_with(tmp_path: Path, heldout: int, words: str) -> None:
@@ -62,7 +62,7 @@ def test_a_small_suite_a_missing_category_and_no_calibration_are_named(tmp_path:
     (tmp_path / "piqa.jsonl").write_text('{"prompt": "a", "answer": "b"}\n' * 40)
     suites = [{"source": "piqa.jsonl", "category": "general"}]
     notes = " ".join(what_is_missing(config(tmp_path, evaluation={"suites": suites}), [], "tickets", drop(900)))
-    assert "evaluation.suites names no safety suites and drift suites" in notes
+    assert "evaluation.suites has no safety suites and drift suites" in notes
     assert "accept_unmeasured: [safety, drift]" in notes
     assert "general suites (1 suite of about 40 items)" in notes
     assert "`calibration` is not set" in notes
@@ -79,7 +79,7 @@ def test_a_small_suite_a_missing_category_and_no_calibration_are_named(tmp_path:
 )
 def test_a_misspelt_name_is_one_clear_error_before_training(tmp_path: Path, key: str, value: Any) -> None:
     settings = config(tmp_path, gate={key: value}, evaluation={"suites": [{"name": "topic", "source": "t.jsonl"}]})
-    with pytest.raises(ConfigError, match=f"gate.{key}: names 'topci', which is no suite and no skill .*'topic'"):
+    with pytest.raises(ConfigError, match=f"gate.{key}: names 'topci', which is neither a suite nor a skill .*'topic'"):
         check_names(settings, [], {})
     check_names(settings, ["topci"], {})
 
@@ -106,8 +106,8 @@ PROMOTED = (("promote", 1), ("promote", 2))
     [
         ([version(1, None, None), version(2, "topic", None)], "version 2: has lost its drop in the registry"),
         ([version(1, None, None), version(2, None, Path())], "version 2: has lost its skill in the registry"),
-        ([version(2, "topic", Path())], "version 2: is where the champion's ancestry begins, but the ledger was opened by version 1"),
-        ([version(2, None, None)], "the ledger was opened by version 1"),
+        ([version(2, "topic", Path())], "version 2: is the first of the champion's ancestors, but the ledger begins with version 1"),
+        ([version(2, None, None)], "the ledger begins with version 1"),
     ],
 )
 def test_a_deleted_tag_does_not_make_a_first_round(chain: list[VersionRef], words: str) -> None:
