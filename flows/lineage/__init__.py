@@ -1,9 +1,9 @@
-"""The lineage: which rounds there were, which version is champion, and why. The one edge to MLflow.
+"""The lineage in MLflow: rounds, versions, the champion, and the ledger with all decisions. Only this package writes to MLflow.
 
     lineage = connect("sqlite:///.skillstack/mlflow.db", model_name="skillstack", experiment="skillstack", state_dir=Path(".skillstack"))
     champion = current_champion(lineage)
 
-Every function takes a `Lineage` first. Nothing here imports MLflow before `connect`.
+All functions take a `Lineage` first. MLflow is not imported before `connect`.
 """
 
 from flows.lineage.checks.ledger_rules import Finding

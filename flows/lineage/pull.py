@@ -1,4 +1,4 @@
-"""Fetch a version's model folder for serving: copied, verified byte by byte, and put in place in one step."""
+"""Copy a version's model folder for serving: verified byte by byte, and moved into place in one step."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from flows.lineage.storage.records import VersionRef
 
 
 def pull_version(lineage: Lineage, target: Path, *, alias: str = CHAMPION, version: int | None = None) -> VersionRef:
-    """Copy the model that an alias (or a version number) names to `target/model`, verified before and after.
+    """Copy the model of an alias (or of a version number) to `target/model`, verified before and after.
 
-    For `champion` the ledger is asked too."""
+    For `champion` the alias is also compared with the ledger."""
     reference = current_champion(lineage, verify=False) if alias == CHAMPION and version is None else _find(lineage, alias, version)
     if reference is None:
-        raise LineageError(f"alias {alias}", "names no version", "see `skillstack history` for what there is")
+        raise LineageError(f"alias {alias}", "does not exist", "see `skillstack history`")
     require_vouched(lineage, reference.version)
     pull_model(reference, target)
     return reference
@@ -34,9 +34,9 @@ def _find(lineage: Lineage, alias: str, version: int | None) -> VersionRef | Non
 
 
 def pull_model(reference: VersionRef, target: Path) -> CheckpointManifest:
-    """Leave `target/model` (loads with from_pretrained) and `target/manifest.json`, of the model alone.
+    """Write `target/model` (loads with from_pretrained) and `target/manifest.json`, which covers the model only.
 
-    A target that already holds this model is verified and left; one that holds anything else is refused.
+    A target that already holds this model is only verified; one that holds anything else is refused.
     """
     manifest = verify_reference(reference)
     served = manifest.model_copy(update={"files": {role: ref for role, ref in manifest.files.items() if role.startswith("model/")}})
@@ -49,7 +49,7 @@ def pull_model(reference: VersionRef, target: Path) -> CheckpointManifest:
         for ref in served.files.values():
             (partial / ref.path).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(reference.checkpoint / ref.path, partial / ref.path)
-        verify_files(partial, served.files)  # what was written, not what was read
+        verify_files(partial, served.files)  # the copy, not the original
         write_manifest(partial, served)
         if target.exists():
             target.rmdir()
@@ -63,6 +63,6 @@ def _require_same(target: Path, wanted: CheckpointManifest) -> None:
     try:
         there = read_manifest(target, CheckpointManifest)
     except ManifestError as error:
-        raise LineageError(str(target), f"is not empty and holds no whole model: {error.what}", "give a new folder") from error
+        raise LineageError(str(target), f"is not empty and holds no complete model: {error.what}", "give a new folder") from error
     if manifest_digest(there) != manifest_digest(wanted):
         raise LineageError(str(target), f"holds another model ({there.model_sha256[:12]})", "give a new folder")

@@ -1,7 +1,7 @@
-"""A person's word on a held round: approval with a reviewer, a reason and an expiry, rejection, and the promotion that an approval allows.
+"""Decisions of a person on a held version: approval (with reviewer, reason and expiry), rejection, promotion on an approval.
 
-The round has ended by then; nothing waits. An approval is about one version against one champion: it dies when it expires, when it is
-taken back, and when another version becomes champion.
+The round has ended by then; no process waits. An approval is for one version against one champion: it ends when it expires, when the
+version is rejected, and when another version becomes champion.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ from datetime import UTC, datetime, timedelta
 
 from data_contracts.errors import LineageError
 from data_contracts.manifests import Decision, Verdict, manifest_digest, read_manifest
+from flows.lineage.registry.entries import CLOCK_TOLERANCE, confirmed_champion, promotion_lock, record_note, signed
 from flows.lineage.registry.ledger import read_ledger
-from flows.lineage.registry.promotion import CLOCK_TOLERANCE, confirmed_champion, promote_version, promotion_lock, record_note, signed
+from flows.lineage.registry.promotion import promote_version
 from flows.lineage.registry.versions import find_version
 from flows.lineage.storage.connection import Lineage, plainly
 from flows.lineage.storage.records import MOVES_CHAMPION, LedgerEntry, VersionRef
@@ -23,7 +24,7 @@ DEFAULT_VALIDITY = timedelta(days=7)
 def approve_version(
     lineage: Lineage, version: int, *, reviewer: str, reason: str, override: bool = False, valid_for: timedelta = DEFAULT_VALIDITY
 ) -> LedgerEntry:
-    """Record that `reviewer` accepts a held version. One that the gate blocked needs `override` besides; an ERROR cannot be accepted."""
+    """Record that `reviewer` accepts a held version. A blocked one also needs `override`; one with the verdict ERROR cannot be accepted."""
     with promotion_lock(lineage):
         champion = confirmed_champion(lineage)
         target = find_version(lineage, version)
@@ -35,7 +36,7 @@ def approve_version(
 
 @plainly
 def reject_version(lineage: Lineage, version: int, *, reviewer: str, reason: str) -> LedgerEntry:
-    """Record that `reviewer` refuses a version; an approval before it no longer counts."""
+    """Record that `reviewer` refuses a version; this ends an earlier approval."""
     with promotion_lock(lineage):
         target = find_version(lineage, version)
         if confirmed_champion(lineage) == version:
@@ -45,11 +46,11 @@ def reject_version(lineage: Lineage, version: int, *, reviewer: str, reason: str
 
 @plainly
 def promote_on_approval(lineage: Lineage, version: int, *, now: datetime | None = None) -> LedgerEntry:
-    """Make an approved version champion, in the reviewer's name and with the reviewer's reason.
+    """Make an approved version champion, with the reviewer's name and reason.
 
-    The ledger says `promote-approved` of a version that the gate held, and `override` of one that it blocked.
+    The ledger records `promote-approved` for a version that the gate held, and `override` for one that it blocked.
 
-    Raises LineageError where there is no approval, it has expired, or the champion is another than the one it was given against.
+    Raises LineageError if there is no approval, if it has expired, or if it was given against another champion.
     """
     entries = read_ledger(lineage)
     approval = _living_approval(entries, version, now or datetime.now(UTC))
@@ -69,7 +70,7 @@ def promote_on_approval(lineage: Lineage, version: int, *, now: datetime | None 
 def _same_approval(
     entries: tuple[LedgerEntry, ...], version: int, champion: int | None, reviewer: str, reason: str, valid_for: timedelta
 ) -> LedgerEntry | None:
-    """The approval that this command has already given: it was cut off after it and runs again, before or after the promotion."""
+    """The approval that an earlier, interrupted run of this command has recorded, before or after the promotion."""
     own = [entry for entry in entries if entry.version == version]
     given = next((entry for entry in reversed(own) if entry.action == "approve"), None)
     if given is None or given.expires is None or (given.actor, given.reason) != signed(reviewer, reason):
@@ -86,9 +87,9 @@ def _check_approvable(target: VersionRef, champion: int | None, override: bool) 
     if target.decision == Decision.ERROR.value or target.decision is None:
         raise LineageError(where, f"has the verdict {target.decision or 'none'}: nothing was measured", "run the round again")
     if target.decision == Decision.BLOCK.value and not override:
-        raise LineageError(where, "was blocked by the gate for a proven loss", "say that you override it, with the reason: --override")
+        raise LineageError(where, "was blocked by the gate for a proven loss", "to accept it anyway, give --override and the reason")
     if target.parent_version != champion:
-        what = f"was built on and judged against version {target.parent_version}, but version {champion} is champion now"
+        what = f"was trained from and judged against version {target.parent_version}, but version {champion} is champion now"
         raise LineageError(where, what, "run the round again, so that it is judged against the champion")
 
 
@@ -96,11 +97,11 @@ def _living_approval(entries: tuple[LedgerEntry, ...], version: int, now: dateti
     where = f"version {version}"
     words = [entry for entry in entries if entry.version == version and entry.action in ("approve", "reject")]
     if not words:
-        raise LineageError(where, "nobody has approved it", "skillstack approve VERSION --reviewer NAME --reason ...")
+        raise LineageError(where, "is not approved", "skillstack approve VERSION --reviewer NAME --reason ...")
     if words[-1].action == "reject":
         raise LineageError(where, f"was rejected by {words[-1].actor}: {words[-1].reason}", "approve it again if that has changed")
     if words[-1].time > now + CLOCK_TOLERANCE:
-        what = f"the approval by {words[-1].actor} is dated {words[-1].time:%Y-%m-%d %H:%M} UTC, which is still to come: a clock is wrong"
+        what = f"the approval by {words[-1].actor} is dated {words[-1].time:%Y-%m-%d %H:%M} UTC, which is in the future: a clock is wrong"
         raise LineageError(where, what, "set the clocks, then approve it again")
     expires = words[-1].expires
     if expires is None or not now < expires:
@@ -109,15 +110,15 @@ def _living_approval(entries: tuple[LedgerEntry, ...], version: int, now: dateti
 
 
 def _check_unused(entries: tuple[LedgerEntry, ...], approval: LedgerEntry) -> None:
-    """An approval promotes once: after a rollback it takes a new one."""
+    """An approval promotes once: after a rollback a new one is needed."""
     moves = [entry for entry in entries if entry.action in MOVES_CHAMPION and entry.sequence > approval.sequence]
     if any(entry.champion == approval.version for entry in moves) and moves[-1].champion != approval.version:
-        what = f"the approval by {approval.actor} was used, and version {moves[-1].champion} was made champion since"
+        what = f"the approval by {approval.actor} was used, and version {moves[-1].champion} became champion since"
         raise LineageError(f"version {approval.version}", what, "approve it again")
 
 
 def _registered_verdict(target: VersionRef) -> Verdict:
-    """The verdict that the version was registered with, its files and its digest checked."""
+    """The verdict that the version was registered with, after a check of its files and digest."""
     if target.verdict is None:
         raise LineageError(f"version {target.version}", "has no verdict", "run the round again")
     verdict = read_manifest(target.verdict, Verdict)

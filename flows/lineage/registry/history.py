@@ -1,4 +1,4 @@
-"""The history of the lineage, read from MLflow alone: one record an attempt, whatever became of it."""
+"""The history of the lineage, read from MLflow alone: one record per attempt, successful or not."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ Status = Literal["running", "failed", "finished", "deleted", "missing"]
 
 @plainly
 def read_history(lineage: Lineage) -> list[RoundRecord]:
-    """Every attempt, by round and attempt; a version whose run is gone has status `missing`. Three requests, not one a round."""
+    """All attempts, by round and attempt; a version without a run has status `missing`. Three requests in total, not one per round."""
     return list(read_lineage(lineage)[0])
 
 
 @plainly
 def read_lineage(lineage: Lineage) -> tuple[tuple[RoundRecord, ...], tuple[LedgerEntry, ...]]:
-    """History and ledger from one reading of the registry."""
+    """History and ledger, with one read of the registry."""
     model = lineage.client.get_registered_model(lineage.model_name)
     versions = raw_versions(lineage)
     entries = read_ledger(lineage, versions, model.tags)
@@ -47,7 +47,7 @@ def read_lineage(lineage: Lineage) -> tuple[tuple[RoundRecord, ...], tuple[Ledge
 
 @plainly
 def read_ancestry(lineage: Lineage, version: int) -> list[VersionRef]:
-    """The versions that `version` was built on, the base first and itself last: after a rollback, only the branch that is alive."""
+    """The ancestors of `version` and itself, the base model first; rounds that were rolled back are not among them."""
     by_number = {int(raw.version): as_reference(lineage, raw) for raw in raw_versions(lineage)}
     line: list[VersionRef] = []
     at: int | None = version
@@ -115,7 +115,7 @@ class _Event:
 
 
 def _last_event(entries: Sequence[LedgerEntry], number: int | None, run: Any, tags: Mapping[str, str]) -> _Event:
-    """What was decided last about this very version: a rollback is told of the version that it took away, and book-keeping is left out."""
+    """The last decision about this version. A rollback counts for the version that it replaced; registrations and the like do not count."""
     last: _Event | None = None
     for entry in entries if number is not None else ():
         if entry.version == number and entry.action in _EVENTS:
@@ -134,7 +134,7 @@ def _last_event(entries: Sequence[LedgerEntry], number: int | None, run: Any, ta
 
 
 def actor_of(entry: LedgerEntry) -> str:
-    """Who decided, with the user that the server knew the writer as where that is another name."""
+    """Who decided, with the authenticated user of the MLflow server if that is another name."""
     known = entry.authenticated
     return entry.actor if known in (None, entry.actor) else f"{entry.actor} (signed in as {known})"
 
@@ -160,9 +160,9 @@ def _moment(milliseconds: int | None) -> datetime | None:
 
 
 def problem_of(record: RoundRecord) -> str | None:
-    """What is wrong with a record's run, in words, with the way out; None where it is there."""
+    """What is wrong with a record's run and what to do; None if the run exists."""
     if record.status == "deleted":
         return f"run {record.run_id} of round {record.round} was deleted; restore it: mlflow runs restore --run-id {record.run_id}"
     if record.status == "missing":
-        return f"run {record.run_id} of round {record.round} is gone from MLflow for good; restore the database from backup"
+        return f"run {record.run_id} of round {record.round} is not in MLflow any more; restore the database from backup"
     return None

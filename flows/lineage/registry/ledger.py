@@ -1,8 +1,8 @@
-"""The append-only record of every decision about the champion: a hash chain in version tags, copied whole to an artifact.
+"""The ledger: the append-only record of all decisions about the champion, a hash chain in version tags with a copy as an artifact.
 
-An entry is a tag of the version it concerns, so the version's page shows what happened to it. The registered model's tag `ledger_head`
-holds the number and digest of the newest entry: a chain that was cut short is found as well as one that was edited. A second place may
-keep the head besides (`signing.head_file`): a chain that was rewritten whole, head and all, differs from that.
+An entry is a tag of its version, so the version's page shows what happened to it. The registered model's tag `ledger_head` has the number
+and digest of the newest entry, so that a shortened chain is detected as well as an edited one. The head may also be kept in a second place
+(`signing.head_file`), which detects a chain that was rewritten completely.
 """
 
 from __future__ import annotations
@@ -35,20 +35,20 @@ _WAY_OUT = "find out who changed it; the copy in the artifact ledger.jsonl of th
 def read_ledger(
     lineage: Lineage, versions: Iterable[Any] | None = None, model_tags: Mapping[str, str] | None = None
 ) -> tuple[LedgerEntry, ...]:
-    """Every entry in order, chain checked. Raises LineageError at the first entry that is missing or was changed."""
+    """All entries in order, with the chain checked. Raises LineageError at the first entry that is missing or was changed."""
     return check_chain(*ledger_texts(lineage, versions, model_tags))
 
 
 def ledger_texts(
     lineage: Lineage, versions: Iterable[Any] | None = None, model_tags: Mapping[str, str] | None = None
 ) -> tuple[list[str], str | None]:
-    """The entries as they are stored, in order, and the head that the registry names."""
+    """The entries as they are stored, in order, and the head according to the registry."""
     versions = raw_versions(lineage) if versions is None else versions
     model_tags = lineage.client.get_registered_model(lineage.model_name).tags if model_tags is None else model_tags
     found = {name: value for raw in versions for name, value in raw.tags.items() if name.startswith(ENTRY_TAG)}
     head = model_tags.get(HEAD_TAG)
     last = int(head.partition(":")[0]) if head and head.partition(":")[0].isdigit() else -1
-    if len(found) <= last:  # entries go with a version that is deleted; the copy has them, and the chain proves that they are the same
+    if len(found) <= last:  # a deleted version takes its entries along; the copy has them, and the chain proves that they are the same
         copied = {_tag_of(number): text for number, text in enumerate(read_copy(lineage) or ())}
         found = copied | found
     return [value for _, value in sorted(found.items())], head
@@ -56,19 +56,19 @@ def ledger_texts(
 
 @plainly
 def was_champion(lineage: Lineage, version: int) -> bool:
-    """Whether a version is or once was champion: what was rolled back is not promoted again by a round that comes back."""
+    """Whether a version is or was champion: a repeated round must not promote again what was rolled back."""
     return any(entry.champion == version and entry.action in MOVES_CHAMPION for entry in read_ledger(lineage))
 
 
 def entries_before(lineage: Lineage, sequence: int) -> tuple[LedgerEntry, ...]:
-    """The entries before one that is being written; the head may be behind."""
+    """The entries before the one that is being written; the head may not include it yet."""
     texts = ledger_texts(lineage)[0][:sequence]
     last = LedgerEntry.model_validate_json(texts[-1]) if texts else None
     return check_chain(texts, head_of(last) if last else None)
 
 
 def check_chain(texts: Sequence[str], head: str | None) -> tuple[LedgerEntry, ...]:
-    """Pure: parse the entries and follow the chain up to the head (`number:digest` of the newest)."""
+    """Parse the entries and check the chain up to the head (`number:digest` of the newest). Pure."""
     entries: list[LedgerEntry] = []
     prior = FIRST_PRIOR
     for number, text in enumerate(texts):
@@ -78,7 +78,7 @@ def check_chain(texts: Sequence[str], head: str | None) -> tuple[LedgerEntry, ..
         except ValidationError as error:
             raise LineageError(where, "is not readable", _WAY_OUT) from error
         if entry.sequence < number:
-            raise LineageError(where, f"number {entry.sequence} was written twice: two promoters had no lock in common", _WAY_OUT)
+            raise LineageError(where, f"number {entry.sequence} was written twice: two processes wrote without a common lock", _WAY_OUT)
         if entry.sequence != number:
             raise LineageError(where, f"is missing (the next one is {entry.sequence})", _WAY_OUT)
         if entry.prior != prior:
@@ -87,7 +87,7 @@ def check_chain(texts: Sequence[str], head: str | None) -> tuple[LedgerEntry, ..
         prior = entry.digest
     expected = f"{len(entries) - 1}:{prior}" if entries else None
     if head != expected:
-        raise LineageError("ledger", f"its end is not what the registry says (head {head}, found {expected})", _WAY_OUT)
+        raise LineageError("ledger", f"does not end as the registry says (head {head}, found {expected})", _WAY_OUT)
     return tuple(entries)
 
 
@@ -108,12 +108,12 @@ def _tag_of(sequence: int) -> str:
 
 
 def head_of(entry: LedgerEntry) -> str:
-    """`number:digest`, what another place needs to keep to prove later that nothing before it was changed."""
+    """`number:digest`: kept in another place, it proves later that no entry up to this one was changed."""
     return f"{entry.sequence}:{entry.digest}"
 
 
 def keep_head(lineage: Lineage, entry: LedgerEntry) -> None:
-    """Add the head to the file that a second place keeps. Raises LineageError where it does not take it: the entry stays pending."""
+    """Append the head to the file in a second place. Raises LineageError if it cannot be written: the entry then stays pending."""
     path = lineage.keys.head_file
     if path is None or head_of(entry) in kept_heads(path):
         return
@@ -125,22 +125,24 @@ def keep_head(lineage: Lineage, entry: LedgerEntry) -> None:
             stream.flush()
             os.fsync(stream.fileno())
     except OSError as error:
-        raise LineageError(str(path), f"does not take the ledger's head: {error.strerror}", "make signing.head_file writable") from error
+        raise LineageError(
+            str(path), f"the ledger's head cannot be written: {error.strerror}", "make signing.head_file writable"
+        ) from error
 
 
 def kept_heads(path: Path) -> list[str]:
-    """The heads that a second place has kept, oldest first; a line that was cut off by a full disk is left out."""
+    """The heads in the second place, oldest first; an incomplete line (after a full disk) is left out."""
     try:
         lines = path.read_text(encoding="utf-8").split("\n")
     except FileNotFoundError:
         return []
     except (OSError, UnicodeDecodeError) as error:
-        raise LineageError(str(path), "the kept heads of the ledger cannot be read", "restore it from backup") from error
+        raise LineageError(str(path), "cannot be read", "restore it from backup") from error
     return [line for line in lines if re.fullmatch(r"\d+:[0-9a-f]{64}", line)]
 
 
 def read_copy(lineage: Lineage) -> list[str] | None:
-    """The lines of the ledger's copy among the artifacts; None where there is none."""
+    """The lines of the ledger's copy among the artifacts; None if there is no copy."""
     from mlflow.exceptions import MlflowException
 
     with TemporaryDirectory() as folder:
@@ -152,7 +154,7 @@ def read_copy(lineage: Lineage) -> list[str] | None:
 
 
 def copy_to_artifact(lineage: Lineage, entries: Sequence[LedgerEntry]) -> None:
-    """Keep the whole ledger beside the runs as JSON lines, for people and for backups."""
+    """Copy the ledger to an artifact in JSON Lines, for people and for backups."""
     with TemporaryDirectory() as folder:
         path = Path(folder) / LEDGER_FILE
         path.write_text("".join(entry.text + "\n" for entry in entries), encoding="utf-8")
@@ -160,31 +162,31 @@ def copy_to_artifact(lineage: Lineage, entries: Sequence[LedgerEntry]) -> None:
 
 
 def chart_scores(lineage: Lineage, target: VersionRef, when: datetime) -> None:
-    """Add a new champion's scores to the ledger's run, so that one chart a suite shows it over the rounds.
+    """Log a new champion's scores to the ledger's run, so that there is one chart per suite over the rounds.
 
-    The charts are grouped by what a reader asks: drift apart, because it alone is better when it falls.
+    The charts are grouped by category; drift is apart, because there lower is better.
     """
     from mlflow.entities import Metric
 
     if target.evaluation is None:
         return
-    now = int(when.timestamp() * 1000)  # the entry's own time, so that a promotion that is finished by another adds no second point
+    now = int(when.timestamp() * 1000)  # the entry's own time, so that repeating an interrupted promotion adds no second point
     try:
         suites = read_manifest(target.evaluation, EvalReport, verify=False).suites
     except ManifestError:
-        return  # a chart is no reason to stop half-way in a promotion; `verify` names what is missing
+        return  # a chart is no reason to stop a promotion; `verify` reports what is missing
     lineage.client.log_batch(ledger_run(lineage), metrics=[Metric(chart_name(suite), suite.score, now, target.round) for suite in suites])
 
 
 def chart_name(suite: SuiteResult) -> str:
     """The chart of a suite in the ledger's run: its group, a slash, its name."""
-    groups = {"skill": "skills", "general": "general", "safety": "safety", "drift": "bits a byte - lower is better"}
+    groups = {"skill": "skills", "general": "general", "safety": "safety", "drift": "bits per byte - lower is better"}
     return legal_name(f"{'sealed' if suite.sealed else groups[suite.category]}/{suite.name}")
 
 
 @plainly
 def keep_report(lineage: Lineage, *pages: Path) -> None:
-    """Keep the month's pages among the ledger's artifacts, under `reports/`; the same month again replaces them."""
+    """Copy the month's reports to the ledger's artifacts, under `reports/`; a repeated report replaces the old one."""
     for page in pages:
         lineage.client.log_artifact(ledger_run(lineage), str(page), "reports")
 
@@ -195,8 +197,8 @@ def ledger_run(lineage: Lineage) -> str:
         if run.info.lifecycle_stage == "active":
             return str(run.info.run_id)
     note = (
-        "**Model metrics** of this run are the champion's scores: one chart a suite, and the step is the round. Among its artifacts are "
-        "`ledger.jsonl`, every decision about the champion with who and why, and `reports/`, the monthly reports."
+        "**Model metrics** of this run are the champion's scores: one chart per suite, with the round as the step. Artifacts: "
+        "`ledger.jsonl`, all decisions about the champion with person and reason, and `reports/`, the monthly reports."
     )
     tags = {PREFIX + "kind": "ledger", "mlflow.note.content": note, "mlflow.source.name": "skillstack"}
     run_id = str(lineage.client.create_run(lineage.experiment_id, tags=tags, run_name="ledger · champion's scores by round").info.run_id)

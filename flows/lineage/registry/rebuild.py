@@ -1,4 +1,4 @@
-"""Bring back the dense weights of a collected version: from its parent's weights and its stored update, up the tree to the base."""
+"""Rebuild the deleted dense weights of a version from its parent's weights and its stored update, recursively up to the base model."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from data_contracts.digests import file_digest, model_digest
 from data_contracts.errors import CheckpointError, LineageError
 from data_contracts.manifests import CheckpointManifest, file_ref, read_manifest, verify_files, write_manifest
 from data_contracts.model.header import read_header
-from flows.lineage.registry.promotion import promotion_lock, record_note
+from flows.lineage.registry.entries import promotion_lock, record_note
 from flows.lineage.registry.versions import as_reference, find_version, raw_versions
 from flows.lineage.storage.collected import expected_files, is_weights, read_collected
 from flows.lineage.storage.connection import PREFIX, Lineage, plainly
@@ -22,10 +22,10 @@ from flows.lineage.storage.weights import write_weights
 
 @plainly
 def rebuild_version(lineage: Lineage, version: int, *, out: Path | None = None, actor: str) -> CheckpointManifest:
-    """Put the weights of a collected version back where they were, if they come back byte for byte; or write a whole checkpoint to `out`.
+    """Restore the weights of a version in place, if they are the same byte for byte; or write a complete checkpoint to `out`.
 
-    A checkpoint in `out` that is equal to rounding only has digests, and so a manifest, of its own.
-    Raises LineageError or CheckpointError where the weights cannot be brought back.
+    A checkpoint in `out` that is equal up to rounding only has its own digests and manifest.
+    Raises LineageError or CheckpointError if the weights cannot be rebuilt.
     """
     reference = find_version(lineage, version)
     manifest = read_manifest(reference.checkpoint, CheckpointManifest, verify=False)
@@ -47,11 +47,11 @@ def rebuild_version(lineage: Lineage, version: int, *, out: Path | None = None, 
 
 def _no_update(reference: VersionRef, manifest: CheckpointManifest) -> CheckpointError:
     what = f"has no stored update (method {manifest.method})"
-    return CheckpointError(str(reference.checkpoint), what, "its weights are all there is of it")
+    return CheckpointError(str(reference.checkpoint), what, "its weights cannot be rebuilt, keep them")
 
 
 def live_headers(checkpoint: Path, manifest: CheckpointManifest) -> dict[str, str]:
-    """The headers of the weight files that are there, by path."""
+    """The headers of the existing weight files, by path."""
     return {
         ref.path: read_header(checkpoint / ref.path, "restore it from backup").text
         for role, ref in manifest.files.items()
@@ -62,7 +62,7 @@ def live_headers(checkpoint: Path, manifest: CheckpointManifest) -> dict[str, st
 def rebuild_weights(
     lineage: Lineage, reference: VersionRef, manifest: CheckpointManifest, headers: Mapping[str, str], target: Path, scratch: Path
 ) -> None:
-    """Write the weight files of a version under `target`. A parent that was collected is rebuilt first, under `scratch`."""
+    """Write the weight files of a version under `target`. Deleted weights of its parent are rebuilt first, under `scratch`."""
     if reference.parent_version is None or "update" not in manifest.files:
         raise _no_update(reference, manifest)
     parent = find_version(lineage, reference.parent_version)
@@ -81,14 +81,14 @@ def _put_back(reference: VersionRef, manifest: CheckpointManifest, again: Path) 
     weights = [ref for role, ref in manifest.files.items() if is_weights(role)]
     for ref in weights:
         if file_digest(again / ref.path) != ref.sha256:
-            way_out = f"write it as a checkpoint of its own: skillstack rebuild {reference.version} --out DIR"
-            raise LineageError(str(reference.checkpoint / ref.path), "comes back equal to rounding only, not byte for byte", way_out)
+            way_out = f"write it as another checkpoint: skillstack rebuild {reference.version} --out DIR"
+            raise LineageError(str(reference.checkpoint / ref.path), "can be rebuilt up to rounding only, not byte for byte", way_out)
     for ref in weights:
         os.replace(again / ref.path, reference.checkpoint / ref.path)
 
 
 def _write_checkpoint(reference: VersionRef, manifest: CheckpointManifest, again: Path, out: Path) -> CheckpointManifest:
-    """The whole checkpoint under another roof, manifest last."""
+    """Write the complete checkpoint to another folder, the manifest last."""
     if out.exists() and any(out.iterdir()):
         raise LineageError(str(out), "is not empty", "give a new folder")
     for role, ref in manifest.files.items():
@@ -102,7 +102,7 @@ def _write_checkpoint(reference: VersionRef, manifest: CheckpointManifest, again
 
 
 def _unmark(lineage: Lineage, reference: VersionRef, actor: str) -> None:
-    """Versions that share the checkpoint were collected together and come back together."""
+    """Mark all versions that share this checkpoint as restored."""
     with promotion_lock(lineage):
         for raw in raw_versions(lineage):
             other = as_reference(lineage, raw)

@@ -1,4 +1,4 @@
-"""A round's version enters the registry and the ledger: as candidate, and again when it is measured on more suites."""
+"""Register a round's version in registry and ledger, and record later evaluations on more suites."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from data_contracts.manifests import CheckpointManifest, EvalReport, Verdict, manifest_digest
+from flows.lineage.registry.entries import finish_pending, promotion_lock, record_note
 from flows.lineage.registry.ledger import read_ledger
-from flows.lineage.registry.promotion import finish_pending, promotion_lock, record_note
 from flows.lineage.registry.versions import find_version, record_version, tag_reevaluation
 from flows.lineage.storage.connection import Lineage, plainly
 from flows.lineage.storage.records import RoundRun, VersionRef
@@ -27,9 +27,9 @@ def register_candidate(
     drop: Path | None = None,
     sources: Mapping[str, Path] | None = None,
 ) -> VersionRef:
-    """Register what the round made, once, whatever the verdict. Weights are not copied: path and digests are tags.
+    """Register the candidate of a round, whatever the verdict. Weights are not copied: path and digests are tags.
 
-    `sources` names the user's own files that the round read, by role: `verify` says when they are not what they were."""
+    `sources`: the user's own files that the round read, by role; `verify` reports when they have changed."""
     version = record_version(
         lineage,
         parent,
@@ -48,13 +48,13 @@ def register_candidate(
 
 @plainly
 def record_reevaluation(lineage: Lineage, version: int, report: EvalReport, folder: Path) -> None:
-    """Keep a later report on more suites with a version. Verdict and first report stay as they are."""
+    """Record a later report on more suites with a version. Verdict and first report do not change."""
     tag_reevaluation(lineage, version, report, folder)
     record_measurement(lineage, version, report)
 
 
 def record_registration(lineage: Lineage, target: VersionRef) -> None:
-    """The ledger's first word on a version, with the digest of its tags; doing it again changes nothing."""
+    """The ledger's first entry on a version, with the digest of its tags; repeating it changes nothing."""
     with promotion_lock(lineage):
         finish_pending(lineage)
         if not any(entry.version == target.version and entry.action == "register" for entry in read_ledger(lineage)):
@@ -63,10 +63,10 @@ def record_registration(lineage: Lineage, target: VersionRef) -> None:
 
 
 def record_measurement(lineage: Lineage, version: int, report: EvalReport) -> None:
-    """A later report on a version, by digest; the same one again adds nothing."""
+    """Record the digest of a later report on a version; repeating it changes nothing."""
     digest = manifest_digest(report)
     with promotion_lock(lineage):
         finish_pending(lineage)
         if not any(entry.version == version and entry.evidence_sha256 == digest for entry in read_ledger(lineage)):
             target = find_version(lineage, version)
-            record_note(lineage, "reevaluate", target, reason="measured on more suites", actor="skillstack", evidence_sha256=digest)
+            record_note(lineage, "reevaluate", target, reason="evaluated on more suites", actor="skillstack", evidence_sha256=digest)

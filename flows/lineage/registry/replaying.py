@@ -1,4 +1,4 @@
-"""Recompute a verdict from the stored items: what the gate said then must be what it says of the same evidence now, byte for byte."""
+"""Recompute a verdict from the stored items: the same evidence must give the same verdict, byte for byte."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from flows.lineage.storage.records import VersionRef
 
 
 def stored_reports(state_dir: Path) -> dict[str, Path]:
-    """Digest of the manifest -> folder, of every evaluation that the state directory holds."""
+    """Digest of the manifest -> folder, for all evaluations in the state directory."""
     return {file_digest(manifest): manifest.parent for manifest in sorted((state_dir / "stages" / "evaluate").glob(f"*/{MANIFEST_NAME}"))}
 
 
 def recompute(state_dir: Path, verdict_folder: Path, reports: Mapping[str, Path] | None = None) -> Verdict:
-    """The verdict anew, from the reports that the stored one names; `reports` spares looking for them again.
+    """The verdict, recomputed from the reports that the stored one names. `reports`: the result of `stored_reports`, if known.
 
-    Raises ManifestError where a report is gone or its files changed, EvaluationError where the rules are not those of this release.
+    Raises ManifestError if a report is missing or its files changed, EvaluationError if the rules are not those of this release.
     """
     stored = read_manifest(verdict_folder, Verdict)
     reports = stored_reports(state_dir) if reports is None else reports
@@ -40,13 +40,13 @@ def recompute(state_dir: Path, verdict_folder: Path, reports: Mapping[str, Path]
 
 
 def confirm_verdict(lineage: Lineage, target: VersionRef, verdict: Verdict) -> None:
-    """Raise LineageError unless `verdict` is the version's registered one and the gate says the same of the stored items again."""
+    """Raise LineageError unless `verdict` is the version's registered one and can be recomputed from the stored items."""
     where = f"version {target.version}"
     if target.verdict is None or manifest_digest(verdict) != target.verdict_sha256:
-        raise LineageError(where, "the verdict is not the one that it was registered with", "promote it with its own verdict")
+        raise LineageError(where, "this is not the verdict that it was registered with", "promote it with its own verdict")
     if manifest_digest(read_manifest(target.verdict, Verdict)) != target.verdict_sha256:
         raise LineageError(str(target.verdict), "is not the verdict that was registered", "restore it from backup")
     again = recompute(lineage.state_dir, target.verdict)
     if manifest_digest(again) != target.verdict_sha256:
-        what = f"its verdict says {verdict.decision.value}, recomputed from the stored items it is {again.decision.value}"
-        raise LineageError(where, what, "somebody edited it: run the round again, and see `skillstack gate replay`")
+        what = f"its verdict is {verdict.decision.value}, but recomputed from the stored items it is {again.decision.value}"
+        raise LineageError(where, what, "it was edited: run the round again, and see `skillstack gate replay`")

@@ -1,7 +1,7 @@
-"""Which dense checkpoints stay, and how the others are deleted so that they can come back.
+"""Which dense weights are kept, and how the others are deleted so that they can be rebuilt.
 
-Only the weights of a version go; its manifest, update, reports, verdict and drop stay. Before anything is deleted the weights are rebuilt
-from the parent and compared with what lies there: a version that does not come back is kept.
+Only the weights of a version are deleted; its manifest, update, reports, verdict and drop are kept. Before that, the weights are rebuilt
+from the parent and compared with the existing ones: a version that cannot be rebuilt is kept.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from data_contracts.digests import file_digest
 from data_contracts.errors import CheckpointError, LineageError, ManifestError
 from data_contracts.files import write_atomically
 from data_contracts.manifests import CheckpointManifest, Record, read_manifest
+from flows.lineage.registry.entries import confirmed_champion, promotion_lock, record_note
 from flows.lineage.registry.history import read_ancestry, read_history
-from flows.lineage.registry.promotion import champion_number, confirmed_champion, promotion_lock, record_note
+from flows.lineage.registry.promotion import champion_number
 from flows.lineage.registry.rebuild import live_headers, rebuild_weights
 from flows.lineage.registry.versions import CANDIDATE, PREVIOUS, aliases, find_version
 from flows.lineage.storage.collected import COLLECTED_FILE, Collected, is_weights
@@ -31,19 +32,21 @@ _ROUNDING_STEPS = 1.0
 
 
 class RetentionPolicy(Record):
-    """What stays dense whatever its age: champion, previous, candidate, the base, candidates that wait for a person, and these."""
+    """Which weights are kept besides those of champion, previous champion, candidate, base model, and versions that wait for a person."""
 
     keep_last: int = Field(3, ge=1, description="newest versions")
-    keep_anchors: bool = Field(True, description="every version that the champion was built on: suites are re-scored on them")
-    allow_rounding: bool = Field(False, description="also collect what comes back equal to rounding only; it gets a digest of its own then")
+    keep_anchors: bool = Field(True, description="ancestors of the champion, which new suites are evaluated on")
+    allow_rounding: bool = Field(
+        False, description="also delete weights that can be rebuilt up to rounding only; rebuilt, they have another digest"
+    )
 
 
 class CollectionItem(Record):
-    """One checkpoint folder (versions of one content share it) and what becomes of its weights."""
+    """One checkpoint folder (shared by versions with the same content) and what is done with its weights."""
 
     versions: tuple[int, ...]
     folder: Path
-    bytes: int = Field(description="of the dense weights that are there")
+    bytes: int = Field(description="size of the existing dense weights")
     action: Literal["keep", "collect", "collected"]
     reason: str
 
@@ -51,7 +54,7 @@ class CollectionItem(Record):
 def plan_collection(
     records: Sequence[RoundRecord], aliases: Mapping[str, int], champion: int | None, anchors: frozenset[int], policy: RetentionPolicy
 ) -> list[CollectionItem]:
-    """Pure but for file sizes: what would be deleted, and why the rest stays."""
+    """What would be deleted, and why the rest is kept. Pure except for file sizes."""
     registered = [record for record in records if record.version is not None and record.checkpoint is not None]
     newest = {record.version for record in sorted(registered, key=lambda record: record.version or 0)[-policy.keep_last :]}
     folders: dict[Path, list[RoundRecord]] = {}
@@ -86,13 +89,13 @@ def _stays(
     anchors: frozenset[int],
     policy: RetentionPolicy,
 ) -> str | None:
-    """Why a version's weights stay, or None."""
+    """Why a version's weights are kept, or None."""
     named = [name for name in (PREVIOUS, CANDIDATE) if aliases.get(name) == record.version]
     rules = (
         (record.version == champion, "champion"),
         (bool(named), "".join(named[:1])),
-        (record.method == "base", "the base: everything is rebuilt from it"),
-        (policy.keep_anchors and record.version in anchors, "anchor of the champion's suites"),
+        (record.method == "base", "the base model, which everything is rebuilt from"),
+        (policy.keep_anchors and record.version in anchors, "ancestor of the champion"),
         (record.decision == "INCONCLUSIVE" and record.parent_version == champion and not record.rejected, "waits for a person"),
         (record.version in newest, f"among the last {policy.keep_last}"),
     )
@@ -101,7 +104,7 @@ def _stays(
 
 @plainly
 def collect_garbage(lineage: Lineage, policy: RetentionPolicy, *, actor: str, dry_run: bool = False) -> list[CollectionItem]:
-    """Plan, and unless it is a dry run delete, child before parent so that each proof reads weights that are there."""
+    """Plan, and unless it is a dry run delete; children before parents, so that each rebuild reads existing weights."""
     champion = champion_number(lineage)
     anchors = frozenset(reference.version for reference in read_ancestry(lineage, champion)) if champion is not None else frozenset[int]()
     plan = plan_collection(read_history(lineage), aliases(lineage), champion, anchors, policy)
@@ -112,10 +115,10 @@ def collect_garbage(lineage: Lineage, policy: RetentionPolicy, *, actor: str, dr
 
 
 def collect(lineage: Lineage, item: CollectionItem, policy: RetentionPolicy, *, actor: str) -> CollectionItem:
-    """Delete the weights of one planned item, after the proof that they come back. What cannot be proven is kept, with the reason."""
+    """Delete the weights of one item after rebuilding them as a test. If that fails they are kept, with the reason."""
     references = [find_version(lineage, version) for version in item.versions]
     try:
-        if any(reference.collected is None for reference in references):  # nothing is deleted before every one is marked
+        if any(reference.collected is None for reference in references):  # nothing is deleted before all are marked
             proof = _prove(lineage, references[0], policy)
             _mark(lineage, references, proof, actor)
         _delete_weights(references[0].checkpoint)
@@ -125,7 +128,7 @@ def collect(lineage: Lineage, item: CollectionItem, policy: RetentionPolicy, *, 
 
 
 def _prove(lineage: Lineage, reference: VersionRef, policy: RetentionPolicy) -> Collected:
-    """Rebuild the weights beside the ones that are there and compare."""
+    """Rebuild the weights in a temporary folder and compare them with the existing ones."""
     manifest = read_manifest(reference.checkpoint, CheckpointManifest)
     weights = {role: ref for role, ref in manifest.files.items() if is_weights(role)}
     headers = live_headers(reference.checkpoint, manifest)
@@ -135,12 +138,12 @@ def _prove(lineage: Lineage, reference: VersionRef, policy: RetentionPolicy) -> 
         exact = all(file_digest(target / ref.path) == ref.sha256 for ref in weights.values())
         steps = 0.0 if exact else max(largest_difference(reference.checkpoint / ref.path, target / ref.path) for ref in weights.values())
     if not exact and not (policy.allow_rounding and steps <= _ROUNDING_STEPS):
-        raise LineageError(f"version {reference.version}", f"comes back {steps:.2g} rounding steps off, not byte for byte")
+        raise LineageError(f"version {reference.version}", f"is rebuilt with a difference of {steps:.2g} rounding steps, not byte for byte")
     return Collected(headers=headers, exact=exact, rounding_steps=steps)
 
 
 def _mark(lineage: Lineage, references: Sequence[VersionRef], proof: Collected, actor: str) -> None:
-    """From here on the version counts as collected; deleting its files can be repeated."""
+    """Mark the versions as collected; after this, deleting the files can be repeated."""
     with promotion_lock(lineage):
         if confirmed_champion(lineage) in {reference.version for reference in references}:
             raise LineageError(f"version {references[0].version}", "became champion meanwhile")
@@ -149,8 +152,8 @@ def _mark(lineage: Lineage, references: Sequence[VersionRef], proof: Collected, 
         for reference in references:
             if reference.collected is not None:
                 continue
-            kind = "byte for byte" if proof.exact else f"equal to {proof.rounding_steps:.2g} rounding steps"
-            record_note(lineage, "collect", reference, reason=f"weights deleted; proven to come back {kind}", actor=actor)
+            kind = "the same byte for byte" if proof.exact else f"equal up to {proof.rounding_steps:.2g} rounding steps"
+            record_note(lineage, "collect", reference, reason=f"weights deleted; a rebuild was {kind}", actor=actor)
             lineage.client.set_model_version_tag(lineage.model_name, str(reference.version), PREFIX + "collected", now.isoformat())
 
 

@@ -1,4 +1,4 @@
-"""The family tree of the versions: what was built on what, with data, digests, verdicts, who and why; as text, JSON or Graphviz dot."""
+"""The tree of versions with their data, digests, verdicts and decisions, as text, JSON or Graphviz dot."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from flows.lineage.storage.records import LedgerEntry, RoundRecord
 
 
 class LineageTree(Record):
-    """Every attempt and every decision; `version` and `parent_version` of the rounds make the edges."""
+    """All attempts and all ledger entries; `version` and `parent_version` of the rounds are the edges."""
 
     rounds: tuple[RoundRecord, ...]
     ledger: tuple[LedgerEntry, ...]
 
     def children(self, version: int | None) -> tuple[RoundRecord, ...]:
-        """The registered rounds built on a version; of None, the roots."""
+        """The registered rounds that were trained from a version; for None, the roots."""
         return tuple(record for record in self.rounds if record.version is not None and record.parent_version == version)
 
     def decisions(self, version: int) -> tuple[LedgerEntry, ...]:
         return tuple(entry for entry in self.ledger if entry.version == version and entry.action != "register")
 
     def lines(self) -> Iterator[str]:
-        """The tree as indented text, then the attempts that never became a version."""
+        """The tree as indented text, then the attempts without a version."""
         for root in self.children(None):
             yield from self._branch(root, "", "")
         for record in self.rounds:
@@ -57,7 +57,7 @@ class LineageTree(Record):
 
 
 def read_tree(lineage: Lineage) -> LineageTree:
-    """Every version under the one it was built on: `.lines()` for people, `.dot()` for Graphviz, `.model_dump()` for machines."""
+    """All versions, each under its parent: `.lines()` for people, `.dot()` for Graphviz, `.model_dump()` for programs."""
     rounds, entries = read_lineage(lineage)
     return LineageTree(rounds=rounds, ledger=entries)
 
@@ -70,7 +70,7 @@ def title(record: RoundRecord) -> str:
 
 
 def details(record: RoundRecord) -> Sequence[str]:
-    """Method, data and model in short digests, and what the gate said."""
+    """Method, short digests of data and model, and the gate's first reason."""
     digests = " ".join(f"{role} {digest[:12]}" for role, digest in record.digests.items() if role in ("drop", "model"))
     lost = f"lost: {', '.join(record.lost)}" if record.lost else ""
     collected = f"weights collected {record.collected:%Y-%m-%d}" if record.collected else ""

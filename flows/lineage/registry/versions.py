@@ -1,4 +1,4 @@
-"""Versions of the registered model: weights stay where they are, a version holds path and digests, a resolver checks them on load."""
+"""Versions of the registered model: path and digests are tags of a version, the weights stay in the state directory."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CHAMPION, CANDIDATE, PREVIOUS = "champion", "candidate", "previous"
 
 
 def raw_versions(lineage: Lineage) -> list[Any]:
-    """Every version with its tags, oldest first, in as few requests as there are pages."""
+    """All versions with their tags, oldest first; one request per page."""
     found: list[Any] = []
     token: str | None = None
     while True:
@@ -42,7 +42,7 @@ def aliases(lineage: Lineage) -> dict[str, int]:
 
 
 def as_reference(lineage: Lineage, raw: Any) -> VersionRef:
-    """Read a version's tags. Raises LineageError where it was not registered by skillstack."""
+    """Read a version's tags. Raises LineageError if it was not registered by skillstack."""
     tags = {name.removeprefix(PREFIX): value for name, value in raw.tags.items() if name.startswith(PREFIX)}
     missing = [name for name in ("checkpoint", "model_sha256", "manifest_sha256", "round", "method") if not tags.get(name)]
     if missing:
@@ -70,7 +70,7 @@ def as_reference(lineage: Lineage, raw: Any) -> VersionRef:
 
 @plainly
 def find_version(lineage: Lineage, version: int, *, verify: bool = False) -> VersionRef:
-    """The version of a number; `verify` recomputes the digests of its files. Raises LineageError where there is none."""
+    """The version with a number; `verify` recomputes the digests of its files. Raises LineageError if there is none."""
     from mlflow.exceptions import MlflowException
 
     try:
@@ -86,11 +86,11 @@ def find_version(lineage: Lineage, version: int, *, verify: bool = False) -> Ver
 
 
 def verify_reference(reference: VersionRef) -> CheckpointManifest:
-    """Read the checkpoint that a version names and recompute every digest. Raises ManifestError or LineageError where anything differs."""
+    """Read a version's checkpoint and recompute all digests. Raises ManifestError or LineageError for any difference."""
     where = f"version {reference.version} ({reference.checkpoint})"
     if reference.collected is not None:
         way_out = f"rebuild them first: skillstack rebuild {reference.version}"
-        raise LineageError(where, f"its dense weights were collected on {reference.collected:%Y-%m-%d}", way_out)
+        raise LineageError(where, f"its dense weights were deleted by gc on {reference.collected:%Y-%m-%d}", way_out)
     manifest = read_manifest(reference.checkpoint, CheckpointManifest)
     for name, found, wanted in (
         ("manifest", manifest_digest(manifest), reference.manifest_sha256),
@@ -116,9 +116,9 @@ def record_version(
     drop: Path | None,
     sources: Mapping[str, Path],
 ) -> VersionRef:
-    """Make the version of a round, once, whatever the verdict was. The alias `candidate` follows the newest.
+    """Create the version of a round, whatever the verdict. The alias `candidate` points to the newest version.
 
-    Every step may be repeated: a registration that was cut off anywhere is finished by the next. What was registered first stands.
+    Each step may be repeated: the next call finishes an interrupted registration. An existing registration is not changed.
     """
     known = raw_versions(lineage)
     digest = manifest_digest(manifest)
@@ -142,15 +142,15 @@ def record_version(
 
 
 def _parent_tag(known: list[Any], parent: RoundRun, manifest: CheckpointManifest) -> dict[str, str]:
-    """The version that the round was started from, as the round recorded it: several versions may hold the same weights."""
+    """The version that the round was started from, as the round recorded it: several versions may have the same weights."""
     if manifest.parent_sha256 is None:
         return {}
     where = f"round {parent.round}"
     if parent.parent_version is None:
-        raise LineageError(where, "does not say which champion it was started from", "open it with the champion's ancestry")
+        raise LineageError(where, "has no record of the champion that it was started from", "open it with the champion's ancestry")
     held = {int(raw.version): raw.tags.get(PREFIX + "model_sha256") for raw in known}
     if held.get(parent.parent_version) != manifest.parent_sha256:
-        what = f"was started from version {parent.parent_version}, which does not hold the weights that its candidate was trained from"
+        what = f"was started from version {parent.parent_version}, which does not have the weights that the candidate was trained from"
         raise LineageError(where, f"{what} ({manifest.parent_sha256[:12]})", "run `skillstack verify`, then run the round again")
     return {"parent_version": str(parent.parent_version)}
 
@@ -168,9 +168,9 @@ def _create_version(lineage: Lineage, parent: RoundRun, tags: Mapping[str, str],
 
 
 def _link_version(lineage: Lineage, parent: RoundRun, raw: Any) -> VersionRef:
-    """What points to a version: its model's page, the alias `candidate`, the round's run. Doing it again changes nothing."""
+    """Set what points to a version: its model's page, the alias `candidate`, the round's run. Repeating it changes nothing."""
     reference = find_version(lineage, int(raw.version))
-    # What mlflow.register_model writes: the model's page then links to the version.
+    # As mlflow.register_model does: the model's page then links to the version.
     link = json.dumps([{"name": lineage.model_name, "version": reference.version}])
     if reference.model_id:
         lineage.client.set_logged_model_tags(reference.model_id, {"mlflow.modelVersions": link})
@@ -181,14 +181,14 @@ def _link_version(lineage: Lineage, parent: RoundRun, raw: Any) -> VersionRef:
 
 
 def _create_external_model(lineage: Lineage, parent: RoundRun, tags: Mapping[str, str]) -> str:
-    """What `mlflow.create_external_model` does, on this store's client instead of on process-wide settings."""
+    """As `mlflow.create_external_model` does, but with this client instead of process-wide settings."""
     from mlflow.entities.logged_model_status import LoggedModelStatus
     from mlflow.models.model import MLMODEL_FILE_NAME
     from mlflow.models.utils import get_external_mlflow_model_spec
 
     name = re.sub(r"[^\w-]", "-", f"round-{parent.round}-{parent.skill or 'base'}")
     own = f"source_run_id = '{parent.run_id}' AND tags.`{PREFIX}manifest_sha256` = '{tags['manifest_sha256']}'"
-    left = lineage.client.search_logged_models([lineage.experiment_id], filter_string=own)  # by a registration that was cut off
+    left = lineage.client.search_logged_models([lineage.experiment_id], filter_string=own)  # from an interrupted registration
     named = {"mlflow.model.isExternal": "true", **{PREFIX + key: value for key, value in tags.items()}}
     if left:
         model = left[0]
@@ -205,11 +205,11 @@ def _create_external_model(lineage: Lineage, parent: RoundRun, tags: Mapping[str
 
 
 def _log_model_scores(lineage: Lineage, parent: RoundRun, model_id: str, report: EvalReport, folder: str) -> None:
-    """The suites' scores on the version's own page, each tied to the items it was measured on; the step is the round."""
+    """The suites' scores on the version's page, each linked to its data set; the step is the round."""
     from mlflow.entities import Metric
 
     log_datasets(lineage, parent.run_id, folder, manifest_datasets(report))
-    began = lineage.client.get_run(parent.run_id).info.start_time  # the same in every try, so that a score logged again is no second point
+    began = lineage.client.get_run(parent.run_id).info.start_time  # the same in every try, so that repeating adds no second point
     metrics = []
     for suite in report.suites:
         tied = {"model_id": model_id, "dataset_name": suite.name, "dataset_digest": suite.suite_sha256[:36], "run_id": parent.run_id}
@@ -220,7 +220,7 @@ def _log_model_scores(lineage: Lineage, parent: RoundRun, model_id: str, report:
 
 
 def tag_reevaluation(lineage: Lineage, version: int, report: EvalReport, folder: Path) -> None:
-    """Tag a version with a later report on more suites, and chart the scores that its run did not have."""
+    """Tag a version with a later report on more suites, and log the scores that its run does not have yet."""
     from mlflow.entities import Metric
 
     reference = find_version(lineage, version)
@@ -231,7 +231,7 @@ def tag_reevaluation(lineage: Lineage, version: int, report: EvalReport, folder:
         lineage.client.set_model_version_tag(lineage.model_name, str(version), PREFIX + name, value)
     run = lineage.client.get_run(reference.run_id)
     if run.info.lifecycle_stage != "active":
-        return  # `verify` says that it was deleted
+        return  # `verify` reports that it was deleted
     there, now = run.data.metrics, int(time.time() * 1000)
     names = {f"score/{legal_name(suite.name)}": suite.score for suite in report.suites}
     fresh = [Metric(name, score, now, reference.round) for name, score in names.items() if name not in there]
@@ -240,7 +240,7 @@ def tag_reevaluation(lineage: Lineage, version: int, report: EvalReport, folder:
 
 
 def _description(parent: RoundRun, manifest: CheckpointManifest, verdict: Verdict | None) -> str:
-    """What the version's page says: the verdict first, then why, a line a reason; the whole list is in the round's run."""
+    """The description of a version: the verdict, then the first reasons, one per line; the round's run has them all."""
     adds = f"adds **{markdown_text(parent.skill)}** by {manifest.method}" if parent.skill else "the base model"
     title = f"Round {parent.round}: {adds}."
     if verdict is None:

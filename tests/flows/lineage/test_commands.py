@@ -93,7 +93,7 @@ def test_approve_promotes_and_reject_does_not(command, grown, register):
         (("rebuild", "1", "--out", "again"), "no stored update"),
         (("approve", "9", "--reviewer", "ann", "--reason", "x"), r"version 9: is not in the registry of tiny \(versions are \[1, 2, 3\]\)"),
         (("reject", "3", "--reviewer", "ann", "--reason", "x"), "is the champion"),
-        (("pull", "there", "--alias", "nobody"), "names no version"),
+        (("pull", "there", "--alias", "nobody"), "does not exist"),
     ],
 )
 def test_what_cannot_be_done_is_one_plain_error(command, tmp_path, monkeypatch, arguments, said):

@@ -334,7 +334,7 @@ def test_a_verdict_edited_before_it_was_registered_promotes_nothing(forged, make
         verdict_folder=folders.verdict_folder,
         verdict=edited,
     )
-    with pytest.raises(LineageError, match="its verdict says PASS, recomputed from the stored items it is BLOCK"):
+    with pytest.raises(LineageError, match="its verdict is PASS, but recomputed from the stored items it is BLOCK"):
         promote_version(forged, version.version, expected_champion=3, reason="Pass.", actor="gate", verdict=edited)
     assert current_champion(forged).version == 3
 

@@ -179,7 +179,7 @@ def test_a_used_approval_does_not_promote_again_after_a_rollback(grown: Lineage,
     approve_version(grown, version, reviewer="ann", reason="measured by hand")
     promote_on_approval(grown, version)
     roll_back(grown, reason="bad answers", actor="ann")
-    with pytest.raises(Exception, match="was used, and version 3 was made champion since"):
+    with pytest.raises(Exception, match="was used, and version 3 became champion since"):
         promote_on_approval(grown, version)
     approve_version(grown, version, reviewer="ann", reason="measured by hand")
     assert promote_on_approval(grown, version).champion == version

@@ -64,6 +64,6 @@ def test_pull_does_not_write_over_what_is_there(grown, tmp_path):
     pull_version(grown, tmp_path / "old", alias="previous")
     with pytest.raises(LineageError, match="holds another model"):
         pull_version(grown, tmp_path / "old")
-    with pytest.raises(LineageError, match="names no version"):
+    with pytest.raises(LineageError, match="does not exist"):
         pull_version(grown, tmp_path / "new", alias="no-such-alias")
     assert (target / "note.txt").read_text() == "mine"

@@ -21,7 +21,7 @@ def held(grown, register):
 
 def test_an_approved_version_becomes_champion_in_the_reviewers_name(grown, held):
     version, _ = held
-    with pytest.raises(LineageError, match="nobody has approved"):
+    with pytest.raises(LineageError, match="is not approved"):
         promote_on_approval(grown, version)
     approve_version(grown, version, reviewer="ann", reason="the margin is wide enough for us")
     assert current_champion(grown).version == 3
@@ -99,6 +99,6 @@ def test_an_approval_from_a_clock_in_the_future_promotes_nothing(grown, held):
     version, _ = held
     approve_version(grown, version, reviewer="ann", reason="fine", valid_for=timedelta(days=30))
     earlier = datetime.now(UTC) - timedelta(days=1)
-    with pytest.raises(LineageError, match="which is still to come: a clock is wrong"):
+    with pytest.raises(LineageError, match="which is in the future: a clock is wrong"):
         approval.promote_on_approval(grown, version, now=earlier)
     assert current_champion(grown).version == 3

@@ -12,7 +12,7 @@ import pytest
 from data_contracts.errors import LineageError, ManifestError
 from data_contracts.manifests import Decision
 from flows.lineage import current_champion, find_version, promote_version, read_history, read_ledger, reject_version, roll_back
-from flows.lineage.registry import promotion
+from flows.lineage.registry import entries, promotion
 from flows.lineage.storage.records import MOVES_CHAMPION
 
 
@@ -153,7 +153,7 @@ def test_rollback_refuses_what_never_was_champion_and_an_empty_reason(grown, reg
 
 def test_an_alias_moved_by_hand_is_noticed_and_put_right_on_record(grown):
     grown.client.set_registered_model_alias("tiny", "champion", "1")
-    with pytest.raises(LineageError, match=r"points to version 1, but by the ledger version 3 .* moved by hand"):
+    with pytest.raises(LineageError, match=r"points to version 1, but according to the ledger version 3 .* moved by hand"):
         current_champion(grown)
     roll_back(grown, 3, reason="someone clicked", actor="ann")
     assert current_champion(grown).version == 3
@@ -177,7 +177,7 @@ def test_a_promotion_cut_off_anywhere_is_finished_by_the_next_reader(open_lineag
 
     assert current_champion(open_lineage()).version == version.version
     assert moves(grown) == [1, 2, 3, version.version]
-    assert promotion.PENDING_TAG not in grown.client.get_registered_model("tiny").tags
+    assert entries.PENDING_TAG not in grown.client.get_registered_model("tiny").tags
 
 
 @pytest.fixture
@@ -185,7 +185,7 @@ def entry_from_tomorrow(grown):
     """The ledger's last entry was written by a machine whose clock runs a day ahead."""
     entry = read_ledger(grown)[-1]
     ahead = {"sequence": entry.sequence + 1, "action": "reject", "time": datetime.now(UTC) + timedelta(days=1), "prior": entry.digest}
-    promotion._carry_out(grown, entry.model_copy(update=ahead))
+    entries.carry_out(grown, entry.model_copy(update=ahead))
 
 
 def test_a_clock_that_is_behind_the_ledger_promotes_nothing_until_a_person_has_decided(grown, register, entry_from_tomorrow):
@@ -202,7 +202,7 @@ def test_a_clock_that_is_behind_the_ledger_promotes_nothing_until_a_person_has_d
 def test_a_few_seconds_between_two_clocks_keep_the_order(grown, register):
     entry = read_ledger(grown)[-1]
     soon = {"sequence": entry.sequence + 1, "action": "reject", "time": datetime.now(UTC) + timedelta(seconds=30), "prior": entry.digest}
-    promotion._carry_out(grown, entry.model_copy(update=soon))
+    entries.carry_out(grown, entry.model_copy(update=soon))
     champion = current_champion(grown)
     _, version, folders = register(grown, "next", 3, parent=champion.model_sha256)
     promote_version(grown, version.version, expected_champion=champion.version, reason="gate", actor="gate", verdict=folders.verdict)

@@ -158,9 +158,9 @@ def test_collected_weights_come_back_byte_for_byte(trained):
     collect_garbage(trained, SHORT, actor="ann")
     assert not _weights(trained, 2).exists()
     assert verify_lineage(trained).ok  # what is expected of a collected version is there
-    with pytest.raises(LineageError, match=r"collected on .* skillstack rebuild 2"):
+    with pytest.raises(LineageError, match=r"deleted by gc on .* skillstack rebuild 2"):
         find_version(trained, 2, verify=True)
-    with pytest.raises(LineageError, match="collected on"):
+    with pytest.raises(LineageError, match="deleted by gc on"):
         roll_back(trained, 2, reason="complaints", actor="ann")
 
     manifest = rebuild_version(trained, 2, actor="ann")
@@ -229,7 +229,7 @@ def test_weights_that_come_back_equal_to_rounding_are_kept_unless_that_was_allow
 
     [item] = [item for item in collect_garbage(trained, SHORT, actor="ann") if item.versions == (2,)]
     assert item.action == "keep"
-    assert "rounding steps off" in item.reason
+    assert "rounding steps, not byte for byte" in item.reason
     [item] = [
         item for item in collect_garbage(trained, SHORT.model_copy(update={"allow_rounding": True}), actor="ann") if item.versions == (2,)
     ]

@@ -80,7 +80,7 @@ def test_champions_scores_make_one_chart(grown):
     points = grown.client.get_metric_history(ledger_run(grown), "skills/old")
     assert [(point.step, point.value) for point in points] == [(0, 0.9), (1, 0.9), (2, 0.9)]
     suite = grown_suite(name="prose", category="drift")
-    assert chart_name(suite) == "bits a byte - lower is better/prose", "a chart that is better when it falls says so"
+    assert chart_name(suite) == "bits per byte - lower is better/prose", "a chart that is better when it falls says so"
     assert chart_name(suite.model_copy(update={"sealed": True})) == "sealed/prose"
 
 
