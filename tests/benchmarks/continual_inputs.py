@@ -104,7 +104,7 @@ def task_inputs(task: str, folder: Path, asker: Asker, renderer: TextRenderer) -
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", type=Path, required=True, help="folder of SmolLM2-135M-Instruct (python -m flows.demo.smollm2)")
+    parser.add_argument("--model", type=Path, required=True, help="folder of SmolLM2-135M-Instruct (python -m flows.base_models.smollm2)")
     parser.add_argument("--data", type=Path, required=True, help="folder that holds cl15, piqa, gsm8k and trace")
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()

@@ -17,7 +17,7 @@ from osft_engine.train import train_candidate
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
 
-NANO = Path(__file__).resolve().parents[2] / "flows" / "demo" / "nano"
+NANO = Path(__file__).resolve().parents[2] / "flows" / "base_models" / "nano"
 SETTINGS: list[dict[str, Any]] = [
     {"protect": "activations"},
     {"protect": "activations", "execution": "side"},
