@@ -1,6 +1,6 @@
 """What to try next: the end of every verdict that does not promote, from the evidence at hand. One function for every reader.
 
-for step in next_steps(verdict, Situation(version=5, skill="tickets", drop="tickets.jsonl")): print(step)
+for step in next_steps(verdict, Situation(version=5, drop="tickets.jsonl")): print(step)
 """
 
 from __future__ import annotations
