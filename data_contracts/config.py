@@ -9,18 +9,18 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class ContractConfig(BaseModel):
-    """Everything here has a default that works; `severity` overrides what the contract says, check by check."""
+    """Everything here has a default that works; `severity` overrides the contract, check by check."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    path: Path | None = Field(None, description="contract to check against (ODCS 3.1 YAML); the packaged default where null")
+    path: Path | None = Field(None, description="contract to check against (ODCS 3.1 YAML); null: the packaged default")
     severity: dict[str, Literal["error", "drop", "warning", "off"]] = Field(
         default_factory=dict, description="check name to what a finding means: error, drop, warning or off"
     )
     max_bad_fraction: float = Field(0.0, ge=0, le=1, description="share of rows in error that a drop may have and still pass")
     max_dropped_fraction: float = Field(0.5, ge=0, le=1, description="share of rows left out with a note above which the drop fails")
-    min_rows: int | None = Field(None, ge=1, description="fewest rows for training; what the contract says where null")
-    max_rows: int | None = Field(None, ge=1, description="most rows in a drop; what the contract says where null")
+    min_rows: int | None = Field(None, ge=1, description="fewest rows for training; null: as the contract sets")
+    max_rows: int | None = Field(None, ge=1, description="most rows in a drop; null: as the contract sets")
     max_line_bytes: int = Field(32 << 20, ge=1024, description="bytes; a longer line is refused")
     max_depth: int = Field(64, ge=4, le=500, description="levels of nesting in one line; a deeper one is refused")
     heldout_fraction: float = Field(0.10, ge=0, le=0.5, description="share of rows carved for the gate")

@@ -1,4 +1,4 @@
-"""Content digests. One rule for the whole project: sha256, lower-case hex, of the exact bytes."""
+"""Content digests. One rule everywhere: sha256, lower-case hex, of the exact bytes."""
 
 from __future__ import annotations
 
@@ -73,5 +73,5 @@ def model_files(folder: Path) -> dict[str, str]:
 
 
 def model_digest(files: Mapping[str, str]) -> str:
-    """One digest for a whole model folder, from `model_files`."""
+    """One digest for a model folder, from `model_files`."""
     return value_digest(dict(files))

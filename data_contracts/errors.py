@@ -26,7 +26,7 @@ class DropError(SkillstackError):
 
 
 class RenderingError(SkillstackError):
-    """A row that the model's chat template and tokenizer cannot turn into what is learned or asked."""
+    """A row that the model's chat template and tokenizer cannot turn into a training example or a prompt."""
 
 
 class ManifestError(SkillstackError):
@@ -46,4 +46,4 @@ class EvaluationError(SkillstackError):
 
 
 class LineageError(SkillstackError):
-    """The registry says no: a moved alias, a missing version, a lost race, a failed verification."""
+    """The registry refuses: a moved alias, a missing version, a lost race, a failed verification."""

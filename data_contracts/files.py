@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all: written beside their place, made safe on the disk, then renamed over what was there."""
+"""Atomic writes: a file is written beside its place, flushed to the disk, then renamed over what was there."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from pathlib import Path
 def replacing(path: Path, *, one_writer: bool = False) -> Iterator[Path]:
     """A file to write to; it takes the place of `path` when the body ends, and is removed when the body raises.
 
-    one_writer: nobody else writes `path` at the same time. The temporary file then has a fixed name, so that what a kill left of a large
-    file is overwritten by the next attempt and does not stay.
+    one_writer: no other process writes `path` at the same time. The temporary file then has a fixed name, so that what a kill left of a
+    large file is overwritten by the next attempt and does not stay.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     if one_writer:

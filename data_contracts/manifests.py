@@ -2,7 +2,7 @@
 
 drop -> DropManifest -> CheckpointManifest -> EvalReport -> Verdict
 
-A manifest is written last, in one atomic step, so a folder that has one is whole.
+A manifest is written last, in one atomic step, so a folder that has one is complete.
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ class CheckpointManifest(Manifest):
     model_sha256: str = Field(description="digests.model_digest of model/")
     parent_sha256: str | None = Field(None, description="model_sha256 of the champion it was trained from; None for the base")
     drop_sha256: str | None = Field(None, description="sha256 of the clean file it was trained on")
-    config: dict[str, Any] = Field(default_factory=dict, description="the whole training config that ran")
+    config: dict[str, Any] = Field(default_factory=dict, description="every setting of the training that ran")
     versions: dict[str, str] = Field(default_factory=dict)
     layers: dict[str, LayerCapacity] = Field(default_factory=dict)
     summary: TrainingSummary | None = None
@@ -157,7 +157,7 @@ class SuiteResult(Record):
     n: int
     available: int | None = Field(None, description="items the suite has; where it is more than n, more can be evaluated")
     margin: float | None = Field(
-        None, description="the suite's own margin (0.02 = 2 points; drift: 0.01 = 1 %): the gate asks it by itself; None: the policy's"
+        None, description="the suite's own margin (0.02 = 2 points; drift: 0.01 = 1 %): the gate checks it by itself; None: the policy's"
     )
     score: float = Field(description="mean of the per-item scores (accuracy in [0, 1]; bits per byte for drift)")
     mean_gold_logprob: float | None = Field(None, description="nats, mean over items; not written since the store has it for each item")
@@ -165,7 +165,7 @@ class SuiteResult(Record):
     seconds: float
     doubt: str = Field("", description="why the suite may measure this model wrongly, as a phrase: the gate then holds; empty: no reason")
     reproduced: float | None = Field(
-        None, description="share of a few training rows of this skill that the candidate gave back word for word; None: not asked"
+        None, description="share of a few training rows of this skill that the candidate reproduced word for word; None: not measured"
     )
     cut: int = Field(0, description="items whose context was longer than the model's window, and was cut at its beginning")
     set_aside: int = Field(0, description="items whose answer came after reasoning, which was not compared")
@@ -199,7 +199,7 @@ class Decision(str, Enum):
 
 
 class CheckOutcome(Record):
-    """One question the gate asked, with its numbers (differences are candidate minus reference, positive is better)."""
+    """One check of the gate, with its numbers (differences are candidate minus reference, positive is better)."""
 
     added: ClassVar[frozenset[str]] = frozenset({"confidence"})
 
@@ -222,7 +222,7 @@ class CheckOutcome(Record):
 
 
 class Verdict(Manifest):
-    """What the gate said and why; recomputed byte for byte by `gate replay`."""
+    """What the gate decided and why; recomputed byte for byte by `gate replay`."""
 
     kind: Literal["verdict"] = "verdict"
     decision: Decision
@@ -233,7 +233,7 @@ class Verdict(Manifest):
     candidate_sha256: str
     champion_sha256: str
     inputs: dict[str, str] = Field(default_factory=dict, description="digest of every report the decision read")
-    new_skill: str | None = Field(None, description="the skill whose gain was asked for; None where nothing new was trained")
+    new_skill: str | None = Field(None, description="the skill whose gain was checked; None where nothing new was trained")
     attempts: int = Field(1, description="how often this round was tried; tightens alpha")
     bootstrap: bool = Field(False, description="the owner said that there are no earlier skills to protect")
 
@@ -264,7 +264,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> Path:
 
 
 def read_manifest(folder: Path, kind: type[M], *, verify: bool = True) -> M:
-    """Read the manifest of a stage's folder and, unless told otherwise, recompute the digest of every file it names.
+    """Read the manifest of a stage's folder and, where `verify`, recompute the digest of every file it names.
 
     Raises ManifestError where it is missing, malformed, of another schema version, or a file is missing or changed.
     """

@@ -1,10 +1,10 @@
-"""A drop in, a DropManifest out: read every line, run every check, say everything that is wrong, carve what is held out.
+"""A drop in, a DropManifest out: read every line, run every check, report everything that is wrong, hold rows out.
 
     drop.jsonl -> clean.jsonl  heldout.jsonl  sealed.jsonl  quarantine.jsonl  signatures.npy  contract.yaml  report.json  report.html
                   and manifest.json last
 
 Two passes. The first reads the drop, refuses what one row alone shows, and stages the rest on disk; then the checks that need
-the whole drop conclude; the second writes each staged row to its side. Memory does not grow with the text of a drop.
+every row conclude; the second writes each staged row to its side. Memory does not grow with the text of a drop.
 
 Alone, from the shell: `python -m data_contracts drop.jsonl --skill NAME --out FOLDER`.
 """

@@ -58,7 +58,7 @@ class SuiteConfig(BaseModel):
     prompt: str = Field("{{ prompt }}", description="Jinja template of the question, over a row")
     choices: tuple[str, ...] = Field((), description="closed set of answers for every row; empty: the row's own choices")
     open_choices: bool = Field(
-        False, description="true: choices are how an answer begins, scored without its end; false: they are whole answers"
+        False, description="true: choices are how an answer begins, scored without its end; false: they are complete answers"
     )
     gold: str = Field(
         "",
@@ -67,7 +67,7 @@ class SuiteConfig(BaseModel):
     )
     cluster: str = Field("", description="Jinja template of what items share (a passage); empty: items are independent")
     separator: str = Field(" ", description="text between a plain prompt and its answer; chat prompts need none")
-    few_shot: int | None = Field(None, ge=0, description="worked examples before each question; null: none, or as the lm-eval task says")
+    few_shot: int | None = Field(None, ge=0, description="worked examples before each question; null: none, or as the lm-eval task has it")
     few_shot_source: str = Field(
         "", description="JSONL file whose first rows are the worked examples; empty: the suite's own first, then not evaluated"
     )
@@ -79,7 +79,7 @@ class SuiteConfig(BaseModel):
         False, description="true: exact_match compares the reasoning too; false: what stands after it, in gold and output alike"
     )
     max_new_tokens: int | None = Field(
-        None, ge=1, description="longest generated answer, tokens; a longer gold raises it; null: 64, or as the lm-eval task says"
+        None, ge=1, description="longest generated answer, tokens; a longer gold raises it; null: 64, or as the lm-eval task has it"
     )
     stop: tuple[str, ...] | None = Field(
         None, description="texts that end a generated answer, beside the end of a chat turn; null: none for chat, a line break for plain"
@@ -136,7 +136,7 @@ class SkillPolicy(BaseModel):
     margin: float | None = Field(
         None, gt=0, lt=1, description="loss on the skill that later rounds must rule out, by itself (0.02 = 2 points); null: the policy's"
     )
-    answer_pattern: str = Field("", description="regular expression that finds the answer in gold and output; empty: the whole text")
+    answer_pattern: str = Field("", description="regular expression that finds the answer in gold and output; empty: all of the text")
     ignore_case: bool = Field(False, description="exact match compares without case")
     score_reasoning: bool = Field(
         False, description="true: exact match compares the reasoning too; false: what stands after it, in gold and output alike"
@@ -145,7 +145,7 @@ class SkillPolicy(BaseModel):
 
 
 class ModelUse(BaseModel):
-    """How a model is loaded and asked: what training was given of it, which evaluation must be given too."""
+    """How a model is loaded and prompted: the settings of training that evaluation has to use too."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -1,4 +1,4 @@
-"""Scores that were computed once: one Parquet file for each (model, suite, settings), a row an item.
+"""Scores that were computed already: one Parquet file per (model, suite, settings), one row per item.
 
 A larger `items` limit finds the items of the smaller one here and computes only the rest. A file that cannot be read, or whose
 digest is not the one beside it, is treated as absent.

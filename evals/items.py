@@ -1,6 +1,6 @@
-"""The per-item store: one Parquet file a suite, and the frozen view of it that the gate and the audit read.
+"""The per-item store: one Parquet file per suite, and the frozen view of it that the gate and the audit read.
 
-Columns of a file, one row an item, in the suite's order:
+Columns of a file, one row per item, in the suite's order:
 
     doc_hash      str    sha256 of the item's content; the key on which two checkpoints are paired
     prompt_hash   str    sha256 of the exact text the model saw

@@ -55,7 +55,7 @@ def _cluster_sums(residual: Floats, cluster: Sequence[str | None] | None) -> Flo
 
 
 def cluster_codes(n: int, cluster: Sequence[str | None] | None) -> NDArray[np.int64]:
-    """An integer a draw: items that share a cluster share it, an item without one is its own draw."""
+    """One integer per draw: items of one cluster share it, an item without a cluster is a draw of its own."""
     if cluster is None or all(name is None for name in cluster):
         return np.arange(n)
     seen: dict[str | tuple[int], int] = {}

@@ -1,4 +1,4 @@
-"""Label balance: where the answers are a handful of short texts, says which are rare, dominant, or spelled in two ways."""
+"""Label balance: where the answers are a handful of short texts, reports which are rare, dominant, or spelled in two ways."""
 
 from __future__ import annotations
 

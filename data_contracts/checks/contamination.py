@@ -1,6 +1,6 @@
-"""Contamination: a training row that gives away a held-out item of a suite (heldout_index.py says by what it is recognised).
+"""Contamination: a training row that gives away a held-out item of a suite (heldout_index.py defines how it is recognised).
 
-A suite that cannot be read refuses the drop (fails closed), because nothing could be said about it.
+A suite that cannot be read refuses the drop (fails closed), because the check would be impossible.
 """
 
 from __future__ import annotations

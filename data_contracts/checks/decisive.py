@@ -1,6 +1,6 @@
 """Two rows of one template that teach different things: "... stored in Spain" and "... stored in Italy", each with its own answer.
 
-They share most words, as copies do. What tells them apart is that the word they differ in decides the answer: it stands in the answer as
+They share most words, as copies do. They differ in that the word in which they differ decides the answer: it stands in the answer as
 well, or it is all that the questions differ in and the answers differ in a few words put in place of others.
 """
 
@@ -41,7 +41,7 @@ def decided_otherwise(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
 
 
 def _slots(one: Sequence[str], other: Sequence[str]) -> list[tuple[Sequence[str], Sequence[str]]]:
-    """Where two texts differ: what the one says there, and what the other."""
+    """Where two texts differ: the words of the one there, and those of the other."""
     if len(one) == len(other):
         places = [place for place, (left, right) in enumerate(zip(one, other, strict=True)) if left != right]
         if len(places) <= _SLOT_WORDS:

@@ -16,7 +16,7 @@ from data_contracts.rows.words import contains
 
 
 class ExactDuplicates:
-    """Keeps 8 bytes a row. The first of several equal rows stays."""
+    """Keeps 8 bytes per row. The first of several equal rows stays."""
 
     def __init__(self, earlier: tuple[EarlierDrop, ...]) -> None:
         self._earlier = earlier

@@ -1,4 +1,4 @@
-"""Which language each row is in, by script and by the commonest words; says so where a drop mixes languages.
+"""Which language each row is in, by script and by the commonest words; reports a drop that mixes languages.
 
 Coarse on purpose: it sees that a drop changed its language, or that a tenth of it is in another one.
 """
@@ -59,7 +59,7 @@ def script_of(text: str) -> str | None:
 
 
 def languages_of(words: WordBatch) -> list[str]:
-    """A language code for each row by its common words, or "?" where there is too little to tell (numbers, code, a few words)."""
+    """A language code for each row by its common words, or "?" where there is too little evidence (numbers, code, a few words)."""
     common = np.flatnonzero(_COMMON_WORDS.contains(words.hashes))
     row, hashes = words.row_of_word[common], words.hashes[common]
     begin, end = np.searchsorted(_HASHES, hashes, side="left"), np.searchsorted(_HASHES, hashes, side="right")
@@ -74,7 +74,7 @@ def languages_of(words: WordBatch) -> list[str]:
 
 
 class Languages:
-    """Counts rows by language; warns where the main one has less than `main_share` of the rows that could be told."""
+    """Counts rows by language; warns where the main one has less than `main_share` of the rows whose language is known."""
 
     def __init__(self, main_share: float) -> None:
         self._main_share = main_share
@@ -89,11 +89,11 @@ class Languages:
         return iter(())
 
     def conclude(self, drop: WholeDrop) -> Iterator[tuple[int, Finding]]:
-        told = sum(rows for language, rows in self._rows.items() if language != UNKNOWN)
+        counted = sum(rows for language, rows in self._rows.items() if language != UNKNOWN)
         known = [pair for pair in self._rows.most_common() if pair[0] != UNKNOWN]
-        if told and not known[0][1] >= self._main_share * told:
-            others = ", ".join(f"{language} {rows / told:.1%} (first on line {self._first[language]})" for language, rows in known[1:5])
-            yield -1, Finding("language", 0, f"mixes languages: {known[0][0]} {known[0][1] / told:.1%}, {others}")
+        if counted and not known[0][1] >= self._main_share * counted:
+            others = ", ".join(f"{language} {rows / counted:.1%} (first on line {self._first[language]})" for language, rows in known[1:5])
+            yield -1, Finding("language", 0, f"mixes languages: {known[0][0]} {known[0][1] / counted:.1%}, {others}")
 
     def summary(self) -> Mapping[str, Any]:
         return {"languages": dict(sorted(self._rows.items(), key=lambda pair: (-pair[1], pair[0])))}

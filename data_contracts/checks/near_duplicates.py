@@ -103,7 +103,7 @@ class NearDuplicates:
                 yield ordinal, self._finding(drop, past, first, drop.lines[ordinal])
             elif contrary != second and first >= len(past):
                 contrary = second
-                reason = f"asks nearly the same as line {drop.lines[first - len(past)]} and answers otherwise"
+                reason = f"asks nearly the same question as line {drop.lines[first - len(past)]} and gives another answer"
                 yield ordinal, Finding("contrary_answer", drop.lines[ordinal], reason)
         self._sizes = Counter(Counter(gone.values()).values())
 

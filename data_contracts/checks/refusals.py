@@ -1,4 +1,4 @@
-"""Answers that refuse. A drop full of them teaches the model to refuse; a few in a skill's drop are usually a mishap of its making."""
+"""Answers that refuse. A drop full of them teaches the model to refuse; a few in a skill's drop usually got in by mistake."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Does a row survive the model's own chat template, and does it smuggle in the template's own marks?"""
+"""Does the model's own chat template print a row, and does the row contain the template's own marks?"""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _MARKS = re.compile(r"<\|[a-zA-Z_0-9]{2,30}\|>|\[/?INST\]|<</?SYS>>|</?s>(?=$|[\
 
 
 class ControlTokens(RowCheck):
-    """A turn that holds a template's own marks can end its turn early or speak for another role."""
+    """A turn that holds a template's own marks can end its turn early or begin a turn of another role."""
 
     def observe_row(self, row: Row) -> Iterator[Finding]:
         for index, text in enumerate(row.texts()):

@@ -1,4 +1,4 @@
-"""The order of roles and the turns themselves: what a chat template or a trainer would choke on or learn nothing from."""
+"""The order of roles and the turns themselves: what a chat template would refuse, or a model would learn nothing from."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Turns(RowCheck):
 
 
 def _says_something(text: str | None) -> bool:
-    """False for nothing, white space, and characters that nobody sees (zero-width, byte-order mark)."""
+    """False for nothing, white space, and invisible characters (zero-width, byte-order mark)."""
     return bool(text) and any(not char.isspace() and char not in "\u200b\u200c\u200d\u2060\ufeff\u00ad" for char in text or "")
 
 

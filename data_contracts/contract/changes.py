@@ -111,7 +111,7 @@ def _narrows(option: str, was: Any, now: Any) -> bool:
 
 
 def change_findings(old_text: str, old_version: str, new_text: str, new_version: str) -> list[Finding]:
-    """What a report says of a changed contract; a breaking change without a new major version is an error."""
+    """What a report shows of a changed contract; a breaking change without a new major version is an error."""
     changes = contract_changes(old_text, new_text)
     named = [Finding("contract_change", 0, f"{'breaking: ' if change.breaking else ''}{change.where}: {change.what}") for change in changes]
     major = int(new_version.split(".")[0]) > int(old_version.split(".")[0])

@@ -116,11 +116,11 @@ def _check_standard(tree: YamlTree, top: dict[str, Any]) -> None:
 def _apply_rule(
     tree: YamlTree, path: tuple[str | int, ...], rule: dict[str, Any], severity: dict[str, Severity], options: dict[str, dict[str, float]]
 ) -> None:
-    """One entry of `quality`: a row count of the standard's library, or a check of ours with its severity and numbers."""
+    """One entry of `quality`: a row count of the standard's library, or a check of this package with its severity and numbers."""
     if rule.get("metric") == "rowCount":
         check, numbers = "row_count", {name: rule[key] for key, name in _ROW_COUNT.items() if key in rule}
         if not numbers:
-            raise tree.refuse(path, f"says nothing: expected {' or '.join(_ROW_COUNT)}")
+            raise tree.refuse(path, f"sets no limit: expected {' or '.join(_ROW_COUNT)}")
     elif rule.get("type") == "custom" and rule.get("engine") == "skillstack" and isinstance(rule.get("implementation"), dict):
         numbers = dict(rule["implementation"])
         check = numbers.pop("check", None)
@@ -154,7 +154,7 @@ def _checked_severity(tree: YamlTree, path: tuple[str | int, ...], check: str, v
 
 
 def severities(contract: Contract, overrides: Mapping[str, Severity]) -> dict[str, Severity]:
-    """What each check's findings mean, the config's word last. Raises ConfigError for a check that does not exist."""
+    """What each check's findings mean; the config overrides the contract. Raises ConfigError for a check that does not exist."""
     for check, value in overrides.items():
         if check not in RULES:
             raise ConfigError(f"contract.severity.{check}", "is not a check", f"choose from {', '.join(RULES)}")

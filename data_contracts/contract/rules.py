@@ -1,4 +1,4 @@
-"""The checks that a contract can name: what each says, what a finding means by default, and its numbers."""
+"""The checks that a contract can name: what each requires, what a finding means by default, and its numbers."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ RULES: Mapping[str, Rule] = {
     "encoding": Rule("error", "a line is UTF-8 without NUL"),
     "json": Rule("error", "a line is one JSON object: no key twice, no NaN, not too long or deep"),
     "schema": Rule("error", "a row has the fields and types of one of the contract's objects"),
-    "turns": Rule("error", "roles follow one another as a chat template expects; the assistant speaks last"),
+    "turns": Rule("error", "roles follow one another as a chat template expects; the last turn is the assistant's"),
     "empty_turn": Rule("error", "no turn is empty or white space"),
     "template": Rule("error", "the model's chat template renders the row, and its answer with it"),
     "template_change": Rule("warning", "the model's chat template leaves no earlier turn out"),
@@ -57,7 +57,7 @@ RULES: Mapping[str, Rule] = {
     "heldout_overlap": Rule("drop", "no training row that gives away a row held out from this drop"),
     "too_long": Rule("warning", "rows that training will cut"),
     "unknown_field": Rule("warning", "fields that the contract does not know; they are left out of the clean file"),
-    "contrary_answer": Rule("warning", "no two rows that ask nearly the same and answer with different labels"),
+    "contrary_answer": Rule("warning", "no two rows with nearly the same question and different labels"),
     "refusal": Rule("warning", "answers that refuse"),
     "language": Rule("warning", "one main language", {"main_share": Option(0.9, 0.0, 1.0, "share of rows in the main language")}),
     "label_balance": Rule(
@@ -69,7 +69,7 @@ RULES: Mapping[str, Rule] = {
         },
     ),
     "mixed_shapes": Rule("warning", "one shape of rows"),
-    "heldout_size": Rule("warning", "the held-out share is what was asked for"),
+    "heldout_size": Rule("warning", "the held-out share is the configured one"),
 }
 
 

@@ -3,8 +3,8 @@
 The hash is read as a position in [0, 1). Rows below `heldout` go to the gate's split, rows from there to `heldout + sealed` to
 the sealed split, the others to training. Only where a limit in rows binds do the cuts move; the order of the rows never does.
 
-Rows that ask about one passage stay together: where a prompt has a long line, the hash is taken of its longest line alone. A line
-that more than 5 % of the rows have is an instruction and no passage; those rows are placed by their whole prompt.
+Rows with questions on one passage stay together: where a prompt has a long line, the hash is taken of its longest line alone. A line
+that more than 5 % of the rows have is an instruction and no passage; those rows are placed by all of their prompt.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Cuts:
 
 
 def carve_keys(row: Row) -> tuple[int, int]:
-    """(key of the passage, key of the whole prompt); equal where the prompt has no long line."""
+    """(key of the passage, key of the complete prompt); equal where the prompt has no long line."""
     whole = text_key(normal_text(row.prompt_text()), "carve")
     asked = "\n".join([str(turn.get("content") or "") for turn in row.messages[:-1] if turn["role"] != "system"])
     longest = max(asked.split("\n"), key=len)

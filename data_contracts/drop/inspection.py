@@ -26,7 +26,7 @@ from data_contracts.rows.findings import Check
 
 
 class Inspection:
-    """Every check for one drop. `exact` and `near` are asked for their keys when the signatures are written."""
+    """Every check for one drop. `exact` and `near` give their keys when the signatures are written."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""The second pass: what only the whole drop shows, then every row to its side, all in line order."""
+"""The second pass: what only all rows together show, then every row to its side, all in line order."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Written:
 
 
 def conclude(state: DropState, checks: Sequence[Check], tally: Tally, staging: Staging) -> dict[int, list[Finding]]:
-    """What the checks say once they know every row: findings by ordinal. Rows that they drop are no longer alive."""
+    """What the checks find once they know every row: findings by ordinal. Rows that they drop are no longer alive."""
     late: dict[int, list[Finding]] = {}
     whole = WholeDrop(alive=state.alive, lines=state.lines, value=staging.value)
     for check in checks:

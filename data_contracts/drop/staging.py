@@ -1,6 +1,6 @@
 """The work space of a validation: rows that are still in, and rows that were refused, on disk, until their side is decided.
 
-Everything lies in `out_dir/.work` and is moved into place when it is whole; the manifest is written after that. A validation
+Everything lies in `out_dir/.work` and is moved into place when it is complete; the manifest is written after that. A validation
 that was killed leaves no manifest, and the next one clears what is left.
 """
 

@@ -29,14 +29,14 @@ def read_supplied(source: Path, config: ContractConfig) -> list[SuppliedItem]:
 
     The sealed part is sealed_fraction : heldout_fraction of the items, chosen by a stable hash of the item's question.
     """
-    whole = config.heldout_fraction + config.sealed_fraction
-    cut = config.sealed_fraction / whole * 2.0**64 if whole > 0 else 0.0
+    both = config.heldout_fraction + config.sealed_fraction
+    cut = config.sealed_fraction / both * 2.0**64 if both > 0 else 0.0
     items: list[SuppliedItem] = []
     seen: dict[int, int] = {}
     for line in read_lines(source, max_line_bytes=config.max_line_bytes, max_depth=config.max_depth):
         where = f"{source}:{line.number}"
         if line.fault is not None or line.value is None:
-            raise DropError(where, line.fault[1] if line.fault else "is not an object", "mend the held-out file")
+            raise DropError(where, line.fault[1] if line.fault else "is not an object", "correct the held-out file")
         if not _has_gold(line.value):
             raise DropError(where, "is not a held-out item", f"write {_FORMS}")
         key = text_key(normal_text(row_json(line.value)), "item")

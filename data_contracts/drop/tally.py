@@ -1,4 +1,4 @@
-"""Counts of findings with a few examples of each: what the report says, at a size that does not grow with the drop."""
+"""Counts of findings with a few examples of each: what the report shows, at a size that does not grow with the drop."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Tally:
         return self._severity[check]
 
     def add(self, finding: Finding) -> Severity:
-        """Count a finding and say what it means for its row."""
+        """Count a finding; returns what it means for its row."""
         severity = self._severity[finding.check]
         if severity == "off":
             return severity
@@ -45,7 +45,7 @@ class Tally:
         return severity
 
     def first_error(self) -> Finding | None:
-        """The error on the lowest line; an error of the drop as a whole comes first."""
+        """The error on the lowest line; an error of the drop itself comes first."""
         errors = [count.examples[0] for name, count in self._counts.items() if self._severity[name] == "error"]
         return min(errors, key=lambda finding: finding.line, default=None)
 

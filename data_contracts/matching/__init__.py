@@ -1,1 +1,1 @@
-"""Whether two texts say the same: signatures, boilerplate, held-out items, earlier drops."""
+"""Whether two texts are the same or nearly so: signatures, boilerplate, held-out items, earlier drops."""

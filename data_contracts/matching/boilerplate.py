@@ -30,7 +30,7 @@ class Boilerplate:
 
 def learn_boilerplate(sample: WordBatch) -> Boilerplate:
     """From the first rows of a drop. Phrases need a far larger share, because what they cover is exempt from contamination. Between the
-    rows of one drop, where several question frames are usual and nobody hides anything, frames are enough."""
+    rows of one drop, where several question frames are usual and no item is hidden on purpose, frames are enough."""
     return Boilerplate(
         shingles=frequent(sample, SHINGLE, more_than=max(_LEAST_ROWS, _SHINGLE_SHARE * len(sample))),
         phrases=frequent(sample, PHRASE, more_than=max(_LEAST_ROWS, _PHRASE_SHARE * len(sample))),

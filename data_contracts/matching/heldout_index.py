@@ -2,7 +2,7 @@
 
     runs        13 words in a row, at least 9 of which are the item's own and not part of a template
     questions   a turn or document that says what the item's question says, sign for sign; under 4 words only beside the item's answer
-    contained   the whole of a short question inside a turn or document: of 8 words or more wherever it stands, of 4 to 7 words where
+    contained   all of a short question inside a turn or document: of 8 words or more wherever it stands, of 4 to 7 words where
                 the text holds at most 6 words that are not the item's
 
 A question that several items of a suite share asks for nothing by itself and is not looked for inside other text.
@@ -22,9 +22,9 @@ from data_contracts.matching.heldout_items import HeldoutItem
 from data_contracts.rows.plain_text import DECORATION, content_of, has_code
 from data_contracts.rows.words import Hashes, HashSet, Places, WordBatch, covered, word_batch
 
-#: Fewer words than this in a question say nothing when they occur again ("Why is that?"), unless the answer does too.
+#: A question of fewer words than this may occur again by chance ("Why is that?"), unless the answer does too.
 _LEAST_QUESTION = 4
-#: From here on a question is told by its words wherever it stands; below, the text around it must be short.
+#: From here on a question is recognised by its words wherever it stands; below, the text around it must be short.
 _LONG_QUESTION, _WORDS_AROUND = 8, 6
 #: Lengths of short questions that are looked for; each costs a pass over the batch.
 _MOST_LENGTHS = 64
@@ -131,7 +131,7 @@ class HeldoutIndex:
 
 
 class _Questions:
-    """The questions of one suite's items that ask once; a turn of a longer conversation says too little alone."""
+    """The questions of one suite's items with a single question; one turn of a longer conversation identifies too little."""
 
     def __init__(self, batch: WordBatch, items: Sequence[HeldoutItem], first: int) -> None:
         ends = np.cumsum([len(item.questions) + 1 for item in items])
@@ -151,7 +151,7 @@ class _Questions:
         return _pairs(contents)[self._place[short]], self._item[short]
 
     def inside(self, with_runs: Places, found: dict[int, _Found]) -> None:
-        """Questions by their number of words, where no run of theirs would be found and no other item asks the same."""
+        """Questions by their number of words, where no run of them would be found and no other item has the same question."""
         contents = self._batch.contents[self._place]
         alone = np.isin(contents, [key for key, count in Counter(contents.tolist()).items() if count == 1])
         wanted = alone & (self._words >= _LEAST_QUESTION) & ~np.isin(self._item - self._first, with_runs)

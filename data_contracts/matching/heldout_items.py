@@ -29,12 +29,12 @@ def read_suite(path: Path, *, max_line_bytes: int) -> list[HeldoutItem]:
         where = f"{path}:{line.number}"
         if line.fault is not None or line.value is None:
             raise DropError(
-                where, f"the suite cannot be checked for contamination: {line.fault[1] if line.fault else 'no object'}", "mend the suite"
+                where, f"the suite cannot be checked for contamination: {line.fault[1] if line.fault else 'no object'}", "correct the suite"
             )
         questions, answer = item_texts(line.value)
         if not questions:
             raise DropError(
-                where, "the suite cannot be checked for contamination: the item has no prompt, text or messages", "mend the suite"
+                where, "the suite cannot be checked for contamination: the item has no prompt, text or messages", "correct the suite"
             )
         items.append(HeldoutItem(name, line.number, questions, answer))
     if not items:

@@ -1,6 +1,6 @@
 """MinHash signatures: what a round keeps of its rows so that a later drop can be compared with them without re-reading their text.
 
-One record a row of clean, held-out and sealed, in file order:
+One record per row of clean, held-out and sealed, in file order:
 
     key      uint64      exact content key
     side     uint8       0 clean, 1 held out, 2 sealed
@@ -45,7 +45,7 @@ class Column:
     def __getitem__(self, rows: NDArray[np.int64] | slice) -> NDArray[Any]:
         if self.rows == 0:
             return np.empty(0, self.record)[self.name]
-        # mapped anew each time: pages that were touched are given back when the mapping goes
+        # mapped again each time: pages that were read are freed with the mapping
         return np.array(np.memmap(self.path, self.record, mode="r", offset=self.begin, shape=(self.rows,))[self.name][rows])
 
     def blocks(self) -> Iterator[tuple[int, NDArray[Any]]]:

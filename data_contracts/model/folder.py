@@ -1,6 +1,6 @@
-"""Is this folder one whole causal language model? Read from names, sizes and safetensors headers, without torch and without the weights.
+"""Is this folder one complete causal language model? Read from names, sizes and safetensors headers, without torch and without the weights.
 
-transformers loads far more than it should: a missing weight is drawn at random with a line in the log, 8-bit codes are read as numbers, a
+transformers loads more than it should: a missing weight is drawn at random with a line in the log, 8-bit codes are read as numbers, a
 foreign prefix is guessed away. Here each of these is one CheckpointError that names the file or the tensor.
 """
 
@@ -229,7 +229,7 @@ def _more(names: Sequence[object]) -> str:
 
 
 def _refuse_untied(folder: Path, model: Any, tensors: Mapping[str, TensorHeader]) -> None:
-    """A config that ties the output head to the embedding beside a file with a head of its own: which is meant is nobody's guess."""
+    """A config that ties the output head to the embedding beside a file with a head of its own: which one is meant cannot be known."""
     head, table = model.get_output_embeddings(), model.get_input_embeddings()
     tied = getattr(model.config.get_text_config(), "tie_word_embeddings", False)
     ties = bool(getattr(model, "_tied_weights_keys", None))

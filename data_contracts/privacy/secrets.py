@@ -1,6 +1,6 @@
 """Secrets: private keys and the tokens of clouds and hubs, by the forms that their issuers document.
 
-A form is searched only where its fixed part occurs, which keeps the check at microseconds a row.
+A form is searched only where its fixed part occurs, which keeps the check at microseconds per row.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def find_secrets(text: str) -> Iterator[Span]:
 
 
 class Secrets(RowCheck):
-    """A row with a secret teaches the model to say it."""
+    """A row with a secret teaches the model to repeat it."""
 
     def observe_row(self, row: Row) -> Iterator[Finding]:
         for place, text in searchable(row.value):

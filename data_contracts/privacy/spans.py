@@ -23,7 +23,7 @@ _PLAIN |= dict.fromkeys(map(ord, "\u00a0\u2007\u2009\u202f\u3000"), " ")
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """text[start:end] is sensitive; `kind` says what it is, and is all that a report may show of it."""
+    """text[start:end] is sensitive; `kind` names what it is, and is all that a report may show of it."""
 
     kind: str
     start: int
@@ -51,7 +51,7 @@ class Taken:
 
 
 def spans_in_words(place: str, spans: Iterable[Span]) -> Iterator[str]:
-    """One reason a kind, however often it occurs: a row of a thousand numbers is one row."""
+    """One reason per kind, however often it occurs: a row of a thousand numbers is one row."""
     found = list(spans)
     for kind, count in Counter(span.kind for span in found).items():
         if count > 1:

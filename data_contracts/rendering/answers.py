@@ -1,8 +1,8 @@
-"""Each answer of a conversation as text: what the model is asked with, what it is to say, and how that ends.
+"""Each answer of a conversation as text: the prompt, what the model has to answer, and how the answer ends.
 
-What a model is asked with is the template's generation prompt after the turns before the answer, as every server prints it. What it is to
-say is what the template prints there once the answer is known. Where the two do not fit together (a prompt that opens or closes a
-reasoning block that the printed turn lacks), the answer's own text is set behind the prompt: what is learned is what is asked.
+The prompt is the template's generation prompt after the turns before the answer, as every server prints it. The answer is what the
+template prints there once it is known. Where the two do not fit together (a prompt that opens or closes a
+reasoning block that the printed turn lacks), the answer's own text is set behind the prompt: training and evaluation see one text.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _FOUND = "give a chat template that prints every turn once"
 class AnswerText:
     """context + answer is what is learned of messages[turn]; `end` is the last part of the answer, `tail` what is printed after it.
 
-    fits: whether the template prints the whole turn behind its own generation prompt.
+    fits: whether the template prints all of the turn after its own generation prompt.
     """
 
     turn: int
@@ -63,7 +63,7 @@ def says_something(turn: Message) -> bool:
 def question_text(
     template: ChatTemplate, facts: TemplateFacts, before: Sequence[Message], tools: Sequence[Mapping[str, Any]] | None
 ) -> str:
-    """What a model is asked with after these turns."""
+    """The prompt after these turns."""
     asked = template.text(before, tools, prompt=True) if before else ""
     if before and facts.has_prompt:
         return asked

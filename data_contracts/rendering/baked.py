@@ -1,4 +1,4 @@
-"""A chat template that carries its own variables, so that whoever loads the saved model asks it with the text that it learned."""
+"""A chat template that carries its own variables, so that every program that loads the saved model renders the prompts that it learned."""
 
 from __future__ import annotations
 

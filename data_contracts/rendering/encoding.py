@@ -1,6 +1,6 @@
 """Text to token ids where a text is a context and what follows it.
 
-The context is tokenised by itself, because that is how a model is asked. What follows is cut from the tokens of both together where the
+The context is tokenised by itself, because that is how a model is prompted. What follows is cut from the tokens of both together where the
 context's tokens begin them; where a token would reach over the boundary, it is tokenised behind a short text that it does not merge with.
 """
 

@@ -1,8 +1,8 @@
 """Answers in tokens, put together to the examples that training reads.
 
-Where the template prints a conversation so that each answer stands behind the very tokens that it is asked with, one example holds them
-all. Where it prints a turn otherwise once it is not the last (earlier reasoning left out, another header), that turn gets an example of
-its own, which ends with it: what is learned is always what is asked.
+Where the template prints a conversation so that each answer follows exactly the tokens of its prompt, one example holds them all. Where
+it prints a turn otherwise once it is not the last (earlier reasoning left out, another header), that turn gets an example of its own,
+which ends with it: training and evaluation always see the same prompt.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from data_contracts.rendering.encoding import Ids, encode, encode_after
 
 @dataclass(frozen=True)
 class Answer:
-    """One turn that is learned: ids[start:stop] say it, its end (the ids `end`) included; ids[:start] is what it is asked with."""
+    """One turn that is learned: ids[start:stop] are the answer, its end (the ids `end`) included; ids[:start] are its prompt."""
 
     turn: int
     start: int

@@ -37,7 +37,7 @@ class Closing:
 
 
 class TemplateFacts:
-    """Found when first asked for, once a template."""
+    """Computed when first used, once per template."""
 
     def __init__(self, template: ChatTemplate, tokenizer: Any) -> None:
         self._template, self._tokenizer = template, tokenizer

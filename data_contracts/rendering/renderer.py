@@ -1,6 +1,6 @@
 """The one place where a row becomes tokens: for validation, training, evaluation, the audit and the explorer alike.
 
-A row and a tokenizer go in; out come the ids, which of them count in the loss, and for each answer the ids that it is asked with.
+A row and a tokenizer go in; out come the ids, which of them count in the loss, and for each answer the ids of its prompt.
 By construction an evaluation's context is the beginning of what training reads: both are the `context` of the same answer.
 """
 
@@ -26,7 +26,7 @@ _WRONG_SHAPE = "has neither messages, nor prompt and completion, nor text, nor i
 
 @dataclass(frozen=True)
 class Question:
-    """An answer as evaluation asks for it: context_ids + answer_ids is what training reads, the answer's end included.
+    """An answer as evaluation uses it: context_ids + answer_ids is what training reads, the answer's end included.
 
     said: the answer as text, without its end.
     """
@@ -48,7 +48,7 @@ class TextRenderer:
     def render_row(self, row: Mapping[str, Any], origin: str, *, unmask: bool = False, max_tokens: int) -> list[Rendering]:
         """One row as what is trained on: mostly one example, more where the template prints a turn otherwise once it is not the last.
 
-        `unmask` counts every token in the loss, where the row does not say so itself. `max_tokens` cuts documents into pieces; a
+        `unmask` counts every token in the loss, where the row does not set it itself. `max_tokens` cuts documents into pieces; a
         conversation is never cut. Raises RenderingError that names the row and, where there is one, the turn.
         """
         chat = chat_of(row, origin, unmask=unmask)
@@ -61,7 +61,7 @@ class TextRenderer:
         raise RenderingError(origin, _WRONG_SHAPE, "validate the drop first")
 
     def question(self, row: Mapping[str, Any], origin: str) -> Question:
-        """The last turn of a row as evaluation asks for it. Raises RenderingError where a row does not end with an answer."""
+        """The last turn of a row as evaluation uses it. Raises RenderingError where a row does not end with an answer."""
         chat = chat_of(row, origin)
         if chat is None or len(chat.messages) < 2 or chat.messages[-1]["role"] != "assistant":
             raise RenderingError(origin, "does not end with an answer after a question", "end messages with the assistant's turn")
@@ -71,14 +71,14 @@ class TextRenderer:
         return Question(context, answer, found.context, found.said)
 
     def context(self, row: Mapping[str, Any], origin: str) -> tuple[Ids, str]:
-        """(ids, text) that a model is asked with after all turns of a row: for playing with a model, where no answer is known yet."""
+        """(ids, text) of the prompt after all turns of a row: for trying a model, where no answer is known yet."""
         chat = self._chat(row, origin)
         with _named(origin):
             text = question_text(self.template, self.facts, chat.messages, chat.tools)
         return encode(self.tokenizer, text), text
 
     def text(self, row: Mapping[str, Any], origin: str) -> str:
-        """The whole of a conversation as the template prints it."""
+        """All of a conversation as the template prints it."""
         chat = self._chat(row, origin)
         with _named(origin):
             return self.template.text(chat.messages, chat.tools)
@@ -135,7 +135,7 @@ class TextRenderer:
 
     @staticmethod
     def _wanted(chat: Chat) -> list[int]:
-        """The answers that are looked for: those that are learned, and all of them where every token is."""
+        """The answers that are needed: those that are learned, and all of them where every token is."""
         spoken = [index for index, message in enumerate(chat.messages) if message["role"] == "assistant"]
         return spoken if chat.unmask else [index for index in spoken if chat.learned[index]]
 

@@ -11,7 +11,7 @@ from data_contracts.rendering.chat import REASONING, Chat, Message
 
 @dataclass(frozen=True)
 class Missing:
-    """Something of a row that the chat template does not print. final: it is the answer that the row is about."""
+    """Something of a row that the chat template does not print. final: it is the last answer of the row."""
 
     what: str
     final: bool
@@ -38,7 +38,7 @@ def example_texts(answers: Sequence[AnswerText]) -> tuple[str, ...]:
 
 
 def missing_parts(chat: Chat, printed: str, without_tools: str, answers: Sequence[AnswerText]) -> Iterator[Missing]:
-    """`printed` is the whole conversation, `without_tools` the same without the row's tools."""
+    """`printed` is the complete conversation, `without_tools` the same without the row's tools."""
     if chat.tools and printed == without_tools:
         yield Missing("its tools", final=False)
     own = {answer.turn: answer.answer for answer in answers}

@@ -11,7 +11,7 @@ from data_contracts.rendering.chat import Message
 
 SECONDS = 10.0  # a conversation is printed in well under a millisecond
 _LARGEST, _GROWTH = 4_000_000, 100  # characters; a template that prints both more than this and so many times its input runs away
-_MEND = "mend the row, or give another train.chat_template or train.chat_template_kwargs"
+_WAY_OUT = "correct the row, or give another train.chat_template or train.chat_template_kwargs"
 
 
 class ChatTemplate:
@@ -38,7 +38,7 @@ class ChatTemplate:
         except Exception as error:  # a template raises what its author chose
             filled = [_with_content(message) for message in messages]
             if filled == list(messages):
-                raise RenderingError("", f"the chat template refuses it: {_in_a_line(error)}", _MEND) from error
+                raise RenderingError("", f"the chat template refuses it: {_in_a_line(error)}", _WAY_OUT) from error
             return self.text(filled, tools, prompt=prompt)
         if len(printed) > _LARGEST and len(printed) > _GROWTH * len(str(messages) + str(tools)):
             raise RenderingError("", f"the chat template prints {len(printed)} characters for it", "give another train.chat_template")

@@ -31,18 +31,20 @@ class Ending:
     written: Mapping[str, int]
 
     def failure(self) -> DropError | None:
-        """Why the drop as a whole does not pass, or None. Comparisons are written so that anything odd fails."""
+        """Why the drop does not pass, or None. Comparisons are written so that anything odd fails."""
         state, first = self.state, self.tally.first_error()
         if first is not None and first.line == 0:
-            return DropError(str(self.drop), first.reason, f"mend that, or set contract.severity.{first.check}")
+            return DropError(str(self.drop), first.reason, f"correct that, or set contract.severity.{first.check}")
         if first is not None and not state.bad <= self.config.max_bad_fraction * state.read:
             others = f"; {state.bad - 1} more rows in error" if state.bad > 1 else ""
             return DropError(
-                f"{self.drop}:{first.line}", first.reason + others, "see quarantine.jsonl; mend the rows or raise contract.max_bad_fraction"
+                f"{self.drop}:{first.line}",
+                first.reason + others,
+                "see quarantine.jsonl; correct the rows or raise contract.max_bad_fraction",
             )
         if not state.dropped <= self.config.max_dropped_fraction * state.read:
             what = f"{state.dropped} of {state.read} rows had to be left out ({self._main_reason()})"
-            return DropError(str(self.drop), what, "see report.html; mend the drop or raise contract.max_dropped_fraction")
+            return DropError(str(self.drop), what, "see report.html; correct the drop or raise contract.max_dropped_fraction")
         return self._row_count_failure()
 
     def _main_reason(self) -> str:

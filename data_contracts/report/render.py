@@ -41,7 +41,7 @@ def _gravest_first(report: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 
 def _meaning(found: Mapping[str, Any]) -> str:
-    """What a finding means for its rows; a warning about the drop as a whole (line 0) is about no row."""
+    """What a finding means for its rows; a warning about all of the drop (line 0) is about no row."""
     about_a_row = found["severity"] != "warning" or found["examples"][0]["line"]
     return _MEANING[found["severity"]] if about_a_row else "noted"
 

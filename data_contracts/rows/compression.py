@@ -15,7 +15,7 @@ from data_contracts.errors import DropError
 _BLOCK = 1 << 18
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 _SKIPPABLE = range(0x184D2A50, 0x184D2A60)
-#: zstd streams may ask for windows of gigabytes; ours may not.
+#: zstd streams may need windows of gigabytes; here they may not.
 _WINDOW = 1 << 27
 _WAY_OUT = "compress and copy the file again"
 #: Text packs to a tenth, rows from one template to a fiftieth. What unpacks to more than this times its size is no data, and reading a

@@ -48,7 +48,7 @@ def convert_drop(source: Path, out: Path) -> Conversion:
             try:
                 kept = as_chat(row)
             except ValueError as error:
-                raise DropError(where, str(error), "mend the row, or write it as messages yourself") from None
+                raise DropError(where, str(error), "correct the row, or write it as messages yourself") from None
         shapes[(shape or "is a row of a drop").split(":")[0]] += 1
         lines.append(row_json(kept))
     if not lines:
@@ -98,7 +98,7 @@ def _values(text: str, source: Path) -> Iterator[tuple[str, Any]]:
             value, place = decode(text, place)
         except (ValueError, RecursionError) as error:
             line = text.count("\n", 0, getattr(error, "pos", place)) + 1
-            raise DropError(f"{source}:{line}", f"is not JSON: {getattr(error, 'msg', error)}", "mend the file") from None
+            raise DropError(f"{source}:{line}", f"is not JSON: {getattr(error, 'msg', error)}", "correct the file") from None
         yield f"{source}[{number}]", value
         number += 1
 
@@ -111,7 +111,7 @@ def _skipped(text: str, place: int) -> int:
 
 def _object(value: Any, where: str) -> dict[str, Any]:
     if not isinstance(value, dict) or None in value:
-        raise DropError(where, "is no row of named fields", "mend the row")
+        raise DropError(where, "is no row of named fields", "correct the row")
     return {str(name): part for name, part in value.items() if part is not None}
 
 

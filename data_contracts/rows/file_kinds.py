@@ -94,7 +94,7 @@ def _json_kind(text: str, file: str, *, cut: bool) -> OtherKind | None:
 
 
 def _is_a_row_each(line: str, *, whole: bool, following: str) -> bool:
-    """Whether an array on the first line is that line's own, so that what is wrong is said of each line."""
+    """Whether an array on the first line is that line's own, so that errors are reported for each line."""
     if not whole:
         return _TURNS.match(line) is not None
     try:

@@ -1,4 +1,4 @@
-"""What the checks say, and what a check is. What a finding means for its row (its severity) is policy: see contract.py."""
+"""What the checks report, and what a check is. What a finding means for its row (its severity) is policy: see contract/."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SEVERITIES: tuple[Severity, ...] = ("error", "drop", "warning", "off")
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that one check saw. Line 0 means the drop as a whole."""
+    """One thing that one check found. Line 0 means the drop, not a row."""
 
     check: str
     line: int
@@ -44,7 +44,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class WholeDrop:
-    """What a check may ask when all rows are known.
+    """What a check can use when all rows are known.
 
     `alive[ordinal]` is 1 where no earlier check refused or dropped the row, `lines[ordinal]` its physical line,
     `value(ordinal)` the row itself, read back from disk.
@@ -63,7 +63,7 @@ class Check(Protocol):
         ...
 
     def conclude(self, drop: WholeDrop) -> Iterable[tuple[int, Finding]]:
-        """(ordinal, finding) in ascending order, for what only the whole drop shows; ordinal -1 is the drop itself."""
+        """(ordinal, finding) in ascending order, for what only all rows together show; ordinal -1 is the drop itself."""
         ...
 
     def summary(self) -> Mapping[str, Any]:

@@ -58,7 +58,7 @@ class Line:
 
 
 class RefusedJsonError(ValueError):
-    """A JSON text that Python would accept and we do not."""
+    """A JSON text that Python would accept and this reader does not."""
 
 
 def _no_constant(literal: str) -> NoReturn:
@@ -119,7 +119,7 @@ def parse_line(raw: bytes, number: int, end: int, *, max_depth: int) -> Line:
 
 
 def _bad_escape(value: Any) -> str:
-    """What escapes can say and no text may hold."""
+    """What escapes can spell and no text may hold."""
     for text in strings_of(value):
         if "\x00" in text:
             return "has an escaped NUL (\\u0000)"

@@ -1,6 +1,6 @@
 """Rows in the shapes that other tools use: named in one sentence, and read as a conversation where their meaning is plain.
 
-name_shape(row)   "is a ShareGPT row (conversations with from and value)", or None for a shape of ours and for one nobody knows
+name_shape(row)   "is a ShareGPT row (conversations with from and value)", or None for a shape of the contract and for an unknown one
 as_chat(row)      the same row as {"messages": ...}; raises ValueError with the reason where its meaning is not plain
 """
 
@@ -41,7 +41,7 @@ def name_shape(row: Mapping[str, Any]) -> str | None:
     if pair is not None:
         return f"is a row of {pair[0]} and {pair[1]}"
     if "text" in row and (label := _label_of(row)) is not None:
-        return f"has {label} beside text: a document is learned whole, and the {label} would be lost"
+        return f"has {label} beside text: all of a document is learned, and the {label} would be lost"
     return None
 
 
@@ -85,17 +85,17 @@ def _turn(index: int, turn: Mapping[str, Any]) -> dict[str, Any]:
         raise ValueError(f"turn {index} is of {str(named)[:40]!r}: expected {', '.join(_SPEAKERS)}")
     content = turn.get("content", turn.get("value"))
     if content is not None and not isinstance(content, (str, list)):
-        raise ValueError(f"turn {index} says something that is no text")
+        raise ValueError(f"turn {index} has content that is not text")
     kept = {name: part for name, part in turn.items() if name not in ("from", "value", "role", "content")}
     return {"role": role, "content": content, **kept}
 
 
 def _check_beside(row: Mapping[str, Any], messages: list[dict[str, Any]]) -> None:
-    """A prompt or completion beside messages may go only where the messages say it."""
+    """A prompt or completion beside messages is left out only where the messages contain it."""
     said = {str(turn.get("content") or "").strip() for turn in messages}
     for name in ("prompt", "completion"):
         if name in row and (not isinstance(row[name], str) or row[name].strip() not in said):
-            raise ValueError(f"has a {name} that its messages do not say: remove the one that is not meant")
+            raise ValueError(f"has a {name} that is not in its messages: remove the one that is not meant")
 
 
 def _pair_as_turns(row: Mapping[str, Any]) -> list[dict[str, Any]]:

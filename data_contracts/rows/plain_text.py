@@ -1,6 +1,6 @@
 """Spellings of one text that a reader takes for the same, brought to one form before texts are compared.
 
-plain_text    compatibility forms (NFKC), case, characters that nobody sees, and letters that look like Latin ones
+plain_text    compatibility forms (NFKC), case, invisible characters, and letters that look like Latin ones
 content_of    the words and signs that a short text consists of: two texts are the same where these are
 """
 
@@ -50,7 +50,7 @@ def _joined(run: re.Match[str]) -> str:
 
 
 def plain_text(text: str) -> str:
-    """For a text that is not ASCII: one form for every spelling that a reader would not tell apart."""
+    """For a text that is not ASCII: one form for all spellings that look the same to a reader."""
     return unicodedata.normalize("NFKC", stream_safe(_UNSEEN.sub("", text))).translate(_LOOKALIKES).casefold()
 
 

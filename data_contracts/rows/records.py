@@ -19,7 +19,7 @@ from data_contracts.rows.plain_text import stream_safe
 Shape = Literal["chat", "completion", "document"]
 ROLES = ("system", "user", "assistant", "tool")
 ROW_FIELDS = ("id", "messages", "prompt", "completion", "text", "tools", "unmask")
-#: Made once: `json.dumps` makes an encoder a call.
+#: Made once: `json.dumps` makes an encoder per call.
 _spell = json.JSONEncoder(ensure_ascii=False, separators=(", ", ": ")).encode
 #: The way out of a row in another tool's shape.
 CONVERT_ROWS = "skillstack validate DROP --convert NEW.jsonl writes it as messages"
@@ -60,7 +60,7 @@ class Row:
         return "\n".join([f"{turn['role']}: {turn.get('content') or ''}" for turn in self.messages[:-1]])
 
     def content_text(self) -> str:
-        """The whole row as one text, roles included, ids left out."""
+        """The row as one text, roles included, ids left out."""
         if self.shape == "document":
             return str(self.value["text"])
         return "\n".join([f"{turn['role']}: {turn.get('content') or ''}{_extras(turn)}" for turn in self.messages])

@@ -62,7 +62,7 @@ def word_hash(word: str) -> int:
 @dataclass(frozen=True)
 class WordBatch:
     """hashes: uint64[W]; pieces: int64[P + 1] offsets of pieces into hashes; rows: int64[R + 1] offsets of rows into hashes;
-    contents: uint64[P], of each piece's words and signs: two pieces say the same where these are equal; owners: int64[P], the row of
+    contents: uint64[P], of each piece's words and signs: two pieces are the same where these are equal; owners: int64[P], the row of
     each piece."""
 
     hashes: Hashes
@@ -80,7 +80,7 @@ class WordBatch:
         return np.repeat(np.arange(len(self)), np.diff(self.rows))
 
     def grams(self, n: int) -> tuple[Hashes, Places]:
-        """(hash of each run of n words that lies within one row, row of each run). Both have one entry a run, in text order."""
+        """(hash of each run of n words that lies within one row, row of each run). Both have one entry per run, in text order."""
         begins = self.starts(n)
         return self._run_hashes(n)[begins], self.row_of_word[begins]
 
@@ -124,7 +124,7 @@ def word_batch(rows: Sequence[Sequence[str]]) -> WordBatch:
 
 
 def content_key(text: str, words: Sequence[bytes]) -> int:
-    """One hash of what a text says; 0 where it says nothing. `words`: its words, which are all of it in most texts."""
+    """One hash of a text's words and signs; 0 where it has none. `words`: its words, which are all of it in most texts."""
     said = b" ".join(words) if is_plain_prose(text) else " ".join(content_of(text)).encode("utf-8", "surrogatepass")
     return int.from_bytes(hashlib.blake2b(said, digest_size=8).digest(), "little") if said else 0
 

@@ -1,8 +1,8 @@
 """What each round cost the earlier skills: the accuracy matrix of a lineage and everything read off it.
 
 R[t, j] is the score on suite j after round t; row 0 is the base. Differences are paired on items and carry bootstrap intervals, so that a
-reader can tell a loss from noise. Forgetting is positive where something was lost; BWT (backward transfer) is positive where it was gained.
-Works for the registry's lineage and for any list of checkpoints, whoever trained them.
+reader can distinguish a loss from noise. Forgetting is positive where something was lost; BWT (backward transfer) is positive where it
+was gained. Works for the registry's lineage and for any list of checkpoints, whoever trained them.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ class LogprobPoint(Record):
 
     suite: str
     row: int
-    mean: float = Field(description="nats an item")
+    mean: float = Field(description="nats per item")
     change: Estimate | None = None
 
 
@@ -133,7 +133,7 @@ def audit_forgetting(
 
     `base_skills` names the skill suites that the base knew already; None means those that no round trained and every row has, so that a
     plain list of checkpoints is counted from its first. Suites whose digest changed keep only the rows that have the newest digest; `gaps`
-    says so. At most `items_per_suite` changed items a suite are kept with their text (the counts are of all of them).
+    says so. At most `items_per_suite` changed items per suite are kept with their text (the counts are of all of them).
     """
     _check_lineage(lineage)
     tables, gaps = tabulate_suites(

@@ -1,4 +1,4 @@
-"""Points 2, 3 and 4 of the gate: each function asks one question of paired items and answers with a CheckOutcome and a sentence."""
+"""Points 2, 3 and 4 of the gate: each function checks one thing on paired items and returns a CheckOutcome with a sentence."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def _rule_out(
         result = "inconclusive"
         needed = items_needed(difference, -margin, level.again, policy.power)
         needed = math.ceil(needed / suites) if needed else None
-        more = f"about {needed:,} items a suite would decide it" if needed else "more items are not expected to change that"
+        more = f"about {needed:,} items per suite would decide it" if needed else "more items are not expected to change that"
         tail = f"a loss of {size(margin)} is not ruled out, {p_words(shown)}; {more}"
     return outcome(
         check, subject, result, f"{facts}; {tail}.{aside}",
@@ -86,7 +86,7 @@ def _rule_out(
 
 
 def left_out_because(pair: Pair, policy: GatePolicy) -> str | None:
-    """Why a suite has no say in its category's mean, or None."""
+    """Why a suite is left out of its category's mean, or None."""
     if pair.candidate.result.doubt:
         return f"it may be measured wrongly ({pair.candidate.result.doubt})"
     if pair.n < policy.min_items:

@@ -3,7 +3,7 @@
     verdict = decide(GateEvidence(candidate, champion, anchors, "agnews"), GatePolicy())
 
 PASS needs every non-inferiority shown and a gain that is of use; BLOCK is a proven loss, a drop through the floor, or no gain; ERROR is
-evidence that cannot be compared; everything else is INCONCLUSIVE, and so is what nobody measured. The same evidence and policy give the
+evidence that cannot be compared; everything else is INCONCLUSIVE, and so is what was not measured. The same evidence and policy give the
 same bytes.
 """
 
@@ -86,7 +86,7 @@ def _lineage_faults(evidence: GateEvidence, policy: GatePolicy) -> list[tuple[st
         return [("attempts", f"attempts is {evidence.attempts}; the first attempt is 1")]
     earlier = [name for name, items in gate_suites(evidence.candidate).items() if items.category == "skill" and name != evidence.new_skill]
     if not earlier and not evidence.bootstrap and "skill" not in policy.accept_unmeasured:
-        return [("skill", "there are earlier skills and none of them was asked, so nothing shows that they were kept")]
+        return [("skill", "there are earlier skills and none of them was measured, so nothing shows that they were kept")]
     return []
 
 
@@ -105,7 +105,7 @@ def ask_everything(evidence: GateEvidence, policy: GatePolicy) -> list[CheckOutc
             continue
         checks += ask_category(category, mine, moved, evidence.champion.model_sha256, level, policy)
     checks += gate_checks.regressions([pair for pair in kept if pair.category != "drift"], policy, "champion")
-    # Where the anchor is the champion itself the stricter question has just been asked.
+    # Where the anchor is the champion itself the stricter check was made above.
     older = [pair for pair in since if pair.reference_sha256 != evidence.champion.model_sha256]
     checks += gate_checks.regressions([pair for pair in older if pair.category != "drift"], policy, "anchor")
     texts, texts_since = ([pair for pair in each if pair.category == "drift"] for each in (kept, older))
@@ -115,11 +115,11 @@ def ask_everything(evidence: GateEvidence, policy: GatePolicy) -> list[CheckOutc
     return [*doubt_measurements(checks, doubted), *gate_drift.early_warnings(kept, policy)]
 
 
-def unmeasured(asked: set[Category], bootstrap: bool, policy: GatePolicy) -> list[CheckOutcome]:
-    """No evidence is not evidence: what nobody asked is held, unless the policy accepts it by name."""
+def unmeasured(measured: set[Category], bootstrap: bool, policy: GatePolicy) -> list[CheckOutcome]:
+    """Missing evidence never passes: a category that was not measured is held, unless the policy accepts that by name."""
     checks = []
     for category in get_args(Category):
-        if category in asked:
+        if category in measured:
             continue
         words = CATEGORY_WORDS[category]
         if category == "skill" and bootstrap:
@@ -128,7 +128,7 @@ def unmeasured(asked: set[Category], bootstrap: bool, policy: GatePolicy) -> lis
         elif category in policy.accept_unmeasured:
             checks.append(outcome("unmeasured", words, "n/a", f"{words.capitalize()}: not measured; gate.accept_unmeasured accepts that."))
         else:
-            sentence = f"{words.capitalize()}: none was asked, so nothing shows what the round cost them."
+            sentence = f"{words.capitalize()}: none was measured, so nothing shows what the round cost them."
             checks.append(outcome("unmeasured", words, "inconclusive", sentence))
     return checks
 
@@ -186,8 +186,8 @@ def decide_from(checks: list[CheckOutcome]) -> Decision:
 def items_wanted(verdict: Verdict, candidate: Evaluation) -> dict[str, int]:
     """Suite -> how many items a second look should read; empty where more items are not expected to help.
 
-    The verdict says how many decide with the policy's power. Items are cheap beside a person's time, and after this look a person decides,
-    so the look gets enough for a chance of `SECOND_LOOK_POWER`. Whoever looks again counts that as another attempt.
+    The verdict says how many decide with the policy's power. Evaluating items costs less than a person's time, and after this look a
+    person decides, so the look gets enough for a chance of `SECOND_LOOK_POWER`. Whoever looks again counts that as another attempt.
     """
     policy = GatePolicy.model_validate(verdict.policy)
     again = policy.level(verdict.attempts).again

@@ -71,7 +71,7 @@ def early_warning(pair: Pair, alpha: float) -> CheckOutcome | None:
         return None
     low, high = interval(difference, alpha)
     reach = f"{100 * (1 - 2 * alpha):.3g} % interval {-high:.3g} to {-low:.3g}"
-    facts = f"right answers became less likely by {-difference.mean:.3g} nats an item ({len(d)} items, {reach}, {p_words(p)})"
+    facts = f"right answers became less likely by {-difference.mean:.3g} nats per item ({len(d)} items, {reach}, {p_words(p)})"
     sentence = f"{pair.name}: {facts}. The score decides; this is an early warning."
     return outcome("early_warning", pair.name, "n/a", sentence, difference=difference, alpha=alpha, p=p, ends=(low, high))
 
@@ -90,7 +90,7 @@ def drift_warning(pair: Pair, alpha: float, limit: float) -> CheckOutcome | None
 
 
 def early_warnings(pairs: Sequence[Pair], policy: GatePolicy) -> list[CheckOutcome]:
-    """What is flagged, whatever the decision: the level is shared among the suites that are asked the same question."""
+    """What is flagged, whatever the decision: the level is shared among the suites of one question."""
     texts = [pair for pair in pairs if pair.category == "drift"]
     scored = [pair for pair in pairs if pair.category != "drift"]
     found = [drift_warning(pair, policy.alpha / len(texts), policy.drift_limits(pair.margin)[0]) for pair in texts]

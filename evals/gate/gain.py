@@ -1,7 +1,7 @@
 """Point 6 of the gate: did the candidate learn what the round was for, well enough to be of use?
 
 Significance is not use: a score that rises from 0 to 22 is a proven gain and no skill. So the new skill must improve by more than
-`min_gain`, be better than guessing, and reach the score that the policy asks for; what falls short is held, what did not improve blocks.
+`min_gain`, be better than guessing, and reach the score that the policy requires; what falls short is held, what did not improve blocks.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ CATEGORIES: dict[str, Category] = {words: category for category, words in CATEGO
 
 @dataclass(frozen=True)
 class Situation:
-    """What a verdict does not know: the version, how it was trained, and what could still be asked."""
+    """What a verdict does not contain: the version, how it was trained, and how many items are left to evaluate."""
 
     version: int | None = None
     drop: str = "DROP"
@@ -29,11 +29,11 @@ class Situation:
     steps: int | None = None
     last_loss: float | None = None
     spare: Mapping[str, int] = field(default_factory=dict)
-    """Suite -> items that it has and that were not asked yet."""
+    """Suite -> number of its items that were not evaluated yet."""
 
 
 def next_steps(verdict: Verdict, situation: Situation) -> tuple[str, ...]:
-    """Sentences in the order in which to try them; the last one is a person's decision. Empty for PASS."""
+    """Sentences in the order in which to try them; the last one is the decision of a person. Empty for PASS."""
     if verdict.decision is Decision.PASS:
         return ()
     if verdict.decision is Decision.ERROR:
@@ -49,7 +49,7 @@ def _measure_rightly(held: Collection[CheckOutcome]) -> Iterator[str]:
         if check.check == "measurement":
             yield (
                 f"Do not train again yet: look at the answers to {check.subject} in the report, at the chat template and at the form of "
-                "its answers (`skillstack doctor`); mend the suite and run the round again."
+                "its answers (`skillstack doctor`); correct the suite and run the round again."
             )
 
 
@@ -127,7 +127,7 @@ def _ask_more(held: Collection[CheckOutcome], verdict: Verdict, situation: Situa
             has = f" (there are more in {', '.join(sorted(spare))}: raise their `items`)" if spare else ""
             yield f"Give {where} about {check.items_needed:,} items{has}, or widen the margin on record (docs/guides/gate.md)."
         elif check.effect is None:
-            yield f"Name {check.subject} on which this model is better than guessing: those that were asked cannot show a loss."
+            yield f"Name {check.subject} on which this model is better than guessing: those that were measured cannot show a loss."
         elif check.n is not None and check.n < floor:
             yield f"Give {check.subject} at least {floor} items."
 
@@ -142,6 +142,6 @@ def _decide(verdict: Verdict, situation: Situation) -> str:
 
 
 def _numbers(verdict: Verdict) -> GatePolicy:
-    """The policy's numbers that steps are told by; a verdict of other rules has them under the same names."""
+    """The policy's numbers that the steps use; verdicts of earlier rules have them under the same names."""
     known = {name: verdict.policy[name] for name in ("min_items",) if name in verdict.policy}
     return GatePolicy.model_validate(known)

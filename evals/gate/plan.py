@@ -24,7 +24,7 @@ PAIRED: tuple[Category, ...] = ("skill", "general", "safety")
 
 
 class CategoryPlan(Record):
-    """One category's question, asked of so many items."""
+    """The check of one category, and what so many items can show."""
 
     category: Category
     subject: str = Field(description="the category, or the suite that has a margin of its own")
@@ -70,9 +70,9 @@ def plan_round(
     own_items: Mapping[str, int] | None = None,
     churn_from: str = "",
 ) -> RoundPlan:
-    """Plan a round with so many suites a category and items a suite. Raises ConfigError for numbers that cannot be.
+    """Plan a round from the number of suites per category and of items per suite. Raises ConfigError for numbers that cannot be.
 
-    `own_margins` gives the suites (not counted in `suites`) that have a margin of their own: each is asked by itself, on its `own_items`.
+    `own_margins` gives the suites (not counted in `suites`) that have a margin of their own: each is checked by itself, on its `own_items`.
     """
     own = {name: (category, margin) for name, (category, margin) in (own_margins or {}).items() if category in PAIRED}
     counts = {category: items if isinstance(items, int) else items.get(category, 0) for category in PAIRED if suites.get(category, 0) > 0}
@@ -97,7 +97,7 @@ def plan_round(
 def _plan_question(
     policy: GatePolicy, category: Category, subject: str, margin: float, suites: int, n: int, churn: float, alpha: float
 ) -> CategoryPlan:
-    """`margin` is asked of the mean of `suites` suites; one suite whose subject is not its category has it for its own."""
+    """`margin` applies to the mean of `suites` suites; a suite whose subject is not its category has a margin of its own."""
     reach = float(stats.norm.isf(alpha)) + float(stats.norm.ppf(policy.power))
     error = math.sqrt(_item_variance(churn, n, margin) / (n * suites))
     alone = math.sqrt(_item_variance(churn, n, 0.0) / n)
@@ -135,7 +135,7 @@ def _items_for(margin: float, churn: float, suites: int, reach: float) -> int:
 
 
 def margin_shown_by(policy: GatePolicy, items: int, churn: float, suites: int = 1, attempts: int = 1) -> float:
-    """The smallest margin, in whole points, that so many items a suite show with the policy's power where nothing was lost."""
+    """The smallest margin, in points without decimals, that so many items per suite show with the policy's power where nothing was lost."""
     reach = float(stats.norm.isf(policy.level(attempts).alpha)) + float(stats.norm.ppf(policy.power))
     for points in range(1, 100):
         margin = points / 100

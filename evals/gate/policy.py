@@ -1,4 +1,4 @@
-"""What the gate asks for: section `gate` of skillstack.yaml. Differences are in score units, so 0.02 is two points of accuracy."""
+"""What the gate requires: section `gate` of skillstack.yaml. Differences are in score units, so 0.02 is two points of accuracy."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Level(NamedTuple):
 
 
 class GatePolicy(BaseModel):
-    """Every number the decision depends on. It is stored whole in each verdict, so that an old verdict can be recomputed."""
+    """Every number the decision depends on. All of it is stored in each verdict, so that an old verdict can be recomputed."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -29,7 +29,7 @@ class GatePolicy(BaseModel):
         0.05,
         gt=0,
         lt=0.5,
-        description="chance of a wrong claim, one-sided, a question; divided by the square of the attempt where it promotes",
+        description="chance of a wrong claim, one-sided, per check; divided by the square of the attempt for checks that promote",
     )
     margin_skill: float = Field(
         0.02, gt=0, lt=1, description="mean loss over earlier skills that must be ruled out (score units: 0.02 = 2 points)"
@@ -65,7 +65,7 @@ class GatePolicy(BaseModel):
     )
     retired_suites: dict[str, Why] = Field(
         default_factory=dict,
-        description="suites, or their earlier items, that are not asked any more, each with the reason; every report repeats them",
+        description="suites, or their earlier items, that are no longer measured, each with the reason; every report repeats them",
     )
     power: float = Field(0.8, gt=0.5, lt=1, description="chance of seeing what is there, for minimum detectable effects and items needed")
 

@@ -20,7 +20,7 @@ def state_reasons(
     registered: Collection[str],
     policy: GatePolicy,
 ) -> list[str]:
-    """A headline, then the sentences that carry the decision: one a lost suite, not one a test."""
+    """A headline, then the sentences that carry the decision: one per lost suite, not one per test."""
     said = _on_record(checks, registered, policy)
     if decision is Decision.PASS:
         shown = [check.sentence for check in checks if check.check in ("gain", *RULED_OUT, "drift") and check.outcome == "pass"]
@@ -28,12 +28,12 @@ def state_reasons(
     wanted = {Decision.ERROR: "error", Decision.BLOCK: "block", Decision.INCONCLUSIVE: "inconclusive"}[decision]
     carrying = [check for check in checks if check.outcome == wanted]
     if decision is Decision.BLOCK:
-        # One sentence a subject, and what was lost before the means that moved with it.
+        # One sentence per subject, and what was lost before the means that moved with it.
         first = {check.subject: check for check in reversed(carrying)}.values()
         wholes = set(CATEGORY_WORDS.values())
         carrying = sorted(first, key=lambda check: (check.subject in wholes, check.check == "gain", check.subject))
-    told = [_headline(decision, lost, checks, new_skill), *(check.sentence for check in carrying)]
-    return [*told, *said, *_sensitivity(checks), *gate_drift.flag(checks)]
+    sentences = [_headline(decision, lost, checks, new_skill), *(check.sentence for check in carrying)]
+    return [*sentences, *said, *_sensitivity(checks), *gate_drift.flag(checks)]
 
 
 def _pass_headline(checks: list[CheckOutcome], new_skill: str | None, policy: GatePolicy) -> str:
@@ -44,7 +44,7 @@ def _pass_headline(checks: list[CheckOutcome], new_skill: str | None, policy: Ga
     parts = [f"{nothing} lost on {_suites(len(kept))}"] if kept else []
     parts += [f"{new_skill} was learned"] if new_skill else []
     aside = f" {', '.join(few)}: too few items to say." if few else ""
-    return f"Pass: {' and '.join(parts) or 'nothing was asked'}.{aside}"
+    return f"Pass: {' and '.join(parts) or 'nothing was measured'}.{aside}"
 
 
 def _suites(count: int) -> str:
@@ -80,7 +80,7 @@ def _headline(decision: Decision, lost: tuple[str, ...], checks: list[CheckOutco
     blocked = {check.subject for check in checks if check.outcome == "block"}
     pooled = [words for words in CATEGORY_WORDS.values() if words in blocked]
     causes = [f"lost {', '.join(lost)}"] if lost else []
-    causes += [f"{' and '.join(pooled)} lost as a whole"] if pooled else []
+    causes += [f"{' and '.join(pooled)} lost on average"] if pooled else []
     causes += [f"{new_skill} was not learned"] if new_skill in blocked else []
     return f"Blocked: {'; '.join(causes)}."
 
@@ -94,5 +94,6 @@ def _inconclusive_headline(checks: list[CheckOutcome], new_skill: str | None) ->
     parts = [f"{', '.join(doubted)} may be measured wrongly"] if doubted else []
     parts += [f"{' and '.join(missing)} were not measured"] if missing else []
     parts += [f"{new_skill} is not shown to be learned"] if any(c.check == "gain" for c in held) and new_skill not in doubted else []
-    parts += [f"it is not shown that {', '.join(others)} {'was' if len(others) == 1 else 'were'} kept"] if others else []
+    one = len(others) == 1 and others[0] not in CATEGORY_WORDS.values()
+    parts += [f"it is not shown that {', '.join(others)} {'was' if one else 'were'} kept"] if others else []
     return f"Inconclusive: {'; '.join(parts)}."

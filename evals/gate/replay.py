@@ -14,7 +14,20 @@ from evals.gate import decide as gate
 from evals.gate.policy import GatePolicy
 from evals.gate.rules2 import decide as rules2
 from evals.gate.rules2.policy import GatePolicy as PolicyOfRules2
+from evals.gate.words import CATEGORY_WORDS
 from evals.items import Evaluation, load_evaluation
+
+#: (today's words, the words of rules 3 before their language was revised). They decided the same, and a verdict keeps its words.
+EARLIER_WORDS = (
+    ("items per suite would decide it", "items a suite would decide it"),
+    ("nats per item (", "nats an item ("),
+    (": none was measured, so nothing", ": none was asked, so nothing"),
+    ("none of them was measured, so nothing", "none of them was asked, so nothing"),
+    (" lost on average", " lost as a whole"),
+    ("Pass: nothing was measured.", "Pass: nothing was asked."),
+    (" is no longer measured; put it back", " is not asked any more; put it back"),
+    *((f"it is not shown that {words} were kept", f"it is not shown that {words} was kept") for words in CATEGORY_WORDS.values()),
+)
 
 
 def replay(verdict_folder: Path, reports: Mapping[str, Path]) -> Verdict:
@@ -34,8 +47,21 @@ def replay(verdict_folder: Path, reports: Mapping[str, Path]) -> Verdict:
         if stored.inputs.get(role) != found:
             what = f"its {role} report is not the one given"
             raise EvaluationError(f"verdict {verdict_folder}", what, "give the folders that the verdict names")
-    verdict = _by_rules_2(stored, by_role) if rules == 2 else _by_rules_3(stored, by_role)
-    return verdict.model_copy(update={"files": stored.files})
+    verdict = (_by_rules_2(stored, by_role) if rules == 2 else _by_rules_3(stored, by_role)).model_copy(update={"files": stored.files})
+    earlier = in_earlier_words(verdict)
+    return earlier if earlier == stored else verdict
+
+
+def in_earlier_words(verdict: Verdict) -> Verdict:
+    """The verdict as rules 3 worded it at first."""
+    checks = tuple(check.model_copy(update={"sentence": _earlier(check.sentence)}) for check in verdict.checks)
+    return verdict.model_copy(update={"reasons": tuple(map(_earlier, verdict.reasons)), "checks": checks})
+
+
+def _earlier(sentence: str) -> str:
+    for now, then in EARLIER_WORDS:
+        sentence = sentence.replace(now, then)
+    return sentence
 
 
 def _by_rules_2(stored: Verdict, reports: Mapping[str, Evaluation]) -> Verdict:

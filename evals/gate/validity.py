@@ -19,7 +19,7 @@ def gate_suites(evaluation: Evaluation) -> dict[str, SuiteItems]:
 def find_faults(
     candidate: Evaluation, champion: Evaluation, anchors: Mapping[str, Evaluation], new_skill: str | None, required: Sequence[str]
 ) -> list[tuple[str, str]]:
-    """Every (suite, sentence) that forbids a decision; empty where the evidence is whole."""
+    """Every (suite, sentence) that forbids a decision; empty where the evidence is complete."""
     mine, theirs = gate_suites(candidate), gate_suites(champion)
     faults = list(_missing_suites(mine, theirs, anchors, new_skill, required))
     faults += _setting_faults(candidate, champion, anchors)
@@ -63,7 +63,7 @@ def registered_faults(candidate: Evaluation, registered: Mapping[str, Evaluation
         before, now = registered[name].suites[name], candidate.suites.get(name)
         where = f"{name}, which an earlier champion was registered with,"
         if now is None:
-            yield name, f"{where} is not asked any more; {way_out}"
+            yield name, f"{where} is no longer measured; {way_out}"
         elif now.result.sealed:
             yield name, f"{where} is sealed now, so that the gate may not read it; {way_out}"
         elif now.category != before.category:

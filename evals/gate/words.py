@@ -1,4 +1,4 @@
-"""How the gate speaks: points, p-values and intervals in words, and the CheckOutcome that every question is answered with."""
+"""The wording of the gate: points, p-values and intervals as text, and the CheckOutcome that every check returns."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def tidy(value: float | None) -> float | None:
 
 
 def possible(ends: tuple[float, float], worst: float = -1.0) -> tuple[float, float]:
-    """An interval cut to what can happen: no score falls or rises by more than 100 points, and no text becomes cheaper than free.
+    """An interval cut to what can happen: no score falls or rises by more than 100 points, and no text needs fewer than zero bits.
 
     An end that is not finite stays: there is no interval then.
     """

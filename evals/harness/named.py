@@ -136,7 +136,7 @@ def _with_local_data(suite: SuiteConfig, manager: TaskManager, cache_dir: Path) 
 
 
 def _number_documents(named: NamedSuite, name: str, task: Any) -> None:
-    """An item per document, asked after the worked examples. lm-eval counts repeated documents, so the digest says which it is."""
+    """One item per document, with its worked examples before it. lm-eval counts repeated documents, so the digest says which it is."""
     seen: Counter[str] = Counter()
     shots = _shots_digest(task)
     for number, doc in enumerate(task.eval_docs):

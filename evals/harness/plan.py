@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SuiteFacts:
-    """What is known of a suite before any model is asked."""
+    """What is known of a suite before any model is loaded."""
 
     metric: str
     higher_is_better: bool

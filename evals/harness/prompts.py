@@ -1,8 +1,8 @@
 """What a model reads of each local item, in token ids, and what it may answer.
 
-A chat item is asked with the ids that training rendered before the answer, token for token, and a choice is scored with the end of its
-turn. A plain item is tokenised as lm-eval does it. There, where one choice begins another ("1" and "10"), every choice of the item is
-scored with the text that ends a plain answer (the suite's first stop, a line break unless it says otherwise): without it the shorter of
+The prompt of a chat item is the ids that training rendered before the answer, token for token, and a choice is scored with the end of
+its turn. A plain item is tokenised as lm-eval does it. There, where one choice begins another ("1" and "10"), every choice of the item is
+scored with the text that ends a plain answer (the suite's first stop, a line break unless it sets another): without it the shorter of
 the two could never lose. Choices that only begin an answer (`open_choices`) are scored as they are.
 """
 
@@ -24,7 +24,8 @@ Ids = tuple[int, ...]
 @dataclass(frozen=True)
 class Prompt:
     """`context` and each of `continuations` (the choices, or the right answer alone) are what likelihoods are taken of, `texts` the same as
-    text; `asked` is what an answer is generated after, `limit` its longest length; `gold` is the right answer as the model would say it.
+    text; `asked` is the context that an answer is generated from, `limit` its longest length; `gold` is the right answer as the model would
+    write it.
 
     cut: tokens of the context that the model's window has no room for, taken from its beginning.
     """
@@ -46,7 +47,7 @@ class PromptMaker:
         self._tokenizer, self._renderer, self._tokens, self._window = tokenizer, renderer, tokens, window
 
     def make(self, suite: SuiteConfig, items: Sequence[Item]) -> list[Prompt]:
-        """The prompts of choices or answers, in the items' order. Raises EvaluationError for an item that cannot be asked."""
+        """The prompts of choices or answers, in the items' order. Raises EvaluationError for an item that cannot be rendered."""
         prompts = [self._chat(suite, item) for item in items] if suite.chat else self._plain(suite, items)
         return [self._fit(suite, item, prompt) for item, prompt in zip(items, prompts, strict=True)]
 

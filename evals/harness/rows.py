@@ -22,7 +22,7 @@ from evals.suites.templates import render
 AGREEMENT = 1e-12  # the same numbers, summed in another order
 PER_TEXT = ("bits_per_byte", "byte_perplexity", "word_perplexity")
 
-_NOTHING_KEPT = ("", 0, None)  # no reasoning set aside, no context cut, no choices of ours
+_NOTHING_KEPT = ("", 0, None)  # no reasoning set aside, no context cut, no choices of a local suite
 
 Sample = dict[str, Any]
 Row = tuple[Any, ...]
@@ -35,7 +35,7 @@ def local_rows(task: LocalTask, items: Sequence[Item], samples: Sequence[Sample]
 
 
 def named_rows(suite: SuiteConfig, name: str, task: Any, samples: Sequence[Sample], hashes: Mapping[tuple[str, int], str]) -> pd.DataFrame:
-    """Rows of one lm-eval task; lm-eval logs every document once a filter."""
+    """Rows of one lm-eval task; lm-eval logs every document once per filter."""
     metric, chosen = metric_key(suite, task).rsplit(",", 1)
     rows = [_named_row(suite, task, metric, sample, hashes[name, sample["doc_id"]]) for sample in samples if sample["filter"] == chosen]
     return pd.DataFrame(rows, columns=list(COLUMNS))
@@ -51,12 +51,14 @@ def metric_key(suite: SuiteConfig, task: Any) -> str:
     return f"{metric},{chosen}"
 
 
-def check_agreement(suite: SuiteConfig, rows: pd.DataFrame, theirs: float) -> None:
-    """Our mean of these rows is lm-eval's own aggregate, or EvaluationError."""
-    ours = float(np.average(rows["score"].to_numpy(float), weights=rows["weight"].to_numpy(float)))
-    if not abs(ours - theirs) <= AGREEMENT * max(1.0, abs(theirs)):
+def check_agreement(suite: SuiteConfig, rows: pd.DataFrame, expected: float) -> None:
+    """Raises EvaluationError where the mean of these rows is not lm-eval's own aggregate."""
+    mean = float(np.average(rows["score"].to_numpy(float), weights=rows["weight"].to_numpy(float)))
+    if not abs(mean - expected) <= AGREEMENT * max(1.0, abs(expected)):
         raise EvaluationError(
-            suite.name, f"our mean {ours!r} is not lm-eval's {theirs!r}", "report it with the suite; the harness is wrong"
+            suite.name,
+            f"the mean of the stored scores, {mean!r}, is not lm-eval's {expected!r}",
+            "report it with the suite: the harness is wrong",
         )
 
 
@@ -124,7 +126,7 @@ def _text_row(suite: SuiteConfig, doc_hash: str, text: str, value: tuple[float, 
 
 
 def _finite(suite: SuiteConfig, prompt: str, logprobs: Sequence[float]) -> list[float]:
-    """A model whose logits are all NaN scores one over the number of choices: only its log-probabilities tell."""
+    """A model whose logits are all NaN still scores one over the number of choices: only log-probabilities show that it is broken."""
     if not all(math.isfinite(logprob) for logprob in logprobs):
         what = f"a log-probability is not finite: {list(logprobs)} on {prompt[:80]!r}"
         raise EvaluationError(suite.name, what, "the checkpoint is broken: train it again, or evaluate it in float32")

@@ -1,6 +1,6 @@
 """Measure a checkpoint on suites: a model folder goes in, an EvalReport with per-item Parquet files comes out.
 
-lm-eval asks and scores (harness_session and below); this file decides what is still unknown (harness_plan) and writes the report. Items
+lm-eval prompts the model and scores (session.py); this file decides which items are still unknown (plan.py) and writes the report. Items
 that the cache holds are not computed again, and where it holds them all neither torch nor lm-eval is imported.
 """
 
@@ -38,9 +38,9 @@ def evaluate_checkpoint(
 ) -> EvalReport:
     """Evaluate the model folder on every suite and leave the report in `out_dir` (manifest last).
 
-    `use` says how the model is asked and loaded; `taught` names rows that it was trained on, of which a few are asked back. `progress(done,
-    total, suite)` counts items over all suites. Raises EvaluationError for a suite that is missing, empty or malformed and for a score that
-    is not finite, CheckpointError for a folder that is not a model, ConfigError for a backend that is not there.
+    `use` says how the model is loaded and prompted; `taught` names rows that it was trained on, a few of which it is tested on.
+    `progress(done, total, suite)` counts items over all suites. Raises EvaluationError for a suite that is missing, empty or malformed and
+    for a score that is not finite, CheckpointError for a folder that is not a model, ConfigError for a backend that is not there.
     """
     if config.backend == "vllm" and find_spec("vllm") is None:
         raise ConfigError(
@@ -74,15 +74,15 @@ def evaluate_checkpoint(
 
 
 def doubt_skill(skill: str, plans: Sequence[SuitePlan], results: Sequence[SuiteResult]) -> list[SuiteResult]:
-    """The results without the rows that were asked back; the skill's own says how many the model gave back, and whether that is odd."""
+    """The results without the training rows; the skill's own says how many of them were reproduced, and whether that casts doubt on it."""
     *own, back = results
-    asked = plans[-1]
-    table = asked.cache.read()
+    of_rows = plans[-1]
+    table = of_rows.cache.read()
     scores: dict[str, float] = dict(zip(table["doc_hash"], table["score"], strict=True))
-    given_back = [scores[doc_hash] for doc_hash in asked.facts.doc_hashes]
+    reproduced = [scores[doc_hash] for doc_hash in of_rows.facts.doc_hashes]
     choices = [len(item.choices) for plan in plans if plan.suite.name == skill for item in plan.items if item.choices]
     return [
-        result.model_copy(update={"reproduced": back.score, "doubt": find_doubt(result.score, choices, given_back)})
+        result.model_copy(update={"reproduced": back.score, "doubt": find_doubt(result.score, choices, reproduced)})
         if result.name == skill
         else result
         for result in own
@@ -119,5 +119,5 @@ def write_suite(plan: SuitePlan, out_dir: Path, seconds: float) -> SuiteResult:
 
 
 def mean_score(rows: pd.DataFrame) -> float:
-    """Mean of the scores; weighted by bytes for drift suites, whose aggregate is over the whole text."""
+    """Mean of the scores; weighted by bytes for drift suites, whose aggregate is over all of the text."""
     return float(np.average(rows["score"].to_numpy(float), weights=rows["weight"].to_numpy(float)))

@@ -66,9 +66,9 @@ class Session:
         return int(self._lm.rank) == 0
 
     def score(self, suite: SuiteConfig, items: Sequence[Item], advance: Advance) -> pd.DataFrame:
-        """Ask every local item once and return the rows of the per-item store, in the items' order; empty where not `is_first`.
+        """Evaluate every local item once and return the rows of the per-item store, in the items' order; empty where not `is_first`.
 
-        Raises EvaluationError where a log-probability is not finite, or where our mean is not lm-eval's own aggregate.
+        Raises EvaluationError where a log-probability is not finite, or where their mean is not lm-eval's own aggregate.
         """
         task = self.task(suite, items)
         calls = 2 if items[0].kind == "answer" else 1
@@ -80,7 +80,7 @@ class Session:
         return rows
 
     def task(self, suite: SuiteConfig, items: Sequence[Item]) -> LocalTask:
-        """The items as lm-eval asks them. Raises EvaluationError for one that the model's template or window cannot take."""
+        """The items as an lm-eval task. Raises EvaluationError for one that the model's template or window cannot take."""
         if items[0].kind == "text":
             return LocalTask(suite, items, (), Reading(), in_tokens=self._in_tokens)
         if suite.chat:
@@ -95,7 +95,7 @@ class Session:
         return LocalTask(suite, items, prompts, reading, in_tokens=self._in_tokens)
 
     def _require_same_tokens(self, suite: SuiteConfig, prompts: Sequence[Prompt]) -> None:
-        """A backend that is handed text must read the tokens that training rendered, or its scores are of another question."""
+        """A backend that is handed text must read the tokens that training rendered, or its scores belong to another prompt."""
         for prompt in prompts:
             if tuple(self._tokenizer(prompt.text, add_special_tokens=False)["input_ids"]) != prompt.context:
                 what = f"vllm would read other tokens than training rendered: {prompt.text[:80]!r}"
@@ -153,7 +153,7 @@ def load_model(model_dir: Path, *, device: str, dtype: str, trust_remote_code: b
 
 
 def open_accelerator() -> Any:
-    """The process group of the accelerate backend; every process holds the whole model and a share of the items."""
+    """The process group of the accelerate backend; every process holds a complete copy of the model and a share of the items."""
     from accelerate import Accelerator
 
     return Accelerator()

@@ -1,4 +1,4 @@
-"""Local items as an lm-eval task: lm-eval asks the model, scores and aggregates; nothing here touches the hub or a dataset cache."""
+"""Local items as an lm-eval task: lm-eval prompts the model, scores and aggregates; nothing here uses the hub or a dataset cache."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class LocalTask(Task):  # type: ignore[misc]
         self._instances = [instance for doc_id, doc in documents for instance in self.construct_requests(doc, "", doc_id=doc_id)]
 
     def construct_requests(self, doc: dict[str, Any], ctx: str, **kwargs: Any) -> list[Instance]:
-        """One request a choice; for an answer the likelihood of the gold text and a greedy generation; for a text its likelihood."""
+        """One request per choice; for an answer the likelihood of the gold text and a greedy generation; for a text its likelihood."""
         metadata = (self.suite.name, kwargs["doc_id"], 1)
         requests = [("loglikelihood_rolling", (doc["text"],))] if self.kind == "text" else list(self._requests(doc))
         return [
@@ -116,7 +116,7 @@ class LocalTask(Task):  # type: ignore[misc]
         return (before + found).strip(), after
 
     def extract(self, text: str) -> str:
-        """The answer in a text: the last match of the suite's pattern, or the whole text, without surrounding space."""
+        """The answer in a text: the last match of the suite's pattern, or all of the text, without surrounding space."""
         if self.suite.answer_pattern:
             matches = list(re.finditer(self.suite.answer_pattern, text))
             if matches:

@@ -1,4 +1,4 @@
-"""The accelerate backend: several processes share the items of each suite, every one with the whole model.
+"""The accelerate backend: several processes share the items of each suite, each with a complete copy of the model.
 
     python -m torch.distributed.run --standalone --nproc_per_node 2 -m evals.harness.workers job.json
 

@@ -66,7 +66,7 @@ def render_round(
         flagged=flagged,
         steps=steps,
         suites=report_view.check_rows(groups.suites),
-        whole=report_view.check_rows(groups.whole),
+        pooled=report_view.check_rows(groups.pooled),
         anchored=report_view.check_rows(groups.anchored),
         warnings=report_view.check_rows(groups.warnings),
         scores=_scores(evidence),
@@ -86,7 +86,7 @@ def render_lineage(audit: ForgettingAudit, out: Path, month: MonthView | None = 
 
 @dataclass(frozen=True)
 class MonthView:
-    """What the page of a month says besides the audit, in words: decisions are (when, event, version, who, why)."""
+    """What the page of a month shows besides the audit, as text: decisions are (when, event, version, who, why)."""
 
     title: str
     summary: str
@@ -120,7 +120,7 @@ def _scores(evidence: GateEvidence | None) -> dict[str, tuple[str, str]]:
 
 
 def scoring_notes(candidate: Evaluation) -> list[str]:
-    """What of the candidate's answers and contexts did not count, and what it gave back of its training rows: one sentence each."""
+    """What of the candidate's answers and contexts did not count, and how many of its training rows it reproduced: one sentence each."""
     notes = []
     for result in candidate.report.suites:
         share = f"{result.name}, of {result.n} items"
@@ -129,8 +129,8 @@ def scoring_notes(candidate: Evaluation) -> list[str]:
         if result.cut:
             notes.append(f"{share}: in {result.cut} the context is longer than the model's window and was cut at its beginning.")
         if result.reproduced is not None:
-            back = f"{100 * result.reproduced:.0f} % of a few training rows that were asked back"
-            notes.append(f"{result.name}: the candidate gives back {back}.")
+            share = f"{100 * result.reproduced:.0f} %"
+            notes.append(f"{result.name}: the candidate reproduces {share} of a sample of its training rows word for word.")
     return notes
 
 

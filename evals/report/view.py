@@ -25,12 +25,12 @@ OUTCOMES = {
     "block": ("block", "✕", "blocks"),
     "inconclusive": ("hold", "?", "not shown"),
     "error": ("error", "!", "error"),
-    "n/a": ("none", "–", "no say"),
+    "n/a": ("none", "–", "not judged"),
 }
 WARNINGS = ("drift_warning", "early_warning")
 QUESTIONS = {
     "gain": "New skill learned?",
-    "non_inferiority": "Kept as a whole?",
+    "non_inferiority": "Kept on average?",
     "anchor": "Kept over all rounds?",
     "regression": "Kept?",
     "floor": "Through the floor?",
@@ -73,7 +73,8 @@ class CheckGroups:
 
     suites: list[CheckOutcome]
     """One suite against the champion. Where a loss is proven, a second row that says it fell through the floor is left out."""
-    whole: list[CheckOutcome]
+    pooled: list[CheckOutcome]
+    """One category, or what is not about one suite."""
     anchored: list[CheckOutcome]
     """One suite against its anchor."""
     warnings: list[CheckOutcome]
@@ -85,8 +86,8 @@ def group_checks(verdict: Verdict) -> CheckGroups:
     warnings = [check for check in verdict.checks if check.check in WARNINGS]
     suites = [check for check in verdict.checks if check.check in SUITE_CHECKS and not (check.check == "floor" and check.subject in proven)]
     rest = [check for check in verdict.checks if check.check not in (*SUITE_CHECKS, *WARNINGS)]
-    whole, anchored = [each for each in rest if each.subject not in subjects], [each for each in rest if each.subject in subjects]
-    return CheckGroups(suites, whole, anchored, warnings)
+    pooled, anchored = [each for each in rest if each.subject not in subjects], [each for each in rest if each.subject in subjects]
+    return CheckGroups(suites, pooled, anchored, warnings)
 
 
 def split_reasons(verdict: Verdict) -> tuple[list[str], list[str]]:
@@ -96,7 +97,7 @@ def split_reasons(verdict: Verdict) -> tuple[list[str], list[str]]:
 
 
 def check_rows(checks: Sequence[CheckOutcome]) -> list[CheckRow]:
-    """A row a check with its forest plot, all on one scale."""
+    """One row per check with its forest plot, all on one scale."""
     ends = [abs(end) for check in checks if check.check != "gain" for end in (check.effect, check.low, check.high) if end is not None]
     reach = max([0.06, *(end * 1.05 for end in ends)])
     return [_check_row(check, min(reach, 0.5)) for check in checks]
@@ -113,7 +114,7 @@ def _check_row(check: CheckOutcome, reach: float) -> CheckRow:
 def effect_words(check: CheckOutcome) -> str:
     """'−9.5 (90 %: −12.1 to −6.9)' in points, or in percent for drift (where positive is better, as everywhere).
 
-    The level stands beside every interval, because questions that promote are asked more strictly the more often a round is tried.
+    The level stands beside every interval, because checks that promote become stricter the more often a round is tried.
     """
     if check.effect is None:
         return ""
@@ -191,12 +192,12 @@ def estimate_words(estimate: Estimate | None, *, plain: bool = False) -> str:
 
 
 def noise_words(change: Estimate, *, higher_is_better: bool = True) -> str:
-    """Whether a change is a loss, a gain or cannot be told from noise: the interval does or does not reach zero."""
+    """Whether a change is a loss, a gain or within noise: the interval does or does not include zero."""
     sign = 1.0 if higher_is_better else -1.0
     low, high = sorted((sign * change.low, sign * change.high))
     if high < 0:
         return "lost, more than noise explains"
-    return "gained, more than noise explains" if low > 0 else "cannot be told from noise"
+    return "gained, more than noise explains" if low > 0 else "within noise"
 
 
 def change_words(suite: str, audit: ForgettingAudit) -> str:

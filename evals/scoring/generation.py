@@ -67,7 +67,7 @@ class GreedyGenerator:
         return ids, mask
 
     def _continues_as_it_reads(self) -> bool:
-        """Whether a batch that goes on from its kept state says what it says when it reads everything anew (RWKV's does not)."""
+        """Whether a batch that continues from its kept state gives what it gives when all of it is read again (RWKV's does not)."""
         size = min(self._model.config.get_text_config().vocab_size, 50)
         rows = [(size - 3, 2, 1, 4), (size - 1, 5, 3, 7)]
         settings = self._settings(()) | {"max_new_tokens": 4, "output_logits": True, "return_dict_in_generate": True}
@@ -77,7 +77,7 @@ class GreedyGenerator:
                 for way in (True, False)
             )
         except (RuntimeError, TypeError, ValueError, IndexError, AttributeError):
-            return True  # what cannot be asked so is asked as the model itself would have it
+            return True  # what cannot be checked is decoded in the model's own way
         tolerance = 1e-3 if self._model.dtype == torch.float32 else 1e-1
         first_tokens = kept[:2], anew[:2]  # the first after the context, and the first from a kept state
         return bool(torch.allclose(*first_tokens, atol=tolerance, rtol=tolerance))
@@ -100,7 +100,7 @@ def _before_end(tokens: Sequence[int], ends: Collection[int]) -> list[int]:
 
 
 def _end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
-    """What ends a text by the model's own account: of its generation_config and of its tokenizer."""
+    """The tokens that end a text according to the model's generation_config and its tokenizer."""
     own = model.generation_config.eos_token_id if model.generation_config is not None else None
     listed = own if isinstance(own, list) else [own]
     return frozenset(token for token in (*listed, tokenizer.eos_token_id) if token is not None)

@@ -51,8 +51,8 @@ class Draft:
 class ScoringLM(HFLM):  # type: ignore[misc]
     """HFLM over a loaded model. `on_progress` is called with the share of a call's work that was just done.
 
-    A request of ours carries its tokens as its last argument, one of lm-eval's own tasks is tokenised as HFLM does it. `window`: tokens
-    that the model reads at once, where it says so.
+    A request of a local suite carries its tokens as its last argument, one of lm-eval's own tasks is tokenised as HFLM does it.
+    `window`: tokens that the model reads at once, where it says so.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class ScoringLM(HFLM):  # type: ignore[misc]
         self._drafts: dict[Ids, str] = {}
 
     def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = True) -> list[tuple[float, bool]]:
-        """(nats, would greedy decoding say it) of each continuation. Also recognises answers that `generate_until` will be asked for."""
+        """(nats, would greedy decoding give it) of each continuation. Also recognises answers that `generate_until` will be asked for."""
         pairs = self._pairs(requests)
         drafts = [(number, request.doc["draft"]) for number, request in enumerate(requests) if request.doc.get("draft")]
         endings = [(number, draft, end) for number, draft in drafts for end in self._endings(draft, pairs[number])]
@@ -88,7 +88,7 @@ class ScoringLM(HFLM):  # type: ignore[misc]
         return [(list(ids.context), list(ids.continuation)) if isinstance(ids, LikelihoodIds) else next(encoded) for ids in given]
 
     def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = True) -> list[float]:
-        """Nats of whole texts, in windows of the model's length with one token of context, as HFLM cuts them."""
+        """Nats of complete texts, in windows of the model's length with one token of context, as HFLM cuts them."""
         owners: list[int] = []
         windows: list[Request] = []
         for number, tokens in enumerate(self.tokens.encode([request.args[0] for request in requests])):
@@ -114,11 +114,11 @@ class ScoringLM(HFLM):  # type: ignore[misc]
         return [answers[number] for number in range(len(requests))]
 
     def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
-        """lm-eval's own chat tasks are asked through the template that the model was trained with, too."""
+        """lm-eval's own chat tasks are rendered with the template that the model was trained with, too."""
         return self.render_chat(chat_history) if add_generation_prompt else str(super().apply_chat_template(chat_history, False))
 
     render_chat: Callable[[list[dict[str, str]]], str]
-    """The text that a conversation is asked with; set by the session."""
+    """The prompt of a conversation as text; set by the session."""
 
     def _answers(self, batch: Sequence[Instance]) -> list[str]:
         _, settings, ids = batch[0].args

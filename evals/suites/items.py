@@ -1,4 +1,4 @@
-"""From the rows of a local JSONL file to items: what is asked, what is right, and the digest that names the item for ever."""
+"""From the rows of a local JSONL file to items: the question, the right answer, and the digest that identifies the item."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ Turn = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Item:
-    """One question. `turns` is what a chat model is asked, `prompt` what a plain one is asked, `text` what a drift item measures.
+    """One question. `turns` is the prompt of a chat model, `prompt` that of a plain one, `text` what a drift item measures.
 
-    `answer` is the right answer as people read it, `gold_turn` the turn that a chat model should say, its reasoning and calls included.
+    `answer` is the right answer as people read it, `gold_turn` the right turn of a chat model, its reasoning and calls included.
     """
 
     doc_hash: str
@@ -97,7 +97,7 @@ _PROMPTING = (
 
 
 def prompting_digest(suite: SuiteConfig) -> str:
-    """Digest of everything but the items that decides what the model is asked and how its answer is scored."""
+    """Digest of everything except the items that decides the prompts and how answers are scored."""
     spec: dict[str, Any] = {key: getattr(suite, key) for key in _PROMPTING} | {"stops": suite.stops, "few_shot": suite.shots}
     if suite.shots:
         spec["shots"] = [file_digest(path) for path in source_files(suite.few_shot_source or suite.source)]

@@ -1,4 +1,4 @@
-"""Digest of the code that asks and scores: a newer scorer never meets an old score, in the cache, in a stage or at the gate.
+"""Digest of the code that makes prompts and scores answers: scores of another version are never reused or compared.
 
 Comments, docstrings and layout are left out, so that a page of words costs no evaluation.
 """

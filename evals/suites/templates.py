@@ -20,7 +20,7 @@ class NullValueError(jinja2.TemplateError):
 
 def _no_null(value: Any) -> Any:
     if value is None:
-        raise NullValueError("a value is null, which would be asked as the word None")
+        raise NullValueError("a value is null and would be printed as the word None")
     return value
 
 
@@ -34,7 +34,7 @@ def _compile(template: str) -> jinja2.Template:
 
 @lru_cache(maxsize=256)
 def _expression(template: str) -> Any:
-    """The one expression that a template is, ready to be asked for its value; None for any other template."""
+    """The compiled expression of a template that is one `{{ expression }}`; None for any other template."""
     found = _ONE_EXPRESSION.fullmatch(template)
     try:
         return _ENVIRONMENT.compile_expression(found.group(1), undefined_to_none=False) if found else None
@@ -66,5 +66,5 @@ def value_of(template: str, row: Mapping[str, Any], where: str) -> tuple[Any, bo
 
 @lru_cache(maxsize=256)
 def condition(expression: str) -> Any:
-    """A suite's `where`, ready to be asked of rows."""
+    """A suite's `where`, compiled once and applied to each row."""
     return _ENVIRONMENT.compile_expression(expression)

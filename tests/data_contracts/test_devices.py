@@ -54,7 +54,7 @@ def test_torch_is_always_asked_on_windows(tmp_path: Path) -> None:
 @pytest.mark.parametrize("named", ["cpu", "cuda:1", "mps"])
 def test_a_named_device_is_taken_as_it_is(named: str, tmp_path: Path) -> None:
     chosen = choose_device(named, lambda: False, dev=_dev(tmp_path, ("nvidiactl",)), platform="linux")
-    assert (chosen.device, chosen.reason) == (named, "as the config says")
+    assert (chosen.device, chosen.reason) == (named, "as configured")
 
 
 def test_training_and_evaluation_follow_one_rule(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,1 +1,1 @@
-"""Ready suite sets, one YAML file a set; `source: general-small` in a config names one of them."""
+"""Ready suite sets, one YAML file per set; `source: general-small` in a config names one of them."""

@@ -55,7 +55,7 @@ def test_the_packaged_contract_says_what_the_code_does_by_default() -> None:
         ("similarity: 0.5", "similarity: 5", "expected a number from 0.3 to 1"),
         ("similarity: 0.5", "likeness: 0.5", "is not a number of near_duplicate"),
         ("severity: error, implementation: {check: empty_turn}", "severity: fatal, implementation: {check: empty_turn}", "is 'fatal'"),
-        ("mustBeGreaterOrEqualTo: 10", "mustBeGreaterThan: 10", "says nothing"),
+        ("mustBeGreaterOrEqualTo: 10", "mustBeGreaterThan: 10", "sets no limit"),
         ("metric: rowCount", "metric: nullValues", "is neither"),
         ("engine: skillstack\n        severity: error", "engine: soda\n        severity: error", "is neither"),
     ],

@@ -250,7 +250,7 @@ GROWS = "{% for i in range(90000) %}{{ messages[0]['content'] }}{{ 'x' * 100 }}{
 @pytest.mark.parametrize(
     ("template", "row", "message"),
     [
-        ("{{ raise_exception('no system turn') }}", ROWS["one"], r"row: the chat template refuses it: no system turn \(mend the row"),
+        ("{{ raise_exception('no system turn') }}", ROWS["one"], r"row: the chat template refuses it: no system turn \(correct the row"),
         ("{{ messages[9].content.x }}", ROWS["one"], r"row: the chat template refuses it"),
         ("{% for m in messages %}{% if m['role'] == 'user' %}{{ m['content'] }}{% endif %}{% endfor %}", ROWS["one"],
          r"row messages\[1\]: is not printed by the chat template"),

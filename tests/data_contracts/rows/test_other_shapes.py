@@ -64,7 +64,7 @@ def test_a_row_of_another_shape_is_named_with_the_way_out_and_converted(name: st
         ({"text": "a", "label": 3}, "label that is no text"),
         ({"conversations": [{"from": "narrator", "value": "a"}]}, "turn 0 is of 'narrator'"),
         ({"instruction": "a", "output": "b", "history": [["c", "d"]]}, "history"),
-        ({"prompt": "another question", **WANTED}, "prompt that its messages do not say"),
+        ({"prompt": "another question", **WANTED}, "prompt that is not in its messages"),
         ({"name": "a"}, "no known shape"),
     ],
 )

@@ -119,7 +119,7 @@ def test_a_small_loss_on_every_skill_is_a_loss_as_a_whole(evidence) -> None:
     verdict = decide(evidence(old=(12, 1), older=(12, 1)), asked(alpha=0.01, margin_skill=0.02))
     [check] = _checks(verdict, "non_inferiority", "earlier skills")
     assert check.outcome == "block"
-    assert "earlier skills lost as a whole" in verdict.reasons[0]
+    assert "earlier skills lost on average" in verdict.reasons[0]
 
 
 def test_the_cumulative_loss_is_seen_where_the_last_step_is_not(evidence) -> None:
@@ -171,7 +171,7 @@ def test_without_an_earlier_skill_only_a_first_round_is_judged(make_suite, make_
     first = GateEvidence(candidate, base, {"piqa": base}, "new")
     refused = decide(first, asked())
     assert refused.decision is Decision.ERROR
-    assert "none of them was asked" in " ".join(refused.reasons)
+    assert "none of them was measured" in " ".join(refused.reasons)
     verdict = decide(replace(first, bootstrap=True), asked())
     assert verdict.decision is Decision.PASS
     assert _checks(verdict, "non_inferiority", "earlier skills")[0].outcome == "n/a"
@@ -390,7 +390,7 @@ def test_a_suite_named_like_a_category_is_a_suite(make_suite, make_evaluation, f
     candidate = make_evaluation("candidate", make_suite("general", RIGHT, category="general"), make_suite("skill", flip(RIGHT, lost=40)))
     verdict = decide(GateEvidence(candidate, champion, dict.fromkeys(("general", "skill"), champion), None), asked())
     assert verdict.lost == ("skill",)
-    assert verdict.reasons[0] == "Blocked: lost skill; earlier skills lost as a whole."
+    assert verdict.reasons[0] == "Blocked: lost skill; earlier skills lost on average."
 
 
 @pytest.mark.parametrize("lost", [0, 12, 40])

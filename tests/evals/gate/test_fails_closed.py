@@ -129,7 +129,7 @@ def _removed(made: GateEvidence) -> GateEvidence:
     [
         (lambda made: _cut(made, 20), "old, which an earlier champion was registered with, lacks 380 of its 400 items now"),
         (_sealed, "old, which an earlier champion was registered with, is sealed now"),
-        (_removed, "old, which an earlier champion was registered with, is not asked any more"),
+        (_removed, "old, which an earlier champion was registered with, is no longer measured"),
     ],
 )
 def test_a_loss_is_not_hidden_by_asking_less(evidence, hide, words: str) -> None:

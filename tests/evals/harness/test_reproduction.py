@@ -1,4 +1,4 @@
-"""A model that gives back its training rows and scores near nothing is reported as measured wrongly, and nothing else is."""
+"""A model that reproduces its training rows and scores near zero is reported as measured wrongly, and nothing else is."""
 
 from __future__ import annotations
 

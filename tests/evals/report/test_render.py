@@ -229,5 +229,5 @@ def test_the_page_says_what_was_not_compared_and_what_was_given_back(round_page,
     text = Page(
         render_round(verdict, audit, replace(evidence, candidate=candidate), out=tmp_path / "b.html").read_text(encoding="utf-8")
     ).text
-    for words in ("sst2, of 400 items: in 3 the reasoning was set aside", "in 2 the context is longer", "gives back 50 %"):
+    for words in ("sst2, of 400 items: in 3 the reasoning was set aside", "in 2 the context is longer", "reproduces 50 %"):
         assert words in text

@@ -25,4 +25,4 @@ def test_doctor_says_which_device_was_chosen_and_why(tmp_path: Path, monkeypatch
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert _device(config) == f"cuda: {tmp_path / 'dxg'} is there and torch can use it"
     apart = config.model_copy(update={"train": TrainConfig(device="cpu"), "evaluation": EvaluationConfig(device="cuda:1")})
-    assert _device(apart) == "training on cpu (as the config says); evaluation on cuda:1 (as the config says)"
+    assert _device(apart) == "training on cpu (as configured); evaluation on cuda:1 (as configured)"

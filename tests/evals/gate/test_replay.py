@@ -1,0 +1,91 @@
+"""Verdicts that rules 3 made before their language was revised are recomputed byte for byte; a changed one is not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from data_contracts.manifests import Verdict, manifest_digest, manifest_text, write_manifest
+from evals.gate import replay as replaying
+from evals.gate.decide import GateEvidence, GatePolicy, decide
+from evals.items import load_evaluation
+
+# sha256 of the manifests that rules 3 wrote for the same evidence with their first words (commit ceb8562).
+GOLDEN: dict[str, str] = {
+    "pass": "491e9631006daf4e6e244bd57dea597f0cbda5cc333d784568f721edc98f3f6e",
+    "proven and pooled loss": "c065a9c9a8be8724c456b787b84eab503fb2a9acf015ad3fee32087d16c49c15",
+    "too few items": "b3254bf8364574463638ef34b8eebbcd9e25c30020f981fb8e6cdceff027e4fa",
+    "nothing measured": "b1511fa2b6f0a4deb4038f810230f8378d72899a8a1876241e5d12937138b91d",
+    "no earlier skill measured": "704f10bfe702be7af79231659d3bbb3bf5da710e357a711bc99baa1f4d7a9cfd",
+    "retired without a reason": "a6cf9f1730352513bfdd18ed8b55ca02f022841f1fa1c7f75b1310aeaa7755ca",
+    "early warning": "5313f8320c5455abe86c406bcdb350cd541daf2af3c0d46409df53419899371b",
+    "drift alone": "57f387c6ec2e15958b51d310aa6c347445fab9114eb8e130f4f13a3177ebd6d8",
+}
+
+
+@pytest.fixture
+def made(evidence, make_suite, make_evaluation) -> Callable[[str], Verdict]:
+    def verdict(case: str) -> Verdict:
+        right = np.r_[np.ones(300), np.zeros(100)]
+        likely = np.linspace(-2.0, -0.1, 400)
+        suites = [make_suite(name, right, logprob=likely) for name in ("kept", "new")]
+        unlikely = [make_suite(name, right, logprob=likely - np.linspace(0.1, 0.4, 400)) for name in ("kept", "new")]
+        champion = make_evaluation("champion", *suites)
+        text = make_evaluation("champion", make_suite("text", np.linspace(0.8, 1.2, 60), category="drift"))
+        accepted = GatePolicy(accept_unmeasured=("general", "safety", "drift"))
+        cases: dict[str, tuple[GateEvidence, GatePolicy]] = {
+            "pass": (evidence(), GatePolicy(accept_unmeasured=("safety",))),
+            "proven and pooled loss": (evidence(old=(60, 0), older=(60, 0), since={"old": 5}, attempts=2), GatePolicy()),
+            "too few items": (evidence(old=(60, 60), older=(60, 60)), GatePolicy()),
+            "nothing measured": (GateEvidence(champion, champion, dict.fromkeys(("kept", "new"), champion), None), GatePolicy()),
+            "no earlier skill measured": (
+                GateEvidence(make_evaluation("c", suites[1]), make_evaluation("d", suites[1]), {}, "new"),
+                accepted,
+            ),
+            "retired without a reason": (
+                replace(evidence(), registered={"gone": make_evaluation("old", make_suite("gone", right))}),
+                accepted,
+            ),
+            "drift alone": (GateEvidence(text, text, {}, None, bootstrap=True), GatePolicy(accept_unmeasured=("general", "safety"))),
+            "early warning": (GateEvidence(make_evaluation("c", *unlikely), champion, {"kept": champion}, "new"), accepted),
+        }
+        return decide(*cases[case])
+
+    return verdict
+
+
+@pytest.mark.parametrize("case", GOLDEN)
+def test_the_first_words_of_rules_3_are_known(made: Callable[[str], Verdict], case: str) -> None:
+    today, earlier = made(case), replaying.in_earlier_words(made(case))
+    assert manifest_digest(earlier) == GOLDEN[case]
+    assert [check.outcome for check in today.checks] == [check.outcome for check in earlier.checks]
+
+
+def test_every_revised_sentence_occurs_in_a_case(made: Callable[[str], Verdict]) -> None:
+    said = "\n".join(text for case in GOLDEN for text in (*made(case).reasons, *(check.sentence for check in made(case).checks)))
+    others = ("general suites", "safety suites", "drift suites")  # the same sentence as of the earlier skills
+    unseen = [now for now, _ in replaying.EARLIER_WORDS if now not in said]
+    assert unseen == [f"it is not shown that {words} were kept" for words in others]
+
+
+@pytest.mark.parametrize("tampered", [False, True])
+def test_a_verdict_is_replayed_in_the_words_that_it_was_stored_in(tmp_path, evidence, store_evaluation, tampered: bool) -> None:
+    built = evidence(old=(60, 60), older=(60, 60))
+    folders = {who: store_evaluation(getattr(built, who), tmp_path / who) for who in ("candidate", "champion")}
+    anchors = {f"anchor:{name}": store_evaluation(each, tmp_path / name) for name, each in built.anchors.items()}
+    loaded = replace(
+        built,
+        candidate=load_evaluation(folders["candidate"]),
+        champion=load_evaluation(folders["champion"]),
+        anchors={role.removeprefix("anchor:"): load_evaluation(folder) for role, folder in anchors.items()},
+    )
+    verdict = replaying.in_earlier_words(decide(loaded, GatePolicy()))
+    if tampered:
+        verdict = verdict.model_copy(update={"reasons": (verdict.reasons[0].replace("not shown", "shown"), *verdict.reasons[1:])})
+    stored = write_manifest(tmp_path / "verdict", verdict).read_text()
+    again = manifest_text(replaying.replay(tmp_path / "verdict", folders | anchors))
+    assert "items a suite would decide it" in stored
+    assert (again == stored) is not tampered
