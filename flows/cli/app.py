@@ -127,9 +127,10 @@ def run_round(
     settings = read_config(config, as_json)
     from flows.config.parameters import check_skill
     from flows.round.flow import continual_round
-    from flows.workspace.drop_address import typed_address
+    from flows.workspace.drop_address import naming_as_typed, typed_address
 
-    outcome = continual_round(typed_address(drop), check_skill(skill), settings, heldout and typed_address(heldout), scale)
+    with naming_as_typed(drop, heldout):
+        outcome = continual_round(typed_address(drop), check_skill(skill), settings, heldout and typed_address(heldout), scale)
     console.show_outcome(outcome)
     raise typer.Exit(outcome.exit_code)
 

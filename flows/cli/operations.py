@@ -63,11 +63,12 @@ def sweep(
     from flows.config.parameters import check_skill
     from flows.sweep.flow import sweep as run
     from flows.sweep.flow import sweep_lines
-    from flows.workspace.drop_address import typed_address
+    from flows.workspace.drop_address import naming_as_typed, typed_address
 
     tried = () if ratios == "none" else parse_range("--ratios", ratios)
     items = typed_address(heldout) if heldout else None
-    result = run(typed_address(drop), check_skill(skill), settings, tried, parse_range("--scales", scales), items, judge)
+    with naming_as_typed(drop, heldout):
+        result = run(typed_address(drop), check_skill(skill), settings, tried, parse_range("--scales", scales), items, judge)
     print_answer(result, sweep_lines(result.skill, result.points, result.choice, result.notes))
     if result.outcome is not None:
         if not as_json:

@@ -15,6 +15,7 @@ from flows.lineage import RoundRun, VersionRef, current_champion, finish_round, 
 from flows.round.context import STAGE
 from flows.round.failure import failure_recorded
 from flows.round.identity import one_first_start
+from flows.text.model_facts import model_facts
 from flows.workspace.stages import Stage, run_stage
 from flows.workspace.workspace import Workspace, evaluate_model
 
@@ -44,6 +45,7 @@ def ensure_champion(workspace: Workspace) -> VersionRef:
 
 def _register_base(workspace: Workspace) -> VersionRef:
     base = resolve_base_model(workspace.config.base_model, workspace.models)
+    model_facts(base, workspace.config.train)  # what does not load strictly is refused before anything is copied or registered
     checkpoint = describe_model(workspace, base)
     run = open_round(workspace.lineage, 0, None, key=value_digest({"round": 0, "model": checkpoint.manifest.model_sha256}))
     with failure_recorded(workspace, run):

@@ -19,6 +19,7 @@ from flows.machine.progress import bar
 from flows.round.context import STAGE, Trial
 from flows.text.facts import FACTS_NAME, write_facts
 from flows.text.held_out import suite_files
+from flows.text.model_facts import model_facts
 from flows.text.renderer import TokenizerRenderer
 from flows.text.template_facts import text_facts
 from flows.workspace.pages import not_vital
@@ -48,7 +49,8 @@ def validate(round: Trial) -> Stage[DropManifest]:
 
     def build(folder: Path) -> None:
         discard_partial(folder)
-        facts = text_facts(model, config.train)  # refuses a template that gives training and evaluation different texts
+        # Refuses a template that gives training and evaluation different texts, and a model that cannot be loaded or trained.
+        facts = (*text_facts(model, config.train), *model_facts(model, config.train))
         try:
             with bar(f"validate {round.skill}") as advance:
                 validate_drop(

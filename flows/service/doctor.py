@@ -9,12 +9,12 @@ import importlib.metadata
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from data_contracts.devices import choose_device
 from data_contracts.digests import model_files
-from data_contracts.errors import SkillstackError
+from data_contracts.errors import CheckpointError, SkillstackError
 from data_contracts.manifests import Record
 from flows.base_models.resolve import find_base_model
 from flows.config.model import SkillstackConfig
@@ -22,11 +22,16 @@ from flows.lineage import current_champion
 from flows.lineage.storage.state import describe_place
 from flows.round.planning import unmeasured_categories, without_calibration
 from flows.service import doctor_services as services
+from flows.text.facts import Fact
+from flows.text.model_facts import model_facts_within
 from flows.text.template_facts import text_facts
 from flows.workspace.workspace import has_lineage, open_workspace
 
 FREE_BYTES_PER_WEIGHT_BYTE = 4
 """A round writes a dense copy, its resume state and a ledger; four times the base model's weights is enough room for one."""
+
+MODEL_SECONDS = 120.0
+"""So long doctor waits for a model to be loaded; a larger one is loaded by the first stage of a round."""
 
 PINNED = ("torch", "transformers", "prefect", "mlflow", "lm_eval", "fastapi", "sqlalchemy")
 
@@ -44,6 +49,7 @@ def diagnose(config: SkillstackConfig) -> tuple[Diagnosis, ...]:
         ("state directory", _state_directory),
         ("base model", _base_model),
         ("text", _text),
+        ("model", _model),
         ("suites", _suites),
         ("calibration", _calibration),
         ("inbox", _inbox),
@@ -84,7 +90,7 @@ def _state_directory(config: SkillstackConfig) -> str:
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
         raise SkillstackError(str(there), "cannot be written to", "make it writable, or set state_dir to another folder")
     free = shutil.disk_usage(there).free
-    need = FREE_BYTES_PER_WEIGHT_BYTE * sum(path.stat().st_size for path in _weights(config))
+    need = FREE_BYTES_PER_WEIGHT_BYTE * sum(path.stat().st_size for path in _weights(_usable(config)))
     if free < need:
         what = f"has {free / 1e9:.1f} GB free, a round needs about {need / 1e9:.1f} GB"
         raise SkillstackError(str(folder), what, "free space or set state_dir to another disk")
@@ -106,24 +112,51 @@ def _local(config: SkillstackConfig) -> Path | None:
     return find_base_model(config.base_model, config.state_dir / "models")
 
 
-def _weights(config: SkillstackConfig) -> Iterator[Path]:
-    folder = _local(config)
+def _usable(config: SkillstackConfig) -> Path | None:
+    """The base model where nothing is wrong with its folder: what is, is said once, by the check `base model`."""
+    try:
+        return _local(config)
+    except CheckpointError:
+        return None
+
+
+def _weights(folder: Path | None) -> Iterator[Path]:
     names = model_files(folder) if folder is not None else {}
     return (folder / name for name in names if folder is not None and name.endswith(".safetensors"))
 
 
 def _base_model(config: SkillstackConfig) -> str:
-    if _local(config) is None:
+    folder = _local(config)
+    if folder is None:
         return f"{config.base_model} is not on this machine yet: the first round gets it"
-    size = sum(path.stat().st_size for path in _weights(config))
+    size = sum(path.stat().st_size for path in _weights(folder))
     return f"{config.base_model}: {size / 1e6:.0f} MB of safetensors"
 
 
 def _text(config: SkillstackConfig) -> str:
-    folder = _local(config)
+    folder = _usable(config)
+    return _listed(text_facts(folder, config.train)) if folder is not None else _not_yet(config)
+
+
+def _model(config: SkillstackConfig) -> str:
+    """The model that the next round starts from."""
+    champion = current_champion(open_workspace(config).lineage, verify=False) if has_lineage(config) else None
+    folder = champion.checkpoint / "model" if champion is not None else _usable(config)
     if folder is None:
-        return f"{config.base_model} is not on this machine yet: the first round checks it"
-    return "; ".join(f"{fact.name}: {fact.value}" for fact in text_facts(folder, config.train))
+        return _not_yet(config)
+    whose = f"version {champion.version}" if champion is not None else config.base_model
+    found = model_facts_within(folder, config.train, MODEL_SECONDS)
+    if found is None:
+        return f"{whose} was not loaded within {MODEL_SECONDS:.0f} s: the first stage of a round checks it"
+    return f"{whose}: {_listed(found)}"
+
+
+def _not_yet(config: SkillstackConfig) -> str:
+    return f"{config.base_model} is not on this machine yet, or not usable: the first round checks it"
+
+
+def _listed(facts: Iterable[Fact]) -> str:
+    return "; ".join(f"{fact.name}: {fact.value}" for fact in facts)
 
 
 def _suites(config: SkillstackConfig) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import posixpath
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -34,6 +35,21 @@ def is_url(address: str) -> bool:
 def typed_address(address: str) -> str:
     """The absolute address of what a person typed: relative paths are relative to the working directory."""
     return address if is_url(address) else os.path.abspath(address)
+
+
+@contextmanager
+def naming_as_typed(*addresses: str | None) -> Iterator[None]:
+    """Whatever is refused within is named as the person wrote it, not by the absolute path that it was made."""
+    try:
+        yield
+    except SkillstackError as error:
+        where, what = error.where, error.what
+        for address in filter(None, addresses):
+            path = re.compile(re.escape(typed_address(address)) + r"(?![\w./-])")
+            where, what = (path.sub(lambda _, typed=address: typed, text) for text in (where, what))  # type: ignore[misc]
+        if (where, what) == (error.where, error.what):
+            raise
+        raise type(error)(where, what, error.way_out) from error
 
 
 def local_drop(config: SkillstackConfig, address: Path | str) -> Path:

@@ -41,12 +41,13 @@ def wanted_layout(config: TrainConfig, device: torch.device) -> Layout:
     return "padded" if device.type == "cpu" else "packed"
 
 
-def choose_layout(model: Any, config: TrainConfig) -> ChosenLayout:
-    """The wanted layout where this model keeps examples apart in it, else the next one that does.
+def choose_layout(model: Any, config: TrainConfig, device: torch.device | None = None) -> ChosenLayout:
+    """The wanted layout where this model keeps examples apart in it, else the next one that does. `device`: where the model is going to
+    be trained, if that is not where it is now.
 
     Raises ConfigError where the config itself names a layout that mixes examples.
     """
-    layout = wanted = wanted_layout(config, model.device)
+    layout = wanted = wanted_layout(config, device or model.device)
     reasons: list[str] = []
     while layout != "single" and (leak := mixes_examples(model, layout)) is not None:
         if config.batch_layout == layout:

@@ -83,6 +83,24 @@ def test_a_bad_round_fails_in_one_line_and_leaves_the_champion(started: Any, dro
     assert not list(config.state_dir.glob("stages/train/*/manifest.json"))
 
 
+def test_a_refused_drop_is_named_as_it_was_typed(
+    started: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from flows.cli.app import app
+    from flows.cli.errors import run
+
+    (started.folder / "june").mkdir()
+    (started.folder / "june" / "broken.jsonl").write_bytes(GOOD + b'{"messages": [{"role": "bot"\n')
+    config = started.write_config("typed.yaml")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{load_config(config).state_dir.absolute()}/mlflow.db")
+    monkeypatch.chdir(started.folder / "june")
+    for typed in ("broken.jsonl", "absent.jsonl"):
+        assert run(app, ["round", typed, "--skill", "route", "--config", str(config)]) == 1
+        errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+        assert len(errors) == 1
+        assert errors[0].startswith(f"error: {typed}:"), errors[0]
+
+
 def test_a_full_disk_in_training_is_one_line_and_the_round_goes_on_when_there_is_room(
     started: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

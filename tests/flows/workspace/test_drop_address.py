@@ -16,7 +16,7 @@ from data_contracts.errors import ConfigError, DropError, SkillstackError
 from flows.config.model import SkillstackConfig, parse_config
 from flows.config.parameters import check_month, check_skill
 from flows.inbox.box import Inbox
-from flows.workspace.drop_address import local_drop, require_allowed, typed_address
+from flows.workspace.drop_address import local_drop, naming_as_typed, require_allowed, typed_address
 
 
 def config(home: Path, *roots: str, folder: str = "inbox") -> SkillstackConfig:
@@ -197,3 +197,16 @@ def test_plain_names_and_months_pass() -> None:
     for month in ("2026-13", "november", "2026-1"):
         with pytest.raises(ConfigError, match="write it as"):
             check_month(month)
+
+
+def test_what_is_refused_is_named_as_it_was_typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    typed = "../drops/june.jsonl"
+    path = typed_address(typed)
+    with pytest.raises(DropError) as refused, naming_as_typed(typed, None):
+        raise DropError(f"{path}:4", f"is {path}, unlike {path}.gz", "mend it")
+    assert str(refused.value) == f"{typed}:4: is {typed}, unlike {path}.gz (mend it)"
+    other = DropError("elsewhere", "is broken")
+    with pytest.raises(DropError) as refused, naming_as_typed(typed, "held.jsonl"):
+        raise other
+    assert refused.value is other
