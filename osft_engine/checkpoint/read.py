@@ -15,6 +15,7 @@ from torch import Tensor
 
 from data_contracts.devices import choose_device
 from data_contracts.digests import MODEL_FILE_PATTERNS, model_digest, model_files
+from data_contracts.errors import ConfigError
 from data_contracts.manifests import CheckpointManifest, FileRef, file_ref, write_manifest
 from data_contracts.model.folder import load_strictly, not_loaded, read_model_config
 from osft_engine.config import TrainConfig
@@ -28,8 +29,11 @@ _FICLONE = 0x40049409  # linux/fs.h
 
 
 def pick_device(config: TrainConfig) -> torch.device:
-    """By the rule that evaluation follows too."""
-    return torch.device(choose_device(config.device, torch.cuda.is_available).device)
+    """By the rule that evaluation follows too. Raises ConfigError for a name that torch does not know."""
+    try:
+        return torch.device(choose_device(config.device, torch.cuda.is_available).device)
+    except RuntimeError as error:
+        raise ConfigError("train.device", f"{config.device!r} is no torch device", "auto, cpu, cuda or cuda:0") from error
 
 
 def pick_dtype(config: TrainConfig, device: torch.device) -> torch.dtype:

@@ -83,9 +83,7 @@ def test_a_bad_round_fails_in_one_line_and_leaves_the_champion(started: Any, dro
     assert not list(config.state_dir.glob("stages/train/*/manifest.json"))
 
 
-def test_a_refused_drop_is_named_as_it_was_typed(
-    started: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_refused_drop_is_named_as_it_was_typed(started: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     from flows.cli.app import app
     from flows.cli.errors import run
 
