@@ -1,10 +1,10 @@
-"""Train one candidate in a process of its own:
+"""Train one candidate in a separate process:
 
     python -m osft_engine run.json [--parent PID]
 
-Exit code 0, or 1 with one line that says where, what and the way out as the last line of stderr. Asked to stop (SIGTERM, SIGINT) it saves
-its state after the step it is in and exits 75: the same command goes on from there. With `--parent` the process ends in that way when the
-one that started it is gone; its successor waits for it, so that never two write into one folder.
+Exit code 0, or 1 with the error as the last line of stderr: where, what and the way out. On SIGTERM or SIGINT it finishes its step, saves
+its state and exits with code 75; the same command goes on from there. With `--parent` the process ends in the same way when the one that
+started it is gone; its successor waits for it, so that two processes never write into one folder.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from data_contracts.errors import SkillstackError
 
 WATCH_SECONDS = 1.0
 SAVE_SECONDS = 20.0
-"""What a training that has lost its parent gets for its step and its state."""
+"""Time for a training that has lost its parent to finish its step and save its state."""
 
 
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m osft_engine", description="Train one candidate.")
     parser.add_argument("run", type=Path, help="run file (JSON)")
-    parser.add_argument("--parent", type=int, help="process to outlive under no circumstances")
+    parser.add_argument("--parent", type=int, help="process id of the parent; the training ends when it is gone")
     options = parser.parse_args(arguments)
     if options.parent is not None:
         end_with_parent(options.parent)

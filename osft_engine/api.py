@@ -2,7 +2,7 @@
 
     from osft_engine import osft
     osft(model_path="base", data_path="june.jsonl", ckpt_output_dir="june", unfreeze_rank_ratio=0.25, learning_rate=1e-3)
-    osft(model_path="june/model", data_path="july.jsonl", ckpt_output_dir="july")    # continues: june's ledger protects june's skill
+    osft(model_path="june/model", data_path="july.jsonl", ckpt_output_dir="july")    # continues: what june learned is protected
 
 Every argument does what it says or is refused before anything is written; none is ignored.
 """
@@ -193,15 +193,15 @@ def find_parent(given: OsftArguments) -> Path | None:
         name = "parent" if given.parent else "model_path"
         raise ConfigError(f"osft({name}=...)", f"{error.where} {error.what}", "give the ckpt_output_dir of an earlier call") from error
     measured = manifest.protect == "activations" and "ledger" in manifest.files
-    same_layers = tuple(manifest.config.get("target_patterns", ())) == given.config.target_patterns  # a layer that is new is measured now
+    same_layers = tuple(manifest.config.get("target_patterns", ())) == given.config.target_patterns  # new layers are measured in this call
     if given.calibration is not None and measured and same_layers and given.config.rank_policy != "importance":
-        what = f"does not apply here: the ledger of {folder} already holds what the base knows"
+        what = f"does not apply here: the subspace memory of {folder} already holds what the base knows"
         raise ConfigError("osft(calibration=...)", what, "leave it out")
     return folder
 
 
 def _claims_checkpoint(folder: Path) -> bool:
-    """Whether a manifest lies there that is, or may once have been, a checkpoint's: a broken one must not quietly start a new lineage."""
+    """Whether a checkpoint's manifest lies there, perhaps a broken one, which must not start a new lineage without an error."""
     try:
         manifest = json.loads((folder / MANIFEST_NAME).read_text(encoding="utf-8"))
     except OSError:

@@ -157,14 +157,14 @@ def _inapplicable(given: OsftArguments) -> list[tuple[str, bool, str]]:
     too_long = pieces is not None and "max_seq_len" in config.model_fields_set and pieces > config.max_seq_len
     no_warmup = config.lr_scheduler == "constant" and "warmup_steps" in config.model_fields_set and config.warmup_steps > 0
     measured = config.protect == "activations" or config.rank_policy == "importance"
-    talks = given.row_kind == "messages"
+    messages = given.row_kind == "messages"
     return [
         ("use_liger", given.use_liger, fewer_logits),
         ("save_final_checkpoint", not given.save_final_checkpoint, "leave it out; remove the folder afterwards if it is not wanted"),
         ("use_processed_dataset", given.use_processed_dataset and given.is_pretraining, "choose it or is_pretraining"),
-        ("unmask_messages", config.unmask and not talks, "it belongs to rows with messages"),
-        ("chat_template", config.chat_template is not None and not talks, "it belongs to rows with messages"),
-        ("chat_template_kwargs", bool(config.chat_template_kwargs) and not talks, "it belongs to rows with messages"),
+        ("unmask_messages", config.unmask and not messages, "it belongs to rows with messages"),
+        ("chat_template", config.chat_template is not None and not messages, "it belongs to rows with messages"),
+        ("chat_template_kwargs", bool(config.chat_template_kwargs) and not messages, "it belongs to rows with messages"),
         ("block_size", pieces is not None and not given.is_pretraining, "use max_seq_len, or set is_pretraining"),
         ("block_size", too_long, "pieces over max_seq_len would all be left out; lower it, or leave max_seq_len out"),
         ("document_column_name", given.document_column_name is not None and not given.is_pretraining, "set is_pretraining"),

@@ -1,4 +1,4 @@
-"""The training section of skillstack.yaml: every knob of a run, with its unit, a default that works, and one place that reads it."""
+"""The training section of skillstack.yaml: every setting of a run, with its unit and a default that works."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ RankPolicy = Literal["uniform", "importance", "energy"]
 
 
 def _refuse_metric_followers(name: object) -> object:
-    """transformers has two schedules that are no function of the step: a run that is cut off could not find its step size again."""
+    """Two schedules of transformers are no function of the step: a resumed run could not compute its step size."""
     if name in ("reduce_lr_on_plateau", "greedy"):
         raise ValueError(f"{name} follows a metric while it trains; take a schedule of steps, such as cosine or warmup_stable_decay")
     return name
 
 
 def _numbers(settings: dict[str, bool | int | float | str]) -> dict[str, bool | int | float | str]:
-    """Numbers that came as text become numbers: Training Hub's type for these settings is text throughout."""
+    """Numbers given as text become numbers: Training Hub's type for these settings is text."""
     return {name: _number(value) if isinstance(value, str) else value for name, value in settings.items()}
 
 
@@ -54,14 +54,14 @@ Scheduler = Literal[
     "warmup_stable_decay",
 ]
 
-# What moves the weights by a comparable amount differs by a factor of thirty between the methods: an OSFT core is a
-# rotated, restricted copy of a weight, a LoRA factor starts at zero, and plain fine-tuning has no restraint at all.
+# The rate that moves the weights by a comparable amount differs by a factor of thirty between the methods: an OSFT core is a rotated,
+# restricted copy of a weight, a LoRA factor starts at zero, and full fine-tuning is not restricted.
 LEARNING_RATES: dict[str, float] = {"osft": 1e-3, "lora": 3e-4, "full": 3e-5}
 _BY_METHOD = ", ".join(f"{method} {rate:g}" for method, rate in LEARNING_RATES.items())
 
 
 class MisfitError(ValueError):
-    """A setting that is set and cannot apply beside the others: which one, and what to do instead."""
+    """A setting that cannot apply beside the others: which one, and what to do instead."""
 
     def __init__(self, setting: str, instead: str) -> None:
         self.setting, self.instead = setting, instead
@@ -69,46 +69,65 @@ class MisfitError(ValueError):
 
 
 class TrainConfig(BaseModel):
-    """How one candidate is trained."""
+    """How a candidate is trained."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    method: Method = Field("osft", description="osft, full (every parameter) or lora (PEFT, merged at the end)")
-    protect: Protect = Field("activations", description="which directions an osft update may not touch (see protection.py)")
-    unfreeze_rank_ratio: float = Field(0.25, gt=0.0, le=1.0, description="share of the directions of each weight that may move, in (0, 1]")
-    rank_policy: RankPolicy = Field("uniform", description="how trainable directions are spread over the layers (see ranks.py)")
+    method: Method = Field("osft", description="osft, full (fine-tuning of every parameter) or lora (PEFT, merged at the end)")
+    protect: Protect = Field(
+        "activations",
+        description="directions that an osft update leaves unchanged. weights: the weights' leading singular directions, OSFT as published "
+        "(arXiv:2504.07097); weights_block: the formula printed in that paper; activations: leading directions of the layers' inputs on "
+        "everything learned so far, as GPM (arXiv:2103.09762) and Adam-NSCL (arXiv:2103.07113)",
+    )
+    unfreeze_rank_ratio: float = Field(
+        0.25, gt=0.0, le=1.0, description="share of the directions of each weight that may change, in (0, 1]"
+    )
+    rank_policy: RankPolicy = Field(
+        "uniform",
+        description="how trainable directions are spread over the layers. uniform: the same share in each; importance: fewer where a "
+        "layer's output resembles its input (arXiv:2504.07097); energy: as many as energy_share leaves",
+    )
     rank_overrides: dict[str, float] = Field(
         default_factory=dict, description="regular expression of target names -> its own unfreeze_rank_ratio, in (0, 1]"
     )
-    importance_minimum: float = Field(0.1, ge=0.0, lt=1.0, description="rank_policy importance: share that the least important layer keeps")
+    importance_minimum: float = Field(
+        0.1, ge=0.0, lt=1.0, description="rank_policy importance: smallest share of a layer's directions that is protected"
+    )
     energy_share: float = Field(0.99, gt=0.0, lt=1.0, description="rank_policy energy: share of a layer's input energy that is protected")
-    protect_written: bool = Field(False, description="protect weights only: also protect the directions that earlier rounds wrote")
-    written_share: float = Field(0.9, gt=0.0, le=1.0, description="share of an update's energy that counts as written, for the ledger")
+    protect_written: bool = Field(False, description="protect weights only: also protect the directions that earlier rounds' updates used")
+    written_share: float = Field(
+        0.9, gt=0.0, le=1.0, description="protect_written: share of an update's squared norm whose directions are protected later"
+    )
     target_patterns: tuple[str, ...] = Field(
-        (), description="regular expressions searched in module names; empty means every linear layer inside the decoder blocks"
+        (),
+        description="regular expressions, searched in module names, of the layers to train; empty: all linear layers of the decoder blocks",
     )
     train_other: tuple[str, ...] = Field(
-        (), description="regular expressions of parameters outside the targets that osft trains densely (embeddings, norms)"
+        (), description="regular expressions of parameters outside the targets that osft trains without restriction (embeddings, norms)"
     )
-    compact: bool = Field(False, description="protect: weights only; train the small core of a non-square weight to save memory")
+    compact: bool = Field(False, description="protect weights only: train the small core of a non-square weight, to save memory")
     execution: Literal["auto", "dense", "side"] = Field(
-        "auto", description="osft: keep the updated weight dense, or run the update beside the frozen one; auto takes the cheaper"
+        "auto",
+        description="osft: dense keeps the updated weight, side computes the update beside the frozen weight; auto takes the cheaper one",
     )
     lora_rank: int = Field(16, ge=1, description="rank of the LoRA baseline")
-    lora_alpha: float | None = Field(None, gt=0.0, description="LoRA scale times its rank; none means twice the rank")
+    lora_alpha: float | None = Field(None, gt=0.0, description="LoRA alpha, the scale times the rank; none means twice the rank")
 
     learning_rate: float | None = Field(None, gt=0.0, description=f"peak step size; none means {_BY_METHOD}")
-    num_epochs: int = Field(1, ge=1, description="passes over the drop")
-    effective_batch_size: int = Field(8, ge=1, description="examples in one optimiser step, over all micro-batches and processes")
-    max_tokens_per_batch: int = Field(2048, ge=1, description="tokens in one forward pass, padding included")
-    max_seq_len: int = Field(2048, ge=2, description="tokens; a longer example is left out and counted")
+    num_epochs: int = Field(1, ge=1, description="passes over the training data")
+    effective_batch_size: int = Field(8, ge=1, description="examples per optimiser step, over all forward passes and processes")
+    max_tokens_per_batch: int = Field(2048, ge=1, description="tokens per forward pass of one process, padding included")
+    max_seq_len: int = Field(
+        2048, ge=2, description="longest example in tokens; longer ones, and those longer than the model's window, are left out and counted"
+    )
     batch_layout: Literal["auto", "packed", "padded", "single"] = Field(
         "auto",
-        description="packed: end to end in one row; padded: one row each; single: one row a pass; auto: packed on a GPU, padded on a CPU "
-        "where a probe shows that the model keeps examples apart so, else the next one that does",
+        description="packed: examples end to end in one row; padded: one row per example; single: one example per pass; auto: packed on a "
+        "GPU, padded on a CPU, or the next layout in which a probe shows that the model keeps examples apart",
     )
     optimizer: Literal["adamw", "muon"] = Field(
-        "adamw", description="muon takes the matrices, with its own momentum, and leaves the rest to AdamW"
+        "adamw", description="adamw, or muon for matrices (with its own momentum) and AdamW for the rest"
     )
     lr_scheduler: Annotated[Scheduler, BeforeValidator(_refuse_metric_followers)] = Field(
         "cosine", description="shape of the step size after warm-up"
@@ -117,56 +136,61 @@ class TrainConfig(BaseModel):
         default_factory=dict,
         description="further settings of the scheduler, by transformers' names (num_cycles, min_lr_rate, num_decay_steps, decay_type)",
     )
-    warmup_steps: int = Field(5, ge=0, description="optimiser steps of warm-up, by every lr_scheduler but constant")
+    warmup_steps: int = Field(5, ge=0, description="optimiser steps of linear warm-up, in every lr_scheduler but constant")
     weight_decay: float = Field(
         0.0,
         ge=0.0,
-        description="decoupled; osft pulls its targets towards the champion. What train_other names, full and lora decay towards zero",
+        description="decoupled weight decay: towards the starting weights in osft's targets, towards zero in train_other, full and lora",
     )
     beta1: float = Field(0.9, ge=0.0, lt=1.0, description="AdamW, decay of the first moment")
     beta2: float = Field(0.95, ge=0.0, lt=1.0, description="AdamW, decay of the second moment")
     eps: float = Field(1e-8, gt=0.0, description="AdamW, added to the denominator")
-    max_grad_norm: float = Field(1.0, ge=0.0, description="largest L2 norm of a step's gradient; 0 does not clip")
-    gradient_checkpointing: bool = Field(False, description="recompute activations in the backward pass: less memory, a third more time")
-    unmask: bool = Field(False, description="count every token in the loss, not only the assistant's")
+    max_grad_norm: float = Field(1.0, ge=0.0, description="the gradient is scaled down to at most this L2 norm; 0 does not clip")
+    gradient_checkpointing: bool = Field(
+        False, description="recompute activations in the backward pass: less memory, about a third more time"
+    )
+    unmask: bool = Field(False, description="count every token in the loss, not only the assistant's answers")
     chat_template: str | None = Field(
-        None, min_length=1, description="Jinja chat template that replaces the tokenizer's, in the whole round and in the saved model"
+        None,
+        min_length=1,
+        description="Jinja chat template that replaces the tokenizer's, in every stage of the round and in the saved model",
     )
     chat_template_kwargs: dict[str, Any] = Field(
         default_factory=dict,
-        description="variables of the chat template, such as enable_thinking: false, in the whole round and the saved model",
+        description="variables of the chat template (enable_thinking: false), in every stage of the round and in the saved model",
     )
 
     replay_share: float = Field(
-        0.0, ge=0.0, lt=1.0, description="share of the training examples that are drawn from the buffer of earlier rounds"
+        0.0, ge=0.0, lt=1.0, description="share of the training examples that is drawn from the buffer of earlier rounds"
     )
-    buffer_size: int = Field(
-        512, ge=0, description="examples of earlier rounds that travel with the lineage, whatever the number of rounds"
-    )
-    moment_tokens: int = Field(4096, ge=1, description="tokens whose layer inputs are measured for the ledger, a round")
-    ledger_rank: int = Field(2048, ge=1, description="largest number of directions the ledger keeps of one layer's inputs")
+    buffer_size: int = Field(512, ge=0, description="examples of earlier rounds that are kept in the lineage, for any number of rounds")
+    moment_tokens: int = Field(4096, ge=1, description="tokens per round whose layer inputs are measured for the subspace memory")
+    memory_rank: int = Field(2048, ge=1, description="largest number of directions that the subspace memory keeps per layer")
 
     validation_share: float = Field(
-        0.0, ge=0.0, le=0.5, description="share of the drop's examples whose loss is watched and never trained on"
+        0.0, ge=0.0, le=0.5, description="share of the training data that is not trained on and whose loss is reported"
     )
-    validate_every_steps: int = Field(0, ge=0, description="steps between two validations; 0 is once an epoch")
+    validate_every_steps: int = Field(0, ge=0, description="steps between two validations; 0 is one per epoch")
     keep_best: bool = Field(False, description="end with the parameters of the lowest validation loss")
-    early_stop_patience: int = Field(0, ge=0, description="validations without a new best before training stops; 0 never stops early")
+    early_stop_patience: int = Field(
+        0, ge=0, description="number of validations without a new best loss after which training stops; 0 never stops early"
+    )
     checkpoint_at_epoch: bool = Field(False, description="also write the dense model after each epoch, under out_dir/epochs")
 
-    seed: int = Field(0, ge=0, description="of the data order, the buffer and every random start")
+    seed: int = Field(0, ge=0, description="seed of the data order, the buffer and every random start")
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto", description="of the frozen weights and activations; auto is float32 on a CPU, bfloat16 on a GPU"
+        "auto", description="type of the frozen weights and activations; auto is float32 on a CPU, bfloat16 on a GPU"
     )
     quantize: Literal["none", "nf4"] = Field(
-        "none", description="hold the frozen base in 4 bits while training (extra `quantize`); protect: activations, one process"
+        "none",
+        description="nf4 holds the frozen base in 4 bits while training (extra `quantize`); needs protect activations and one process",
     )
     device: str = Field("auto", description="torch device; auto is cuda where there is one, else cpu")
-    num_threads: int = Field(0, ge=0, description="CPU threads of torch; 0 leaves the environment's choice")
-    save_every_seconds: float = Field(60.0, ge=0.0, description="longest time a killed run can lose; 0 saves after every step")
-    save_every_steps: int = Field(0, ge=0, description="also save after so many steps; 0 leaves it to the clock")
+    num_threads: int = Field(0, ge=0, description="CPU threads of torch; 0 keeps torch's own number")
+    save_every_seconds: float = Field(60.0, ge=0.0, description="seconds between two saves of the training state; 0 saves after every step")
+    save_every_steps: int = Field(0, ge=0, description="steps between two saves of the training state; 0 saves by time only")
     log_every_steps: int = Field(1, ge=1, description="steps between two lines of metrics.jsonl")
-    trust_remote_code: bool = Field(False, description="let the model folder bring its own Python code")
+    trust_remote_code: bool = Field(False, description="run Python code that the model folder contains")
 
     @field_validator("target_patterns", "train_other", "rank_overrides")
     @classmethod
@@ -213,5 +237,5 @@ class TrainConfig(BaseModel):
 
     @property
     def peak_learning_rate(self) -> float:
-        """The step size that runs: the one given, or the method's own."""
+        """The step size that is used: the one given, or the method's own."""
         return self.learning_rate if self.learning_rate is not None else LEARNING_RATES[self.method]

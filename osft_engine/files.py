@@ -1,4 +1,4 @@
-"""Writes that are whole or absent, and the one message for a disk that is full."""
+"""Tensor files that are complete or absent, and the one error for a full disk."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from data_contracts.full_disk import full_disk_as
 
 
 def save_tensors(tensors: Mapping[str, Tensor], path: Path, facts: Mapping[str, str] | None = None) -> None:
-    """Write a safetensors file in one step: a reader finds the whole file or the one before it."""
+    """Replace a safetensors file atomically: a reader finds the new file or the one before it."""
     with replacing(path, one_writer=True) as temporary:
         save_file({name: value.detach().contiguous() for name, value in tensors.items()}, temporary, metadata=dict(facts or {}))
 
@@ -32,7 +32,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def full_disk_explained(folder: Path) -> AbstractContextManager[None]:
-    """Turn the many faces of a full disk into one TrainingError."""
+    """Turn the several errors of a full disk into one TrainingError."""
     return full_disk_as(TrainingError, folder, "free some space and run the same command again: it goes on where it stopped")
 
 

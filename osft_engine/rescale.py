@@ -1,6 +1,6 @@
-"""One dial after training: the update is linear, so W + a dW for a in (0, 1] costs no training.
+"""A smaller update without training: W + a dW for a in (0, 1].
 
-A round that is held for a loss, with gain to spare, may be offered again at a smaller a.
+A round that is blocked for a loss, and learned more than it must, may be evaluated again at a smaller a.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ _COPIED = {"ledger": "ledger.safetensors", "buffer": "buffer.jsonl", "metrics": 
 def scale_candidate(checkpoint: Path, base: Path, out_dir: Path, scale: float) -> CheckpointManifest:
     """Write the checkpoint that `scale` times the update of `checkpoint` makes of `base`, the model that the round started from.
 
-    Ledger and buffer are those of the whole update. Raises ConfigError for a scale outside (0, 1] and CheckpointError where `base` is
-    another model or the checkpoint has no update.
+    Subspace memory and buffer are those of the full update. Raises ConfigError for a scale outside (0, 1] and CheckpointError where `base`
+    is another model or the checkpoint has no update.
     """
     if not 0.0 < scale <= 1.0:
         raise ConfigError("scale", f"is {scale}, not in (0, 1]", "1.0 is the update as it was trained")
@@ -55,15 +55,15 @@ def scale_candidate(checkpoint: Path, base: Path, out_dir: Path, scale: float) -
                 shutil.copyfile(checkpoint / manifest.files[role].path, out_dir / name)
         refs, digest = model_file_refs(out_dir)
         files = refs | other_file_refs(out_dir, {"update": "update.safetensors", **_COPIED})
-        said = manifest.config | {"update_scale": scale}
-        scaled = manifest.model_copy(update={"files": files, "model_sha256": digest, "config": said})
+        config_written = manifest.config | {"update_scale": scale}
+        scaled = manifest.model_copy(update={"files": files, "model_sha256": digest, "config": config_written})
         write_manifest(out_dir, scaled)
     return scaled
 
 
 @torch.no_grad()
 def move_others(model: Any, values: Mapping[str, Tensor], scale: float) -> dict[str, Tensor]:
-    """Move parameters outside the targets that share of the way to their trained values, in place. Gives where they came to."""
+    """Move parameters outside the targets by `scale` of the way to their trained values, in place. Returns the new values."""
     parameters = dict(model.named_parameters())
     for name, value in values.items():
         before = parameters[name]

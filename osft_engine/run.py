@@ -1,4 +1,4 @@
-"""One training run as a value: what `python -m osft_engine run.json` reads, and the digest by which a cut-off run knows itself."""
+"""One training run as a value: what `python -m osft_engine run.json` reads, and the digest by which a killed run is recognised."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from data_contracts.digests import file_digest, value_digest
 from data_contracts.errors import ConfigError
 from osft_engine.config import TrainConfig
 
-# Knobs that change how long a run takes, how much memory it needs or how often it saves. The last three change what comes out by
-# rounding only: whoever ran out of memory may change them and go on from the last saved state.
+# Settings of duration, memory and saving. The last three change the outcome by rounding only: after running out of memory they may be
+# changed, and the run goes on from its last saved state.
 _NOT_OUTCOME = {
     "save_every_seconds",
     "save_every_steps",
@@ -22,7 +22,7 @@ _NOT_OUTCOME = {
 }
 
 WHOLE = "whole-"
-"""What the folders of whole decompositions begin with in a cache."""
+"""Prefix of the folders of complete decompositions in a cache."""
 
 
 class TrainRun(BaseModel):
@@ -31,16 +31,19 @@ class TrainRun(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     base: Path = Field(description="model folder that training starts from: the champion's, or the base model in the first round")
-    parent: Path | None = Field(None, description="folder of the champion's checkpoint manifest; ledger and buffer come from there")
+    parent: Path | None = Field(
+        None, description="folder of the champion's checkpoint manifest; its subspace memory and buffer are carried on"
+    )
     drop: Path = Field(description="folder of the validated drop")
     calibration: Path | None = Field(
-        None, description="JSONL of general text ({'text'} or {'messages'}) that stands for round 0 in the ledger"
+        None, description="JSONL of general text ({'text'} or {'messages'}) that stands for round 0 in the subspace memory"
     )
     skill: str = Field(min_length=1, description="what this round adds")
-    out_dir: Path = Field(description="folder of the candidate; new, empty, or left by the same run cut off")
+    out_dir: Path = Field(description="folder of the candidate; new, empty, or left by the same run when it was killed")
     cache_dir: Path | None = Field(None, description="folder that keeps decompositions and base measurements by digest; none keeps nothing")
     keep_whole: bool = Field(
-        False, description="keep whole decompositions in cache_dir, for runs at other ratios, in place of the directions that this one uses"
+        False,
+        description="keep complete decompositions in cache_dir, for runs at other ratios, instead of the directions that this run uses",
     )
     config: TrainConfig = Field(default_factory=lambda: TrainConfig(), description="how to train")
 

@@ -1,4 +1,4 @@
-"""One round's training as a story: open what goes in, prepare, train, write it down, manifest last."""
+"""The training of one round: open the inputs, prepare, train, write the outcome, the manifest last."""
 
 from __future__ import annotations
 
@@ -37,24 +37,24 @@ from osft_engine.run import TrainRun
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a run starts from, verified. ledger: the champion's ledger file; buffer: the examples it carried along."""
+    """What a run starts from, verified. memory: the champion's subspace memory; buffer: the examples of earlier rounds."""
 
     base_sha256: str
     clean: Path
     clean_sha256: str
-    ledger: Path | None
+    memory: Path | None
     buffer: tuple[BufferRow, ...]
     digest: str
 
 
 def train_candidate(run: TrainRun, *, on_event: OnEvent | None = None, stop: StopSignal | None = None) -> CheckpointManifest:
-    """Train one candidate and write it to `run.out_dir`; go on where the same run was cut off.
+    """Train one candidate and write it to `run.out_dir`; go on where the same run was killed or stopped.
 
-    Events go to out_dir/metrics.jsonl and to `on_event`; `stop` may ask it to end with its state saved. Raises a SkillstackError where
+    Events go to out_dir/metrics.jsonl and to `on_event`; `stop` may end it with its state saved. Raises a SkillstackError where
     the run cannot be done; then no manifest is there.
     """
     with full_disk_explained(run.out_dir), memory_explained(str(run.out_dir)):
-        inputs = open_inputs(run)  # before the folder is made: what is refused leaves nothing behind
+        inputs = open_inputs(run)  # before the folder is made: a refused run leaves nothing behind
         with only_trainer(run.out_dir):
             finished = _finished(run, inputs)
             return finished if finished is not None else _train(run, inputs, on_event, stop)
@@ -70,15 +70,15 @@ def open_inputs(run: TrainRun) -> Inputs:
     if "clean" not in drop.files:
         raise CheckpointError(str(run.drop), "its manifest names no clean file", "validate the drop again")
     clean = drop.files["clean"]
-    ledger: Path | None = None
+    memory: Path | None = None
     buffer: tuple[BufferRow, ...] = ()
     if run.parent is not None:
         parent = read_manifest(run.parent, CheckpointManifest)
         if parent.model_sha256 != base_sha256:
             raise CheckpointError(str(run.base), f"is not the model of the parent {run.parent}", f"give {run.parent}/model as base")
-        ledger = run.parent / parent.files["ledger"].path if "ledger" in parent.files else None
+        memory = run.parent / parent.files["ledger"].path if "ledger" in parent.files else None
         buffer = load_buffer(run.parent / parent.files["buffer"].path) if "buffer" in parent.files else ()
-    return Inputs(base_sha256, run.drop / clean.path, clean.sha256, ledger, buffer, run.digest(base_sha256, clean.sha256))
+    return Inputs(base_sha256, run.drop / clean.path, clean.sha256, memory, buffer, run.digest(base_sha256, clean.sha256))
 
 
 def _finished(run: TrainRun, inputs: Inputs) -> CheckpointManifest | None:
@@ -104,7 +104,7 @@ def _train(run: TrainRun, inputs: Inputs, on_event: OnEvent | None, stop: StopSi
     torch.manual_seed(config.seed)
     renderer = open_renderer(load_tokenizer(run.base, config), config)
     examples, held_out = _read_examples(run, inputs, renderer)
-    # What would stop the run at some step is asked for before the model is loaded.
+    # What would fail at a later step is checked before the model is loaded.
     for each in (examples.examples, held_out):
         require_fitting(each, config.max_tokens_per_batch)
     step_sizes(config, config.num_epochs * math.ceil(len(examples.examples) / config.effective_batch_size))
@@ -115,13 +115,13 @@ def _train(run: TrainRun, inputs: Inputs, on_event: OnEvent | None, stop: StopSi
     layout = choose_layout(model, config)
     events.emit({"event": "layout", "layout": layout.kind, "why": layout.why})
     config = config.model_copy(update={"batch_layout": layout.kind})
-    run = run.model_copy(update={"config": config})  # the digest of what was asked for is in `inputs`
+    run = run.model_copy(update={"config": config})  # the digest of the run as it was given is in `inputs`
     if config.gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     earlier = buffer_examples(inputs.buffer, renderer, config) if config.rank_policy == "importance" else ()
     tokens_per_step = examples.mean_tokens * config.effective_batch_size
-    scene = Scene(run, model, renderer, inputs.base_sha256, inputs.ledger, earlier, tokens_per_step, world)
-    attachment, ledger = attach_method(scene, resume)
+    scene = Scene(run, model, renderer, inputs.base_sha256, inputs.memory, earlier, tokens_per_step, world)
+    attachment, memory = attach_method(scene, resume)
     shard_model(attachment.model, world)
 
     on_epoch = _epoch_writer(run, attachment, world) if config.checkpoint_at_epoch else None
@@ -129,7 +129,7 @@ def _train(run: TrainRun, inputs: Inputs, on_event: OnEvent | None, stop: StopSi
         attachment, examples.examples, config, resume=resume, emit=events.emit, held_out=held_out, on_epoch=on_epoch, world=world, stop=stop
     )
     progress = trainer.run()
-    outcome = write_outcome(run, attachment, ledger, examples, world)
+    outcome = write_outcome(run, attachment, memory, examples, world)
     if not world.leads:
         world.barrier()
         return read_manifest(run.out_dir, CheckpointManifest)
@@ -154,7 +154,7 @@ def _within_window(run: TrainRun) -> TrainRun:
 
 
 def _disk_needed(run: TrainRun) -> int:
-    """Model, update, ledger and the state of a cut-off run, roughly: four times the weights."""
+    """Bytes of model, update, subspace memory and saved state, roughly: four times the weights."""
     return 4 * sum(path.stat().st_size for path in run.base.glob("*.safetensors"))
 
 

@@ -32,6 +32,7 @@ RENAMED = {
     "service.heartbeat_seconds": "service.heartbeat_timeout_seconds",
     "sweep.tuning_share": "sweep.tuning_fraction",
     "tracking.live_seconds": "tracking.log_interval_seconds",
+    "train.ledger_rank": "train.memory_rank",
     "trainer.silent_seconds": "trainer.hang_timeout_seconds",
 }
 """Old key -> new key; the old one is an error that names the new one."""

@@ -27,8 +27,8 @@ from osft_engine.data.batches import MicroBatch, micro_batches
 from osft_engine.data.examples import Example
 from osft_engine.loop.probe import reachable_targets
 from osft_engine.memory.calibration import calibration_examples
-from osft_engine.memory.ledger import load_ledger
 from osft_engine.memory.moments import LayerMoments, measure_moments
+from osft_engine.memory.subspace_memory import load_memory
 from osft_engine.method.attach import weight_of
 from osft_engine.method.ranks import measure_importance
 from osft_engine.subspace.algebra import singular_subspaces
@@ -102,7 +102,7 @@ class Measurements:
     def moment(self, layer: str) -> Tensor:
         """Input second moment: the lineage's ledger where the model has one, else measured on the sample."""
         if self.model.ledger is not None:
-            ledger = load_ledger(self.model.ledger)
+            ledger = load_memory(self.model.ledger)
             if layer in ledger.leaders:
                 return ledger.moment(layer)
         if self._moments is None:

@@ -1,6 +1,6 @@
-"""An osft update as a PEFT LoRA adapter: exact, or cut to a share of its energy with the error said.
+"""An osft update as a PEFT LoRA adapter: exact, or truncated to a share of its energy, with the error reported.
 
-dW = left right^T is what a LoRA adapter is (B = left, A = right^T, alpha = rank), so any runtime that serves adapters serves a round.
+dW = left right^T is what a LoRA adapter is (B = left, A = right^T, alpha = rank), so any runtime that serves adapters can serve a round.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How transformers is asked for a base held in 4 bits."""
+"""The settings with which transformers loads a base in 4 bits."""
 
 from __future__ import annotations
 

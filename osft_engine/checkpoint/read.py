@@ -1,4 +1,4 @@
-"""Model folders in and out: loading with plain errors, and writing a candidate so that half of one is never taken for whole."""
+"""Model folders in and out: loading with one-line errors, and writing a candidate so that a partial one is never taken for complete."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def pick_dtype(config: TrainConfig, device: torch.device) -> torch.dtype:
 
 
 def load_model(folder: Path, config: TrainConfig) -> Any:
-    """The model of a folder, on its device in its dtype. Raises CheckpointError where the folder is not one whole model."""
+    """The model of a folder, on its device in its dtype. Raises CheckpointError where the folder is not one complete model."""
     from transformers import AutoModelForCausalLM
     from transformers.utils.logging import disable_progress_bar
 
@@ -87,7 +87,7 @@ def write_model(model: Any, base: Path, folder: Path, config: TrainConfig, state
     """Write a dense model folder in one move: weights and config from the model, tokenizer and templates from the base.
 
     `state` replaces the model's own weights, where the model is still in training or sharded. The config's chat template and its variables
-    replace the base's, so that the candidate is asked with the text that it learned.
+    replace the base's, so that the candidate is prompted with the text that it learned.
     """
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -109,7 +109,7 @@ def _carried_files(base: Path) -> list[Path]:
 
 
 def model_file_refs(out_dir: Path) -> tuple[dict[str, FileRef], str]:
-    """References for out_dir/model by role, and the digest of the whole model."""
+    """References for out_dir/model by role, and the digest of the model."""
     digests = model_files(out_dir / "model")
     refs = {
         f"model/{name}": FileRef(path=f"model/{name}", sha256=digest, bytes=(out_dir / "model" / name).stat().st_size)

@@ -77,8 +77,8 @@ def read_update(path: Path) -> RoundUpdate:
 
 
 def stored_facts(metadata: Mapping[str, str]) -> dict[str, Any]:
-    """Which tensor is a layer's right side, and which layers lie transposed. One value, for safetensors keeps no order among several;
-    files from before it name the right sides only."""
+    """Which tensor is a layer's right side, and which layers lie transposed. One value, because safetensors keeps no order among several;
+    older files name the right sides only."""
     found: dict[str, Any] = json.loads(metadata[_FACTS]) if _FACTS in metadata else {"rights": json.loads(metadata.get("rights", "{}"))}
     return {"rights": {}, "transposed": ()} | found
 

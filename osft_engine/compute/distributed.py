@@ -1,7 +1,7 @@
 """Several processes under torchrun: who does what, and the model sharded with FSDP2.
 
-Frozen weights and cores are sharded parameters; cores get their gradients by FSDP's own reduce-scatter. The update is a product of
-factors, so no projection and no collective of ours runs in a step. One process is the plain case of the same code.
+Frozen weights and cores are sharded parameters; cores get their gradients by FSDP's reduce-scatter. The update is a product of factors, so
+a step needs no projection and no further collective. One process runs the same code.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ class World:
     def share(self, examples: Sequence[Example], *, max_tokens: int, layout: Layout) -> list[tuple[MicroBatch, float]]:
         """This process's forward passes of one step, each with its weight in the loss.
 
-        Every process runs the same number of passes, for sharded layers are gathered together; one that has fewer repeats a pass
-        at weight 0.
+        Every process runs the same number of passes, because sharded layers are gathered by all of them at once; a process with fewer
+        passes repeats one at weight 0.
         """
         ordered = sorted(examples, key=lambda each: -len(each.ids))
         shares = [micro_batches(ordered[rank :: self.size], max_tokens=max_tokens, layout=layout) for rank in range(self.size)]
@@ -93,7 +93,7 @@ def whole(tensor: Tensor) -> Tensor:
 
 
 def whole_state(model: nn.Module, *, without: Sequence[str] = ()) -> dict[str, Tensor]:
-    """The state of a model that may be sharded, whole, less the keys that start with one of `without` (biases stay).
+    """The full state of a model that may be sharded, without the keys that start with one of `without` (biases stay).
 
     Tied parameters are gathered once and stay one tensor, so that they are written once.
     """
@@ -131,7 +131,7 @@ def own_part(tensor: Part) -> Part:
 
 
 def gathered_like(part: Tensor, parameter: nn.Parameter) -> Tensor:
-    """The whole of something kept per part of a sharded parameter; values of another shape, such as step counters, as they are."""
+    """The full value of optimiser state kept per part of a sharded parameter; values of another shape, such as step counters, unchanged."""
     if not hasattr(parameter, "to_local") or part.shape != parameter.to_local().shape:
         return part
     from torch.distributed.tensor import DTensor

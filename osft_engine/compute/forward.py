@@ -1,6 +1,6 @@
-"""A forward pass that computes logits only where the loss looks, for any causal model, and the loss itself.
+"""A forward pass that computes logits only at positions that count in the loss, for any causal model, and the loss itself.
 
-A vocabulary of 50,000 makes the output head a fifth of a small model's work and most of its memory; prompts need none of it.
+With a vocabulary of 50,000 the output head is a fifth of a small model's operations and most of its memory; prompts need no logits.
 """
 
 from __future__ import annotations
@@ -41,5 +41,5 @@ def run_model(model: Any, batch: MicroBatch, *, rows: Tensor | None = None) -> T
 
 
 def summed_loss(model: Any, batch: MicroBatch) -> Tensor:
-    """Sum of the next-token losses in nats, in float32. Divide by the loss tokens of the whole global batch."""
+    """Sum of the next-token losses in nats, in float32. Divide by the loss tokens of the global batch."""
     return torch.nn.functional.cross_entropy(run_model(model, batch).to(torch.float32), batch.targets, reduction="sum")

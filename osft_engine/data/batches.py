@@ -1,9 +1,9 @@
 """Examples to the tensors of a forward pass, under a budget of tokens, in an order that a resumed run repeats.
 
-packed   examples end to end in one row; position ids restart at each, from which transformers builds a block-diagonal mask, so no
-         example attends to another (where the model builds that mask: probe.py)
-padded   one example a row, similar lengths together; cheaper on a CPU, where attention over a long packed row costs more than padding
-single   one example a row and one row a pass, for models that even padding disturbs
+packed   examples end to end in one row; position ids restart at each, from which transformers builds a block-diagonal mask, so that no
+         example attends to another (whether the model builds that mask: probe.py)
+padded   one example per row, similar lengths together; cheaper on a CPU, where attention over a long packed row costs more than padding
+single   one example per forward pass, for models that give other results with padding
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A JSONL file to training examples: rendered by the project's one renderer, counted, and what does not fit left out."""
+"""A JSONL file to training examples: rendered, counted, and without the rows that do not fit."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def open_renderer(tokenizer: Any, config: TrainConfig) -> TextRenderer:
 
 
 def encode_row(renderer: TextRenderer, row: Mapping[str, Any], origin: str, *, unmask: bool, max_tokens: int) -> list[Example]:
-    """One row as examples, without their text, which training has no use for. Raises RenderingError."""
+    """One row as examples, without their text, which training does not need. Raises RenderingError."""
     return [replace(found, text="") for found in renderer.render_row(row, origin, unmask=unmask, max_tokens=max_tokens)]
 
 

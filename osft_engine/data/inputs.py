@@ -50,9 +50,9 @@ def _json_rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
     except OSError as error:
         raise DropError(str(path), f"cannot be read: {error.strerror}", "give an existing file") from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise DropError(str(path), f"is not JSON: {error}", "one JSON array of objects, or one object a line in a .jsonl file") from error
+        raise DropError(str(path), f"is not JSON: {error}", "one JSON array of objects, or one object per line in a .jsonl file") from error
     if not isinstance(rows, list):
-        raise DropError(str(path), "is not a JSON array", "one JSON array of objects, or one object a line in a .jsonl file")
+        raise DropError(str(path), "is not a JSON array", "one JSON array of objects, or one object per line in a .jsonl file")
     for index, row in enumerate(rows):
         if not isinstance(row, dict):
             raise DropError(f"{path.name}[{index}]", f"is {_shown(row)}, not a JSON object", "every entry of the array is one example")
@@ -126,7 +126,7 @@ def _shown(value: Any) -> str:
 
 
 def write_drop(rows: Iterable[Mapping[str, Any]], folder: Path, *, source: str, skill: str = "api") -> Path:
-    """Rows as a drop that the engine takes: clean.jsonl and its manifest. They have not been through a data contract, and it says so.
+    """Rows as a drop that the engine takes: clean.jsonl and its manifest. Its contract is `none`: the rows were not validated.
 
     Written in one move each: a folder that several machines write alike, or that `rows` are still read from, is never half written.
     Raises DropError where there are no rows, or one cannot be written.
@@ -170,4 +170,4 @@ def _line(row: Mapping[str, Any], place: str) -> bytes:
     try:
         return (json.dumps(dict(row), ensure_ascii=False) + "\n").encode()
     except (TypeError, UnicodeEncodeError) as error:  # dates and bytes of a table; half a surrogate pair
-        raise DropError(place, f"cannot be written as JSON: {error}", "mend the row") from error
+        raise DropError(place, f"cannot be written as JSON: {error}", "correct the row") from error

@@ -1,6 +1,6 @@
-"""What a saved model says about its text: the chat template that it was trained with, and where generation stops.
+"""The text settings of a saved model: the chat template that it was trained with, and where generation stops.
 
-A candidate is asked by people who never saw the config of its round. Its folder therefore carries the template with its variables, and a
+A candidate is used by people who never saw the config of its round. Its folder therefore holds the template with its variables, and a
 generation_config.json that stops at the end of an answer, which is often not the tokenizer's end of sequence.
 """
 

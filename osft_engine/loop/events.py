@@ -1,4 +1,4 @@
-"""metrics.jsonl: one event a line, flushed as it happens, so that whoever runs the engine can relay it."""
+"""metrics.jsonl: one event per line, flushed at once, so that the process that runs the engine can relay it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class EventLog:
     def __init__(self, path: Path, on_event: OnEvent | None = None, *, enabled: bool = True) -> None:
         self._path, self._on_event, self._enabled = path, on_event, enabled
         if enabled and path.is_file():
-            os.truncate(path, path.read_bytes().rfind(b"\n") + 1)  # half a line, where a kill came in the middle of it
+            os.truncate(path, path.read_bytes().rfind(b"\n") + 1)  # half a line, where the run was killed while it wrote
 
     def emit(self, event: dict[str, Any]) -> None:
         if not self._enabled:
@@ -34,5 +34,5 @@ class EventLog:
     def _forget_after(self, step: int) -> None:
         lines = self._path.read_text(encoding="utf-8").split("\n") if self._path.is_file() else []
         kept = [line for line in lines if line and json.loads(line).get("step", 0) <= step]
-        # A new file in the place of the old one: whoever follows the lines sees that they are others, and never the middle of one.
+        # A new file in place of the old one: a reader that follows the lines sees that they changed, and never part of one.
         write_atomically(self._path, "".join(f"{line}\n" for line in kept))

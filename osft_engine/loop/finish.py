@@ -1,4 +1,4 @@
-"""From a trained attachment to a candidate on disk: ledger, dense model, update, buffer, and the manifest as the last write."""
+"""From a trained attachment to a candidate on disk: subspace memory, dense model, update, buffer, and the manifest as the last write."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from osft_engine.data.examples import ExampleSet
 from osft_engine.loop.prepare import known_layers, measure_examples
 from osft_engine.loop.probe import ChosenLayout, reachable_targets
 from osft_engine.loop.resume import Progress
-from osft_engine.memory.ledger import Ledger, save_ledger
+from osft_engine.memory.subspace_memory import SubspaceMemory, save_memory
 from osft_engine.method.attach import Attachment, OsftAttachment
 from osft_engine.run import TrainRun
 from osft_engine.subspace.algebra import directions_holding
@@ -37,10 +37,10 @@ class Outcome:
     trained_parameters: int
 
 
-def write_outcome(run: TrainRun, attachment: Attachment, ledger: Ledger | None, examples: ExampleSet, world: World) -> Outcome:
-    """Measure the finished model for the ledger, then write model, update and ledger into out_dir. The manifest is not written here."""
+def write_outcome(run: TrainRun, attachment: Attachment, memory: SubspaceMemory | None, examples: ExampleSet, world: World) -> Outcome:
+    """Measure the finished model's inputs, then write model, update and subspace memory into out_dir. The manifest is not written here."""
     trained = sum(value.numel() for value in attachment.trainable().values())
-    ledger = extend_ledger(run, attachment, ledger, examples)
+    memory = extend_memory(run, attachment, memory, examples)
     leaks: dict[str, float] = {}
     if isinstance(attachment, OsftAttachment):
         leaks = attachment.leaks()
@@ -48,13 +48,13 @@ def write_outcome(run: TrainRun, attachment: Attachment, ledger: Ledger | None, 
         others = {name: whole(value.detach()) for name, value in attachment.others.items()}  # every process takes part in gathering
         if run.config.protect_written:
             changes = {name: (update.left, update.right) for name, update in factors.items()}
-            ledger = (ledger or Ledger()).add_written(changes, run.config.written_share, run.config.ledger_rank)
+            memory = (memory or SubspaceMemory()).add_written(changes, run.config.written_share, run.config.memory_rank)
         if world.leads:
             save_update(RoundUpdate(factors, others, attachment.transposed()), run.out_dir / ROLES["update"])
-    if ledger is not None and world.leads:
-        save_ledger(ledger, run.out_dir / ROLES["ledger"])
+    if memory is not None and world.leads:
+        save_memory(memory, run.out_dir / ROLES["ledger"])
     save_dense(attachment, run, run.out_dir / "model", world)
-    return Outcome(_capacities(attachment, leaks, ledger), trained)
+    return Outcome(_capacities(attachment, leaks, memory), trained)
 
 
 def save_dense(attachment: Attachment, run: TrainRun, folder: Path, world: World) -> None:
@@ -68,31 +68,31 @@ def save_dense(attachment: Attachment, run: TrainRun, folder: Path, world: World
     world.barrier()
 
 
-def extend_ledger(run: TrainRun, attachment: Attachment, ledger: Ledger | None, examples: ExampleSet) -> Ledger | None:
+def extend_memory(run: TrainRun, attachment: Attachment, memory: SubspaceMemory | None, examples: ExampleSet) -> SubspaceMemory | None:
     """Add what the finished model's layers read on the new skill. A lineage without measured inputs stays without."""
-    if ledger is None or not ledger.sketches:
-        return ledger
+    if memory is None or not memory.sketches:
+        return memory
     targets: Mapping[str, nn.Module]
     if isinstance(attachment, OsftAttachment):
         model, targets = attachment.model, attachment.layers
     else:
         model = attachment.merge()
         targets = reachable_targets(model, run.config.target_patterns)
-    layers = known_layers(model, ledger) | dict(targets)  # also those that this round left alone: a later one may train them
-    return ledger.add(run.skill, measure_examples(model, layers, examples.examples, run.config), run.config.ledger_rank)
+    layers = known_layers(model, memory) | dict(targets)  # also those that this round left alone: a later one may train them
+    return memory.add(run.skill, measure_examples(model, layers, examples.examples, run.config), run.config.memory_rank)
 
 
-def _capacities(attachment: Attachment, leaks: dict[str, float], ledger: Ledger | None) -> dict[str, LayerCapacity]:
-    """Free directions after this round: of the inputs where the ledger measured them, else the trainable ones that stay trainable."""
+def _capacities(attachment: Attachment, leaks: dict[str, float], memory: SubspaceMemory | None) -> dict[str, LayerCapacity]:
+    """Free directions after this round: of the inputs where the subspace memory measured them, else the trainable ones."""
     if not isinstance(attachment, OsftAttachment):
         return {}
     free: dict[str, int] = {}
     found: dict[str, LayerCapacity] = {}
     for name, layer in attachment.layers.items():
         allowed = layer.allowed
-        leader = ledger.leaders.get(name) if ledger is not None else None
-        if ledger is not None and leader is not None and leader not in free:
-            free[leader] = allowed.shape[1] - directions_holding(ledger.moment(name), _USED_UP)
+        leader = memory.leaders.get(name) if memory is not None else None
+        if memory is not None and leader is not None and leader not in free:
+            free[leader] = allowed.shape[1] - directions_holding(memory.moment(name), _USED_UP)
         left = free[leader] if leader is not None else allowed.trainable
         found[name] = LayerCapacity(
             shape=allowed.shape, protected=allowed.protected, trainable=allowed.trainable, free=left, leak=leaks[name]

@@ -24,7 +24,7 @@ _OF_THE_RUN = {"optimizer", "num_warmup_steps", "num_training_steps", "last_epoc
 class NamedOptimizer:
     """One or two torch optimisers over named parameters, whose state is saved and restored without pickle.
 
-    Of a sharded parameter this process moves its own part: AdamW treats every number alone, so that is exact and needs no exchange.
+    Of a sharded parameter this process moves its own part: AdamW treats every number alone, so that is exact and needs no communication.
     """
 
     def __init__(self, parameters: Mapping[str, nn.Parameter], config: TrainConfig) -> None:
@@ -64,7 +64,7 @@ class NamedOptimizer:
             parameter.grad = None
 
     def state(self) -> dict[str, Tensor]:
-        """Every state tensor, whole, under <parameter>|<key>."""
+        """Every state tensor, unsharded, under <parameter>|<key>."""
         found: dict[str, Tensor] = {}
         for name, part in self._parts.items():
             for optimizer in self._optimizers:
@@ -87,7 +87,7 @@ def step_sizes(config: TrainConfig, steps: int) -> Callable[[int], float]:
     """
     warmup = min(config.warmup_steps, max(0, steps - 1))
     factor = _factor(config, warmup, steps)
-    # The warm-ups of transformers start at zero, which would waste the first step: they are read one step ahead. One of them does not.
+    # The warm-ups of transformers start at zero, which would waste the first step: they are read one step ahead. One schedule does not.
     ahead = 0 if config.lr_scheduler == "cosine_warmup_with_min_lr" else 1
     return lambda step: config.peak_learning_rate * float(factor(step + ahead if step < warmup else step))
 
@@ -113,7 +113,7 @@ def _factor(config: TrainConfig, warmup: int, steps: int) -> Callable[[int], flo
 
 
 def _require_steps(factor: Callable[[int], float], peak: float, steps: Iterable[int]) -> None:
-    """A setting of the wrong type or sign shows when the schedule is computed, not when it is made: compute it before the run."""
+    """Compute some steps before the run: a setting of the wrong type or sign fails when the schedule is computed, not when it is made."""
     for step in steps:
         size = peak * float(factor(step))
         if not (math.isfinite(size) and size >= 0.0):
@@ -121,7 +121,7 @@ def _require_steps(factor: Callable[[int], float], peak: float, steps: Iterable[
 
 
 def _whole(value: Any) -> Any:
-    """2.0 as 2: some schedules count with a setting, and configuration files do not tell the two apart."""
+    """2.0 as 2: some schedules need an integer, and a configuration file may hold either."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 

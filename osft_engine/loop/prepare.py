@@ -1,7 +1,7 @@
-"""Everything between a loaded model and its first step: which layers, which directions, and the ledger that decides them.
+"""Everything between a loaded model and its first step: which layers, which directions, and the subspace memory that decides them.
 
-Where `protect: activations` finds rounds that the ledger has not heard (there was no ledger, another protection trained them, a layer was
-no target then), it catches up on the parent's fixed-size buffer. So the buffer feeds the ledger, and a lineage may change its method.
+Where `protect: activations` finds rounds that the memory has not measured (there was no memory, another protection trained them, a layer
+was no target then), they are measured on the parent's fixed-size buffer. So a lineage may change its method.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from osft_engine.loop.probe import reachable_targets, wanted_layout
 from osft_engine.loop.resume import ResumeFolder
 from osft_engine.memory.buffer import BufferRow, buffer_examples, load_buffer
 from osft_engine.memory.calibration import calibration_examples
-from osft_engine.memory.ledger import Ledger, load_ledger
 from osft_engine.memory.moments import LayerMoments, measure_moments, sample_for_moments
+from osft_engine.memory.subspace_memory import SubspaceMemory, load_memory
 from osft_engine.method.attach import Attachment, FullAttachment, LoraAttachment, OsftAttachment, allowed_updates
-from osft_engine.method.bases import CacheKeys, Decompositions, cached_bases, cached_ledger, read_parent
+from osft_engine.method.bases import CacheKeys, Decompositions, cached_bases, cached_memory, read_parent
 from osft_engine.method.quantized import QuantizedAttachment
 from osft_engine.method.ranks import layer_ratios, measure_importance
 from osft_engine.run import TrainRun
@@ -39,13 +39,13 @@ _GENERAL = "base"  # round 0: what the model knew before the first skill
 
 @dataclass(frozen=True)
 class Scene:
-    """What a method is attached in. earlier: examples of earlier rounds' skills; parent_ledger: the champion's ledger file."""
+    """What a method is attached in. earlier: examples of earlier rounds' skills; parent_memory: the champion's subspace memory."""
 
     run: TrainRun
     model: Any
     renderer: TextRenderer
     base_sha256: str
-    parent_ledger: Path | None
+    parent_memory: Path | None
     earlier: Sequence[Example]
     tokens_per_step: float
     world: World = field(default_factory=World)
@@ -55,40 +55,40 @@ class Scene:
         return self.run.config
 
 
-def attach_method(scene: Scene, resume: ResumeFolder) -> tuple[Attachment, Ledger | None]:
-    """Put the method on the model. Returns the attachment and the ledger as it was before this round (None where there is none).
+def attach_method(scene: Scene, resume: ResumeFolder) -> tuple[Attachment, SubspaceMemory | None]:
+    """Put the method on the model. Returns the attachment and the subspace memory before this round (None where there is none).
 
-    Raises ConfigError where the processes do not share the run folder; what so many cannot train, `refuse_sharded` has refused.
+    Raises ConfigError where the processes do not share the run folder. What several processes cannot train, `refuse_sharded` has refused.
     """
     config = scene.config
-    ledger = resume.load_ledger()
-    if ledger is None and scene.parent_ledger is not None:
-        ledger = load_ledger(scene.parent_ledger)
+    memory = resume.load_memory()
+    if memory is None and scene.parent_memory is not None:
+        memory = load_memory(scene.parent_memory)
     if config.method == "full":
-        return FullAttachment(scene.model), ledger
+        return FullAttachment(scene.model), memory
     targets = reachable_targets(scene.model, config.target_patterns)
     if config.method == "lora":
-        return LoraAttachment(scene.model, list(targets), config), ledger
+        return LoraAttachment(scene.model, list(targets), config), memory
     if scene.world.leads:
-        ledger = _decide(scene, targets, ledger, resume)
+        memory = _decide(scene, targets, memory, resume)
     scene.world.barrier()  # the others train in the very directions that the first process wrote down
     allowed = resume.load_bases()
     if allowed is None:
         what = "holds no directions here: the first process wrote them, so this one looks at another disk"
         raise ConfigError(str(resume.folder), what, "put out_dir on a disk that all nodes share, under one path")
     if config.quantize != "none":
-        return QuantizedAttachment(scene.model, targets, allowed, scene.run.base, config), ledger
+        return QuantizedAttachment(scene.model, targets, allowed, scene.run.base, config), memory
     execution = config.execution if scene.world.size == 1 else "side"  # a weight that is rebuilt could not stay sharded
     attachment = OsftAttachment(
         scene.model, targets, allowed, config.train_other, execution=execution, tokens_per_step=scene.tokens_per_step
     )
-    return attachment, ledger if scene.world.leads else resume.load_ledger() or ledger
+    return attachment, memory if scene.world.leads else resume.load_memory() or memory
 
 
 def refuse_sharded(config: TrainConfig, dtype: torch.dtype, world: World) -> None:
     """Raise ConfigError for what one process can train and several cannot. dtype: of the model's weights.
 
-    Asked before a run claims its folder or reads a cache: with directions at hand, nothing later would notice.
+    Called before a run claims its folder or reads a cache: with cached directions, nothing later would notice.
     """
     if world.size == 1:
         return
@@ -112,19 +112,19 @@ def refuse_sharded(config: TrainConfig, dtype: torch.dtype, world: World) -> Non
         )
 
 
-def _decide(scene: Scene, targets: Mapping[str, nn.Module], ledger: Ledger | None, resume: ResumeFolder) -> Ledger | None:
-    """Write ledger and directions to the resume folder, unless a cut-off run did."""
+def _decide(scene: Scene, targets: Mapping[str, nn.Module], memory: SubspaceMemory | None, resume: ResumeFolder) -> SubspaceMemory | None:
+    """Write subspace memory and directions to the resume folder, unless a killed run did."""
     if scene.config.protect == "activations":
         past = past_rows(scene)
-        started = open_ledger(ledger, past)
+        started = open_memory(memory, past)
         if started.lacking(targets):
             key = _keys(scene).calibration()
-            ledger = cached_ledger(scene.run.cache_dir, key, lambda: calibrate(scene, targets, started, past))
-            resume.save_ledger(ledger)
+            memory = cached_memory(scene.run.cache_dir, key, lambda: calibrate(scene, targets, started, past))
+            resume.save_memory(memory)
     if resume.load_bases() is None:
         cache = None if scene.run.keep_whole else scene.run.cache_dir
-        resume.save_bases(cached_bases(cache, _keys(scene).directions(), lambda: directions(scene, targets, ledger)))
-    return ledger
+        resume.save_bases(cached_bases(cache, _keys(scene).directions(), lambda: directions(scene, targets, memory)))
+    return memory
 
 
 def past_rows(scene: Scene) -> dict[str, list[BufferRow]]:
@@ -137,41 +137,43 @@ def past_rows(scene: Scene) -> dict[str, list[BufferRow]]:
     return {skill: [each for each in rows if each.skill == skill] for skill in skills}
 
 
-def open_ledger(ledger: Ledger | None, past: Iterable[str]) -> Ledger:
-    """The ledger, or a new one, with round 0 and every skill of the past among its rounds, measured or not."""
-    found = ledger or Ledger()
+def open_memory(memory: SubspaceMemory | None, past: Iterable[str]) -> SubspaceMemory:
+    """The memory, or a new one, with round 0 and every earlier skill among its rounds, measured or not."""
+    found = memory or SubspaceMemory()
     if not found.rounds:
         found = found.opened([_GENERAL])
     return found.opened([skill for skill in past if skill not in found.rounds[1:]])
 
 
-def calibrate(scene: Scene, targets: Mapping[str, nn.Module], ledger: Ledger, past: Mapping[str, Sequence[BufferRow]]) -> Ledger:
-    """An opened ledger with every target measured on everything learned so far, as far as there is text of it.
+def calibrate(
+    scene: Scene, targets: Mapping[str, nn.Module], memory: SubspaceMemory, past: Mapping[str, Sequence[BufferRow]]
+) -> SubspaceMemory:
+    """An opened memory with every target measured on everything learned so far, as far as there is text of it.
 
     Round 0 is general text, or the model's own. Rounds that were trained under another protection, or before a layer became a target, are
     measured on the parent's buffer: a sample of their examples, read by the model as it is now. A round of which the buffer holds nothing
     stays missing, with a warning on stderr.
     """
     config = scene.config
-    # Also the layers that are known already, so that a new one beside them is seen to read the same and shares their sum.
-    layers = known_layers(scene.model, ledger) | dict(targets)
-    for number in ledger.lacking(targets):
-        name = ledger.rounds[number]
+    # Also the known layers, so that a new one that reads the same tensor is found to do so and shares their sum.
+    layers = known_layers(scene.model, memory) | dict(targets)
+    for number in memory.lacking(targets):
+        name = memory.rounds[number]
         examples = _general_examples(scene) if number == 0 else buffer_examples(past.get(name, ()), scene.renderer, config)
         if examples:
-            ledger = ledger.heard(number, measure_examples(scene.model, layers, examples, config), config.ledger_rank)
+            memory = memory.measured_in(number, measure_examples(scene.model, layers, examples, config), config.memory_rank)
         else:
-            print(f"warning: the ledger has not measured round {number} ({name}) and the buffer holds none of it", file=sys.stderr)
-    return ledger
+            print(f"warning: the subspace memory lacks round {number} ({name}), and the buffer holds none of its rows", file=sys.stderr)
+    return memory
 
 
-def known_layers(model: Any, ledger: Ledger) -> dict[str, nn.Module]:
-    """The model's modules for all layers of a ledger: what a round measures besides its own targets.
+def known_layers(model: Any, memory: SubspaceMemory) -> dict[str, nn.Module]:
+    """The model's modules for all layers of a subspace memory: what a round measures besides its own targets.
 
     A skill is read by every layer, also by those that its round did not train, and a later round may train them. The forward pass is the
     same, and a moment costs about as much as its layer's own product.
     """
-    return {name: module for name, module in model.named_modules() if name in ledger.leaders}
+    return {name: module for name, module in model.named_modules() if name in memory.leaders}
 
 
 def measure_examples(model: Any, targets: Mapping[str, nn.Module], examples: Sequence[Example], config: TrainConfig) -> LayerMoments:
@@ -179,16 +181,16 @@ def measure_examples(model: Any, targets: Mapping[str, nn.Module], examples: Seq
     return measure_moments(model, targets, _sample(model, examples, config))
 
 
-def directions(scene: Scene, targets: Mapping[str, nn.Module], ledger: Ledger | None) -> dict[str, AllowedUpdate]:
+def directions(scene: Scene, targets: Mapping[str, nn.Module], memory: SubspaceMemory | None) -> dict[str, AllowedUpdate]:
     """The allowed update of every target under the config's protection and rank policy."""
     config = scene.config
     importance = None
     if config.rank_policy == "importance":
         importance = measure_importance(scene.model, targets, _sample(scene.model, scene.earlier or _general_examples(scene), config))
-    ratios = layer_ratios(targets, config, ledger, importance)
+    ratios = layer_ratios(targets, config, memory, importance)
     whole = Decompositions(scene.run.cache_dir if scene.run.keep_whole else None, _keys(scene).decompositions())
     if config.protect == "weights":
-        written = ledger.written if ledger is not None and config.protect_written else {}
+        written = memory.written if memory is not None and config.protect_written else {}
 
         def build(name: str, W: Tensor) -> AllowedUpdate:
             return protect_weights(W, ratios[name], compact=config.compact, written=written.get(name), solve=whole.of(name))
@@ -196,20 +198,20 @@ def directions(scene: Scene, targets: Mapping[str, nn.Module], ledger: Ledger | 
         return allowed_updates(targets, build)
     if config.protect == "weights_block":
         return allowed_updates(targets, lambda name, W: protect_weights_block(W, ratios[name], solve=whole.of(name)))
-    assert ledger is not None, "protect: activations needs a ledger"
-    return _by_activations(targets, ratios, ledger, whole)
+    assert memory is not None, "protect: activations needs a subspace memory"
+    return _by_activations(targets, ratios, memory, whole)
 
 
 def _by_activations(
-    targets: Mapping[str, nn.Module], ratios: Mapping[str, float], ledger: Ledger, whole: Decompositions
+    targets: Mapping[str, nn.Module], ratios: Mapping[str, float], memory: SubspaceMemory, whole: Decompositions
 ) -> dict[str, AllowedUpdate]:
     found: dict[tuple[str, float], AllowedUpdate] = {}  # layers that read the same tensor share one basis in memory and on disk
 
     def build(name: str, W: Tensor) -> AllowedUpdate:
-        key = (ledger.leaders.get(name, name), ratios[name])
+        key = (memory.leaders.get(name, name), ratios[name])
         shape = (W.shape[0], W.shape[1])
         if key not in found:
-            found[key] = protect_activations(shape, ledger.moment(name).to(W.device), ratios[name], solve=whole.of(key[0]))
+            found[key] = protect_activations(shape, memory.moment(name).to(W.device), ratios[name], solve=whole.of(key[0]))
         first = found[key]
         return AllowedUpdate(shape, None, first.right, None, first.protected, first.trainable)
 

@@ -1,8 +1,8 @@
-"""What a loaded model does with a batch, found by trying once: may examples share a row or a pass, and which layers are called.
+"""What a loaded model does with a batch, found by one trial: may examples share a row or a pass, and which layers are called.
 
-A model is blind where one example's loss has no gradient at all at another example's tokens, and the example scores as it does alone.
-State-space models carry their state over the border, ALiBi counts distances from the row's beginning, and some models build no mask from
-the position ids: all of these train on mixed text without a word.
+Examples are kept apart where one example's loss has no gradient at another example's tokens, and the example has the logits that it has
+alone. State-space models carry their state over the border, ALiBi counts distances from the row's beginning, and some models build no mask
+from the position ids: all of these would train on mixed text without an error.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from osft_engine.data.batches import Layout, MicroBatch, micro_batches
 from osft_engine.data.examples import Example
 from osft_engine.method.attach import find_targets
 
-_LEAK = 1e-6  # largest gradient at another example's tokens, as a share of that at its own: blind attention gives exactly 0
+_LEAK = 1e-6  # largest gradient at another example's tokens, relative to that at its own; block-diagonal attention gives exactly 0
 _LENGTHS = (11, 6)  # tokens of the two examples
 _NEXT: dict[Layout, Layout] = {"packed": "padded", "padded": "single"}
 
@@ -55,7 +55,7 @@ def choose_layout(model: Any, config: TrainConfig, device: torch.device | None =
             raise ConfigError("train.batch_layout", what, "leave it at auto, which takes a layout that keeps examples apart")
         reasons.append(f"{layout}: {leak}")
         layout = _NEXT[layout]
-    found = "one example a row and a pass" if layout == "single" else "each example is blind to the others (probed)"
+    found = "one example per forward pass" if layout == "single" else "no example reads another (probed)"
     place = "on a CPU padding is cheaper; " if wanted == "padded" and config.batch_layout == "auto" else ""
     return ChosenLayout(layout, "; ".join([*reasons, place + found]))
 
@@ -79,7 +79,7 @@ def mixes_examples(model: Any, layout: Layout) -> str | None:
         model.train(was_training)
     distance = float((together - alone).norm() / alone.norm().clamp_min(1e-30))
     allowed = 1e-3 if model.dtype == torch.float32 else 5e-2
-    return None if distance <= allowed else f"scores an example otherwise than alone (by {distance:.2g} of its logits)"
+    return None if distance <= allowed else f"gives an example other logits than alone (by {distance:.2g} of their norm)"
 
 
 def _examples(model: Any) -> list[Example]:
@@ -114,7 +114,7 @@ def _largest_leak(model: Any, batch: MicroBatch) -> float:
 
 @contextmanager
 def _token_vectors(model: Any) -> Iterator[list[Tensor]]:
-    """Within a forward pass: the output of the input embedding, as a leaf whose gradient can be asked for (a list of one)."""
+    """Within a forward pass: the output of the input embedding, as a leaf whose gradient can be computed (a list of one)."""
     found: list[Tensor] = []
 
     def detach(_module: nn.Module, _inputs: Any, output: Tensor) -> Tensor:
@@ -135,7 +135,7 @@ def _token_vectors(model: Any) -> Iterator[list[Tensor]]:
 def reachable_targets(model: Any, patterns: Sequence[str] = ()) -> dict[str, nn.Module]:
     """`find_targets` without the layers whose weight the model reads without calling the layer (Mamba's dt_proj, fused kernels).
 
-    An update would never be seen there. Raises ConfigError where a pattern names such a layer, or nothing else is left.
+    An update would have no effect there. Raises ConfigError where a pattern names such a layer, or nothing else is left.
     """
     targets = find_targets(model, patterns)
     passed_over = read_without_call(model, targets)

@@ -1,8 +1,8 @@
-"""State of a run that may be killed at any moment: out_dir/.resume, one file a step, replaced in one move.
+"""State of a run that may be killed at any moment: out_dir/.resume, whose files are replaced atomically.
 
-    run.json            digest of the run it belongs to, and its config for the message when another one knocks
+    run.json            digest of the run it belongs to, and its config for the error when another run finds it
     bases.safetensors   the allowed directions, so that a resumed run trains in bit-identical ones
-    ledger.safetensors  the ledger before this round, calibrated once
+    ledger.safetensors  the subspace memory before this round, calibrated once
     state.safetensors   parameters, optimiser state, random state; metadata: step, losses, seconds
 
 No pickle: safetensors and JSON only.
@@ -27,7 +27,7 @@ from torch import Tensor
 from data_contracts.errors import TrainingError
 from data_contracts.files import write_atomically
 from osft_engine.files import read_tensors, save_tensors
-from osft_engine.memory.ledger import Ledger, load_ledger, save_ledger
+from osft_engine.memory.subspace_memory import SubspaceMemory, load_memory, save_memory
 from osft_engine.method.bases import load_bases, save_bases
 from osft_engine.subspace.protection import AllowedUpdate
 
@@ -50,7 +50,7 @@ class Progress:
 class ResumeFolder:
     """out_dir/.resume of one run. Raises TrainingError where it belongs to another run.
 
-    changed: settings that the run was begun without and that leave it the same run (how passes are cut, how often it saves).
+    changed: settings that differ from those the run began with and do not change its outcome (size of passes, how often it saves).
     """
 
     def __init__(self, out_dir: Path, digest: str, config: Mapping[str, Any], *, claim: bool = True) -> None:
@@ -68,7 +68,7 @@ class ResumeFolder:
             write_atomically(self._claim, json.dumps({"digest": digest, "config": dict(config)}, sort_keys=True))
 
     def _holds_work(self) -> bool:
-        """Whether more than a claim lies here. A run that was refused for its config or its rows left only that, and may be corrected."""
+        """Whether it holds more than run.json. A run that was refused for its config or its rows left only that, and may be corrected."""
         return any(path.suffix == ".safetensors" for path in self.folder.iterdir())
 
     def save_bases(self, allowed: Mapping[str, AllowedUpdate]) -> None:
@@ -78,12 +78,12 @@ class ResumeFolder:
         path = self.folder / "bases.safetensors"
         return load_bases(path) if path.is_file() else None
 
-    def save_ledger(self, ledger: Ledger) -> None:
-        save_ledger(ledger, self.folder / "ledger.safetensors")
+    def save_memory(self, memory: SubspaceMemory) -> None:
+        save_memory(memory, self.folder / "ledger.safetensors")
 
-    def load_ledger(self) -> Ledger | None:
+    def load_memory(self) -> SubspaceMemory | None:
         path = self.folder / "ledger.safetensors"
-        return load_ledger(path) if path.is_file() else None
+        return load_memory(path) if path.is_file() else None
 
     def save_state(
         self, parameters: Mapping[str, Tensor], optimizer: Mapping[str, Tensor], progress: Progress, *, leads: bool = True
@@ -126,7 +126,7 @@ class ResumeFolder:
 
 LOCK_NAME = ".trainer.lock"
 WAIT_SECONDS = 60.0
-"""Longer than a trainer needs that was told to stop and saves its state."""
+"""Longer than a trainer that was stopped needs to save its state."""
 
 
 @contextmanager
@@ -146,7 +146,7 @@ def only_trainer(out_dir: Path, wait_seconds: float = WAIT_SECONDS) -> Iterator[
         stream.write(f"{os.getpid()}\n")
         stream.flush()
         yield
-        path.unlink(missing_ok=True)  # a run that ended well leaves nothing; whoever waits finds its manifest
+        path.unlink(missing_ok=True)  # a run that ended well leaves no lock; a process that waits finds its manifest
 
 
 def _lock(file: int, path: Path, wait_seconds: float) -> None:
@@ -160,5 +160,5 @@ def _lock(file: int, path: Path, wait_seconds: float) -> None:
             if time.monotonic() > end:
                 owner = path.read_text(encoding="utf-8").strip() or "unknown"
                 way_out = "let it end, or end it; then run the same round again"
-                raise TrainingError(str(path.parent), f"another trainer is at work here (process {owner})", way_out) from None
+                raise TrainingError(str(path.parent), f"another trainer is running here (process {owner})", way_out) from None
         time.sleep(0.2)

@@ -28,7 +28,7 @@ OnEpoch = Callable[[int], None]
 
 
 class Trainer:
-    """Trains an attachment on examples. `resume` keeps its state; `emit` gets one event a logged step; `on_epoch` each epoch's number.
+    """Trains an attachment on examples. `resume` keeps its state; `emit` gets one event per logged step; `on_epoch` each epoch's number.
 
     `held_out` examples are never trained on: their loss is taken every `validate_every_steps` steps (or every epoch).
     """
@@ -62,7 +62,7 @@ class Trainer:
     def run(self) -> Progress:
         """Train to the end, from the last saved state if there is one. Raises TrainingError on a loss or gradient that is not finite.
 
-        Asked to stop, it saves its state after the step it is in and raises TrainingStoppedError.
+        After a signal to stop it finishes its step, saves its state and raises TrainingStoppedError.
         """
         self._restore()
         self.attachment.model.train()
@@ -82,9 +82,9 @@ class Trainer:
                 bar.update()
                 self._log(loss, norm, speed)
                 self._validate_if_due()
-                self._tell_epoch()  # before the state is saved: cut off between the two, the resumed run comes here again
+                self._end_epoch()  # before the state is saved: a run that is killed between the two does this again when it resumes
                 self._save_if_due()
-                self._stop_if_asked()
+                self._stop_if_signalled()
         self._take_best()
         return self.progress
 
@@ -121,16 +121,16 @@ class Trainer:
         raise TrainingError(
             f"step {self.progress.step + 1} of {len(self.plan)}",
             f"the {what} is {value} on {shown}",
-            f"lower learning_rate (it is {self.config.peak_learning_rate:g}) or look at these rows; the champion is untouched",
+            f"lower learning_rate (it is {self.config.peak_learning_rate:g}) or look at these rows; the champion is unchanged",
         )
 
     def _keep_good_state(self) -> None:
-        """Save what the steps before a failed one reached. One of several processes may fail alone: they keep what was saved before."""
+        """Save what the steps before a failed one reached. With several processes one may fail alone: then the last saved state is kept."""
         if self.world.size == 1 and self._broken_parameter() is None:
             self._save()
 
     def _broken_parameter(self) -> str | None:
-        """A trained parameter that is not finite, on whatever process it is; None where all are well."""
+        """A trained parameter that is not finite, on any process; None where all are finite."""
         broken = [name for name, value in self.parameters.items() if not bool(torch.isfinite(own_part(value)).all())]
         elsewhere = self.world.sum(float(len(broken))) > 0
         return broken[0] if broken else "another process's part" if elsewhere else None
@@ -142,7 +142,7 @@ class Trainer:
             raise TrainingError(
                 f"step {self.progress.step} of {len(self.plan)}",
                 f"left {broken} not finite",
-                f"lower learning_rate (it is {self.config.peak_learning_rate:g}); the last good state and the champion are untouched",
+                f"lower learning_rate (it is {self.config.peak_learning_rate:g}); the last good state and the champion are unchanged",
             )
 
     def _log(self, loss: float, norm: float, speed: float) -> None:
@@ -188,21 +188,23 @@ class Trainer:
             self._require_good_parameters()
             self._save()
 
-    def _stop_if_asked(self) -> None:
-        """Any of the processes may be the one that was asked; all of them stop after the same step."""
-        if self.world.sum(float(self.stop.asked)) == 0:
+    def _stop_if_signalled(self) -> None:
+        """Any of the processes may have received the signal; all of them stop after the same step."""
+        if self.world.sum(float(self.stop.received)) == 0:
             return
         self._require_good_parameters()
         self._save()
         where = f"step {self.progress.step} of {len(self.plan)}"
-        raise TrainingStoppedError(where, "was asked to stop and has saved its state", "run the same round again, it continues from here")
+        raise TrainingStoppedError(
+            where, "was stopped by a signal and has saved its state", "run the same round again, it continues from here"
+        )
 
     def _save(self) -> None:
         parameters = {name: whole(value) for name, value in self.parameters.items()}
         self.resume.save_state(parameters, self.optimizer.state(), self.progress, leads=self.world.leads)
         self._saved_at = time.monotonic()
 
-    def _tell_epoch(self) -> None:
+    def _end_epoch(self) -> None:
         if self.on_epoch is not None and self.progress.step % self.steps_per_epoch == 0:
             self._require_good_parameters()
             self.on_epoch(self.progress.step // self.steps_per_epoch)
@@ -217,7 +219,7 @@ class Trainer:
         self.emit({"event": "resumed", "step": self.progress.step} | ({"changed": self.resume.changed} if self.resume.changed else {}))
 
     def _take_best(self) -> None:
-        """Go back to the parameters of the best validation, where that is wanted and was earlier than the end."""
+        """Return to the parameters of the best validation where keep_best is set."""
         best = self.resume.load_best() if self.config.keep_best and self.held_out else None
         if best is not None:
             self._set_parameters(best)

@@ -1,1 +1,1 @@
-"""What earlier rounds learned, carried along: moments, written spaces, calibration, replay buffer."""
+"""What is carried from round to round: input moments, written directions, calibration text, replay buffer."""

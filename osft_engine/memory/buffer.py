@@ -3,8 +3,8 @@
 Every row has a key drawn from its own content, and the rows with the smallest keys stay. That is a uniform sample without replacement of
 everything ever offered, needs no count of it, and gives the same buffer whenever the same rounds are run again.
 
-It has three readers: replay (`replay_share`), `rank_policy: importance`, and the ledger, which measures in it the earlier rounds that it
-has not heard (prepare.py: rounds trained under another protection, layers that were no targets).
+It has three readers: replay (`replay_share`), `rank_policy: importance`, and the subspace memory, which measures on it the earlier rounds
+that it lacks (prepare.py: rounds trained under another protection, layers that were no targets).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class BufferRow:
 
 
 def load_buffer(path: Path) -> tuple[BufferRow, ...]:
-    """The rows of a buffer file, less an empty one: what releases that did not know token ids kept of all of them."""
+    """The rows of a buffer file. Empty ones are left out: older releases wrote one for all rows of token ids."""
     found = (BufferRow(str(row["key"]), str(row["skill"]), dict(row["row"])) for _, row in read_objects(path))
     return tuple(each for each in found if each.row)
 
@@ -63,7 +63,7 @@ def _kept(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def buffer_examples(rows: Sequence[BufferRow], renderer: TextRenderer, config: TrainConfig) -> tuple[Example, ...]:
-    """The rows as training examples, in the buffer's order, less those that are too long or have nothing to learn.
+    """The rows as training examples, in the buffer's order, without those that are too long or have nothing to learn.
 
     Raises RenderingError where a conversation meets a tokenizer without a chat template.
     """

@@ -1,4 +1,4 @@
-"""Second moments of what the target layers read: the mean of x x^T over the tokens of some text, while the model runs it.
+"""Second moments of the target layers' inputs: the mean of x x^T over the tokens of a text.
 
 Layers that read the same tensor (q, k and v; gate and up) share one moment, kept under the name of the first, the leader.
 """
@@ -73,7 +73,7 @@ def measure_moments(model: Any, targets: Mapping[str, nn.Module], batches: Seque
 
 
 def sample_for_moments(examples: Sequence[Example], *, tokens: int, seed: int, max_tokens: int, layout: Layout) -> list[MicroBatch]:
-    """Batches of about `tokens` tokens, drawn from the examples without order and without repetition."""
+    """Batches of about `tokens` tokens, drawn at random from the examples, without repetition."""
     order = torch.randperm(len(examples), generator=torch.Generator().manual_seed(seed)).tolist()
     chosen: list[Example] = []
     total = 0

@@ -1,4 +1,4 @@
-"""Puts a training method onto a model and takes it off again: which layers are trained, as what, and how they become dense.
+"""Puts a training method onto a model and takes it off again: which layers are trained, in which form, and how they become dense.
 
 An attachment owns the trainable parameters. Its life: attach -> (backward, before_step, optimiser step, after_step)* -> merge.
 After `merge` the model is an ordinary transformers model again, with the effective weights bit for bit.
@@ -118,7 +118,7 @@ class OsftAttachment:
         self._other_names = tuple(_named_parameters(model, train_other, exclude=set(targets)))
         self.layers: dict[str, UpdatedLinear] = {}
         moved: dict[int, Tensor] = {}
-        shared: dict[int, tuple[SharedProjection, nn.Parameter]] = {}  # a basis that layers share stays one tensor on the device too
+        shared: dict[int, tuple[SharedProjection, nn.Parameter]] = {}  # a basis that layers share stays one tensor on the device
         for name, module in targets.items():
             weight, bias = weight_of(module), module.bias
             update = allowed[name]
@@ -191,7 +191,7 @@ def _moved_once(basis: Tensor | None, device: torch.device, moved: dict[int, Ten
 
 
 class FullAttachment:
-    """Plain fine-tuning of every parameter: the baseline."""
+    """Full fine-tuning of every parameter: a baseline."""
 
     def __init__(self, model: Any) -> None:
         self.model = model
@@ -214,7 +214,7 @@ class FullAttachment:
 
 
 class LoraAttachment:
-    """PEFT's LoRA on the targets, merged into the dense weights at the end: the baseline users know."""
+    """PEFT's LoRA on the targets, merged into the dense weights at the end: a baseline."""
 
     def __init__(self, model: Any, targets: Sequence[str], config: TrainConfig) -> None:
         from peft import LoraConfig, get_peft_model

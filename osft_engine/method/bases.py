@@ -1,7 +1,7 @@
 """Allowed directions on disk: for a resumed run, which must train in bit-identical ones, and for the next run over the same weights.
 
-A cache entry is named by everything that decided it, so a sweep over learning rates and a retry decompose once. A sweep over ratios keeps
-whole decompositions instead, which every ratio cuts elsewhere.
+The name of a cache entry is the digest of everything that decides its content, so a sweep over learning rates and a retry decompose once. A
+sweep over ratios keeps complete decompositions instead, from which each ratio takes its part.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import Tensor
 from data_contracts.digests import file_digest, value_digest
 from data_contracts.manifests import MANIFEST_NAME, CheckpointManifest, read_manifest
 from osft_engine.files import read_tensors, save_tensors
-from osft_engine.memory.ledger import Ledger, load_ledger, save_ledger
+from osft_engine.memory.subspace_memory import SubspaceMemory, load_memory, save_memory
 from osft_engine.run import WHOLE, TrainRun
 from osft_engine.subspace.algebra import Eigen, Solve, eigen
 from osft_engine.subspace.protection import AllowedUpdate
@@ -60,23 +60,23 @@ def cached_bases(cache: Path | None, key: Mapping[str, Any], build: Callable[[],
     return load_bases(path)
 
 
-def cached_ledger(cache: Path | None, key: Mapping[str, Any], build: Callable[[], Ledger]) -> Ledger:
-    """The calibrated ledger under `key`, from the cache or built and kept there."""
+def cached_memory(cache: Path | None, key: Mapping[str, Any], build: Callable[[], SubspaceMemory]) -> SubspaceMemory:
+    """The calibrated subspace memory under `key`, from the cache or built and kept there."""
     if cache is None:
         return build()
     path = cache / f"calibration-{value_digest(dict(key))}.safetensors"
     if not path.is_file():
         made = build()
-        save_ledger(made, path)
+        save_memory(made, path)
         return made
-    return load_ledger(path)
+    return load_memory(path)
 
 
 @dataclass(frozen=True)
 class CacheKeys:
     """What names the entries of a run. dtype: of the weights as they were read.
 
-    A file's float32 weights rounded to bfloat16 are other weights, with other directions, and the config's `auto` is either.
+    float32 weights rounded to bfloat16 are other weights with other directions, and `dtype: auto` may be either.
     """
 
     run: TrainRun
@@ -84,11 +84,11 @@ class CacheKeys:
     dtype: str
 
     def calibration(self) -> dict[str, Any]:
-        """Everything that decides what the layers are measured to read: model, text, and what the parent knows of earlier rounds."""
+        """Everything that decides the measured layer inputs: model, text, and the parent's subspace memory and buffer."""
         names = {
             "seed",
             "moment_tokens",
-            "ledger_rank",
+            "memory_rank",
             "target_patterns",
             "chat_template",
             "chat_template_kwargs",
@@ -128,7 +128,7 @@ def read_parent(run: TrainRun) -> CheckpointManifest | None:
 
 
 class Decompositions:
-    """Whole decompositions, a file a matrix under `key`: what is there is read, what is not is computed and kept. None keeps nothing."""
+    """Complete decompositions, one file per matrix, under `key`: read where it exists, else computed and kept. None keeps nothing."""
 
     def __init__(self, cache: Path | None, key: Mapping[str, Any]) -> None:
         self._folder = cache and cache / f"{WHOLE}{value_digest(dict(key))}"

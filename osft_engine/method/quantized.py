@@ -1,8 +1,8 @@
 """Training over a base held in 4 bits (bitsandbytes NF4): the update runs beside it and is added to the unquantised base at the end.
 
-The frozen weights are read four bits at a time, the core is trained in float32, and nothing is ever quantised twice: the candidate is the
-champion as it is on disk plus the update. Only `protect: activations` fits: its directions come from what the layers read, not from
-weights that are no longer there. Source: QLoRA (Dettmers et al., 2023), with the update restricted to the free directions.
+The frozen weights are held in four bits, the core is trained in float32, and nothing is quantised twice: the candidate is the champion as
+it is on disk plus the update. Only `protect: activations` is possible: its directions come from the layers' inputs, not from the exact
+weights, which are not in memory. Source: QLoRA (Dettmers et al. 2023, arXiv:2305.14314), with the update restricted to the free directions.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """How the share of trainable directions is spread over the layers.
 
 uniform     every layer the same `unfreeze_rank_ratio`
-importance  the rule of the OSFT paper: a layer whose output points where its input points matters more and keeps more
-energy      protect: activations only: protect as many directions as hold `energy_share` of the input energy, whatever their number
+importance  the rule of the OSFT paper (arXiv:2504.07097): the more a layer's output resembles its input, the more of it is protected
+energy      protect: activations only: protect as many directions as hold `energy_share` of the input energy
 
 Overrides name single layers by regular expression and win over the policy.
 """
@@ -22,14 +22,14 @@ from data_contracts.errors import ConfigError
 from osft_engine.compute.forward import run_model
 from osft_engine.config import TrainConfig
 from osft_engine.data.batches import MicroBatch
-from osft_engine.memory.ledger import Ledger
+from osft_engine.memory.subspace_memory import SubspaceMemory
 from osft_engine.subspace.algebra import directions_holding
 
-_CKA_TOKENS = 512  # a T x T Gram matrix a layer: enough tokens for a stable similarity, small beside the weights
+_CKA_TOKENS = 512  # one T x T Gram matrix per layer: enough tokens for a stable similarity, small compared with the weights
 
 
 def similarity(x: Tensor, y: Tensor) -> float:
-    """How much a layer leaves its input alone, in [-1, 1]: mean cosine of input and output tokens (T x n, T x n), or linear CKA where
+    """How much a layer's output resembles its input, in [-1, 1]: mean cosine of input and output tokens (T x n, T x n), or linear CKA where
     their widths differ (Kornblith et al. 2019, on centred tokens)."""
     x, y = x.to(torch.float32), y.to(torch.float32)
     if x.shape == y.shape:
@@ -74,8 +74,8 @@ def measure_importance(model: Any, targets: Mapping[str, nn.Module], batches: Se
 def importance_ratios(importance: Mapping[str, float], ratio: float, minimum_kept: float) -> dict[str, float]:
     """Trainable share of each layer: 1 - kept, kept = minimum + I (target - minimum), I normalised to mean 1, target = 1 - ratio.
 
-    A layer whose output turns against its input (I < 0) keeps the minimum.
-    Where the mean is not positive the normalisation means nothing: uniform, with a warning on stderr.
+    A layer with negative similarity (I < 0) keeps the minimum. Where the mean is not positive, the normalisation is undefined: the shares
+    are then uniform, with a warning on stderr.
     """
     mean = sum(importance.values()) / len(importance)
     if not (math.isfinite(mean) and mean > 0.0):
@@ -87,14 +87,14 @@ def importance_ratios(importance: Mapping[str, float], ratio: float, minimum_kep
     return {name: 1.0 - min(max(share, low), 1.0) for name, share in kept.items()}
 
 
-def energy_ratios(targets: Mapping[str, nn.Module], ledger: Ledger, share: float) -> dict[str, float]:
+def energy_ratios(targets: Mapping[str, nn.Module], memory: SubspaceMemory, share: float) -> dict[str, float]:
     """Trainable share of each layer when the protected directions hold `share` of its input energy."""
     found: dict[str, float] = {}
     by_leader: dict[str, float] = {}
     for name in targets:
-        leader = ledger.leaders.get(name, name)
+        leader = memory.leaders.get(name, name)
         if leader not in by_leader:
-            moment = ledger.moment(name)
+            moment = memory.moment(name)
             by_leader[leader] = 1.0 - directions_holding(moment, share) / moment.shape[0]
         found[name] = by_leader[leader]
     return found
@@ -112,13 +112,13 @@ def override_ratios(ratios: Mapping[str, float], overrides: Mapping[str, float])
 
 
 def layer_ratios(
-    targets: Mapping[str, nn.Module], config: TrainConfig, ledger: Ledger | None, importance: Mapping[str, float] | None
+    targets: Mapping[str, nn.Module], config: TrainConfig, memory: SubspaceMemory | None, importance: Mapping[str, float] | None
 ) -> dict[str, float]:
     """The share of trainable directions of every target under the config's policy."""
     if config.rank_policy == "importance" and importance is not None:
         ratios = importance_ratios(importance, config.unfreeze_rank_ratio, config.importance_minimum)
-    elif config.rank_policy == "energy" and ledger is not None:
-        ratios = energy_ratios(targets, ledger, config.energy_share)
+    elif config.rank_policy == "energy" and memory is not None:
+        ratios = energy_ratios(targets, memory, config.energy_share)
     else:
         ratios = dict.fromkeys(targets, config.unfreeze_rank_ratio)
     return override_ratios(ratios, config.rank_overrides)

@@ -35,13 +35,13 @@ class Eigen:
 
 
 def eigen(matrix: Callable[[], Tensor]) -> Eigen:
-    """Decompose a symmetric matrix in its own precision. It comes as a function, which one who knows the answer need not call."""
+    """Decompose a symmetric matrix in its own precision. The matrix comes as a function, which a cache need not call."""
     values, vectors = torch.linalg.eigh(matrix())
     return Eigen(values.flip(-1), vectors.flip(-1))
 
 
 Solve = Callable[[Callable[[], Tensor]], Eigen]
-"""`eigen`, or one that remembers (bases.py)."""
+"""`eigen`, or a version with a cache (bases.py)."""
 
 
 def singular_subspaces(W: Tensor, solve: Solve = eigen) -> SingularSubspaces:
@@ -126,10 +126,10 @@ def sketch_moment(M: Tensor, rank: int) -> EigenSketch:
     return EigenSketch(vectors[:, :kept].to(torch.float32).contiguous(), energy[:kept].to(torch.float32), residual)
 
 
-def quietest_directions(M: Tensor, count: int, solve: Solve = eigen) -> Tensor:
-    """Orthonormal basis (n x count, float64) of the directions in which the second moment M (n x n) has least energy, quietest first.
+def weakest_directions(M: Tensor, count: int, solve: Solve = eigen) -> Tensor:
+    """Orthonormal basis (n x count, float64) of the directions in which the second moment M (n x n) has least energy, lowest first.
 
-    The eigenvectors are found in float32, in half the time: a direction may be taken for quiet with an error of 1e-7 of the loudest,
+    The eigenvectors are found in float32, in half the time: an eigenvalue is then wrong by up to 1e-7 of the largest,
     far below the energies at any useful cut. One Newton step then makes the basis orthonormal to float64.
     """
     vectors = solve(lambda: M.to(torch.float32)).vectors.to(M.device)

@@ -3,7 +3,7 @@
 dense   The effective weight is kept, so forward is one matrix product as in the base model. Backward needs only x R and g L: the gradient
         of the core costs (r/n + r/m) of a dense one, and the saved activation is T x r instead of T x n. The weight is rebuilt from the
         untouched W after each optimiser step; adding small updates into a low-precision weight would lose them.
-side    y = W x + L (C (R^T x)), nothing rebuilt and no second weight held: cheaper where a step has few tokens or W is sharded.
+side    y = W x + L (C (R^T x)); no second weight is kept: cheaper for few tokens per step, or where W is sharded.
 
 Layers that read the same tensor through the same R (q, k, v; gate, up) compute x R once.
 """
@@ -24,7 +24,7 @@ Execution = Literal["dense", "side"]
 
 
 def extra_operations(allowed: AllowedUpdate, tokens_per_step: float) -> dict[Execution, float]:
-    """Multiplications that each execution adds to the frozen layer's own in one optimiser step of `tokens_per_step` tokens."""
+    """Multiplications per optimiser step of `tokens_per_step` tokens that each execution adds to those of the frozen layer."""
     (m, n), (a, r), T = allowed.shape, allowed.core_shape, tokens_per_step
     project_in = 0.0 if allowed.right is None else float(n * r)
     project_out = 0.0 if allowed.left is None else float(m * a)
@@ -48,7 +48,7 @@ def choose_execution(allowed: AllowedUpdate, tokens_per_step: float) -> Executio
 
 
 class SharedProjection:
-    """x R for the layers that share R, computed by the first of them that sees x. Holds x weakly: it must not outlive its layer."""
+    """x R for the layers that share R, computed by the first of them that sees x. Its references are weak: x is freed with its layer."""
 
     def __init__(self) -> None:
         self._seen: weakref.ref[Tensor] | None = None
@@ -108,7 +108,7 @@ class UpdatedLinear(nn.Module):
         self.weight = _frozen(weight, weight)
         self.left = None if allowed.left is None else _frozen(allowed.left, weight)
         self.right = right if right is not None or allowed.right is None else _frozen(allowed.right, weight)
-        beside = execution == "side"  # run dense, the directions left out are needed once a step only, and stay in `allowed`
+        beside = execution == "side"  # run dense, the directions left out are needed once per step only, and stay in `allowed`
         self.left_without = _frozen(allowed.left_without, weight) if beside and allowed.left_without is not None else None
         self.right_without = _frozen(allowed.right_without, weight) if beside and allowed.right_without is not None else None
         self.projection = shared if shared is not None else SharedProjection()

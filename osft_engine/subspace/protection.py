@@ -1,12 +1,16 @@
-"""Which directions an update may touch, for each of the three protections.
+"""Which directions an update may change, for each of the three protections.
 
-weights         U_k^T dW = 0 and dW V_k = 0     the method as published, enforced on the update itself
-weights_block   U_k^T dW V_k = 0                the projection written in the paper: G - U_k (U_k^T G V_k) V_k^T
-activations     dW R_k = 0                      R_k leads the second moment of the layer's inputs on everything learned so far
+weights         U_k^T dW = 0 and dW V_k = 0   OSFT as published (Nayak et al. 2025, arXiv:2504.07097), as its reference implementations do
+                                              it, enforced on the update itself
+weights_block   U_k^T dW V_k = 0              the formula printed in that paper: G - U_k (U_k^T G V_k) V_k^T
+activations     dW R_k = 0                    R_k: leading eigenvectors of the second moment of the layer's inputs on everything learned so
+                                              far, the idea of GPM (Saha et al. 2021, arXiv:2103.09762) and Adam-NSCL (Wang et al. 2021,
+                                              arXiv:2103.07113), on the update instead of on gradients and without stored examples
 
 An allowed update is dW = L C R^T with orthonormal L (m x a) and R (n x r); None stands for the identity. Where one side of `weights` has
 more free directions than protected ones, its basis is kept implicitly as I - Q Q^T with Q the protected directions: a tall basis would
-cost every token, the projection costs once a step. `weights_block` has no product form: its update is a dense D less its protected block.
+cost operations per token, the projection costs them once per step. `weights_block` has no product form: its update is a dense D minus its
+protected block.
 """
 
 from __future__ import annotations
@@ -23,8 +27,8 @@ from osft_engine.subspace.algebra import (
     eigen,
     joined_directions,
     outside_share,
-    quietest_directions,
     singular_subspaces,
+    weakest_directions,
     without_directions,
 )
 
@@ -145,7 +149,7 @@ def protect_weights(
     """Everything orthogonal to the k leading singular directions of W on both sides.
 
     For a non-square W the larger side has directions that W does not use at all; they are free too, unless `compact` keeps only the
-    core of the trailing singular pairs ((q - k) x (q - k)). `written` (m x w, n x w) are directions of earlier rounds, protected too.
+    core of the trailing singular pairs ((q - k) x (q - k)). `written` (m x w, n x w): directions that earlier rounds wrote, protected too.
     """
     m, n = W.shape
     q = min(m, n)
@@ -194,12 +198,12 @@ def protect_weights_block(W: Tensor, ratio: float, *, solve: Solve = eigen) -> A
 
 
 def protect_activations(shape: tuple[int, int], moment: Tensor, ratio: float, *, solve: Solve = eigen) -> AllowedUpdate:
-    """Only input directions in which nothing learned so far has (much) energy: the quietest of the moment (n x n)."""
+    """Only the input directions in which everything learned so far has least energy: the trailing eigenvectors of the moment (n x n)."""
     n = shape[1]
     trainable = trainable_count(n, ratio)
     if trainable == n:
         return AllowedUpdate(shape, None, None, None, 0, n)
-    return AllowedUpdate(shape, None, _basis(quietest_directions(moment, trainable, solve)), None, n - trainable, trainable)
+    return AllowedUpdate(shape, None, _basis(weakest_directions(moment, trainable, solve)), None, n - trainable, trainable)
 
 
 def _basis(vectors: Tensor) -> Tensor:

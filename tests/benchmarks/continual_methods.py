@@ -20,10 +20,10 @@ from data_contracts.errors import TrainingError
 from osft_engine.checkpoint.update import update_factors
 from osft_engine.config import TrainConfig
 from osft_engine.data.examples import Example, ExampleSet
-from osft_engine.loop.finish import extend_ledger
+from osft_engine.loop.finish import extend_memory
 from osft_engine.loop.prepare import Scene, directions, measure_examples
 from osft_engine.loop.trainer import Trainer
-from osft_engine.memory.ledger import Ledger
+from osft_engine.memory.subspace_memory import SubspaceMemory
 from osft_engine.method.attach import Attachment, FullAttachment, LoraAttachment, OsftAttachment, find_targets
 from osft_engine.run import TrainRun
 from osft_engine.subspace.protection import AllowedUpdate
@@ -119,7 +119,7 @@ class Lineage:
         settings |= {"unfreeze_rank_ratio": RATIO, "max_tokens_per_batch": 1280, "dtype": "float32", "device": device}
         settings["batch_layout"] = "padded" if device == "cpu" else "packed"
         self.config = TrainConfig(**(settings | method.config), learning_rate=rate, seed=seed)
-        self.ledger: Ledger | None = None
+        self.ledger: SubspaceMemory | None = None
         self.factors: dict[str, torch.Tensor] = {}
         self.buffer: list[tuple[str, Example]] = []
         self.full: list[str] = []  # layers without a free direction
@@ -160,7 +160,7 @@ class Lineage:
         per_step = sum(len(each.ids) for each in examples) / len(examples) * config.effective_batch_size
         if config.protect == "activations" and self.ledger is None:
             found = measure_examples(self.model, targets, self.calibration, config)
-            self.ledger = Ledger().opened(["base"]).heard(0, found, config.ledger_rank)
+            self.ledger = SubspaceMemory().opened(["base"]).measured_in(0, found, config.memory_rank)
         scene = Scene(run, self.model, None, "", None, (), per_step)  # type: ignore[arg-type]
         allowed = self._directions(scene, targets)
         targets = {name: module for name, module in targets.items() if name in allowed}
@@ -185,10 +185,10 @@ class Lineage:
         """What the next round is handed: the ledger as `write_outcome` extends it, and the rows offered to the buffer."""
         if self.method.ledger:
             run = run.model_copy(update={"skill": task})
-            self.ledger = extend_ledger(run, attachment, self.ledger, ExampleSet(tuple(examples), 0, 0))
+            self.ledger = extend_memory(run, attachment, self.ledger, ExampleSet(tuple(examples), 0, 0))
         if config.protect_written and isinstance(attachment, OsftAttachment):
             changes = {name: (update.left, update.right) for name, update in update_factors(attachment.layers).items()}
-            self.ledger = (self.ledger or Ledger()).add_written(changes, config.written_share, config.ledger_rank)
+            self.ledger = (self.ledger or SubspaceMemory()).add_written(changes, config.written_share, config.memory_rank)
 
     def _mixed(self, rows: Sequence[Example]) -> tuple[list[Example], TrainConfig]:
         """The rows, or with replay as many passes of which a share goes to the buffer's rows: the same steps, nearly the same tokens."""

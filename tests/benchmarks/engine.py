@@ -37,8 +37,8 @@ from osft_engine.data.batches import MicroBatch, micro_batches
 from osft_engine.data.examples import Example
 from osft_engine.loop.optim import NamedOptimizer
 from osft_engine.loop.prepare import Scene, directions
-from osft_engine.memory.ledger import Ledger
 from osft_engine.memory.moments import measure_moments
+from osft_engine.memory.subspace_memory import SubspaceMemory
 from osft_engine.method.attach import OsftAttachment, find_targets
 from osft_engine.method.bases import cached_bases
 from osft_engine.run import TrainRun
@@ -124,7 +124,7 @@ def _attach_ours(
     run = TrainRun(base=cache, drop=cache, skill="benchmark", out_dir=cache, config=config)
     ledger = None
     if config.protect == "activations" and stand_ins is None:  # measured before the clock starts: a round has its ledger already
-        ledger = Ledger().add("base", measure_moments(model, targets, batches), config.ledger_rank)
+        ledger = SubspaceMemory().add("base", measure_moments(model, targets, batches), config.memory_rank)
     tokens = float(sum(batch.tokens for batch in batches))
     scene = Scene(run, model, None, "", None, (), tokens)  # type: ignore[arg-type]  # no text is rendered: the ledger was measured above
     started = time.perf_counter()

@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parents[2]
 # A machine with the five packages and this folder is enough: the project need not be installed.
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "benchmarks")]
 
-from osft_engine.subspace.algebra import quietest_directions, sketch_moment  # noqa: E402
+from osft_engine.subspace.algebra import weakest_directions, sketch_moment  # noqa: E402
 from osft_engine.subspace.linear import UpdatedLinear  # noqa: E402
 from osft_engine.subspace.protection import protect_weights  # noqa: E402
 
@@ -86,7 +86,7 @@ def time_moments(device: torch.device, width: int, *, sketch: bool) -> dict[str,
     """Seconds to decompose one layer's input moment: its quiet directions for a round, and its sketch for the ledger (rank 2048)."""
     x = torch.randn(2 * width, width, device=device) * torch.logspace(0, -3, width, device=device)
     M = x.T @ x / len(x)
-    found = {f"directions_{width}": time_of(device, lambda: quietest_directions(M, width // 4))}
+    found = {f"directions_{width}": time_of(device, lambda: weakest_directions(M, width // 4))}
     if sketch:
         found[f"sketch_{width}"] = time_of(device, lambda: sketch_moment(M, min(2048, width)))
     return {name: round(seconds, 2) for name, seconds in found.items()}

@@ -20,7 +20,7 @@ from osft_engine.api import plan_run
 from osft_engine.arguments import OsftArguments, describe_argument, read_arguments
 from osft_engine.config import TrainConfig
 from osft_engine.memory.buffer import load_buffer
-from osft_engine.memory.ledger import load_ledger
+from osft_engine.memory.subspace_memory import load_memory
 
 MESSAGES = [[{"role": "user", "content": f"{n}?"}, {"role": "assistant", "content": f"{n}!"}] for n in range(8)]
 NEEDED = {"model_path": "m", "data_path": "d.jsonl", "ckpt_output_dir": "o"}
@@ -104,8 +104,8 @@ def june(tmp_path_factory: pytest.TempPathFactory, base_folder: Path) -> Path:
 
 def test_the_next_call_continues_where_the_model_lies(tmp_path: Path, june: Path) -> None:
     made = osft(model_path=june / "model", data_path=_data(tmp_path / "july.jsonl", "?"), ckpt_output_dir=tmp_path / "july", skill="echoes")
-    ledger = load_ledger(tmp_path / "july" / "ledger.safetensors")
-    assert ledger.rounds == ("base", "june", "echoes")  # named by its folder, where nobody named it
+    memory = load_memory(tmp_path / "july" / "ledger.safetensors")
+    assert memory.rounds == ("base", "june", "echoes")  # named by its folder, where nobody named it
     assert {row.skill for row in load_buffer(tmp_path / "july" / "buffer.jsonl")} == {"june", "echoes"}
     assert made.parent_sha256 == CheckpointManifest.model_validate_json((june / "manifest.json").read_text()).model_sha256
     assert any((june.parent / "cache").iterdir())
@@ -133,7 +133,7 @@ def test_a_parent_is_found_named_or_left(tmp_path: Path, june: Path, monkeypatch
 def test_a_parent_that_cannot_be_continued_is_refused(tmp_path: Path, june: Path) -> None:
     with pytest.raises(ConfigError, match=r"osft\(parent=...\): .*manifest.json cannot be read.*\(give the ckpt_output_dir"):
         _planned(tmp_path, model_path=june / "model", parent=tmp_path)
-    with pytest.raises(ConfigError, match=r"osft\(calibration=...\): does not apply here: the ledger of .*june already holds"):
+    with pytest.raises(ConfigError, match=r"osft\(calibration=...\): does not apply here: the subspace memory of .*june already holds"):
         _planned(tmp_path, model_path=june / "model", calibration=_general(tmp_path / "general.jsonl"))
     for needs_it in ({"target_patterns": ["q_proj"]}, {"rank_policy": "importance"}):
         assert _planned(tmp_path, model_path=june / "model", calibration=str(tmp_path / "general.jsonl"), **needs_it) == june

@@ -42,7 +42,7 @@ def _changed(file: Path) -> str:
 
 @pytest.fixture
 def parent(make_run: MakeRun) -> TrainRun:
-    """A finished first round, with weights, ledger, buffer and update."""
+    """A finished first round, with weights, subspace memory, buffer and update."""
     run = make_run("parent")
     train_candidate(run)
     return run

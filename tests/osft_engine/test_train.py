@@ -69,7 +69,7 @@ def test_saved_weights_stay_inside_the_allowed_directions(make_run: MakeRun, con
     assert all(layer.protected > 0 for layer in manifest.layers.values())
 
 
-def test_two_rounds_carry_ledger_and_buffer(make_run: MakeRun, make_drop: Callable[..., Path]) -> None:
+def test_two_rounds_carry_memory_and_buffer(make_run: MakeRun, make_drop: Callable[..., Path]) -> None:
     first = make_run(out="first", buffer_size=10)
     train_candidate(first)
     chat = [

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from data_contracts.errors import CheckpointError
 from data_contracts.manifests import CheckpointManifest, LayerCapacity, file_ref, write_manifest
 from evals.audit.weights import ANGLES_KEPT, measure_round_drift, measure_weight_drift, open_weights, principal_angles
-from osft_engine.memory.ledger import Ledger, save_ledger
+from osft_engine.memory.subspace_memory import SubspaceMemory, save_memory
 from osft_engine.subspace.algebra import EigenSketch
 
 
@@ -48,7 +48,7 @@ def test_known_angles(angle: float) -> None:
 
 def _ledger(path: Path, moment: torch.Tensor | EigenSketch) -> Path:
     """As the engine writes it: k reads what q reads, and shares its sum."""
-    save_ledger(Ledger(rounds=("general",), sketches={"q": moment}, leaders={"q": "q", "k": "q"}), path)
+    save_memory(SubspaceMemory(rounds=("general",), sketches={"q": moment}, leaders={"q": "q", "k": "q"}), path)
     return path
 
 

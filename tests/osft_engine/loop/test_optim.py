@@ -11,7 +11,7 @@ from data_contracts.errors import ConfigError
 from osft_engine.config import Scheduler, TrainConfig
 from osft_engine.loop.optim import step_sizes
 
-NAMES = get_args(get_args(Scheduler)[0])
+NAMES = get_args(Scheduler)
 NEEDED = {"cosine_with_min_lr": {"min_lr_rate": 0.1}, "cosine_warmup_with_min_lr": {"min_lr_rate": 0.1}} | {
     "warmup_stable_decay": {"num_decay_steps": 4}
 }

@@ -70,7 +70,7 @@ def stop(run: TrainRun, sign: signal.Signals) -> int:
     assert (run.out_dir / ".resume" / "state.safetensors").stat().st_mtime - asked < limit
     assert process.returncode == STOPPED
     reached = steps(run)[-1]
-    assert f"error: step {reached} of 180: was asked to stop and has saved its state" in said.decode().splitlines()[-1]
+    assert f"error: step {reached} of 180: was stopped by a signal and has saved its state" in said.decode().splitlines()[-1]
     return reached
 
 
@@ -126,7 +126,7 @@ def test_a_trainer_without_its_parent_saves_its_step_too(make_run: MakeRun) -> N
 
 def test_two_trainers_never_write_into_one_folder(make_run: MakeRun) -> None:
     run = make_run()
-    refusal = pytest.raises(TrainingError, match=rf"another trainer is at work here \(process {os.getpid()}\)")
+    refusal = pytest.raises(TrainingError, match=rf"another trainer is running here \(process {os.getpid()}\)")
     with only_trainer(run.out_dir), refusal, only_trainer(run.out_dir, 0.3):
         raise AssertionError("both hold it")
     assert train_candidate(run).model_sha256
@@ -139,4 +139,4 @@ def test_outside_of_a_step_the_process_ends_at_once_and_says_that_it_can_go_on()
     assert ended.value.code == STOPPED
     with stop.at_a_step():
         stop._take(signal.SIGTERM, None)
-    assert stop.asked
+    assert stop.received

@@ -1,4 +1,4 @@
-"""Round 0 of the ledger without any text: the model speaks for itself, the same way each time, and is left as it was."""
+"""Round 0 of the subspace memory without any text: the model generates it, the same each time, and is left unchanged."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 from data_contracts.rendering import TextRenderer
 from osft_engine.data.batches import micro_batches
 from osft_engine.memory.calibration import generate_examples
-from osft_engine.memory.ledger import Ledger, load_ledger, save_ledger
 from osft_engine.memory.moments import measure_moments
+from osft_engine.memory.subspace_memory import SubspaceMemory, load_memory, save_memory
 from osft_engine.method.attach import find_targets
-from osft_engine.method.bases import cached_ledger
+from osft_engine.method.bases import cached_memory
 from osft_engine.subspace.algebra import EigenSketch
 
 
@@ -45,7 +45,7 @@ def test_moments_ignore_padding_and_are_shared_by_layers_that_read_the_same(base
         torch.testing.assert_close(moment, packed.moments[name], rtol=1e-3, atol=1e-4)
 
 
-def test_ledger_adds_rounds_with_equal_weight_in_a_size_that_does_not_grow(
+def test_memory_adds_rounds_with_equal_weight_in_a_size_that_does_not_grow(
     base_folder: Path, tokenizer: PreTrainedTokenizerFast, tmp_path: Path
 ) -> None:
     model = AutoModelForCausalLM.from_pretrained(base_folder).eval()
@@ -53,16 +53,16 @@ def test_ledger_adds_rounds_with_equal_weight_in_a_size_that_does_not_grow(
     few = generate_examples(model, TextRenderer(tokenizer), tokens=40, length=16, seed=1)
     many = generate_examples(model, TextRenderer(tokenizer), tokens=160, length=16, seed=2)
     one, two = (measure_moments(model, targets, micro_batches(each, max_tokens=64, layout="packed")) for each in (few, many))
-    ledger = Ledger().add("base", one, 48).add("sums", two, 48)
+    memory = SubspaceMemory().add("base", one, 48).add("sums", two, 48)
     name = "model.layers.0.self_attn.k_proj"
-    leader = ledger.leaders[name]
-    torch.testing.assert_close(ledger.moment(name), one.moments[leader] + two.moments[leader])
-    save_ledger(ledger, tmp_path / "ledger.safetensors")
-    loaded = load_ledger(tmp_path / "ledger.safetensors")
+    leader = memory.leaders[name]
+    torch.testing.assert_close(memory.moment(name), one.moments[leader] + two.moments[leader])
+    save_memory(memory, tmp_path / "ledger.safetensors")
+    loaded = load_memory(tmp_path / "ledger.safetensors")
     assert loaded.rounds == ("base", "sums")
-    torch.testing.assert_close(loaded.moment(name), ledger.moment(name))
+    torch.testing.assert_close(loaded.moment(name), memory.moment(name))
 
-    short = Ledger()
+    short = SubspaceMemory()
     sizes = []
     for index in range(3):
         short = short.add(f"round {index}", two, 8)
@@ -74,16 +74,16 @@ def test_ledger_adds_rounds_with_equal_weight_in_a_size_that_does_not_grow(
     assert float(short.moment(name).trace()) == pytest.approx(float(exact.trace()), rel=1e-3)
 
 
-def test_a_cached_ledger_is_built_once(tmp_path: Path) -> None:
+def test_a_cached_memory_is_built_once(tmp_path: Path) -> None:
     built: list[int] = []
 
-    def build() -> Ledger:
+    def build() -> SubspaceMemory:
         built.append(1)
-        return Ledger(("base",), {"layer": torch.eye(3)}, {"layer": "layer"})
+        return SubspaceMemory(("base",), {"layer": torch.eye(3)}, {"layer": "layer"})
 
-    first = cached_ledger(tmp_path, {"base": "a"}, build)
-    again = cached_ledger(tmp_path, {"base": "a"}, build)
+    first = cached_memory(tmp_path, {"base": "a"}, build)
+    again = cached_memory(tmp_path, {"base": "a"}, build)
     assert len(built) == 1
     torch.testing.assert_close(first.moment("layer"), again.moment("layer"))
-    cached_ledger(tmp_path, {"base": "b"}, build)
+    cached_memory(tmp_path, {"base": "b"}, build)
     assert len(built) == 2

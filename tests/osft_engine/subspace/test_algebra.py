@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from osft_engine.subspace.algebra import directions_holding, joined_directions, quietest_directions, singular_subspaces, sketch_moment
+from osft_engine.subspace.algebra import directions_holding, joined_directions, singular_subspaces, sketch_moment, weakest_directions
 from osft_engine.subspace.protection import protect_activations, protect_weights, protect_weights_block
 
 SHAPES = [(24, 24), (16, 40), (40, 16)]
@@ -48,10 +48,10 @@ def test_joined_directions_span_both_and_keep_the_first() -> None:
     torch.testing.assert_close(both @ (both.T @ new), new)
 
 
-def test_quietest_directions_have_the_least_energy() -> None:
+def test_weakest_directions_have_the_least_energy() -> None:
     X = _matrix(400, 48) * torch.logspace(0, -2, 48, dtype=torch.float64)
     M = X.T @ X / 400
-    found = quietest_directions(M, 12)
+    found = weakest_directions(M, 12)
     least = torch.linalg.eigvalsh(M)[:12].sum()
     assert float(torch.trace(found.T @ M @ found)) == pytest.approx(float(least), rel=1e-3)
     assert _identity_error(found) < 1e-10

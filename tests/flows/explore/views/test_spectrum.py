@@ -8,8 +8,8 @@ from torch import nn
 
 from flows.explore.views.spectrum import choice_rows, cut_energies, input_energies, policy_choices, spectrum_figure
 from osft_engine.config import TrainConfig
-from osft_engine.memory.ledger import Ledger
 from osft_engine.memory.moments import LayerMoments
+from osft_engine.memory.subspace_memory import SubspaceMemory
 from osft_engine.method.ranks import layer_ratios
 from osft_engine.subspace.algebra import singular_subspaces
 from osft_engine.subspace.protection import protect_activations, protect_weights
@@ -34,7 +34,7 @@ def test_policies_choose_what_the_engine_would() -> None:
     targets: dict[str, nn.Module] = {"a": nn.Linear(40, 24), "b": nn.Linear(40, 24)}
     importance = {"a": 0.2, "b": 0.6}
     leaders = {"a": "a", "b": "a"}
-    ledger = Ledger().add("base", LayerMoments({"a": MOMENT}, leaders, 200), 64)
+    ledger = SubspaceMemory().add("base", LayerMoments({"a": MOMENT}, leaders, 200), 64)
     choices = {
         each.policy: each.cut for each in policy_choices(input_energies(MOMENT), TrainConfig(energy_share=0.9), "a", importance, MOMENT)
     }

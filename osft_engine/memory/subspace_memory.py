@@ -1,9 +1,11 @@
-"""The subspace ledger: what the layers' inputs looked like on everything learned so far, carried from round to round.
+"""The subspace memory: second moments of the layers' inputs on everything learned so far, carried from round to round.
 
-A plain decomposition of the newest weights cannot know which of their small directions hold what earlier rounds taught. The ledger
-can: for every layer it sums the mean input second moment of each round (round 0 is general text), with equal weight a round, in a
-size that does not grow with the number of rounds. Where a layer was not measured in a round, the ledger says so, and the round that
-first protects by inputs catches up (prepare.py). Stored as safetensors; nothing is ever unpickled.
+A decomposition of the newest weights does not show which of their small directions hold what earlier rounds learned. The memory does: per
+layer it sums the mean input second moment of each round (round 0 is general text), every round with equal weight, in a size that does not
+grow with the number of rounds. It names the layers that a round did not measure; the next round that protects by inputs measures them
+(prepare.py). A constant-memory form of what GPM (Saha et al. 2021) and Adam-NSCL (Wang et al. 2021) keep.
+
+Stored as ledger.safetensors, its name in every release; nothing is unpickled.
 """
 
 from __future__ import annotations
@@ -23,10 +25,10 @@ from osft_engine.subspace.algebra import EigenSketch, joined_directions, singula
 
 
 @dataclass(frozen=True)
-class Ledger:
+class SubspaceMemory:
     """rounds: what was learned, in order. sketches: leader -> summed moment. leaders: layer -> the layer whose moment it shares.
     written: layer -> orthonormal column and row directions (m x w, n x w) that earlier rounds' updates used.
-    missing: leader -> numbers of the rounds that its sum lacks; a leader that heard every round is not named."""
+    missing: leader -> numbers of the rounds that its sum lacks; a leader that was measured in every round is not named."""
 
     rounds: tuple[str, ...] = ()
     sketches: Mapping[str, EigenSketch | Tensor] = field(default_factory=dict)
@@ -39,7 +41,7 @@ class Ledger:
         leader = self.leaders.get(layer)
         if leader is None:
             raise CheckpointError(
-                "ledger",
+                "subspace memory",
                 f"has no inputs of layer {layer}, which read nothing of the text it was measured on",
                 "raise moment_tokens, give calibration text that reaches the layer, or leave it out of target_patterns",
             )
@@ -53,22 +55,22 @@ class Ledger:
             found.update(range(len(self.rounds)) if leader is None else self.missing.get(leader, ()))
         return tuple(sorted(found))
 
-    def opened(self, names: Iterable[str]) -> Ledger:
-        """The ledger with further rounds, none of them measured yet."""
+    def opened(self, names: Iterable[str]) -> SubspaceMemory:
+        """The memory with further rounds, none of them measured yet."""
         rounds = (*self.rounds, *names)
         new = tuple(range(len(self.rounds), len(rounds)))
         missing = {leader: (*self.missing.get(leader, ()), *new) for leader in self.sketches} if new else self.missing
         return replace(self, rounds=rounds, missing=missing)
 
-    def add(self, name: str, measured: LayerMoments, rank: int) -> Ledger:
-        """The ledger after one more round. Layers that were not measured keep their sum, and the ledger knows that it lacks this round."""
-        return self.opened((name,)).heard(len(self.rounds), measured, rank)
+    def add(self, name: str, measured: LayerMoments, rank: int) -> SubspaceMemory:
+        """The memory after one more round. Layers that were not measured keep their sum, and are named as lacking this round."""
+        return self.opened((name,)).measured_in(len(self.rounds), measured, rank)
 
-    def heard(self, number: int, measured: LayerMoments, rank: int) -> Ledger:
-        """The ledger with a round's moments added to every measured sum that lacks the round; hearing it twice changes nothing.
+    def measured_in(self, number: int, measured: LayerMoments, rank: int) -> SubspaceMemory:
+        """The memory with a round's moments added to every measured sum that lacks the round; adding it twice changes nothing.
 
-        Layers that read one tensor share one sum: a layer that is new beside one that is known has read what that one read. Moments
-        wider than `rank` are truncated to their strongest directions.
+        Layers that read one tensor share one sum: a new layer that shares the input of a known one takes over its sum. Moments wider than
+        `rank` are truncated to their strongest directions.
         """
         sketches, leaders, missing = dict(self.sketches), dict(self.leaders), dict(self.missing)
         for first, moment in measured.moments.items():
@@ -80,12 +82,12 @@ class Ledger:
             for leader in sums:
                 if number not in missing.get(leader, ()):
                     continue
-                total = _dense(sketches[leader]).to(moment) + moment  # a wide one is cut down on the device that measured it
+                total = _dense(sketches[leader]).to(moment) + moment  # a wide one is truncated on the device that measured it
                 sketches[leader] = total.cpu() if total.shape[0] <= rank else sketch_moment(total, rank).cpu()
                 missing[leader] = tuple(each for each in missing[leader] if each != number)
         return replace(self, sketches=sketches, leaders=leaders, missing={leader: lacks for leader, lacks in missing.items() if lacks})
 
-    def add_written(self, updates: Mapping[str, tuple[Tensor, Tensor | None]], share: float, rank: int) -> Ledger:
+    def add_written(self, updates: Mapping[str, tuple[Tensor, Tensor | None]], share: float, rank: int) -> SubspaceMemory:
         """Remember the column and row spaces of this round's updates, at most `rank` directions each.
 
         updates: layer -> left (m x r), right (n x r) with dW = left right^T, or dW itself and None.
@@ -103,7 +105,7 @@ def _dense(kept: EigenSketch | Tensor) -> Tensor:
 
 
 def _written_densely(dW: Tensor, share: float) -> tuple[Tensor, Tensor]:
-    """`written_directions` of an update without thin factors: its Gram matrix is several times cheaper than QR and SVD of all of it."""
+    """`written_directions` of an update without thin factors: its Gram matrix is several times cheaper than QR and SVD."""
     spaces = singular_subspaces(dW)
     energy = spaces.values.square()
     count = int((energy.cumsum(0) < share * energy.sum()).sum()) + 1 if float(energy.sum()) > 0.0 else 0
@@ -114,22 +116,22 @@ def _joined(old: Tensor, new: Tensor, rank: int) -> Tensor:
     return joined_directions(old, new)[:, :rank].to(torch.float32)
 
 
-def save_ledger(ledger: Ledger, path: Path) -> None:
-    """Equal ledgers make equal bytes, in whatever order they were built."""
+def save_memory(memory: SubspaceMemory, path: Path) -> None:
+    """Equal memories make equal bytes, in whatever order they were built."""
     tensors: dict[str, Tensor] = {}
-    for leader, kept in ledger.sketches.items():
+    for leader, kept in memory.sketches.items():
         if isinstance(kept, EigenSketch):
             tensors[f"{leader}.vectors"], tensors[f"{leader}.values"] = kept.vectors, kept.values
             tensors[f"{leader}.residual"] = torch.tensor(kept.residual, dtype=torch.float64)
         else:
             tensors[f"{leader}.moment"] = kept.to(torch.float32)
-    for layer, (left, right) in ledger.written.items():
+    for layer, (left, right) in memory.written.items():
         tensors[f"{layer}.written_left"], tensors[f"{layer}.written_right"] = left, right
-    save_tensors(tensors, path, write_facts(MemoryFacts(ledger.rounds, ledger.leaders, ledger.missing)))
+    save_tensors(tensors, path, write_facts(MemoryFacts(memory.rounds, memory.leaders, memory.missing)))
 
 
-def load_ledger(path: Path) -> Ledger:
-    """Raises CheckpointError where the file is not a ledger of this version or the one before."""
+def load_memory(path: Path) -> SubspaceMemory:
+    """Raises CheckpointError where the file is not a subspace memory of this version or the one before."""
     tensors, metadata = read_tensors(path)
     facts = read_facts(metadata, str(path))
     sketches: dict[str, EigenSketch | Tensor] = {}
@@ -142,4 +144,4 @@ def load_ledger(path: Path) -> Ledger:
             sketches[leader] = EigenSketch(tensors[name], tensors[f"{leader}.values"], float(tensors[f"{leader}.residual"]))
         elif part == "written_left":
             written[leader] = (tensors[name], tensors[f"{leader}.written_right"])
-    return Ledger(facts.rounds, sketches, facts.leaders, written, facts.missing)
+    return SubspaceMemory(facts.rounds, sketches, facts.leaders, written, facts.missing)
