@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parents[2]
 # A machine with the five packages and this folder is enough: the project need not be installed.
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "benchmarks")]
 
-from osft_engine.subspace.algebra import weakest_directions, sketch_moment  # noqa: E402
+from osft_engine.subspace.algebra import sketch_moment, weakest_directions  # noqa: E402
 from osft_engine.subspace.linear import UpdatedLinear  # noqa: E402
 from osft_engine.subspace.protection import protect_weights  # noqa: E402
 

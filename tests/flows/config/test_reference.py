@@ -46,4 +46,4 @@ def test_a_setting_or_a_section_is_explained_and_an_unknown_one_names_the_neares
     with pytest.raises(SystemExit) as ended:
         cli.main()
     assert ended.value.code == 0
-    assert "share of the directions of each weight that may move" in capsys.readouterr().out
+    assert "share of the directions of each weight that may change" in capsys.readouterr().out
