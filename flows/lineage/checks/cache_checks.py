@@ -1,4 +1,4 @@
-"""The cache of item scores against the stored reports: what a later round would read from it must be what was measured."""
+"""Compare the cache of item scores with the stored reports: a later round must not read changed scores from it."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from data_contracts.manifests import EvalReport, read_manifest
 from flows.lineage.checks.ledger_rules import Finding
 from flows.lineage.storage.connection import Lineage
 
-_WAY_OUT = "delete it: the items are computed again"
+_WAY_OUT = "delete the file: the items are evaluated again"
 Scores = dict[tuple[str, str], tuple[float | None, float | None]]
 
 
 def check_caches(lineage: Lineage, reports: Mapping[str, Path]) -> Iterator[Finding]:
-    """A cache file holds one suite's items of one model under one setting; some stored report must say the same of them.
+    """A cache file has the items of one suite, model and setting; a stored report must have the same scores.
 
-    Several reports may know the same items under other settings, so one that agrees is enough, and none that knows them is no finding.
+    Several reports may have these items with other settings, so one equal report is enough. Items without any report are no finding.
     """
     folder = lineage.state_dir / "items"
     files = sorted(folder.glob("*/*.parquet"))
@@ -30,7 +30,7 @@ def check_caches(lineage: Lineage, reports: Mapping[str, Path]) -> Iterator[Find
     for path in files:
         seal = path.with_suffix(".sha256")
         if not seal.is_file() or seal.read_text(encoding="utf-8").strip() != file_digest(path):
-            yield Finding(where=str(path), problem=f"cached scores do not fit the digest beside them ({_WAY_OUT})")
+            yield Finding(where=str(path), problem=f"cached scores do not match their digest file ({_WAY_OUT})")
             continue
         cached = _read(path)
         if cached is None:
@@ -38,7 +38,7 @@ def check_caches(lineage: Lineage, reports: Mapping[str, Path]) -> Iterator[Find
             continue
         same = [scores for scores in known.get(path.parent.name, ()) if cached.keys() >= scores.keys()]
         if same and not any(all(cached[item] == value for item, value in scores.items()) for scores in same):
-            problem = f"cached scores are not those that any stored report of this model holds: they were changed ({_WAY_OUT})"
+            problem = f"cached scores differ from all stored reports of this model: they were changed ({_WAY_OUT})"
             yield Finding(where=str(path), problem=problem)
 
 
@@ -66,5 +66,5 @@ def _read(path: Path) -> Scores | None:
 
 
 def _number(value: float | None) -> float | None:
-    """NaN is written for what is missing, and equals nothing."""
+    """NaN stands for a missing value; it is None here, because NaN is not equal to itself."""
     return None if value is None or value != value else float(value)

@@ -1,6 +1,6 @@
-"""What a ledger may say: each promotion follows from a verdict or a person's word, about a version that the registry holds. Pure.
+"""Rules that every ledger keeps: each promotion follows from a verdict or from a person's approval of a registered version. Pure.
 
-A chain of digests that is whole can still have been written by hand; these rules are what the product's own functions never break.
+A valid hash chain can still have been written by hand; skillstack itself never breaks these rules.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _CLOCKS = timedelta(minutes=2)
 
 
 class Finding(Record):
-    """One thing that is not as the lineage says."""
+    """One problem in the lineage."""
 
     where: str
     problem: str
@@ -43,7 +43,7 @@ def broken_rules(entries: Sequence[LedgerEntry], versions: Mapping[int, Register
 def _check_order(entries: Sequence[LedgerEntry]) -> Iterator[Finding]:
     for before, after in itertools.pairwise(entries):
         if after.time < before.time:
-            problem = f"is dated {after.time:%Y-%m-%d %H:%M:%S}, before the entry that it follows: a clock was wrong"
+            problem = f"is dated {after.time:%Y-%m-%d %H:%M:%S}, which is before the preceding entry: a clock was wrong"
             yield Finding(where=f"ledger entry {after.sequence}", problem=problem, version=after.version)
 
 
@@ -51,26 +51,26 @@ def _problems(
     entry: LedgerEntry, before: Sequence[LedgerEntry], versions: Mapping[int, RegisteredVersion], champion: int | None, once: set[int]
 ) -> Iterator[str]:
     if entry.previous != champion:
-        yield f"says that version {entry.previous} was champion before, by the entries before it that is version {champion}"
+        yield f"names version {entry.previous} as the champion before, but according to the entries before it is version {champion}"
     if entry.action in MOVES_CHAMPION:
         yield from _move_problems(entry, before, champion, once)
     elif entry.champion != entry.previous:
-        yield f"is a {entry.action} and yet names another champion than before"
+        yield f"is a {entry.action} and must not change the champion"
     there = versions.get(entry.version)
     if there is None:
         return
     for name, said in (("model_sha256", entry.model_sha256), ("manifest_sha256", entry.manifest_sha256)):
         if there.fact(name) != said:
-            yield f"is about another {name.removesuffix('_sha256')} than version {entry.version} of the registry holds"
+            yield f"is about another {name.removesuffix('_sha256')} than that of version {entry.version} in the registry"
     if entry.decision != there.fact("decision"):
-        yield f"says that the verdict was {entry.decision}, version {entry.version} of the registry says {there.fact('decision')}"
+        yield f"has the verdict {entry.decision}, but version {entry.version} of the registry has {there.fact('decision')}"
     if entry.verdict_sha256 is not None and entry.verdict_sha256 != there.fact("verdict_sha256"):
         yield f"names another verdict than version {entry.version} of the registry"
 
 
 def _move_problems(entry: LedgerEntry, before: Sequence[LedgerEntry], champion: int | None, once: set[int]) -> Iterator[str]:
     if entry.champion != (entry.version):
-        yield f"makes version {entry.champion} champion and is written to version {entry.version}"
+        yield f"makes version {entry.champion} champion, but is stored with version {entry.version}"
     if entry.action == "rollback":
         if entry.champion not in once:
             yield f"rolls back to version {entry.champion}, which was never champion"
@@ -84,7 +84,7 @@ def _move_problems(entry: LedgerEntry, before: Sequence[LedgerEntry], champion: 
     if entry.decision == Decision.PASS.value:
         return
     if entry.action not in _PERSONS_WORD:
-        yield f"promotes version {entry.version} by itself, although its verdict was {entry.decision}"
+        yield f"promotes version {entry.version} without a person, although its verdict was {entry.decision}"
     elif not _approved(entry, before, champion):
         yield f"promotes version {entry.version} against the verdict {entry.decision} without an approval on record"
 
@@ -102,22 +102,22 @@ def _check_versions(entries: Sequence[LedgerEntry], versions: Mapping[int, Regis
     for number in sorted({entry.version for entry in entries} - set(versions)):
         yield Finding(
             where=f"version {number}",
-            problem="is in the ledger and not in the registry: it was deleted (restore the database from backup)",
+            problem="is in the ledger but not in the registry: it was deleted (restore the database from backup)",
             version=number,
         )
     recorded = {entry.version: entry for entry in reversed(entries) if entry.facts_sha256 is not None and entry.action != "key"}
     for number, entry in sorted(recorded.items()):
         if number in versions and facts_digest(versions[number].tags) != entry.facts_sha256:
-            problem = f"its tags are not those that ledger entry {entry.sequence} recorded: at least one of them was changed"
+            problem = f"its tags differ from those in ledger entry {entry.sequence}: at least one was changed"
             yield Finding(where=f"version {number}", problem=problem, version=number, round=versions[number].round)
     registered = [entry.version for entry in entries if entry.action == "register"]
     for number, version in sorted(versions.items()):
         if registered and number > min(registered) and number not in registered and version.ended:
-            problem = "no ledger entry registers it, as one does every version since: it was written by hand"
+            problem = "has no ledger entry of its registration: it was written by hand"
             yield Finding(where=f"version {number}", problem=problem, version=number, round=version.round)
     for entry in entries:
         if entry.action == "key":
             known = [version.raw for number, version in sorted(versions.items()) if number <= entry.version]
             if all_facts_digest(known) != entry.facts_sha256:
-                problem = "covers the tags of all versions up to then, and at least one of them was changed or is gone"
+                problem = "covers the tags of all versions before it, and at least one was changed or deleted"
                 yield Finding(where=f"ledger entry {entry.sequence}", problem=problem, version=entry.version)

@@ -1,6 +1,6 @@
-"""Recompute every digest in the lineage, and compare MLflow, ledger and files with each other: what is missing, changed or out of place.
+"""Recompute all digests of the lineage, and compare MLflow, ledger and files with each other.
 
-Nothing is raised for what is found; each finding names the round, the version, the place and what to do.
+Problems are returned, not raised; each finding names the round, the version, the place and what to do.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _KINDS: tuple[tuple[str, type[Manifest]], ...] = (
 
 
 class Verification(Record):
-    """`head` is what a second place may keep; `signed_from` the first signed entry; `replayed` verdicts were computed again."""
+    """`head`: the head of the ledger; `signed_from`: number of the first signed entry; `replayed`: number of recomputed verdicts."""
 
     rounds: int
     files: int
@@ -63,7 +63,7 @@ class Verification(Record):
         return not self.findings
 
     def signatures(self) -> str:
-        """How much of the ledger is signed, for a person."""
+        """How much of the ledger is signed, in words."""
         if self.signed_from is None:
             return "the ledger is not signed"
         before = "" if self.signed_from == 0 else f"; {self.signed_from} entries before it are older than the key"
@@ -119,7 +119,7 @@ def registered_versions(lineage: Lineage) -> dict[int, RegisteredVersion]:
 
 @plainly
 def require_vouched(lineage: Lineage, version: int) -> None:
-    """Where a public key is configured: raise LineageError unless signed entries vouch for the version as it is registered now."""
+    """If a public key is configured, raise LineageError unless signed entries cover the version as it is registered now."""
     if not lineage.keys.required:
         return
     entries = read_ledger(lineage)
@@ -132,7 +132,7 @@ def require_vouched(lineage: Lineage, version: int) -> None:
 def _check_all_files(records: Sequence[RoundRecord]) -> tuple[list[Finding], list[FileRef]]:
     findings: list[Finding] = []
     seen: list[FileRef] = []
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # hashing lets go of the interpreter
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # hashing releases the GIL
         for record_findings, refs in pool.map(_check_files, records):
             findings += record_findings
             seen += refs
@@ -146,30 +146,30 @@ def _check_signatures(lineage: Lineage, entries: Sequence[LedgerEntry]) -> Itera
 
 
 def _check_kept(lineage: Lineage, entries: Sequence[LedgerEntry] | None, head: str | None) -> Iterable[Finding]:
-    """The heads that were kept elsewhere against the chain. `entries` is None where the chain cannot be read at all."""
+    """Compare the heads that were kept elsewhere with the chain. `entries` is None if the chain cannot be read."""
     path = lineage.keys.head_file
     kept = [(str(path), kept) for kept in kept_heads(path)] if path is not None else []
     kept += [("--head", head)] if head is not None else []
     if path is not None and entries and not kept_heads(path):
-        yield Finding(where=str(path), problem="holds no head of the ledger: it was removed, or is new")
+        yield Finding(where=str(path), problem="contains no head of the ledger: it was removed, or is new")
     for where, text in kept:
         number, _, digest = text.partition(":")
         if not number.isdigit():
-            yield Finding(where=where, problem=f"{text!r} is no head of a ledger (number:digest)")
+            yield Finding(where=where, problem=f"{text!r} is not the head of a ledger (number:digest)")
         elif entries is not None and int(number) >= len(entries):
             yield Finding(
-                where=where, problem=f"knows entry {number} of the ledger, which ends at entry {len(entries) - 1}: it was cut short"
+                where=where, problem=f"has entry {number} of the ledger, which now ends at entry {len(entries) - 1}: entries were removed"
             )
         elif entries is not None and entries[int(number)].digest != digest:
-            yield Finding(where=where, problem=f"knows another entry {number} of the ledger: the ledger was written anew")
+            yield Finding(where=where, problem=f"has another entry {number} of the ledger: the ledger was rewritten")
 
 
 def _check_deleted(lineage: Lineage, versions: Mapping[int, RegisteredVersion]) -> Iterable[Finding]:
-    """A round's run names its version; deleting a version leaves the run."""
+    """Find deleted versions: the run of their round still names them."""
     for run in find_runs(lineage, "round"):
         number = run.data.tags.get(PREFIX + "version")
         if number is not None and int(number) not in versions:
-            problem = f"round {run.data.tags.get(PREFIX + 'round')} made it and it is not in the registry: it was deleted"
+            problem = f"round {run.data.tags.get(PREFIX + 'round')} registered it, but it is not in the registry: it was deleted"
             yield Finding(where=f"run {run.info.run_id}", problem=problem, version=int(number))
 
 
@@ -178,7 +178,7 @@ def _finding(record: RoundRecord, where: str | Path, problem: str) -> Finding:
 
 
 def _check_files(record: RoundRecord) -> tuple[list[Finding], list[FileRef]]:
-    """The manifests that a record names, and the files that those name."""
+    """Check the manifests of a record and their files."""
     findings: list[Finding] = []
     seen: list[FileRef] = []
     for role, kind in _KINDS:
@@ -201,7 +201,7 @@ def _check_files(record: RoundRecord) -> tuple[list[Finding], list[FileRef]]:
 
 
 def verify_each(folder: Path, refs: dict[str, FileRef], report: Callable[[ManifestError], None]) -> None:
-    """Check every file and go on after a bad one."""
+    """Check all files; continue after a bad one."""
     for role, ref in refs.items():
         try:
             verify_files(folder, {role: ref})
@@ -219,7 +219,9 @@ def _check_parents(records: Sequence[RoundRecord]) -> Iterable[Finding]:
 def _check_registry(lineage: Lineage, entries: Sequence[LedgerEntry]) -> Iterable[Finding]:
     alias, recorded = aliases(lineage).get(CHAMPION), champion_by_ledger(entries)
     if alias != recorded:
-        problem = f"points to version {alias}, the ledger says {recorded}: moved by hand (skillstack rollback --to VERSION puts it right)"
+        problem = (
+            f"points to version {alias}, but the ledger says {recorded}: moved by hand (correct it with skillstack rollback --to VERSION)"
+        )
         yield Finding(where=f"alias {CHAMPION}", problem=problem)
     if entries:
         yield from _check_copy(lineage, entries)
@@ -231,4 +233,4 @@ def _check_copy(lineage: Lineage, entries: Sequence[LedgerEntry]) -> Iterable[Fi
         problem = "the ledger's copy among the artifacts is missing (the next promotion writes it again)"
         yield Finding(where=LEDGER_FILE, problem=problem)
     elif copy != [entry.text for entry in entries]:
-        yield Finding(where=LEDGER_FILE, problem="the ledger's copy among the artifacts is not the ledger in the registry")
+        yield Finding(where=LEDGER_FILE, problem="the ledger's copy among the artifacts differs from the ledger in the registry")

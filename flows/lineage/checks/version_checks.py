@@ -1,4 +1,4 @@
-"""One version against everything that should agree with it: its manifests, its round's run, its parent, the files that its round read."""
+"""Compare a version with its manifests, its round's run, its parent, and the files that its round read."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _EDITED = "one of the two was changed by hand"
 
 
 def check_version(record: RoundRecord, versions: Mapping[int, RegisteredVersion]) -> Iterator[Finding]:
-    """A registered version against what its own files say. Files that are missing or changed are found elsewhere."""
+    """Compare a registered version with its own files. Missing or changed files are found elsewhere."""
     assert record.version is not None
     version = versions[record.version]
     for problem in (*_by_manifests(record, version, versions), *_by_run(version)):
@@ -37,7 +37,7 @@ def check_version(record: RoundRecord, versions: Mapping[int, RegisteredVersion]
 
 
 def _by_manifests(record: RoundRecord, version: RegisteredVersion, versions: Mapping[int, RegisteredVersion]) -> Iterator[str]:
-    """(what the tags say, what the files say) of everything that both name."""
+    """Differences between the tags and the files of a version."""
     parent = versions.get(record.parent_version) if record.parent_version is not None else None
     parent_model = parent.fact("model_sha256") if parent else None
     pairs: list[tuple[str, object, object]] = []
@@ -52,8 +52,8 @@ def _by_manifests(record: RoundRecord, version: RegisteredVersion, versions: Map
         reasons = json.loads(version.fact("reasons") or "[]")
         pairs += [("verdict", record.decision, verdict.decision.value), ("reasons of the verdict", reasons, list(verdict.reasons))]
         pairs += [("judged model", version.fact("model_sha256"), verdict.candidate_sha256)]
-        pairs += [("champion that it was judged against", parent_model, verdict.champion_sha256)]
-        pairs += [("report that it was judged by", version.fact("evaluation_sha256"), verdict.inputs.get("candidate"))]
+        pairs += [("champion that it was compared with", parent_model, verdict.champion_sha256)]
+        pairs += [("report behind the verdict", version.fact("evaluation_sha256"), verdict.inputs.get("candidate"))]
     if (drop := _read(record.drop, DropManifest)) is not None:
         pairs += [("skill of the drop", record.skill, drop.skill)]
         if (known := version.fact("drop_manifest_sha256")) is not None and record.drop is not None:
@@ -64,7 +64,7 @@ def _by_manifests(record: RoundRecord, version: RegisteredVersion, versions: Map
 
 
 def _by_run(version: RegisteredVersion) -> Iterator[str]:
-    """What the round's run says as well: the number of attempts that were judged, which the gate counts, is read from there."""
+    """Differences between the tags and the round's run, from which the gate counts earlier attempts."""
     if version.run is None:
         return
     for name in _OF_THE_RUN:
@@ -86,7 +86,7 @@ def _short(value: object) -> str:
 
 
 def check_replay(lineage: Lineage, record: RoundRecord, reports: Mapping[str, Path]) -> Iterator[Finding]:
-    """The verdict of a version that was made champion, computed again from the stored items."""
+    """Recompute the verdict of a champion from the stored items."""
     if record.verdict is None:
         return
     try:
@@ -102,19 +102,19 @@ def check_replay(lineage: Lineage, record: RoundRecord, reports: Mapping[str, Pa
 def _verdict_problem(again: Verdict, stored: Verdict) -> str | None:
     if manifest_digest(again) == manifest_digest(stored):
         return None
-    return f"the verdict says {stored.decision.value}, recomputed from the stored items it is {again.decision.value} and not the same bytes"
+    return f"the verdict is {stored.decision.value}, but recomputed from the stored items it is {again.decision.value}, with other bytes"
 
 
 def check_sources(lineage: Lineage, versions: Mapping[int, RegisteredVersion]) -> Iterator[Finding]:
-    """The user's own files, as the newest round that read them recorded them."""
+    """Compare the user's own files with the digests of the newest round that read them."""
     newest: dict[Path, tuple[str, str, int]] = {}
     for number, version in sorted(versions.items()):
         for role, (path, sha256) in read_sources(lineage, version.fact("sources")).items():
             newest[path] = (role, sha256, number)
     for path, (role, sha256, number) in newest.items():
         if not path.is_file():
-            if role != "drop":  # a drop is the company's to archive; its rows are kept by the round
-                yield Finding(where=str(path), problem=f"is missing, and version {number} was made with it ({role})", version=number)
+            if role != "drop":  # a drop may be archived elsewhere; the round keeps its rows
+                yield Finding(where=str(path), problem=f"is missing; version {number} was made with it ({role})", version=number)
         elif file_digest(path) != sha256:
             problem = f"is not the file that version {number} was made with ({role}): restore it, or let the next round record the new one"
             yield Finding(where=str(path), problem=problem, version=number)

@@ -1,4 +1,4 @@
-"""A checkpoint whose dense weights were deleted: what lies in their place, and which files are expected beside its manifest."""
+"""A checkpoint whose dense weights were deleted: the record that replaces them, and the files that remain."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ COLLECTED_FILE = "collected.json"
 
 
 class Collected(Record):
-    """Kept in place of deleted weights: what is needed to lay them out again, and how well they came back when it was tried."""
+    """What replaces deleted weights: the headers that a rebuild needs, and how exact the test rebuild was."""
 
     headers: dict[str, str] = Field(description="safetensors header by path relative to the checkpoint")
     exact: bool = Field(description="the rebuilt files had the same bytes")
@@ -25,13 +25,11 @@ def read_collected(checkpoint: Path) -> Collected:
     try:
         return Collected.model_validate_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise LineageError(
-            str(path), "is missing or not readable, so the weights cannot be laid out again", "restore it from backup"
-        ) from error
+        raise LineageError(str(path), "is missing or not readable, so the weights cannot be rebuilt", "restore it from backup") from error
 
 
 def expected_files(manifest: Manifest, *, collected: bool) -> dict[str, FileRef]:
-    """What must lie beside a manifest: of a collected checkpoint everything but the dense weights."""
+    """The files that must exist beside a manifest: for a collected checkpoint all but the dense weights."""
     return {role: ref for role, ref in manifest.files.items() if not (collected and is_weights(role))}
 
 

@@ -1,4 +1,4 @@
-"""One quiet, offline connection to MLflow: the experiment that holds the rounds and the registered model that holds the versions."""
+"""The connection to MLflow: the experiment with the rounds and the registered model with the versions."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ T = TypeVar("T")
 
 _CONNECT_SECONDS = 5
 _EXPERIMENT_NOTE = (
-    "One parent run a round, named by round, skill and month; its page begins with the verdict, its stages lie below it: validate, train, "
-    "evaluate, decide. The run `ledger` charts the champion's score on every suite over the rounds."
+    "One parent run per round, named by round, skill and month. Its description begins with the verdict; its nested runs are the stages: "
+    "validate, train, evaluate, decide. The run `ledger` charts the champion's score on each suite over the rounds."
 )
-# The kind is MLflow's own word for an experiment that trains models.
+# The kind is MLflow's name for experiments that train models.
 _EXPERIMENT_TAGS = {"mlflow.note.content": _EXPERIMENT_NOTE, "mlflow.experimentKind": "custom_model_development"}
 _MODEL_NOTE = (
-    "Every candidate of every round, promoted or not, with the verdict as its description. Aliases: **champion** is the one to serve, "
-    "**previous** the one before it, **candidate** the newest. Decide with `skillstack approve`, `reject`, `rollback`: an alias that was "
-    "moved here by hand is noticed and refused."
+    "All candidates of all rounds, promoted or not, with the verdict as the description. Aliases: **champion** is the version to serve, "
+    "**previous** the champion before it, **candidate** the newest version. Change them with `skillstack approve`, `reject` and `rollback`: "
+    "skillstack refuses to work with an alias that was moved here by hand."
 )
 
 _QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
-    "DO_NOT_TRACK": "true",  # MLflow knows the word "true" only, not "1"
+    "DO_NOT_TRACK": "true",  # MLflow accepts "true" only, not "1"
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
@@ -49,9 +49,9 @@ _QUIET = {
 
 @dataclass(frozen=True)
 class Lineage:
-    """A connection to one lineage. `state_dir` is what relative checkpoint paths are counted from.
+    """A connection to one lineage. Checkpoint paths are relative to `state_dir`.
 
-    The functions of this package that take one raise LineageError (or ManifestError) with where, what and the way out.
+    The functions of this package that take one raise LineageError (or ManifestError) with place, problem and what to do.
     """
 
     client: MlflowClient
@@ -63,12 +63,12 @@ class Lineage:
 
     @property
     def where(self) -> str:
-        """The address of MLflow without its password."""
+        """The address of MLflow without the password."""
         return hide_password(self.tracking_uri)
 
 
 def silence_mlflow() -> None:
-    """No telemetry, no progress bars, no migration log. Settings that the user has made stay."""
+    """Turn off telemetry, progress bars and the migration log. Variables that the user has set are kept."""
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
     import mlflow  # noqa: F401  (its import configures logging, so the levels come after it)
@@ -78,7 +78,7 @@ def silence_mlflow() -> None:
 
 
 def connect(tracking_uri: str, *, model_name: str, experiment: str, state_dir: Path, signing: SigningConfig | None = None) -> Lineage:
-    """Open the lineage; experiment and registered model are made on first use. A new SQLite file costs about 2 s of migrations."""
+    """Open the lineage; experiment and registered model are created on first use. Creating a SQLite file takes about 2 s."""
     keys = load_keys(signing or SigningConfig())
     silence_mlflow()
     from mlflow import MlflowClient
@@ -90,7 +90,7 @@ def connect(tracking_uri: str, *, model_name: str, experiment: str, state_dir: P
         if database is not None:
             database.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise LineageError(str(error.filename or state_dir), f"cannot be made: {error.strerror}", "choose another state_dir") from error
+        raise LineageError(str(error.filename or state_dir), f"cannot be created: {error.strerror}", "choose another state_dir") from error
     with speaking_plainly(hide_password(tracking_uri)), naming_disk_errors(state_dir):
         prepare_state(state_dir, database)
         if tracking_uri.startswith(("http://", "https://")):
@@ -105,7 +105,7 @@ def connect(tracking_uri: str, *, model_name: str, experiment: str, state_dir: P
 
 @contextmanager
 def speaking_plainly(where: str) -> Iterator[None]:
-    """Turn MLflow's and the network's errors into one line that says where and what to do."""
+    """Turn errors of MLflow and the network into one line with the place and what to do."""
     from mlflow.exceptions import MlflowException
     from requests import RequestException
     from sqlalchemy.exc import SQLAlchemyError
@@ -114,13 +114,13 @@ def speaking_plainly(where: str) -> Iterator[None]:
         yield
     except (MlflowException, RequestException, SQLAlchemyError) as error:
         if is_full_disk(error):
-            raise LineageError(where, WHAT, "free space where the database lies, then run it again: nothing done is lost") from error
+            raise LineageError(where, WHAT, "free space on the disk of the database, then run it again: finished work is kept") from error
         what = (str(getattr(error, "orig", None) or error).strip() or type(error).__name__).splitlines()[0][:300]
         raise LineageError(where, what, "check the tracking URI, the credentials and the server with `skillstack doctor`") from error
 
 
 def plainly(function: Callable[Concatenate[Lineage, P], T]) -> Callable[Concatenate[Lineage, P], T]:
-    """Decorate a function of a lineage, so that MLflow's and the network's errors reach its caller as one line."""
+    """Decorator for a function of a lineage: its caller gets errors of MLflow and the network as one line."""
 
     @functools.wraps(function)
     def speaks_plainly(lineage: Lineage, /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -132,9 +132,9 @@ def plainly(function: Callable[Concatenate[Lineage, P], T]) -> Callable[Concaten
 
 @contextmanager
 def as_default(lineage: Lineage) -> Iterator[None]:
-    """Make `store` MLflow's process-wide default for a moment.
+    """Make this lineage MLflow's process-wide default inside the block.
 
-    The SQL registry resolves `models:/m-...` through the default tracking URI and not through the client that was asked.
+    The SQL registry resolves `models:/m-...` with the default tracking URI, not with that of the client.
     """
     import mlflow
 
@@ -147,7 +147,7 @@ def as_default(lineage: Lineage) -> Iterator[None]:
 
 
 def hide_password(uri: str) -> str:
-    """A URI that may be shown: the password between the user's name and the host is left out."""
+    """A URI without the password between user name and host."""
     if uri.startswith("sqlite:"):
         return uri
     head, at, tail = uri.rpartition("@")
@@ -156,19 +156,19 @@ def hide_password(uri: str) -> str:
 
 
 def authenticated_user(tracking_uri: str) -> str | None:
-    """The user that the MLflow server knows this process as; None without a server, or without authentication."""
+    """The user name that the MLflow server authenticates; None without a server, or without authentication."""
     user, password = (os.environ.get(f"MLFLOW_TRACKING_{name}") for name in ("USERNAME", "PASSWORD"))
     return user if tracking_uri.startswith(("http://", "https://")) and user and password else None
 
 
 def _sqlite_file(uri: str) -> Path | None:
-    """The file of a SQLite address; None for a server's, and for SQLite's own kind of address, which says itself how it is opened."""
+    """The file of a SQLite address; None for other addresses, and for SQLite's `file:` URIs, which have options of their own."""
     path = uri.removeprefix("sqlite:///")
     return None if not uri.startswith("sqlite:///") or path.startswith("file:") or not path else Path(path).absolute().resolve()
 
 
 def _require_server(uri: str) -> None:
-    """Ask the server for its version first: MLflow's own calls would try a wrong address for minutes before they say so."""
+    """Ask the server for its version first: MLflow's own calls would retry a wrong address for minutes."""
     import mlflow
     from requests import RequestException, Session
     from requests.adapters import HTTPAdapter
@@ -182,7 +182,7 @@ def _require_server(uri: str) -> None:
     except RequestException as error:
         raise LineageError(hide_password(uri), "no MLflow server answers", "start it, or correct MLFLOW_TRACKING_URI") from error
     if answer.status_code in (401, 403):
-        way_out = "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, then ask `skillstack doctor`"
+        way_out = "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, then run `skillstack doctor`"
         raise LineageError(hide_password(uri), f"MLflow refuses these credentials ({answer.status_code})", way_out)
     found = answer.text.strip()
     if answer.status_code != 200 or not re.fullmatch(r"\d+\.\d+\S*", found):
@@ -195,7 +195,7 @@ def _require_server(uri: str) -> None:
 
 
 def _require_database(uri: str) -> None:
-    """Connect once first: MLflow itself tries a database that refuses for a minute and a half, a wrong password too."""
+    """Connect once first: MLflow itself retries for a minute and a half, even with a wrong password."""
     import sqlalchemy
     from sqlalchemy.exc import ArgumentError, NoSuchModuleError, OperationalError
 
@@ -203,20 +203,22 @@ def _require_database(uri: str) -> None:
     try:
         engine = sqlalchemy.create_engine(uri, poolclass=sqlalchemy.NullPool, connect_args={"connect_timeout": _CONNECT_SECONDS})
     except (ArgumentError, NoSuchModuleError, ModuleNotFoundError) as error:
-        raise LineageError(shown, f"is no address of a database that can be opened here: {error}", "correct MLFLOW_TRACKING_URI") from error
-    for patience in (1.0, 2.0, None):  # a database that is being restarted comes back within seconds
+        raise LineageError(
+            shown, f"is not the address of a database that can be opened here: {error}", "correct MLFLOW_TRACKING_URI"
+        ) from error
+    for patience in (1.0, 2.0, None):  # a restart of the database takes seconds
         try:
             engine.connect().close()
             return
         except OperationalError as error:
             what = " ".join(str(error.orig or error).split())[:300]
             if patience is None or "password" in what or "authentication" in what or "does not exist" in what:
-                raise LineageError(shown, f"the database does not let us in: {what}", way_out) from error
+                raise LineageError(shown, f"the database refuses the connection: {what}", way_out) from error
             time.sleep(patience)
 
 
 def _authenticate(session: Any) -> None:
-    """The credentials that MLflow's own client would send: a server with authentication does not even tell its version without."""
+    """The credentials that MLflow's own client would send: with authentication, the server requires them even for its version."""
     user, password, token = (os.environ.get(f"MLFLOW_TRACKING_{name}") for name in ("USERNAME", "PASSWORD", "TOKEN"))
     if user and password:
         session.auth = (user, password)
@@ -229,17 +231,17 @@ def _experiment(client: Any, name: str, tracking_uri: str, state_dir: Path) -> s
 
     found = client.get_experiment_by_name(name)
     if found is None:
-        # Without a server the artifacts would land in ./mlruns of whatever directory the command ran in.
+        # Without a server the artifacts would go to ./mlruns of the working directory.
         location = (state_dir / "artifacts").as_uri() if tracking_uri.startswith("sqlite:") else None
         try:
             return str(client.create_experiment(name, artifact_location=location, tags=_EXPERIMENT_TAGS))
-        except MlflowException:  # another process made it in between
+        except MlflowException:  # another process created it meanwhile
             found = client.get_experiment_by_name(name)
             if found is None:
                 raise
     if found.lifecycle_stage != "active":
         way_out = f"restore it: mlflow experiments restore --experiment-id {found.experiment_id}"
-        raise LineageError(f"experiment {name!r}", "was deleted in MLflow, and the rounds with it", way_out)
+        raise LineageError(f"experiment {name!r}", "was deleted in MLflow, with all rounds", way_out)
     return str(found.experiment_id)
 
 
@@ -247,7 +249,7 @@ def _registered_model(client: Any, name: str) -> None:
     from mlflow.exceptions import MlflowException
 
     try:
-        client.get_registered_model(name)  # first, for a database that may be read only
+        client.get_registered_model(name)  # first, because the database may be read-only
         return
     except MlflowException as error:
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":

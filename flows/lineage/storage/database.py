@@ -1,4 +1,4 @@
-"""MLflow's SQLite file, made whole or not at all: its schema is written into a temporary file that is moved in when it is done."""
+"""Create MLflow's SQLite file completely or not at all: the schema is written to a temporary file, which is then renamed."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from data_contracts.errors import LineageError
 from flows.machine.disk import require_room
 
 ROOM_BYTES = 32 << 20
-"""Free space without which a database is not begun: MLflow's own tries on a full disk take minutes before they say anything."""
+"""Free space that is required to create a database: on a full disk MLflow itself retries for minutes."""
 
 _JOURNALS = ("-journal", "-wal", "-shm")
 _CONTENT = ("runs", "registered_models", "logged_models")
 
 
 def is_whole(database: Path) -> bool:
-    """Whether the file has MLflow's schema to its end, or an older one with content in it (which MLflow's own upgrade is for).
+    """Whether the file has MLflow's complete schema, or an older one with content, which MLflow upgrades itself.
 
-    False for a file that is absent, empty, or was left half made by a start that was cut short. Raises LineageError for a damaged one.
+    False for a file that is missing, empty, or incomplete after an interrupted start. Raises LineageError for a damaged one.
     """
     if not database.is_file() or database.stat().st_size == 0:
         return False
@@ -39,7 +39,7 @@ def is_whole(database: Path) -> bool:
 
 
 def set_aside(database: Path) -> list[Path]:
-    """Move a half-made file out of the way; gives its new path, nothing where there was no file."""
+    """Rename an incomplete file; returns its new path, or nothing if there was no file."""
     if not database.is_file() or database.stat().st_size == 0:
         return []
     number = 1
@@ -52,7 +52,7 @@ def set_aside(database: Path) -> list[Path]:
 
 
 def make_database(database: Path) -> None:
-    """Make MLflow's schema beside the place and move it in. About 2 s. Raises SkillstackError where the disk is full."""
+    """Create MLflow's schema in a temporary file and rename it; takes about 2 s. Raises SkillstackError if the disk is full."""
     from mlflow.store.db.utils import _initialize_tables, create_sqlalchemy_engine
 
     require_room(database.parent, ROOM_BYTES)

@@ -1,4 +1,4 @@
-"""What MLflow shows of a stage, read from its manifest: numbers, parameters, data, the training curve, and the note of a verdict. Pure."""
+"""What is logged to MLflow for a stage, from its manifest: metrics, parameters, data sets, training curve, description. Pure."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from typing import Any
 from data_contracts.escaping import markdown_text
 from data_contracts.manifests import CheckpointManifest, DropManifest, EvalReport, Manifest, Verdict
 
-MAX_TEXT = 4000  # a tag of a run may hold 8000
+MAX_TEXT = 4000  # the limit for a tag of a run is 8000
 _CURVE_POINTS = 300
 
 
 def legal_name(name: str) -> str:
-    """A metric key that MLflow accepts (`acc,none` is not one)."""
+    """A metric key that MLflow accepts (`acc,none` is not accepted)."""
     return re.sub(r"[^\w\-. :/]", "_", name)
 
 
 def verdict_note(verdict: Verdict) -> str:
-    """What the round's page in MLflow says first: the decision, why, and each question that was asked."""
+    """The description of a round's run in MLflow: decision, reasons, and all checks."""
     lines = [f"## {verdict.decision.value}"]
     lines += [f"**Lost:** {markdown_text(', '.join(verdict.lost))}", ""] if verdict.lost else []
     lines += [f"- {markdown_text(reason)}" for reason in verdict.reasons]
-    lines += ["", "| check | subject | outcome | what was found |", "|---|---|---|---|"] if verdict.checks else []
+    lines += ["", "| check | subject | outcome | finding |", "|---|---|---|---|"] if verdict.checks else []
     lines += [
         f"| {check.check} | {markdown_text(check.subject)} | {check.outcome} | {markdown_text(check.sentence)} |"
         for check in verdict.checks
@@ -37,7 +37,7 @@ def verdict_note(verdict: Verdict) -> str:
 
 
 def manifest_datasets(manifest: Manifest) -> list[tuple[str, str, str]]:
-    """(name, sha256, what for) of the data that a stage read."""
+    """(name, sha256, context) of the data that a stage read."""
     if isinstance(manifest, DropManifest):
         return [(f"{manifest.skill} drop", manifest.source_sha256, "validation")]
     if isinstance(manifest, CheckpointManifest) and manifest.drop_sha256:
@@ -48,7 +48,7 @@ def manifest_datasets(manifest: Manifest) -> list[tuple[str, str, str]]:
 
 
 def manifest_metrics(manifest: Manifest) -> dict[str, float]:
-    """The numbers of a manifest that are worth a chart."""
+    """The metrics of a manifest."""
     if isinstance(manifest, DropManifest):
         rows = ("rows_read", "rows_clean", "rows_heldout", "rows_sealed", "rows_quarantined")
         return {name: float(getattr(manifest, name)) for name in rows}
@@ -64,7 +64,7 @@ def manifest_metrics(manifest: Manifest) -> dict[str, float]:
 
 
 def _words(manifest: CheckpointManifest) -> dict[str, str]:
-    """What a training's summary says in words: how examples were laid out, on which device."""
+    """The text values of a training's summary: batch layout, device and the like."""
     values = manifest.summary.model_dump() if manifest.summary is not None else {}
     return {name: value for name, value in values.items() if isinstance(value, str)}
 
@@ -99,7 +99,7 @@ def training_curve(folder: Path) -> list[tuple[str, int, float]]:
 
 
 def short_list(values: Sequence[str]) -> str:
-    """A JSON list that fits a tag: the last ones are left out, and said to be, where it would not."""
+    """A JSON list that fits into a tag: values that do not fit are replaced by `...`."""
     kept = list(values)
     while len(text := json.dumps(kept + (["..."] if len(kept) < len(values) else []))) > MAX_TEXT:
         kept.pop()

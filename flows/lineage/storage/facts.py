@@ -1,6 +1,6 @@
-"""The tags of a version that a decision reads, as one digest: in the ledger when the version is registered, recomputed by `verify`.
+"""The tags of a version that decisions depend on, as one digest: recorded in the ledger at registration, recomputed by `verify`.
 
-Paths are left out, because a state directory may be moved: what lies at each path has its own digest among the facts.
+Paths are left out, because a state directory may be moved: the contents of each path have a digest of their own among these tags.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ FACTS = (
 
 
 def facts_of(tags: Mapping[str, Any]) -> dict[str, str]:
-    """`tags` as MLflow holds them, with the prefix."""
+    """`tags`: as in MLflow, with the prefix."""
     return {name: str(tags[PREFIX + name]) for name in FACTS if PREFIX + name in tags}
 
 
@@ -29,18 +29,18 @@ def facts_digest(tags: Mapping[str, Any]) -> str:
 
 
 def all_facts_digest(versions: Iterable[Any]) -> str:
-    """One digest over the facts of several versions, as MLflow gives them."""
+    """One digest over the facts of several versions of MLflow."""
     return value_digest({str(raw.version): facts_of(raw.tags) for raw in versions})
 
 
 def describe_sources(lineage: Lineage, sources: Mapping[str, Path]) -> str:
-    """The files of the user's that a round read, by role: path from the project's folder (where it lies below it) and digest, as JSON."""
+    """The user's files that a round read, by role: path (relative to the project's folder if inside) and digest, as JSON."""
     found = {role: [_from_project(lineage, path), file_digest(path)] for role, path in sorted(sources.items()) if path.is_file()}
     return json.dumps(found, ensure_ascii=False)
 
 
 def read_sources(lineage: Lineage, text: str | None) -> dict[str, tuple[Path, str]]:
-    """Role -> (path here, digest then)."""
+    """Role -> (path on this machine, recorded digest)."""
     return {role: (lineage.state_dir.parent / path, sha256) for role, (path, sha256) in json.loads(text or "{}").items()}
 
 

@@ -1,7 +1,7 @@
-"""A training's numbers in MLflow while it runs: its nested run is there from the first step, and is finished in place.
+"""Metrics of a running training in MLflow: its nested run exists from the first step and becomes the run of the finished stage.
 
-Points are sent in batches by a thread, so that a slow server never holds up the training; what a server does not take is kept and sent
-with the next batch, and whatever is missing in the end is read from the training's own file when the stage is logged.
+A thread sends the points in batches, so that a slow server does not delay the training. A failed batch is sent again with the next one;
+points that are still missing at the end are read from the training's metrics file when the stage is logged.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ if TYPE_CHECKING:
     from mlflow.entities import Metric
 
 CURVES = ("loss", "lr", "tokens_per_second")
-_BATCH = 900  # one request holds 1000 values at most
+_BATCH = 900  # at most 1000 values per request
 
 logger = logging.getLogger(__name__)
 
 
 class LiveStage:
-    """The nested run of a stage that is being worked on. Use as a context manager; leaving it sends what is left."""
+    """The nested run of a stage in progress. A context manager, which sends the remaining points at its end."""
 
     def __init__(self, lineage: Lineage, parent: RoundRun, stage: Stage, every: float) -> None:
         self._lineage, self._every = lineage, every
         self.run_id = open_live_run(lineage, parent, stage)
-        self._told = last_step(lineage, self.run_id)
+        self._last = last_step(lineage, self.run_id)
         self._waiting: list[Metric] = []
         self._lock, self._ended = threading.Lock(), threading.Event()
         self._thread = threading.Thread(target=self._send_until_ended, name=f"mlflow {stage}", daemon=True)
@@ -46,12 +46,12 @@ class LiveStage:
         self._thread.join()
 
     def add(self, step: int, event: Mapping[str, Any]) -> None:
-        """Take one logged step. Steps that an interrupted start of this training told already are left out."""
+        """Add one logged step. Steps that an interrupted start of this training has sent already are ignored."""
         from mlflow.entities import Metric
 
-        if step <= self._told:
+        if step <= self._last:
             return
-        self._told = step
+        self._last = step
         now = int(time.time() * 1000)
         points = [Metric(f"train/{name}", float(event[name]), now, step) for name in CURVES if event.get(name) is not None]
         with self._lock:
@@ -71,14 +71,14 @@ class LiveStage:
             with speaking_plainly(self._lineage.tracking_uri):
                 self._lineage.client.log_batch(self.run_id, metrics=batch)
         except LineageError as error:
-            logger.warning("the training's numbers wait for MLflow: %s", error.what)
+            logger.warning("training metrics are sent to MLflow later: %s", error.what)
             return
         with self._lock:
             del self._waiting[: len(batch)]
 
 
 def open_live_run(lineage: Lineage, parent: RoundRun, stage: Stage) -> str:
-    """The nested run of a stage that is not finished: the one that an interrupted start left, or a new one."""
+    """The nested run of an unfinished stage: that of an interrupted start, or a new one."""
     for run in find_live_runs(lineage, parent.run_id, stage):
         if run.info.status != "RUNNING":
             lineage.client.update_run(run.info.run_id, status="RUNNING")

@@ -1,4 +1,4 @@
-"""What the lineage says, as frozen values: a round being run, a registered version, one line of the ledger, one round of the history."""
+"""Records of the lineage: an open round, a registered version, an entry of the ledger, an attempt in the history."""
 
 from __future__ import annotations
 
@@ -19,36 +19,36 @@ Action = Literal[
 
 MOVES_CHAMPION: frozenset[str] = frozenset({"promote", "promote-approved", "override", "rollback"})
 DECISIONS: frozenset[str] = MOVES_CHAMPION | {"approve", "reject"}
-"""Actions that a person or the gate decided; the others keep the books."""
+"""Actions that are decisions of a person or the gate; the others only record something."""
 FIRST_PRIOR = "0" * 64
 _ADDED = frozenset({"authenticated", "facts_sha256", "evidence_sha256", "introduces", "key", "signature"})
 
 
 class RoundRun(Record):
-    """A round that is open: its parent run, and which attempt at this round number it is."""
+    """An open round: its parent run, and the number of the attempt."""
 
     run_id: str
-    key: str = Field(description="what makes two starts the same round; a killed round that starts again finds itself by it")
+    key: str = Field(description="two starts with the same key are the same round, so a killed round continues its run")
     round: int
     skill: str | None
-    attempt: int = Field(description="1 for the first try at this skill in this round; deleted runs count")
-    judged_before: int = Field(description="earlier attempts that the gate has judged")
+    attempt: int = Field(description="1 for the first attempt at this skill in this round; deleted runs count")
+    judged_before: int = Field(description="number of earlier attempts with a verdict")
     resumed: bool
-    finished: bool = Field(description="this very round already ended with a verdict")
+    finished: bool = Field(description="this attempt has already ended with a verdict")
     parent_version: int | None = Field(None, description="the champion that the round was started from; None for the base")
 
 
 class VersionRef(Record):
-    """A registered version and where everything about it lies."""
+    """A registered version and the folders that belong to it."""
 
     version: int
     round: int
     skill: str | None
     method: str
-    decision: str | None = Field(description="what the gate said; None for the base")
+    decision: str | None = Field(description="verdict; None for the base model")
     model_sha256: str
     manifest_sha256: str
-    parent_version: int | None = Field(description="the version it was trained from; None for the base")
+    parent_version: int | None = Field(description="version that it was trained from; None for the base model")
     checkpoint: Path
     evaluation: Path | None = None
     verdict: Path | None = None
@@ -63,17 +63,17 @@ ChampionRef = VersionRef
 
 
 class LedgerEntry(Record):
-    """One decision about the champion, or one record of what was registered.
+    """One decision about the champion, or the record of a registration and the like.
 
-    `prior` chains it to the entry before it, so that none can be changed or taken out unseen; `signature` says who could have written it.
-    Fields that a later release brought are left out of the text while they are empty: the digest of an older entry stays what it was.
+    `prior` is the digest of the entry before it, so that a changed or removed entry is detected; `signature` proves who wrote it.
+    Fields of later releases are left out of the text while they are empty, so that the digest of an older entry does not change.
     """
 
     sequence: int
     action: Action
     version: int
-    previous: int | None = Field(description="the champion before")
-    champion: int | None = Field(description="the champion after")
+    previous: int | None = Field(description="champion before this entry")
+    champion: int | None = Field(description="champion after this entry")
     actor: str
     reason: str
     time: datetime
@@ -81,15 +81,15 @@ class LedgerEntry(Record):
     verdict_sha256: str | None = None
     model_sha256: str
     manifest_sha256: str
-    expires: datetime | None = Field(None, description="when an approval or override stops being usable")
+    expires: datetime | None = Field(None, description="when an approval expires")
     prior: str
-    authenticated: str | None = Field(None, description="user that the MLflow server knew the writer as, where it has authentication")
+    authenticated: str | None = Field(None, description="user name of the writer at the MLflow server, if it has authentication")
     facts_sha256: str | None = Field(
-        None, description="digest of every tag of the version that a decision reads (flows/lineage/storage/facts.py)"
+        None, description="digest of the version's tags that decisions depend on (flows/lineage/storage/facts.py)"
     )
-    evidence_sha256: str | None = Field(None, description="of a re-evaluation: digest of its report's manifest")
-    introduces: str | None = Field(None, description="public key (PEM) that may sign from the next entry on")
-    key: str | None = Field(None, description="fingerprint of the public key that checks the signature")
+    evidence_sha256: str | None = Field(None, description="for a re-evaluation: digest of its report's manifest")
+    introduces: str | None = Field(None, description="public key (PEM) that is trusted from the next entry on")
+    key: str | None = Field(None, description="fingerprint of the public key of the signature")
     signature: str | None = Field(None, description="ECDSA P-256 over the text of the entry without this field, base64")
 
     def values(self) -> dict[str, Any]:
@@ -98,12 +98,12 @@ class LedgerEntry(Record):
 
     @property
     def text(self) -> str:
-        """The bytes that are stored and chained."""
+        """The text that is stored and chained."""
         return canonical_json(self.values())
 
     @property
     def unsigned_text(self) -> str:
-        """The bytes that are signed."""
+        """The text that is signed."""
         return canonical_json({name: value for name, value in self.values().items() if name != "signature"})
 
     @property
@@ -113,7 +113,7 @@ class LedgerEntry(Record):
 
 @dataclass(frozen=True)
 class RegisteredVersion:
-    """A version as the registry holds it, and the run of its round (None where that is gone)."""
+    """A version of the registry, and the run of its round (None if that is missing)."""
 
     raw: Any
     run: Any
@@ -131,12 +131,12 @@ class RegisteredVersion:
 
     @property
     def ended(self) -> bool:
-        """A round that is not over may still be registering its version."""
+        """Whether the round has ended; until then it may still be registering its version."""
         return self.run is None or self.run.info.status == "FINISHED"
 
 
 class RoundRecord(Record):
-    """One attempt at one round, as MLflow holds it."""
+    """One attempt at one round, as recorded in MLflow."""
 
     round: int
     skill: str | None
@@ -145,26 +145,26 @@ class RoundRecord(Record):
     version: int | None = None
     status: Literal["running", "failed", "finished", "deleted", "missing"]
     decision: str | None = None
-    champion: bool = Field(False, description="it is the champion now")
-    was_champion: bool = Field(False, description="it is or once was the champion")
+    champion: bool = Field(False, description="whether it is the champion now")
+    was_champion: bool = Field(False, description="whether it is or was the champion")
     reasons: tuple[str, ...] = ()
     lost: tuple[str, ...] = ()
     scores: dict[str, float] = Field(default_factory=dict, description="mean score by suite")
     digests: dict[str, str] = Field(default_factory=dict, description="sha256 by role: drop, model, checkpoint, evaluation, verdict")
     checkpoint: Path | None = None
     evaluation: Path | None = None
-    reevaluation: Path | None = Field(None, description="a later report on more suites; the verdict never read it")
+    reevaluation: Path | None = Field(None, description="a later report on more suites, which the verdict does not depend on")
     verdict: Path | None = None
     drop: Path | None = None
     parent_version: int | None = None
     collected: datetime | None = Field(None, description="when its dense weights were deleted; they can be rebuilt")
     started: datetime | None = None
     ended: datetime | None = None
-    approved_until: datetime | None = Field(None, description="a person's approval that has not been taken back by a later rejection")
-    rejected: bool = Field(False, description="a person has rejected it")
-    event: str = Field("", description="what became of it last: promoted, approved, rejected, rolled back, ..., or its status")
-    who: str | None = Field(None, description="who decided that event")
-    when: datetime | None = Field(None, description="when that event was decided")
-    why: str | None = Field(None, description="why, in the words of whoever decided that event")
+    approved_until: datetime | None = Field(None, description="expiry of a person's approval, unless a rejection followed")
+    rejected: bool = Field(False, description="whether a person has rejected it")
+    event: str = Field("", description="last decision about it: promoted, approved, rejected, rolled back, ..., or its status")
+    who: str | None = Field(None, description="who made this decision")
+    when: datetime | None = Field(None, description="when it was made")
+    why: str | None = Field(None, description="the reason given for it")
     error: str | None = None
     run_id: str

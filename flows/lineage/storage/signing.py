@@ -1,8 +1,8 @@
-"""Who wrote the ledger: a key pair whose private half signs every entry, and whose public half checks them anywhere, offline.
+"""Signatures of the ledger: a private key signs each entry, and the public key verifies them anywhere, offline.
 
-The chain of digests proves order; only a key that the writer of the database does not have proves authorship. An entry names, by digest,
-the version's tags, its checkpoint's manifest and its verdict, so one signature covers all of them. ECDSA on P-256 is what OpenSSF's
-`model_signing` uses as well: the same key pair signs a model folder for others (docs/guides/trust.md).
+The hash chain proves the order of entries; only a key that is not stored with the database proves who wrote them. An entry contains the
+digests of the version's tags, of its checkpoint's manifest and of its verdict, so one signature covers all of these. ECDSA on P-256 is also
+the algorithm of OpenSSF's `model_signing`: the same key pair can sign a model folder for others (docs/guides/trust.md).
 """
 
 from __future__ import annotations
@@ -28,24 +28,25 @@ PRIVATE_NAME, PUBLIC_NAME = "skillstack.key", "skillstack.pub"
 
 
 class SigningConfig(BaseModel):
-    """Who signs the ledger and whose signatures count."""
+    """The key that signs the ledger, and the keys that are trusted."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     private_key: Path | None = Field(
-        None, description=f"PEM file that signs what this machine writes; the environment variable {KEY_VARIABLE} goes first"
+        None, description=f"PEM file of the private key of this machine; the environment variable {KEY_VARIABLE} takes precedence"
     )
     public_keys: tuple[Path, ...] = Field(
-        (), description="PEM files whose signatures count: with any, `pull` and promotions refuse what is not signed, and `verify` names it"
+        (),
+        description="PEM files of trusted keys; if there is one, `pull` and promotions refuse unsigned entries, and `verify` reports them",
     )
     head_file: Path | None = Field(
-        None, description="file in another place (another disk, a share) that keeps the head of the ledger after every entry"
+        None, description="file in another place (another disk, a share) to which the head of the ledger is appended after each entry"
     )
 
 
 @dataclass(frozen=True)
 class Keys:
-    """The keys at hand. `public` always holds the public half of `private`."""
+    """The loaded keys. `public` always includes the public key of `private`."""
 
     private: EllipticCurvePrivateKey | None = None
     public: tuple[EllipticCurvePublicKey, ...] = ()
@@ -57,7 +58,7 @@ class Keys:
 
 
 def load_keys(config: SigningConfig) -> Keys:
-    """Raises ConfigError where a named key cannot be read: a service that was to sign never goes on without."""
+    """Load the configured keys. Raises ConfigError if one cannot be read: a service must not continue unsigned."""
     named = os.environ.get(KEY_VARIABLE)
     path = Path(named) if named else config.private_key
     private = read_private(path) if path is not None else None
@@ -81,7 +82,7 @@ def read_private(path: Path) -> EllipticCurvePrivateKey:
     except (OSError, ValueError, TypeError) as error:
         raise ConfigError(f"private key {path}", f"cannot be read: {_line(error)}", _MAKE) from error
     if not isinstance(key, EllipticCurvePrivateKey) or key.curve.name != "secp256r1":
-        raise ConfigError(f"private key {path}", "is no elliptic-curve key on P-256", _MAKE)
+        raise ConfigError(f"private key {path}", "is not an elliptic-curve key on P-256", _MAKE)
     return key
 
 
@@ -93,13 +94,13 @@ def read_public(path: Path) -> EllipticCurvePublicKey:
 
 
 def parse_public(pem: bytes) -> EllipticCurvePublicKey:
-    """Raises ValueError where it is no public key on P-256."""
+    """Raises ValueError unless it is a public key on P-256."""
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
     from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
     key = load_pem_public_key(pem)
     if not isinstance(key, EllipticCurvePublicKey) or key.curve.name != "secp256r1":
-        raise ValueError("is no elliptic-curve key on P-256")
+        raise ValueError("is not an elliptic-curve key on P-256")
     return key
 
 
@@ -111,7 +112,7 @@ def _line(error: Exception) -> str:
 
 
 def make_key_pair(folder: Path) -> tuple[Path, Path]:
-    """A new private and public key as PEM files. Raises ConfigError rather than replace a file."""
+    """Write a new private and public key as PEM files. Raises ConfigError if a file exists."""
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -137,18 +138,18 @@ def public_pem(key: EllipticCurvePublicKey) -> str:
 
 
 def fingerprint(key: EllipticCurvePublicKey) -> str:
-    """The first 16 hex digits of the sha256 of the key in DER, as `openssl pkey -pubin -outform DER | sha256sum` shows it."""
+    """The first 16 hex digits of the sha256 of the key in DER, as from `openssl pkey -pubin -outform DER | sha256sum`."""
     from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
     return sha256(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).hexdigest()[:16]
 
 
 def sign_entry(keys: Keys, entry: LedgerEntry) -> LedgerEntry:
-    """The entry with its signature; as it is where there is no private key and none is required."""
+    """The entry with its signature; unchanged if there is no private key and none is required."""
     if keys.private is None:
         if keys.required:
             way_out = f"name the private key in {KEY_VARIABLE} or signing.private_key"
-            raise LineageError("ledger", "must be signed (signing.public_keys is set), and this machine has no private key", way_out)
+            raise LineageError("ledger", "must be signed (signing.public_keys is set), but this machine has no private key", way_out)
         return entry
     from cryptography.hazmat.primitives import hashes
     from cryptography.hazmat.primitives.asymmetric import ec
@@ -171,34 +172,34 @@ def is_signed_by(entry: LedgerEntry, key: EllipticCurvePublicKey) -> bool:
 
 
 def signed_from(entries: Sequence[LedgerEntry]) -> int | None:
-    """The number of the first signed entry; None where none is."""
+    """The number of the first signed entry; None if there is none."""
     return next((entry.sequence for entry in entries if entry.signature is not None), None)
 
 
 def bad_signatures(entries: Sequence[LedgerEntry], keys: Iterable[EllipticCurvePublicKey]) -> Iterator[tuple[int, str]]:
-    """(number, what is wrong) of each entry that the keys do not vouch for.
+    """(number, problem) of each entry without a valid signature of a trusted key.
 
-    Entries before the first signed one are older than the key: the first signature covers them through the chain of digests. A key that an
-    entry introduces counts from the next entry on, and only if that entry itself is signed by a key that counts.
+    Entries before the first signed one are older than the key: the first signature covers them through the hash chain. A key that an
+    entry introduces is trusted from the next entry on, and only if that entry itself has a valid signature.
     """
     trusted = {fingerprint(key): key for key in keys}
     first = signed_from(entries)
     if entries and first is None:
-        yield len(entries) - 1, "no entry of the ledger is signed, and a public key is configured"
+        yield len(entries) - 1, "no entry of the ledger is signed, but a public key is configured"
     for entry in entries[first:] if first is not None else ():
         if entry.signature is None:
-            yield entry.sequence, "is not signed, although entries before it are"
+            yield entry.sequence, "is not signed, but entries before it are"
         elif entry.key not in trusted:
             yield entry.sequence, f"is signed by a key that is not trusted here ({entry.key})"
         elif not is_signed_by(entry, trusted[entry.key]):
-            yield entry.sequence, "its signature does not fit its text: it was changed, or written without the key"
+            yield entry.sequence, "its signature does not match its text: it was changed, or written without the key"
         elif entry.introduces is not None:
             new = parse_public(entry.introduces.encode())
             trusted[fingerprint(new)] = new
 
 
 def require_signed(keys: Keys, entries: Sequence[LedgerEntry], versions: Iterable[int] = ()) -> None:
-    """Raise LineageError unless the ledger is signed by a configured key, up to its end, and vouches for the versions."""
+    """Raise LineageError unless the ledger has valid signatures up to its end, also of entries on the given versions."""
     if not keys.required:
         return
     for number, problem in bad_signatures(entries, keys.public):
@@ -208,7 +209,7 @@ def require_signed(keys: Keys, entries: Sequence[LedgerEntry], versions: Iterabl
     sealed = max((entry.version for entry in entries[first:] if entry.action == "key"), default=0)
     for version in versions:
         if version not in vouched and version > sealed:
-            raise LineageError(f"version {version}", "no signed entry of the ledger vouches for it", _UNSIGNED)
+            raise LineageError(f"version {version}", "is not covered by a signed entry of the ledger", _UNSIGNED)
 
 
-_UNSIGNED = "see `skillstack verify`; a lineage that is older than its key is signed once with `skillstack keys introduce`"
+_UNSIGNED = "see `skillstack verify`; sign a lineage that is older than its key with `skillstack keys introduce`"

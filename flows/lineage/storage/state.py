@@ -1,8 +1,8 @@
-"""The state directory itself: which release wrote it, which lineage it is, where it lies, and a database that is whole.
+"""The state directory: the release that wrote it, the id of the lineage, its folder, and a complete database.
 
-MLflow keeps the absolute places of artifacts in its database. So `state.json` holds the folder that they were written for: where that is
-another than today's, the directory was moved or copied, and the places are rewritten before MLflow opens the database. A copy gets an
-identity of its own and never touches what it was copied from.
+MLflow stores absolute paths of artifacts in its database. `state.json` records the folder for which they were written: if the directory was
+moved or copied since, the paths are rewritten before MLflow opens the database. A copy gets an id of its own and never writes to the
+original.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ _RESTORE = "restore it from backup"
 
 
 class State(Record):
-    """What state.json says."""
+    """The content of state.json."""
 
-    schema_version: int = Field(SCHEMA_VERSION, description="of the state directory; a release refuses one that is newer than it knows")
-    id: str = Field(description="of this lineage; a copy has its own")
-    root: str = Field(description="folder that the database's absolute places are written for")
-    notes: tuple[str, ...] = Field((), description="what was mended, oldest first")
+    schema_version: int = Field(SCHEMA_VERSION, description="format of the state directory; a release refuses a newer one")
+    id: str = Field(description="id of this lineage; a copy has its own")
+    root: str = Field(description="folder for which the absolute paths in the database were written")
+    notes: tuple[str, ...] = Field((), description="repairs, oldest first")
 
 
 def read_state(state_dir: Path) -> State | None:
-    """What state.json says; None where there is none. Raises LineageError for one that cannot be read or that a newer release wrote."""
+    """Read state.json; None if there is none. Raises LineageError if it cannot be read or was written by a newer release."""
     path = state_dir / STATE_FILE
     try:
         state = State.model_validate_json(path.read_text(encoding="utf-8"))
@@ -61,7 +61,7 @@ def read_state(state_dir: Path) -> State | None:
 
 
 def _schema_of(path: Path) -> int | None:
-    """The schema version of a file whose other fields this release may not know."""
+    """The schema version of a file that may have fields of a newer release."""
     import json
 
     try:
@@ -76,28 +76,28 @@ def _too_new(path: Path, found: int) -> LineageError:
 
 
 def prepare_state(state_dir: Path, database: Path | None) -> None:
-    """Leave a directory that MLflow can open: the database whole, its places those of today. What is in order is not written to.
+    """Make the directory usable for MLflow: a complete database with the present paths. If nothing is wrong, nothing is written.
 
-    `database` is the SQLite file, None where a server keeps it. Raises LineageError where the directory cannot be used.
+    `database` is the SQLite file, None with a server. Raises LineageError if the directory cannot be used.
     """
     if _ready(state_dir, database, read_state(state_dir)):
         return
     if not os.access(state_dir, os.W_OK):
-        return  # it can still be read, and MLflow says where it cannot
+        return  # it may still be readable; if not, MLflow reports it
     with _only_one(state_dir):
         state = read_state(state_dir)
         if not _ready(state_dir, database, state):
-            state = _mend(state_dir, database, state)
+            state = _repair(state_dir, database, state)
             write_atomically(state_dir / STATE_FILE, state.model_dump_json(indent=2) + "\n")
 
 
-def _mend(state_dir: Path, database: Path | None, state: State | None) -> State:
-    """Make the database whole and its places today's; gives what state.json then says."""
+def _repair(state_dir: Path, database: Path | None, state: State | None) -> State:
+    """Create the database if it is incomplete, rewrite its paths, and return the new content of state.json."""
     notes = list(state.notes) if state is not None else []
     identity = state.id if state is not None else uuid4().hex
     if database is not None and not is_whole(database):
         for kept in set_aside(database):
-            notes.append(_dated(f"a database that was cut short while it was made held nothing and was set aside as {kept.name}"))
+            notes.append(_dated(f"an incomplete database without content, from an interrupted first start, was renamed to {kept.name}"))
         make_database(database)
     elif database is not None and database.is_relative_to(state_dir):
         for old in _old_roots(database, state_dir):
@@ -109,13 +109,13 @@ def _mend(state_dir: Path, database: Path | None, state: State | None) -> State:
 
 
 def describe_place(state_dir: Path) -> str | None:
-    """For `doctor`: that the directory was moved or copied since it was last opened, or the last thing that was mended. Writes nothing."""
+    """For `doctor`: whether the directory was moved or copied since it was last opened, else the last repair. Writes nothing."""
     state = read_state(state_dir)
     if state is None:
         return None
     if state.root != str(state_dir.resolve()):
         how = "copied" if _is_there_still(Path(state.root), state) else "moved"
-        return f"was {how} from {state.root}; the next command that opens the lineage rewrites its places"
+        return f"was {how} from {state.root}; the next command that opens the lineage rewrites its paths"
     return state.notes[-1] if state.notes else None
 
 
@@ -125,7 +125,7 @@ def _ready(state_dir: Path, database: Path | None, state: State | None) -> bool:
 
 
 def _is_there_still(old: Path, state: State | None) -> bool:
-    """Whether the folder that a directory came from still holds the same lineage: then this one is a copy."""
+    """Whether the old folder still holds the same lineage: then this directory is a copy."""
     try:
         there = read_state(old)
         return there.id == state.id if there is not None and state is not None else (old / "mlflow.db").is_file()
@@ -134,7 +134,7 @@ def _is_there_still(old: Path, state: State | None) -> bool:
 
 
 def _old_roots(database: Path, state_dir: Path) -> list[Path]:
-    """State directories, other than this one, that the database's experiments keep their artifacts in."""
+    """Other state directories in the artifact locations of the database's experiments."""
     with closing(sqlite3.connect(f"file:{quote(str(database))}?mode=ro", uri=True)) as opened:
         rows = opened.execute("SELECT DISTINCT artifact_location FROM experiments WHERE artifact_location LIKE 'file://%/artifacts'")
         roots = [Path(unquote(urlsplit(place).path)).parent for (place,) in rows]
@@ -142,7 +142,7 @@ def _old_roots(database: Path, state_dir: Path) -> list[Path]:
 
 
 def _rewrite_places(database: Path, old: Path, new: Path) -> None:
-    """One transaction: every place below the old folder is put below the new one."""
+    """In one transaction, replace the old folder by the new one in all paths."""
     before, after = (folder / "artifacts" for folder in (old, new))
     with closing(sqlite3.connect(database, timeout=60)) as opened, opened:
         for table, column in _PLACES:

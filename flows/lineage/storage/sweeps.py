@@ -1,4 +1,4 @@
-"""A sweep in MLflow: one run with every point, outside the rounds, because nothing of it is registered."""
+"""A sweep in MLflow: one run with all its points, not nested in a round, because no version comes from it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from flows.lineage.storage.tracking import user_name
 
 @plainly
 def log_sweep(lineage: Lineage, skill: str, note: str, points: Sequence[tuple[float, float, float, float]], table: Path) -> str:
-    """Record a finished sweep. points: (ratio, scale, learned, margin used up); the step of a chart is the ratio in %."""
+    """Record a finished sweep. points: (ratio, scale, score, share of the margin used); the step of a chart is the ratio in %."""
     from mlflow.entities import Metric
 
     own = {PREFIX + "kind": "sweep", PREFIX + "skill": skill, "mlflow.note.content": note[:MAX_TEXT]}
@@ -25,7 +25,7 @@ def log_sweep(lineage: Lineage, skill: str, note: str, points: Sequence[tuple[fl
     metrics = []
     for ratio, scale, learned, forgetting in points:
         step, at = round(100 * ratio), f"scale {scale:g}"
-        metrics += [Metric(f"learned/{at}", learned, now, step), Metric(f"margin used up/{at}", forgetting, now, step)]
+        metrics += [Metric(f"learned/{at}", learned, now, step), Metric(f"margin used/{at}", forgetting, now, step)]
     for start in range(0, len(metrics), 900):
         lineage.client.log_batch(run_id, metrics=metrics[start : start + 900])
     lineage.client.log_artifact(run_id, str(table))

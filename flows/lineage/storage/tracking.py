@@ -1,4 +1,4 @@
-"""Runs: one parent a round, one nested run a finished stage, inputs as datasets, metrics under names MLflow accepts."""
+"""Runs in MLflow: one parent run per round, one nested run per finished stage, with data sets and metrics."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from flows.lineage.storage.describe import (
 )
 from flows.lineage.storage.records import RoundRun, Stage, VersionRef
 
-_EVERY_RUN = 3  # mlflow.entities.ViewType.ALL: deleted runs are found too
+_EVERY_RUN = 3  # mlflow.entities.ViewType.ALL, deleted runs included
 
 
 def tag(run: Any, name: str) -> str | None:
@@ -34,7 +34,7 @@ def tag(run: Any, name: str) -> str | None:
 
 
 def find_runs(lineage: Lineage, kind: str, **tags: str) -> list[Any]:
-    """Runs of a kind, deleted ones too, oldest first."""
+    """Runs of a kind, deleted ones included, oldest first."""
     wanted = {"kind": kind, **tags}
     condition = " and ".join(f"tags.`{PREFIX}{name}` = '{value}'" for name, value in wanted.items())
     found: list[Any] = []
@@ -64,10 +64,10 @@ def open_round(
     tags: Mapping[str, str] | None = None,
     chain: Sequence[VersionRef] = (),
 ) -> RoundRun:
-    """Find the round's parent run by its key, or make it. Raises LineageError where the run was deleted.
+    """Find the round's parent run by its key, or create it. Raises LineageError if the run was deleted.
 
-    `chain` is the champion's ancestry, itself last. A run with the key is this round if it was started from that champion, or if the
-    version that it made is in the chain: a round whose version has become champion is still the same round.
+    `chain` is the champion's ancestry, the champion last. A run with the key is this round if it was started from that champion, or if its
+    version is in the chain: a round whose version has become champion is still the same round.
     """
     key = key or value_digest({"round": round_number, "skill": skill})
     parent = chain[-1].version if chain else None
@@ -75,7 +75,7 @@ def open_round(
     own = _own_run(same_key, round_number, parent, {str(version.version) for version in chain})
     if own is not None:
         round_number, parent = int(tag(own, "round") or 0), _number(tag(own, "parent_version"))
-    # Another skill at the same round number is no retry: it is what is tried after a rollback, or after a skill was given up.
+    # Another skill with the same round number is not a retry: it follows a rollback, or a skill that was given up.
     siblings = [run for run in find_runs(lineage, "round", round=str(round_number)) if tag(run, "skill") == (skill or "")]
     before = [run for run in siblings if own is None or int(tag(run, "attempt") or 1) < int(tag(own, "attempt") or 1)]
     judged = sum(1 for run in before if tag(run, "decision") is not None)
@@ -99,7 +99,7 @@ def open_round(
 
 
 def _own_run(same_key: Sequence[Any], round_number: int, parent: int | None, line: set[str]) -> Any | None:
-    """Of the runs with a round's key, the one that this start continues: its version is in the champion's line, or it began from there."""
+    """Of the runs with a round's key, the one to continue: its version is an ancestor of the champion, or it was started from there."""
     served = [run for run in same_key if tag(run, "version") in line]
     begun = [run for run in same_key if tag(run, "round") == str(round_number) and _number(tag(run, "parent_version")) == parent]
     return (served or begun or [None])[-1]
@@ -110,10 +110,10 @@ def _number(text: str | None) -> int | None:
 
 
 def _close_overtaken(lineage: Lineage, run: Any) -> None:
-    """A start of the same round that was cut off, and whose champion was replaced before it came back, is not running any more."""
+    """End the run of an interrupted start of the same round whose champion was replaced meanwhile."""
     if run.info.status == "RUNNING" and run.info.lifecycle_stage == "active":
         lineage.client.set_tag(
-            run.info.run_id, PREFIX + "error", "cut off, and another version became champion before it was started again"
+            run.info.run_id, PREFIX + "error", "interrupted, and another version became champion before it was started again"
         )
         lineage.client.set_terminated(run.info.run_id, status="FAILED")
 
@@ -138,13 +138,13 @@ def log_stage(
     artifacts: Sequence[Path] = (),
     seconds: float | None = None,
 ) -> str:
-    """Record a finished stage under the round, once: the same manifest logged again gives the run that is there."""
+    """Record a finished stage below the round; for a manifest that is recorded already, return the existing run."""
     digest = manifest_digest(manifest)
     key = value_digest({"parent": parent.run_id, "stage": stage, "manifest": digest})
     for run in find_runs(lineage, "stage", stage_key=key):
         if run.info.lifecycle_stage == "active" and run.info.status == "FINISHED":
             return str(run.info.run_id)
-        lineage.client.delete_run(run.info.run_id)  # cut off half-way; it holds nothing that is not logged again below
+        lineage.client.delete_run(run.info.run_id)  # interrupted; everything in it is logged again below
     now = int(time.time() * 1000)
     own = {"kind": "stage", "stage": stage, "stage_key": key, "manifest_sha256": digest, "folder": stored_path(lineage, folder)}
     named = {PREFIX + k: v for k, v in own.items()} | {
@@ -153,11 +153,11 @@ def log_stage(
         "mlflow.source.name": "skillstack",
     }
     start = now - int(1000 * (seconds or 0.0))
-    run_id, told = _live_run(lineage, parent, stage, named)
+    run_id, logged = _live_run(lineage, parent, stage, named)
     if run_id is None:
         name = stage_name(parent, stage)
         run_id = str(lineage.client.create_run(lineage.experiment_id, start_time=start, tags=named, run_name=name).info.run_id)
-    _log_manifest(lineage, run_id, parent.round, manifest, folder, metrics or {}, told)
+    _log_manifest(lineage, run_id, parent.round, manifest, folder, metrics or {}, logged)
     if isinstance(manifest, Verdict):
         for name, value in (
             ("decision", manifest.decision.value),
@@ -174,40 +174,42 @@ def log_stage(
 
 
 def stage_name(parent: RoundRun, stage: Stage) -> str:
-    """Unlike the plain stage, a name that tells the curves of several rounds apart in one chart."""
+    """A name that distinguishes the curves of several rounds in one chart."""
     return f"{stage} · {parent.skill or 'base'} · round {parent.round}"
 
 
 def _live_run(lineage: Lineage, parent: RoundRun, stage: Stage, tags: Mapping[str, str]) -> tuple[str | None, int]:
-    """The run that showed this stage while it was worked on, with the last step that it was told; it becomes the stage's run."""
+    """The live run of this stage, with the last step that it has; it becomes the stage's run."""
     for run in find_live_runs(lineage, parent.run_id, stage) if stage == "train" else []:
-        for name in sorted(tags, key=lambda name: name == PREFIX + "kind"):  # what it is last: cut off before, it is still found as live
+        for name in sorted(
+            tags, key=lambda name: name == PREFIX + "kind"
+        ):  # the kind last: if this is interrupted, the run is still found as live
             lineage.client.set_tag(run.info.run_id, name, tags[name])
         return str(run.info.run_id), last_step(lineage, run.info.run_id)
     return None, -1
 
 
 def find_live_runs(lineage: Lineage, parent_run: str, stage: Stage | None = None) -> list[Any]:
-    """Nested runs of a round whose stage is not finished."""
+    """Nested runs of a round for unfinished stages."""
     wanted = {"of": parent_run} | ({"stage": stage} if stage is not None else {})
     return [run for run in find_runs(lineage, "live", **wanted) if run.info.lifecycle_stage == "active"]
 
 
 def end_live_runs(lineage: Lineage, parent_run: str) -> None:
-    """The round failed: what was being worked on is not running any more. Another start opens it again."""
+    """Mark the live runs of a failed round as failed. Another start opens them again."""
     for run in find_live_runs(lineage, parent_run):
         lineage.client.set_terminated(run.info.run_id, status="FAILED")
 
 
 def last_step(lineage: Lineage, run_id: str) -> int:
-    """The last training step that MLflow knows of; -1 where it knows none."""
+    """The last training step in MLflow; -1 if there is none."""
     if "train/loss" not in lineage.client.get_run(run_id).data.metrics:
         return -1
     return max((int(point.step) for point in lineage.client.get_metric_history(run_id, "train/loss")), default=-1)
 
 
 def _log_manifest(
-    lineage: Lineage, run_id: str, step: int, manifest: Manifest, folder: Path, extra: Mapping[str, float], told: int = -1
+    lineage: Lineage, run_id: str, step: int, manifest: Manifest, folder: Path, extra: Mapping[str, float], logged: int = -1
 ) -> None:
     from mlflow.entities import Metric, Param
 
@@ -215,15 +217,15 @@ def _log_manifest(
     values = {legal_name(name): value for name, value in {**manifest_metrics(manifest), **extra}.items()}
     metrics = [Metric(name, float(value), now, step) for name, value in values.items()]
     curve = training_curve(folder) if isinstance(manifest, CheckpointManifest) else []
-    metrics += [Metric(f"train/{name}", value, now, at) for name, at, value in curve if at > told]
+    metrics += [Metric(f"train/{name}", value, now, at) for name, at, value in curve if at > logged]
     params = [Param(legal_name(name), str(value)[:500]) for name, value in manifest_params(manifest).items()]
-    for start in range(0, max(len(metrics), 1), 900):  # one request holds 1000 values at most
+    for start in range(0, max(len(metrics), 1), 900):  # at most 1000 values per request
         lineage.client.log_batch(run_id, metrics=metrics[start : start + 900], params=params[:90] if start == 0 else [])
     log_datasets(lineage, run_id, stored_path(lineage, folder), manifest_datasets(manifest))
 
 
 def log_datasets(lineage: Lineage, run_id: str, path: str, datasets: Sequence[tuple[str, str, str]]) -> None:
-    """Inputs, by digest. MLflow keeps 36 characters of a digest; the whole sha256 is a tag of the input."""
+    """Log inputs by digest. MLflow stores 36 characters of a digest; the full sha256 is a tag of the input."""
     from mlflow.data.meta_dataset import MetaDataset
     from mlflow.data.sources import LocalArtifactDatasetSource
     from mlflow.entities import DatasetInput, InputTag
@@ -242,7 +244,7 @@ def log_datasets(lineage: Lineage, run_id: str, path: str, datasets: Sequence[tu
 
 @plainly
 def attach_files(lineage: Lineage, parent: RoundRun, *files: Path) -> None:
-    """Keep files among the artifacts of the round itself, for what belongs to no finished stage; absent ones are left out."""
+    """Log files as artifacts of the round itself, for what belongs to no finished stage; missing files are ignored."""
     for path in files:
         if path.is_file():
             lineage.client.log_artifact(parent.run_id, str(path))
@@ -250,13 +252,13 @@ def attach_files(lineage: Lineage, parent: RoundRun, *files: Path) -> None:
 
 @plainly
 def finish_round(lineage: Lineage, parent: RoundRun) -> None:
-    """The round ended with a verdict (whatever it was)."""
+    """Mark the round as finished: it ended with a verdict."""
     lineage.client.set_terminated(parent.run_id, status="FINISHED")
 
 
 @plainly
 def record_failure(lineage: Lineage, parent: RoundRun, error: BaseException | str) -> None:
-    """Mark the round failed with one line that says why. The same round can be started again and continues this run."""
+    """Mark the round as failed, with one line as the reason. Another start of the same round continues this run."""
     line = str(error).strip() or type(error).__name__
     lineage.client.set_tag(parent.run_id, PREFIX + "error", line.splitlines()[0][:MAX_TEXT])
     end_live_runs(lineage, parent.run_id)
@@ -264,7 +266,7 @@ def record_failure(lineage: Lineage, parent: RoundRun, error: BaseException | st
 
 
 def stored_path(lineage: Lineage, path: Path) -> str:
-    """Paths under the state directory are kept relative to it, so that the directory can be moved or mounted elsewhere."""
+    """The path to store: relative if it is in the state directory, so that the directory can be moved or mounted elsewhere."""
     path = path.expanduser().resolve()
     return path.relative_to(lineage.state_dir).as_posix() if path.is_relative_to(lineage.state_dir) else path.as_posix()
 

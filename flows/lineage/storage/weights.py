@@ -1,7 +1,7 @@
-"""Dense weights from a parent's weights and a stored update, byte for byte where the arithmetic allows.
+"""Rebuild dense weights from a parent's weights and a stored update, byte for byte if the arithmetic is the same.
 
 A safetensors file is a header (names, dtypes, shapes, places) and the tensors' bytes. The header of a deleted file is kept, so that what is
-rebuilt is laid out as it was; and the sum W + left right^T is formed in float32 as the engine forms it.
+rebuilt has the same layout; the sum W + left right^T is computed in float32, as in the engine.
 """
 
 from __future__ import annotations
@@ -57,8 +57,8 @@ class WeightFolder:
 
 
 class StoredUpdate:
-    """The engine's update.safetensors: `<layer>.left` and the `.right` that the metadata names, or `<layer>.dense`; `value:<parameter>` for
-    what was trained outside the updated layers."""
+    """The engine's update.safetensors: `<layer>.left` and the `.right` of the metadata, or `<layer>.dense`; `value:<parameter>` for trained
+    parameters outside the updated layers."""
 
     def __init__(self, path: Path, stack: ExitStack) -> None:
         from safetensors import safe_open
@@ -72,7 +72,7 @@ class StoredUpdate:
         self._names = set(self._file.keys())
 
     def added_to(self, name: str, weight: Tensor) -> Tensor | None:
-        """W + dW in float32 for the weight of an updated layer, the trained value of another parameter, None for what did not change."""
+        """W + dW in float32 for the weight of an updated layer, the trained value of another parameter, None for an unchanged one."""
         import torch
 
         if f"value:{name}" in self._names:
@@ -101,7 +101,7 @@ class StoredUpdate:
 
 
 def rebuilt_tensors(header: str, parent: WeightFolder, update: StoredUpdate) -> Iterator[tuple[str, Tensor]]:
-    """(name, tensor) in file order, in the dtype and shape that the header names."""
+    """(name, tensor) in file order, with the dtype and shape of the header."""
     import torch
 
     for name, entry in tensors_of(header):

@@ -183,19 +183,19 @@ def add_version(lineage: Lineage) -> None:
 
 
 FORGERIES: dict[str, tuple[Callable[[Lineage], None], str]] = {
-    "blocked version promoted by SQL": (promote_by_sql, "promotes version 4 by itself, although its verdict was BLOCK"),
+    "blocked version promoted by SQL": (promote_by_sql, "promotes version 4 without a person, although its verdict was BLOCK"),
     "blocked version promoted, decision edited": (promote_and_edit_the_tag, "disagree about the verdict"),
-    "decision tag": (set_tag("decision", "PASS", 4), "tags are not those that ledger entry"),
+    "decision tag": (set_tag("decision", "PASS", 4), "its tags differ from those in ledger entry"),
     "decision tag of the run": (set_run_tag("decision", "ERROR", 4), "round's run disagree about the decision"),
     "parent tag": (set_tag("parent_version", "1"), "disagree about the parent"),
-    "evaluation tag": (set_tag("evaluation_sha256", "0" * 64), "tags are not those that ledger entry"),
+    "evaluation tag": (set_tag("evaluation_sha256", "0" * 64), "its tags differ from those in ledger entry"),
     "skill relabelled": (set_tag("skill", "other"), "disagree about the skill"),
     "attempt of the run": (set_run_tag("attempt", "9", 3), "round's run disagree about the attempt"),
     "version deleted": (delete_version, "it was deleted"),
     "version added": (add_version, "it was written by hand"),
-    "champion's verdict rewritten everywhere": (edit_verdict, "not the same bytes"),
+    "champion's verdict rewritten everywhere": (edit_verdict, "with other bytes"),
     "report edited": (edit_report, "its manifest is not the one that was registered"),
-    "cached scores": (edit_cache, "cached scores are not those"),
+    "cached scores": (edit_cache, "cached scores differ from all"),
     "held-out items replaced": (replace_heldout, "disagree about the manifest of the drop"),
     "suite file replaced": (replace("piqa.jsonl"), "is not the file that version 4 was made with (suite piqa)"),
     "calibration text replaced": (replace("calibration.jsonl"), "is not the file that version 4 was made with (calibration)"),
@@ -252,7 +252,7 @@ def test_a_signed_lineage_verifies_with_the_public_key_alone(signed, open_store_
         reject_version(reader, 4, reviewer="bob", reason="no")
 
 
-@pytest.mark.parametrize(("forge", "wanted"), [(rebuild_chain, "no entry of the ledger is signed"), (cut_chain, "it was cut short")])
+@pytest.mark.parametrize(("forge", "wanted"), [(rebuild_chain, "no entry of the ledger is signed"), (cut_chain, "entries were removed")])
 def test_a_chain_that_was_rebuilt_whole_or_cut_short_is_found(signed, open_store_at, tmp_path, forge, wanted):
     lineage, config = signed
     unsigned = open_store_at(lineage.state_dir)
@@ -274,7 +274,7 @@ def test_an_entry_written_without_the_key_is_found_and_not_served(signed, open_s
     promote_on_approval(plain, 4)
     assert current_champion(plain).version == 4
     reader = open_store_at(lineage.state_dir, only_public(config))
-    assert any("is not signed, although" in finding.problem for finding in verify_lineage(reader).findings)
+    assert any("is not signed, but entries" in finding.problem for finding in verify_lineage(reader).findings)
     with pytest.raises(LineageError, match="is not signed"):
         pull_version(reader, tmp_path / "served")
 

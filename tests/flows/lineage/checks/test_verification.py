@@ -58,7 +58,7 @@ def test_moved_alias_deleted_run_and_edited_copy_are_found(grown):
     problems = {finding.where: finding.problem for finding in verify_lineage(grown).findings}
     assert "moved by hand" in problems["alias champion"]
     assert "mlflow runs restore" in problems[find_version(grown, 2).run_id]
-    assert "not the ledger" in problems["ledger.jsonl"]
+    assert "differs from the ledger" in problems["ledger.jsonl"]
 
 
 def test_a_broken_ledger_is_a_finding_not_a_crash(grown):

@@ -130,7 +130,7 @@ def test_a_half_made_database_of_an_earlier_release_is_set_aside(tmp_path: Path)
         database.execute("CREATE TABLE experiments (experiment_id INTEGER)")
     assert current_champion(opened(state)) is None
     assert (state / "mlflow.db.half-made-1").is_file()
-    assert "cut short while it was made" in (describe_place(state) or "")
+    assert "from an interrupted first start" in (describe_place(state) or "")
 
 
 def test_a_damaged_database_is_named_and_kept(tmp_path: Path) -> None:
