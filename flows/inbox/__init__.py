@@ -1,1 +1,1 @@
-"""Drops that arrive in a folder or bucket become rounds."""
+"""Start rounds for drops that arrive in a folder or bucket."""

@@ -1,9 +1,9 @@
-"""The inbox: which files in it are whole, and which were taken before. A file is known by its content and skill, not by its name.
+"""The inbox: which files are complete, and which were taken before. A drop is identified by its content and skill, not by its name.
 
-Names say the skill: SKILL.jsonl, SKILL--anything.jsonl, or SKILL/anything.jsonl; NAME.heldout.jsonl beside NAME.jsonl holds its held-out
+The name gives the skill: SKILL.jsonl, SKILL--anything.jsonl, or SKILL/anything.jsonl; NAME.heldout.jsonl beside NAME.jsonl has its held-out
 items.
-Two files are kept under `state_dir/inbox`, so that a restart neither takes twice nor forgets: looks.json (size and time of what was there
-at the last look) and taken.jsonl (every file that was taken, and what became of it).
+Two files under `state_dir/inbox` survive a restart: looks.json (size and time of the files at the last check) and taken.jsonl (all files
+that were taken, and the state of their rounds).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ Outcome = Literal["taken", "started", "ended", "failed"]
 
 
 class Arrival(Record):
-    """A file in the inbox: where, and what two looks compare."""
+    """A file in the inbox: its address, and what two checks compare."""
 
     name: str
     address: str
@@ -45,15 +45,15 @@ class Arrival(Record):
     size: int
     changed: str
     seen: float = Field(0.0, description="when this size and time were first seen (seconds since 1970, this machine's clock)")
-    looks: int = Field(1, description="how many looks found it like this")
-    taken: bool = Field(False, description="it was taken like this")
+    looks: int = Field(1, description="number of checks that found this size and time")
+    taken: bool = Field(False, description="whether it was taken with this size and time")
 
     def same_as(self, other: Arrival) -> bool:
         return (self.size, self.changed) == (other.size, other.changed)
 
 
 class Taken(Record):
-    """One line of taken.jsonl: a drop that was copied into the state directory, and how far its round came."""
+    """One line of taken.jsonl: a drop that was copied into the state directory, and the state of its round."""
 
     sha256: str
     skill: str
@@ -62,12 +62,12 @@ class Taken(Record):
     heldout: Path | None = None
     outcome: Outcome
     detail: str = ""
-    tries: int = Field(0, description="how often its round was started")
+    tries: int = Field(0, description="number of starts of its round")
     time: datetime
 
 
 class Inbox:
-    """One inbox folder or URL, and the two files that remember it."""
+    """One inbox folder or URL, and the two files with its state."""
 
     def __init__(self, config: SkillstackConfig) -> None:
         self._config, self._inbox = config, config.inbox
@@ -75,16 +75,16 @@ class Inbox:
         self._memory.mkdir(parents=True, exist_ok=True)
         self.lock = FileLock(self._memory / "watch.lock", timeout=0)
 
-    # ------------------------------------------------------------------------------------------------ what is there
+    # ------------------------------------------------------------------------------------------------ files in the inbox
 
     def look(self) -> list[Arrival]:
-        """What lies in the inbox now; remembered for the next look. Raises ConfigError where the inbox cannot be read."""
+        """The files that are in the inbox now; stored for the next check. Raises ConfigError if the inbox cannot be read."""
         before = self._last_look()
         now = time.time()
         found = []
         for arrival in self._list():
             known = before.get(arrival.address)
-            same = known is not None and known.same_as(arrival) and known.seen <= now  # a clock that went back begins anew
+            same = known is not None and known.same_as(arrival) and known.seen <= now  # after a clock went back, start again
             if same and known is not None:
                 arrival = arrival.model_copy(update={"seen": known.seen, "looks": known.looks + 1, "taken": known.taken})
             else:
@@ -97,7 +97,7 @@ class Inbox:
         write_atomically(self._memory / "looks.json", json.dumps([each.model_dump() for each in arrivals], indent=1))
 
     def settled(self, arrivals: list[Arrival]) -> list[Arrival]:
-        """Those that are whole: unchanged for `settle_seconds` over two looks, marked done where that is asked for."""
+        """The complete ones: unchanged for `settle_seconds` over two checks and, with `done_marker`, with a marker file."""
         now = time.time()
         return [each for each in arrivals if each.looks > 1 and now - each.seen >= self._inbox.settle_seconds and self._is_done(each)]
 
@@ -106,7 +106,7 @@ class Inbox:
         try:
             return {each["address"]: Arrival.model_validate(each) for each in json.loads(path.read_bytes())}
         except (FileNotFoundError, ValueError, KeyError, TypeError):
-            return {}  # no look yet, or one that cannot be read: this look is the first then
+            return {}  # no check yet, or an unreadable file: this is the first check
 
     def _list(self) -> list[Arrival]:
         files = self._files()
@@ -123,14 +123,14 @@ class Inbox:
         return found
 
     def _files(self) -> dict[str, dict[str, Any]]:
-        """Path below the inbox (at most one folder deep) -> what the file system says of it, and its address."""
+        """Path in the inbox (at most one folder deep) -> the file system's information, and the address."""
         folder = self._inbox.folder
         with self._reading():
             system, root = self._open()
             if not system.isdir(root):
                 if is_url(folder):
                     return {}  # an object store has no empty folders
-                raise ConfigError(f"inbox.folder {folder}", "does not exist", "make it, or correct inbox.folder")
+                raise ConfigError(f"inbox.folder {folder}", "does not exist", "create it, or correct inbox.folder")
             found = system.find(root, maxdepth=2, detail=True)
         answer = {}
         for path, info in found.items():
@@ -146,7 +146,9 @@ class Inbox:
         try:
             system, root = fsspec.core.url_to_fs(folder)
         except ValueError as error:
-            raise ConfigError(f"inbox.folder {folder}", f"no reader for this kind of address: {error}", "correct inbox.folder") from error
+            raise ConfigError(
+                f"inbox.folder {folder}", f"no reader is installed for this kind of URL: {error}", "correct inbox.folder"
+            ) from error
         system.invalidate_cache()
         return system, str(root).rstrip("/")
 
@@ -159,12 +161,12 @@ class Inbox:
         with self._reading():
             return bool(self._open()[0].exists(arrival.address + DONE))
 
-    # ------------------------------------------------------------------------------------------------ what was taken
+    # ------------------------------------------------------------------------------------------------ files that were taken
 
     def take(self, arrival: Arrival) -> Taken | None:
-        """Copy a whole file into the state directory and remember it; None where it was taken before or changed meanwhile.
+        """Copy a complete file into the state directory and record it; None if it was taken before or changed meanwhile.
 
-        Raises ConfigError for a name that is no skill's.
+        Raises ConfigError if the name gives no valid skill.
         """
         skill = check_skill(arrival.skill)
         drops = self._config.state_dir / "drops"
@@ -173,7 +175,7 @@ class Inbox:
             copy = Path(scratch) / arrival.name
             self._copy(arrival.address, copy)
             if copy.stat().st_size != arrival.size:
-                return None  # it grew while it was read; the next look sees it
+                return None  # it grew while it was read; the next check handles it
             digest = file_digest(copy)
             if self.known(digest, skill) is not None:
                 self._mark_taken(arrival)
@@ -189,7 +191,7 @@ class Inbox:
         return entry
 
     def _mark_taken(self, arrival: Arrival) -> None:
-        """So that the next look need not read it again to know it. What counts is taken.jsonl, by content."""
+        """Mark it, so that the next check need not read it again. What counts is taken.jsonl, by content."""
         looks = self._last_look()
         self._write_look((looks | {arrival.address: arrival.model_copy(update={"taken": True})}).values())
 
@@ -197,7 +199,7 @@ class Inbox:
         return self.entries().get((sha256, skill))
 
     def entries(self) -> Mapping[tuple[str, str], Taken]:
-        """The newest line of each file that was ever taken."""
+        """The newest line of each file that was taken."""
         path = self._memory / "taken.jsonl"
         lines = path.read_bytes().split(b"\n") if path.is_file() else []
         read = [entry for entry in map(_entry_of, lines) if entry is not None]
@@ -208,13 +210,13 @@ class Inbox:
         return changed
 
     def begin(self, entry: Taken) -> Taken:
-        """Remember that its round is started once more, before it is: what kills the watcher must not be tried without end."""
+        """Record a start of its round before it starts: a drop that kills the watcher must not be tried forever."""
         return self.record(entry.model_copy(update={"tries": entry.tries + 1}), "taken", "begun")
 
     def _remember(self, entry: Taken) -> None:
         with (self._memory / "taken.jsonl").open("a+b") as stream:
             if stream.tell() and not _ends_a_line(stream):
-                stream.write(b"\n")  # a write that was cut off must not take this line along
+                stream.write(b"\n")  # an interrupted write must not damage this line
             stream.write(entry.model_dump_json().encode() + b"\n")
             stream.flush()
             os.fsync(stream.fileno())
@@ -228,18 +230,18 @@ class Inbox:
         return scratch / PurePosixPath(address).name
 
     def _copy(self, address: str, target: Path) -> None:
-        with reading(address, "put it into the inbox again"), naming_full_disk(self._config.state_dir), target.open("wb") as copy:
+        with reading(address, "copy it to the inbox again"), naming_full_disk(self._config.state_dir), target.open("wb") as copy:
             if is_url(address):
                 download(self._config, address, copy)
                 return
             if not Path(address).resolve().is_relative_to(Path(self._inbox.folder).resolve()):
-                raise ConfigError(address, "has become a link that leads out of the inbox", "put the file itself into the inbox")
+                raise ConfigError(address, "has become a link to outside the inbox", "copy the file itself into the inbox")
             with open(address, "rb") as source:
                 shutil.copyfileobj(source, copy)
 
 
 def _entry_of(line: bytes) -> Taken | None:
-    """None for a line that was cut off: its drop is what the lines before say, or is found in the inbox again."""
+    """None for an incomplete line: the lines before it count, or its drop is found in the inbox again."""
     try:
         return Taken.model_validate_json(line)
     except ValidationError:

@@ -1,10 +1,10 @@
-"""Watch the inbox: a new file in it starts a round.
+"""Watch the inbox: each new file starts a round.
 
     skillstack watch [--once]
 
-One run of the flow looks twice, `settle_seconds` apart, takes what did not change in between, and starts a round for each: here, or
-where `inbox.deployment` names one, as a run of that deployment. A round that a killed watcher left behind is started again and continues;
-one that has failed before comes after what is new. Where another look is under way, this one leaves the inbox to it.
+One run of the flow checks twice, `settle_seconds` apart, takes the files that did not change in between, and starts a round for each: in
+this process or, with `inbox.deployment`, as a run of that deployment. A round that was interrupted with its watcher is started again and
+continues; rounds that failed before come after new files. If another process is checking the inbox, this one does nothing.
 """
 
 from __future__ import annotations
@@ -32,25 +32,25 @@ if TYPE_CHECKING:
     from prefect.client.schemas.objects import FlowRun
 
 MAX_TRIES = 5
-"""How often the round of one drop is started."""
+"""Largest number of starts of one drop's round."""
 
-Wait = Annotated[float | None, Field(ge=0.0, description="seconds to wait for the second look; null: inbox.settle_seconds")]
+Wait = Annotated[float | None, Field(ge=0.0, description="seconds between the two checks; null: inbox.settle_seconds")]
 
 
 class Refused(Record):
-    """A file in the inbox that cannot become a round, with the reason."""
+    """A file in the inbox that cannot be used, with the reason."""
 
     name: str
     error: str
 
 
 class Watched(Record):
-    """What one look did: rounds that were started (and how they ended, if they ran here), files that wait, files that were refused."""
+    """The result of one check: rounds that were started (with their outcome if they ran here), files that wait, files that were refused."""
 
     started: tuple[Taken, ...]
     waiting: tuple[str, ...]
     refused: tuple[Refused, ...]
-    busy: bool = Field(False, description="another look was under way, which sees the same files: this one did nothing")
+    busy: bool = Field(False, description="another process was checking the inbox, so this one did nothing")
 
 
 def _name_of_watch() -> str:
@@ -59,7 +59,7 @@ def _name_of_watch() -> str:
 
 @flow(name="watch", flow_run_name=_name_of_watch, persist_result=False)
 def watch(config: ConfigParameter, wait_seconds: Wait = None) -> Watched:
-    """Take every whole new file of the inbox and start its round. Raises ConfigError where the inbox cannot be read."""
+    """Take all complete new files of the inbox and start their rounds. Raises ConfigError if the inbox cannot be read."""
     inbox = Inbox(config)
     try:
         with inbox.lock:
@@ -71,10 +71,10 @@ def watch(config: ConfigParameter, wait_seconds: Wait = None) -> Watched:
 def _watch(config: SkillstackConfig, inbox: Inbox, wait: float) -> Watched:
     refused: list[Refused] = []
     left = [entry for entry in inbox.entries().values() if entry.outcome == "taken"]
-    started = [_start(config, inbox, entry) for entry in left if entry.tries < 2]  # cut off by a kill
+    started = [_start(config, inbox, entry) for entry in left if entry.tries < 2]  # interrupted by a kill
     arrivals = inbox.look()
     if arrivals and len(inbox.settled(arrivals)) < len(arrivals) and wait > 0:
-        time.sleep(wait)  # what the second look is compared over, not a wait for something to happen
+        time.sleep(wait)  # the interval that the second check compares over, not a wait for a condition
         arrivals = inbox.look()
     whole = inbox.settled(arrivals)
     started += [_start(config, inbox, entry) for entry in _take(inbox, whole, refused)]
@@ -87,7 +87,7 @@ def _take(inbox: Inbox, whole: list[Arrival], refused: list[Refused]) -> Iterato
     for arrival in whole:
         try:
             entry = inbox.take(arrival)
-        except Exception as error:  # one file, whatever is wrong with it, must not keep the others waiting
+        except Exception as error:  # one bad file must not delay the others
             refused.append(Refused(name=arrival.name, error=_line(error)))
             say(f"refused {_line(error)}", style="red")
             continue
@@ -96,12 +96,12 @@ def _take(inbox: Inbox, whole: list[Arrival], refused: list[Refused]) -> Iterato
 
 
 def _start(config: SkillstackConfig, inbox: Inbox, entry: Taken) -> Taken:
-    """Start the round of a taken drop. What a round raises is its own record, and must not keep the next drop waiting.
+    """Start the round of a taken drop. An error of the round is recorded, so that it does not delay the next drop.
 
-    What may pass by itself, and what a kill cut off, is started again by the next looks, MAX_TRIES times in all; nothing else is.
+    After a temporary failure or a kill the next checks start it again, at most MAX_TRIES times in all; after other failures they do not.
     """
     if entry.tries >= MAX_TRIES:
-        what = f"was begun {entry.tries} times and has not ended; last: {entry.detail}"
+        what = f"was started {entry.tries} times and did not end; last: {entry.detail}"
         return inbox.record(entry, "failed", f"{what} (skillstack round {entry.drop} --skill {entry.skill})")
     entry = inbox.begin(entry)
     say(f"{entry.skill} from {entry.name}", style="bold")
@@ -115,22 +115,22 @@ def _start(config: SkillstackConfig, inbox: Inbox, entry: Taken) -> Taken:
 
 
 def _submit(config: SkillstackConfig, entry: Taken) -> str:
-    """Ask the Prefect server for a run of the deployment, once a drop: the same drop asked for again gives the run that is there."""
+    """Create a run of the deployment on the Prefect server, one per drop: for the same drop again, the existing run is returned."""
     from prefect.deployments import run_deployment
     from prefect.exceptions import ObjectNotFound
 
     if not os.environ.get("PREFECT_API_URL"):
-        raise ConfigError("inbox.deployment", "needs a Prefect server", "set PREFECT_API_URL, or empty inbox.deployment")
+        raise ConfigError("inbox.deployment", "needs a Prefect server", "set PREFECT_API_URL, or remove inbox.deployment")
     parameters = {"drop": str(entry.drop), "skill": entry.skill, "heldout": str(entry.heldout) if entry.heldout else None}
     key = text_digest(f"{entry.sha256} {entry.skill}")
     try:
         asked = run_deployment(config.inbox.deployment, parameters=parameters, timeout=0, idempotency_key=key, as_subflow=False)
     except ObjectNotFound as error:
         raise ConfigError(f"inbox.deployment {config.inbox.deployment}", "is not on the Prefect server", "skillstack deploy") from error
-    return f"flow run {cast('FlowRun', asked).id}"  # Prefect's stubs allow for a coroutine, which a synchronous flow does not get
+    return f"flow run {cast('FlowRun', asked).id}"  # the type includes a coroutine, which a synchronous flow does not get
 
 
 def _line(error: Exception) -> str:
-    """One line for a person: an expected error says it all, another one at least its kind."""
+    """One line: the message of an expected error; type and message of another one."""
     text = " ".join(str(error).split())[:500]
     return text if isinstance(error, SkillstackError) else f"{type(error).__name__}: {text}"

@@ -1,1 +1,1 @@
-"""The round as an operated service: what goes onto a Prefect server, what a round asks of one, and whether everything it needs is well."""
+"""The service on a Prefect server: deployments, automations, and `skillstack doctor`."""

@@ -1,5 +1,5 @@
-"""What the Prefect server does by itself, for flow runs of skillstack only: it marks a dead one as crashed, and sends a message when one
-crashed, failed, was blocked or is held."""
+"""Automations of the Prefect server, for flow runs of skillstack only: mark a dead run as crashed, and send a message when a run crashed,
+failed, was blocked or is held."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ if TYPE_CHECKING:
 
 WEBHOOK_BLOCK = "skillstack-notify"
 HEARTBEAT = "prefect.flow-run.heartbeat"
-# An event carries the name of the state, so that the names which rounds end with belong to the ends.
+# Events are named after states, so the names of the final states of rounds are among the ends.
 ENDED = frozenset(f"prefect.flow-run.{state}" for state in (*END_STATES.values(), "Failed", "Cancelled", "Crashed", "Cancelling"))
-RESUME = "Run it again to continue after its last finished stage: prefect flow-run retry {{ flow_run.id }}"
+RESUME = "To continue after its last finished stage: prefect flow-run retry {{ flow_run.id }}"
 
 
 def zombie_automation(service: ServiceConfig) -> AutomationCore:
-    """A flow run whose heartbeat stops (its process is gone) is marked crashed, which frees its place in the pool.
+    """Mark a flow run as crashed when its heartbeats stop because its process has ended; this frees its place in the work pool.
 
-    The window belongs to the interval at which its flow runs beat: `deploy` writes both from `service.heartbeat_timeout_seconds`.
+    The timeout must fit the interval of the heartbeats: `deploy` derives both from `service.heartbeat_timeout_seconds`.
     """
     from prefect.automations import AutomationCore, ChangeFlowRunState, EventTrigger, Posture, ResourceSpecification
     from prefect.client.schemas.objects import StateType
 
     return AutomationCore(
         name=ZOMBIE,
-        description="Marks a flow run as crashed when its process is gone.",
+        description="Marks a flow run as crashed when its process has ended.",
         trigger=EventTrigger(
             after={HEARTBEAT},
             expect={HEARTBEAT, *ENDED},
@@ -43,12 +43,12 @@ def zombie_automation(service: ServiceConfig) -> AutomationCore:
             threshold=1,
             within=timedelta(seconds=service.heartbeat_timeout_seconds),
         ),
-        actions=[ChangeFlowRunState(state=StateType.CRASHED, message="its heartbeat stopped: run it again, it continues")],
+        actions=[ChangeFlowRunState(state=StateType.CRASHED, message="its heartbeats stopped: a retry continues it")],
     )
 
 
 def notifications(block: UUID) -> tuple[AutomationCore, ...]:
-    """Messages to the webhook: one when a flow run fails or crashes, one when a round ends with anything but a promotion."""
+    """Messages to the webhook: when a flow run fails or crashes, and when a round ends without a promotion."""
     from prefect.automations import AutomationCore, EventTrigger, Posture, ResourceSpecification, SendNotification
 
     def message(
@@ -82,7 +82,7 @@ def notifications(block: UUID) -> tuple[AutomationCore, ...]:
 
 
 async def put_webhook(client: PrefectClient, url: str) -> UUID:
-    """Save the notification block. The address is a secret of the block: the server encrypts it, and no file holds it."""
+    """Save the notification block. The URL is a secret of the block, encrypted by the server and in no file."""
     from prefect.blocks.notifications import CustomWebhookNotificationBlock
     from prefect.types import SecretDict
 
@@ -96,7 +96,7 @@ async def put_webhook(client: PrefectClient, url: str) -> UUID:
 
 
 async def put_automations(client: PrefectClient, automations: Sequence[AutomationCore]) -> None:
-    """Make each one, in the place of the one of the same name."""
+    """Create the automations; existing ones of the same name are replaced."""
     for automation in automations:
         for found in await client.read_automations_by_name(automation.name):
             await client.delete_automation(found.id)

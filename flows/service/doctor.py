@@ -1,6 +1,6 @@
-"""`skillstack doctor`: can a round run here? Each check says what it looked at and, where it fails, what to do.
+"""`skillstack doctor`: can a round run on this machine? Each check reports what it found and, if it fails, what to do.
 
-It writes nothing here and downloads nothing; only a remote artifact store is sent a probe, which is deleted again.
+It writes and downloads nothing, except a probe file in a remote artifact store, which is deleted again.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from flows.text.template_facts import text_facts
 from flows.workspace.workspace import has_lineage, open_workspace
 
 FREE_BYTES_PER_WEIGHT_BYTE = 4
-"""A round writes a dense copy, its resume state and a ledger; four times the base model's weights is enough room for one."""
+"""A round writes a dense copy, its resume state and the subspace memory: at most four times the size of the base model."""
 
 MODEL_SECONDS = 120.0
-"""So long doctor waits for a model to be loaded; a larger one is loaded by the first stage of a round."""
+"""Time that doctor waits for a model to load; a larger model is checked by the first stage of a round."""
 
 PINNED = ("torch", "transformers", "prefect", "mlflow", "lm_eval", "fastapi", "sqlalchemy")
 
@@ -43,7 +43,7 @@ class Diagnosis(Record):
 
 
 def diagnose(config: SkillstackConfig) -> tuple[Diagnosis, ...]:
-    """Run every check; one that fails does not stop the next."""
+    """Run all checks; a failed one does not stop the others."""
     checks: tuple[tuple[str, Callable[[SkillstackConfig], str]], ...] = (
         ("versions", _versions),
         ("state directory", _state_directory),
@@ -99,7 +99,7 @@ def _state_directory(config: SkillstackConfig) -> str:
 
 
 def _device(config: SkillstackConfig) -> str:
-    """Where this machine trains and evaluates, and why: a GPU that is left out in silence costs hours."""
+    """The devices for training and evaluation, and why: a GPU that is not used without notice costs hours."""
     from evals.harness.fill import evaluation_device, sees_cuda
 
     training, evaluation = choose_device(config.train.device, sees_cuda), evaluation_device(config.evaluation)
@@ -113,7 +113,7 @@ def _local(config: SkillstackConfig) -> Path | None:
 
 
 def _usable(config: SkillstackConfig) -> Path | None:
-    """The base model where nothing is wrong with its folder: what is, is said once, by the check `base model`."""
+    """The base model's folder, None if it is unusable: only the check `base model` reports this."""
     try:
         return _local(config)
     except CheckpointError:
@@ -128,7 +128,7 @@ def _weights(folder: Path | None) -> Iterator[Path]:
 def _base_model(config: SkillstackConfig) -> str:
     folder = _local(config)
     if folder is None:
-        return f"{config.base_model} is not on this machine yet: the first round gets it"
+        return f"{config.base_model} is not on this machine yet: the first round downloads or converts it"
     size = sum(path.stat().st_size for path in _weights(folder))
     return f"{config.base_model}: {size / 1e6:.0f} MB of safetensors"
 
@@ -147,7 +147,7 @@ def _model(config: SkillstackConfig) -> str:
     whose = f"version {champion.version}" if champion is not None else config.base_model
     found = model_facts_within(folder, config.train, MODEL_SECONDS)
     if found is None:
-        return f"{whose} was not loaded within {MODEL_SECONDS:.0f} s: the first stage of a round checks it"
+        return f"{whose} did not load within {MODEL_SECONDS:.0f} s: the first stage of a round checks it"
     return f"{whose}: {_listed(found)}"
 
 
@@ -168,12 +168,14 @@ def _suites(config: SkillstackConfig) -> str:
         )
     if missing := unmeasured_categories(config, first_round=True):
         raise SkillstackError("evaluation.suites", *missing[0].removeprefix("evaluation.suites ").rstrip(".").split(": ", 1))
-    return f"{len(suites)} named, every file there"
+    return f"{len(suites)} suites, all files exist"
 
 
 def _calibration(config: SkillstackConfig) -> str:
     if config.calibration is not None and not config.calibration.is_file():
-        raise SkillstackError(str(config.calibration), "is not there", "correct `calibration`, or run `skillstack init` in another folder")
+        raise SkillstackError(
+            str(config.calibration), "does not exist", "correct `calibration`, or run `skillstack init` in another folder"
+        )
     return " ".join(f"warning: {note}" for note in without_calibration(config)) or f"{config.calibration}"
 
 
@@ -182,8 +184,8 @@ def _inbox(config: SkillstackConfig) -> str:
     if "://" in folder or Path(folder).is_dir():
         return f"{folder}: {config.inbox.pattern}"
     if config.inbox.deployment:
-        raise SkillstackError(f"inbox.folder {folder}", "does not exist", "make it, or correct inbox.folder")
-    return f"{folder} is not there; only `skillstack watch` needs it"
+        raise SkillstackError(f"inbox.folder {folder}", "does not exist", "create it, or correct inbox.folder")
+    return f"{folder} does not exist; only `skillstack watch` needs it"
 
 
 def _mlflow(config: SkillstackConfig) -> str:

@@ -1,4 +1,4 @@
-"""`skillstack doctor` for the operated service: each server, pool, worker and schedule, and what to do where one is not as it should be."""
+"""`skillstack doctor` for the service: servers, work pools, workers, schedules and automations."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from flows.workspace.workspace import has_lineage, open_workspace
 TIMEOUT_SECONDS = 10
 MAX_SKEW_SECONDS = 60.0
 PREFECT_BEAT_SECONDS = 180
-"""What Prefect 3.8 does unless it is given another interval."""
+"""Default interval of heartbeats in Prefect 3.8."""
 
 
 def prefect_server(_: SkillstackConfig) -> str:
     url = os.environ.get("PREFECT_API_URL")
     if not url:
-        return "no server named (PREFECT_API_URL): flows run with an embedded one; schedules need a server"
+        return "no server (PREFECT_API_URL): flows use an embedded one; schedules need a server"
     return f"{url}: version {check_server(url)}, healthy"
 
 
 def clocks(_: SkillstackConfig) -> str:
-    """Approvals expire and schedules start by the clock: the servers' and this machine's must agree."""
+    """Approvals and schedules depend on clocks: those of the servers and of this machine must agree."""
     import httpx
 
     names = [name for name in ("PREFECT_API_URL", "MLFLOW_TRACKING_URI") if os.environ.get(name, "").startswith("http")]
@@ -46,14 +46,16 @@ def clocks(_: SkillstackConfig) -> str:
     worst = max(skews.values(), default=0.0)
     if not worst <= MAX_SKEW_SECONDS:
         name = max(skews, key=lambda each: skews[each])
-        raise SkillstackError(name, f"its clock is {worst:.0f} s away from this machine's", "let both machines follow a time server")
-    return f"{len(skews)} servers within {worst:.0f} s of this machine" if skews else "no servers named"
+        raise SkillstackError(
+            name, f"its clock differs by {worst:.0f} s from this machine's", "synchronise both machines with a time server"
+        )
+    return f"{len(skews)} servers within {worst:.0f} s of this machine" if skews else "no servers"
 
 
 def artifact_store(config: SkillstackConfig) -> str:
-    """Write, read and delete a probe by the way that reports and manifests go; a folder of this machine is only looked at."""
+    """Write, read and delete a probe file in the artifact store; for a local folder only check the permissions."""
     if not has_lineage(config):
-        return "none yet; the first round makes it"
+        return "none yet; the first round creates it"
     lineage = open_workspace(config).lineage
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
@@ -78,7 +80,7 @@ def artifact_store(config: SkillstackConfig) -> str:
             repository.delete_artifacts("probe.txt")
     except (MlflowException, RequestException, OSError) as error:
         what = " ".join(str(error).split())[:200]
-        way_out = "start the S3-type store, check the bucket and MLflow's keys for it"
+        way_out = "start the S3 store, check the bucket and MLflow's credentials for it"
         raise SkillstackError(experiment.artifact_location, f"a probe cannot be written and read: {what}", way_out) from error
     return f"{experiment.artifact_location}: a probe was written, read and deleted"
 
@@ -86,85 +88,87 @@ def artifact_store(config: SkillstackConfig) -> str:
 def _local_store(folder: str) -> str:
     there = next(each for each in (Path(folder), *Path(folder).parents) if each.exists())
     if not os.access(there, os.W_OK | os.X_OK):
-        raise SkillstackError(folder, f"cannot be written: {there} does not allow it", "give it to this user")
-    return f"{folder}: may be written"
+        raise SkillstackError(folder, f"cannot be written: no permission for {there}", "change its owner or permissions")
+    return f"{folder}: writable"
 
 
 def pools_and_workers(config: SkillstackConfig) -> str:
-    """Each pool is there, not paused, and has a worker that is online."""
+    """Each work pool exists, is not paused, and has a worker online."""
     found = []
     for name in (config.service.gpu_pool, config.service.cpu_pool):
         pool = prefect_api("GET", f"/work_pools/{name}")
         if pool is None:
             raise SkillstackError(f"work pool {name}", "is not on the Prefect server", "skillstack deploy")
         if pool["is_paused"]:
-            raise SkillstackError(f"work pool {name}", "is paused: its runs wait", f"prefect work-pool resume {name}")
+            raise SkillstackError(f"work pool {name}", "is paused, so its runs wait", f"prefect work-pool resume {name}")
         online = [each["name"] for each in prefect_api("POST", f"/work_pools/{name}/workers/filter") or [] if each["status"] == "ONLINE"]
         if not online:
-            raise SkillstackError(
-                f"work pool {name}", "has no worker that is online", f"prefect worker start --type {pool['type']} --pool {name}"
-            )
+            raise SkillstackError(f"work pool {name}", "has no worker online", f"prefect worker start --type {pool['type']} --pool {name}")
         limit = pool["concurrency_limit"]
         found.append(f"{name}: {', '.join(online)}" + (f" (limit {limit})" if limit is not None else ""))
     return "; ".join(found)
 
 
 def gpu_limit(config: SkillstackConfig) -> str:
-    """The limit that rounds hold while they use the GPU, and how many hold it now."""
+    """The limit for the GPU, and how many rounds hold it now."""
     name = config.service.gpu_limit
     if not name:
-        return "none asked for (service.gpu_limit is empty)"
+        return "none (service.gpu_limit is empty)"
     limit = prefect_api("GET", f"/v2/concurrency_limits/{name}")
     if limit is None or not limit["active"]:
-        raise SkillstackError(f"limit {name}", "is not on the Prefect server, or not active: no round would start", "skillstack deploy")
-    return f"{name}: {limit['active_slots']} of {limit['limit']} slots held"
+        raise SkillstackError(
+            f"limit {name}", "is missing on the Prefect server or not active, so no round would start", "skillstack deploy"
+        )
+    return f"{name}: {limit['active_slots']} of {limit['limit']} slots in use"
 
 
 def deployments(config: SkillstackConfig) -> str:
-    """The deployments that a month needs, with their schedules active and no run late."""
+    """The deployments exist, their schedules are active, and no run is late."""
     there = {f"{each['name']}": each for each in prefect_api("POST", "/deployments/filter") or [] if TAG in each["tags"]}
     missing = [name for name in ("round", "monthly", "audit", "approve", "reject", "rollback") if name not in there]
     if missing:
         raise SkillstackError("deployments", f"not on the server: {', '.join(missing)}", "skillstack deploy")
     paused = [name for name in ("monthly", "audit") if not any(each["active"] for each in there[name]["schedules"])]
     if paused:
-        raise SkillstackError(f"schedule of {', '.join(paused)}", "is not active: no month starts by itself", "skillstack deploy")
+        raise SkillstackError(f"schedule of {', '.join(paused)}", "is not active, so no monthly run starts", "skillstack deploy")
     late = prefect_api("POST", "/flow_runs/count", {"flow_runs": {"state": {"name": {"any_": ["Late"]}}}}) or 0
     if late:
         raise SkillstackError(
-            f"{late} flow runs", "are late: nothing takes them", "start the workers; see `prefect flow-run ls --state Late`"
+            f"{late} flow runs", "are late: no worker runs them", "start the workers; see `prefect flow-run ls --state Late`"
         )
     if not config.inbox.deployment:
-        return f"{len(there)} there; inbox.deployment is empty, so the watcher runs rounds itself, without the pool's limit"
-    return f"{len(there)} there, none late"
+        return f"{len(there)} deployments; inbox.deployment is empty, so the watcher runs rounds itself, without the pool's limit"
+    return f"{len(there)} deployments, no run late"
 
 
 def zombie_rule(config: SkillstackConfig) -> str:
-    """The window after which a run is marked crashed, and the interval at which the deployments' runs beat: they belong together."""
+    """The timeout after which a run is marked crashed must fit the heartbeat interval of the deployments' runs."""
     service, way_out = config.service, "skillstack deploy"
     automation = next((each for each in prefect_api("POST", "/automations/filter") or [] if each["name"] == ZOMBIE), None)
     if automation is None or not automation["enabled"]:
-        raise SkillstackError(f"automation {ZOMBIE}", "is missing or disabled: a dead round would hold its slot", way_out)
+        raise SkillstackError(f"automation {ZOMBIE}", "is missing or disabled, so a dead round would keep its slot", way_out)
     window = float(automation["trigger"]["within"])
     if window != service.heartbeat_timeout_seconds:
         what = f"waits {window:.0f} s, service.heartbeat_timeout_seconds is {service.heartbeat_timeout_seconds:.0f}"
         raise SkillstackError(f"automation {ZOMBIE}", what, way_out)
     if automation["trigger"]["match_related"] != OF_SKILLSTACK:
-        raise SkillstackError(f"automation {ZOMBIE}", "matches flow runs that are not skillstack's", way_out)
+        raise SkillstackError(f"automation {ZOMBIE}", "also matches flow runs of others", way_out)
     there = [each for each in prefect_api("POST", "/deployments/filter") or [] if TAG in each["tags"]]
     beats = {each["name"]: float((each["job_variables"].get("env") or {}).get(HEARTBEAT_VARIABLE, PREFECT_BEAT_SECONDS)) for each in there}
     slow = sorted(name for name, beat in beats.items() if not 2 * beat <= window)
     if slow:
-        what = f"beat every {max(beats.values()):.0f} s, and the automation waits {window:.0f} s: healthy rounds would be marked crashed"
+        what = (
+            f"send heartbeats every {max(beats.values()):.0f} s, but the timeout is {window:.0f} s: healthy rounds would be marked crashed"
+        )
         raise SkillstackError(f"runs of {', '.join(slow)}", what, way_out)
-    return f"a run is marked crashed after {window:.0f} s without a heartbeat; runs beat every {max(beats.values(), default=0):.0f} s"
+    return f"a run is marked crashed after {window:.0f} s without a heartbeat; the interval is {max(beats.values(), default=0):.0f} s"
 
 
 def launcher(config: SkillstackConfig) -> str:
-    """Can a training be started as `launch.kind` says?"""
+    """Whether a training can be started as `launch.kind` says."""
     launch = config.launch
     if launch.kind == "local":
-        return "a process of this machine"
+        return "a local process"
     if launch.kind == "torchrun":
         import torch
 
@@ -174,7 +178,7 @@ def launcher(config: SkillstackConfig) -> str:
             raise SkillstackError("launch.processes", f"is {launch.processes}, this machine has {devices} GPUs", way_out)
         return f"{launch.processes} processes under torchrun, {devices} GPUs here"
     if shutil.which("kubectl") is None:
-        raise SkillstackError("launch.kind", "is kubernetes, and there is no kubectl here", "put it into the worker's image")
+        raise SkillstackError("launch.kind", "is kubernetes, but kubectl is not installed", "install it in the worker's image")
     namespace = launch.kubernetes.namespace
     asked = subprocess.run(
         ["kubectl", "--namespace", namespace, "--request-timeout=10s", "auth", "can-i", "create", "jobs"],
@@ -183,7 +187,7 @@ def launcher(config: SkillstackConfig) -> str:
         check=False,
     )
     if asked.stdout.strip() != "yes":
-        what = " ".join((asked.stderr or asked.stdout).split())[:200] or "kubectl does not say why"
+        what = " ".join((asked.stderr or asked.stdout).split())[:200] or "no reason given by kubectl"
         raise SkillstackError(
             f"Kubernetes namespace {namespace}", f"jobs may not be created: {what}", "apply infra/kubernetes, check the context"
         )

@@ -1,8 +1,8 @@
-"""Prefect's embedded server ends with the process that it serves.
+"""Stop Prefect's embedded server when the process that started it ends.
 
-Prefect ends it from an exit handler, which neither SIGKILL nor SIGTERM runs: it stayed behind after each. Its process is a plain uvicorn,
-which reads its logging configuration from a file that the environment names (UVICORN_LOG_CONFIG, set by flows/machine/environment.py);
-loading that configuration starts the watch below, before the server itself is imported.
+Prefect stops it in an exit handler, which does not run after SIGKILL or SIGTERM, so the server kept running. The server is a uvicorn
+process that reads its logging configuration from the file in UVICORN_LOG_CONFIG (set by flows/machine/environment.py); loading that
+configuration starts the thread below, before the server itself is imported.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ import threading
 WATCH_SECONDS = 0.5
 GRACE_SECONDS = 5.0
 OWNER = "SKILLSTACK_SERVER_OWNER"
-"""Process id of whoever prepared the environment: it may be gone before the server has begun to watch."""
+"""Variable with the id of the process that prepared the environment: it may end before the thread starts."""
 
 
 def watching_handler() -> logging.Handler:
-    """What the logging configuration asks for: a handler that drops everything, and the watch."""
+    """The handler of the logging configuration, which drops everything; creating it starts the thread."""
     parent, owner = os.getppid(), os.environ.get(OWNER, "")
-    orphan = owner not in ("", str(parent)) and not _lives(owner)  # the parent went before the watch began
+    orphan = owner not in ("", str(parent)) and not _lives(owner)  # the parent ended before the thread started
     threading.Thread(target=_end_with, args=(0 if orphan else parent,), name="end-with-parent", daemon=True).start()
     return logging.NullHandler()
 
 
 def _end_with(parent: int) -> None:
-    """Wait until the parent is another one (an orphan is adopted), then end this process: asked first, and after a while made to."""
+    """Wait until the parent process has ended (an orphan gets another parent), then stop this process: SIGTERM, later a hard exit."""
     pause = threading.Event()
     while os.getppid() == parent:
         pause.wait(WATCH_SECONDS)

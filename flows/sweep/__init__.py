@@ -1,1 +1,1 @@
-"""Several candidates of one drop, compared on rows of their own."""
+"""Several candidates for one drop, compared on a tuning split."""

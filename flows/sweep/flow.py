@@ -1,10 +1,10 @@
-"""A sweep: how much to let a round change, tried on one decomposition, chosen on a tuning split, judged once by the gate.
+"""A sweep: several trainable ratios and update scales, one choice on a tuning split, one round with it.
 
     skillstack sweep DROP --skill NAME --ratios 0.10:0.40:0.05 [--scales 0.25:1.0:0.25]
 
-Each ratio is one training on the rows that the tuning split leaves; each scale of a finished update costs evaluation only. Without ratios
-the scales are those of the update that `skillstack round` trains on the whole drop. A sweep that was cut off goes on where it stopped:
-every training and every evaluation is a stage found by content. The chosen point is trained on the whole drop and judged as a round.
+Each ratio is one training on the rows outside the tuning split; each scale of a trained update costs only an evaluation. Without ratios,
+the scales apply to the update that `skillstack round` trains on all rows. An interrupted sweep continues where it stopped: every training
+and evaluation is a stage. The chosen point is trained on all rows as a round, which the gate decides.
 """
 
 from __future__ import annotations
@@ -41,9 +41,11 @@ from flows.workspace.workspace import Workspace, evaluate_model, open_workspace
 RATIOS = (0.10, 0.15, 0.20, 0.25, 0.30, 0.35, 0.40)
 
 Ratio = Annotated[float, Field(gt=0.0, le=1.0)]
-Ratios = Annotated[tuple[Ratio, ...], Field(description="unfreeze_rank_ratio of each training; none: the finished update of the round")]
+Ratios = Annotated[
+    tuple[Ratio, ...], Field(description="unfreeze_rank_ratio of each training; empty: only the scales of the round's update")
+]
 Scales = Annotated[
-    tuple[Ratio, ...], Field(min_length=1, description="shares of each trained update to evaluate; 1 is the update as trained")
+    tuple[Ratio, ...], Field(min_length=1, description="factors of each trained update to evaluate; 1 is the update as trained")
 ]
 
 
@@ -52,8 +54,8 @@ class SweepResult(Record):
     points: tuple[SweepPoint, ...]
     choice: Choice
     notes: tuple[str, ...]
-    outcome: RoundOutcome | None = Field(description="the round that judged the chosen point; none where that was not asked for")
-    table: Path = Field(description="every point as JSON")
+    outcome: RoundOutcome | None = Field(description="the round of the chosen point; null with judge: false")
+    table: Path = Field(description="JSON file with all points")
 
 
 def _name_of_sweep() -> str:
@@ -70,14 +72,14 @@ def sweep(
     heldout: Heldout = None,
     judge: bool = True,
 ) -> SweepResult:
-    """Try every ratio and scale, choose one, and unless told otherwise have the gate judge it as a round of its own."""
+    """Try all ratios and scales, choose one, and run it as a round (unless `judge` is false)."""
     local = local_drop(config, drop)
     items = local_drop(config, heldout) if heldout is not None else None
     workspace = open_workspace(config)
     champion = find_champion(workspace)
     trial = Trial(workspace=workspace, chain=read_ancestry(workspace.lineage, champion.version), drop=local, skill=skill, heldout=items)
     tuning = prepare(trial, hold_out=bool(ratios))
-    with gpu_slot(config.service):  # given back before the chosen point is judged, which takes one of its own
+    with gpu_slot(config.service):  # released before the round of the chosen point, which takes its own
         before = measure(workspace, champion.checkpoint / "model", champion.model_sha256, tuning, "champion")
         points = tuple(_points(trial, tuning, before, ratios, scales))
     forget_whole(workspace)
@@ -90,7 +92,7 @@ def sweep(
 def _points(
     trial: Trial, tuning: Tuning, before: Stage[EvalReport], ratios: Sequence[float], scales: Sequence[float]
 ) -> Iterator[SweepPoint]:
-    """Every ratio trained once, and every scale of it evaluated."""
+    """Train each ratio once, and evaluate each of its scales."""
     workspace, skill = trial.workspace, trial.skill
     for ratio in ratios or (trial.config.train.unfreeze_rank_ratio,):
         here = replace(trial, workspace=replace(workspace, config=at(trial.config, ratio)))
@@ -103,13 +105,13 @@ def _points(
 
 
 def at(config: SkillstackConfig, ratio: float) -> SkillstackConfig:
-    """The config with another unfreeze_rank_ratio, and nothing else changed."""
+    """The config with another unfreeze_rank_ratio."""
     return config.model_copy(update={"train": config.train.model_copy(update={"unfreeze_rank_ratio": ratio})})
 
 
 @task(name="prepare tuning", task_run_name="prepare tuning {trial.skill}", **STAGE)
 def prepare(trial: Trial, *, hold_out: bool) -> Tuning:
-    """Validate the drop as a round does, and lay out the tuning split."""
+    """Validate the drop as a round does, and make the tuning split."""
     return prepare_tuning(trial.workspace, trial.chain, validate(trial), trial.skill, hold_out=hold_out)
 
 
@@ -120,7 +122,7 @@ def measure(workspace: Workspace, model: Path, model_sha256: str, tuning: Tuning
 
 @task(name="report sweep", **STAGE)
 def report(workspace: Workspace, skill: str, points: Sequence[SweepPoint], choice: Choice, notes: Sequence[str]) -> Path:
-    """Keep the points as a file and in MLflow, and show them in Prefect."""
+    """Write the points to a file, MLflow and Prefect."""
     folder = workspace.config.state_dir / "reports"
     path = folder / f"sweep-{skill}-{this_month()}.json"
     text = "\n".join(sweep_lines(skill, points, choice, notes)) + "\n"
@@ -134,7 +136,7 @@ def report(workspace: Workspace, skill: str, points: Sequence[SweepPoint], choic
 
 
 class SweepTable(Record):
-    """What the file of a sweep holds."""
+    """The content of a sweep's file."""
 
     skill: str
     points: tuple[SweepPoint, ...]
@@ -144,8 +146,8 @@ class SweepTable(Record):
 
 def sweep_lines(skill: str, points: Sequence[SweepPoint], choice: Choice, notes: Sequence[str]) -> Iterator[str]:
     """The sweep in Markdown."""
-    taken = choice.point
-    yield f"## Sweep of {markdown_text(skill)}: ratio {taken.ratio:g}, scale {taken.scale:g}"
+    chosen = choice.point
+    yield f"## Sweep of {markdown_text(skill)}: ratio {chosen.ratio:g}, scale {chosen.scale:g}"
     yield ""
     yield f"Chosen on the tuning split, because it {choice.reason}." if choice.reason.startswith(("learns", "within")) else choice.reason
     yield ""
@@ -164,6 +166,6 @@ def point_row(point: SweepPoint, choice: Choice) -> dict[str, str]:
         "scale": f"{point.scale:g}",
         "learned, %": f"{100 * point.learned:.1f}",
         "gain, points": f"{100 * point.gain:+.1f}",
-        "margin used up": f"{100 * point.forgetting:.0f} %",
+        "margin used": f"{100 * point.forgetting:.0f} %",
         "": mark,
     }

@@ -1,6 +1,6 @@
-"""Which of a sweep's points to take: what each learned against what it lost, and one rule. Pure.
+"""Choose one of a sweep's points by learning and forgetting. Pure.
 
-Forgetting is counted in shares of the gate's own margins (1.0: a whole margin is used up), the worst category counts.
+Forgetting is measured as a share of the gate's margin (1.0: all of the margin is used), in the worst category.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from evals.gate.policy import GatePolicy
 class SweepPoint(Record):
     """One candidate of a sweep, measured on the tuning split."""
 
-    ratio: float = Field(description="unfreeze_rank_ratio that it was trained with")
-    scale: float = Field(description="share of the trained update")
+    ratio: float = Field(description="unfreeze_rank_ratio of its training")
+    scale: float = Field(description="factor of the trained update")
     learned: float = Field(description="score on the new skill's tuning rows")
-    gain: float = Field(description="the same minus the champion's")
+    gain: float = Field(description="this score minus the champion's")
     n: int = Field(description="tuning rows of the new skill")
-    forgetting: float = Field(description="largest share of a margin that is used up; 0 where nothing was lost")
-    losses: dict[str, float] = Field(description="loss by suite: score units, for drift the relative rise of bits per byte")
+    forgetting: float = Field(description="largest share of a margin that is used; 0 if nothing was lost")
+    losses: dict[str, float] = Field(description="loss by suite: difference of scores; for drift the relative increase of bits per byte")
     model_sha256: str
 
 
 class Choice(Record):
-    """The point to take, the frontier, and why."""
+    """The chosen point, the Pareto frontier, and the reason."""
 
     point: SweepPoint
     frontier: tuple[SweepPoint, ...]
@@ -72,7 +72,7 @@ def share_of_margin(losses: Mapping[Category, Sequence[float]], policy: GatePoli
 
 
 def frontier(points: Sequence[SweepPoint]) -> tuple[SweepPoint, ...]:
-    """The points that no other beats in both learning and forgetting, least forgetting first."""
+    """The Pareto frontier: points that no other point beats in both learning and forgetting, least forgetting first."""
     kept = [
         point
         for point in points
@@ -87,7 +87,7 @@ def frontier(points: Sequence[SweepPoint]) -> tuple[SweepPoint, ...]:
 
 
 def choose(points: Sequence[SweepPoint]) -> Choice:
-    """Of the points that stay within every margin, the least forgetting one that learns as much as the best, to a standard error."""
+    """Of the points within all margins, the one with the least forgetting whose score is within a standard error of the best."""
     edge = frontier(points)
     within = [point for point in edge if point.forgetting <= 1.0 and point.gain > 0.0]
     if not within:
@@ -95,12 +95,12 @@ def choose(points: Sequence[SweepPoint]) -> Choice:
         if not learning:
             best = max(edge, key=lambda point: point.learned)
             return Choice(point=best, frontier=edge, reason="no point learned the skill; this one scored highest")
-        return Choice(point=learning[0], frontier=edge, reason="every point that learns uses up a margin; this one loses least")
+        return Choice(point=learning[0], frontier=edge, reason="every point that learns exceeds a margin; this one loses least")
     best = max(within, key=lambda point: point.learned)
     error = math.sqrt(best.learned * (1.0 - best.learned) / best.n) if 0.0 < best.learned < 1.0 else 0.0
     good = [point for point in within if point.learned >= best.learned - error]
     chosen = min(good, key=lambda point: (point.forgetting, -point.learned))
-    reason = "learns most of those that stay within every margin"
+    reason = "learns most of those within all margins"
     if chosen != best:
-        reason = f"within a standard error ({100 * error:.1f} points) of what learns most inside the margins, and forgets less"
+        reason = f"within a standard error ({100 * error:.1f} points) of the best score within the margins, and forgets less"
     return Choice(point=chosen, frontier=edge, reason=reason)

@@ -1,9 +1,9 @@
-"""The tuning split: rows on which a sweep compares its candidates, none of which the gate ever reads.
+"""The tuning split: rows on which a sweep compares its candidates; the gate does not use them.
 
-    learning     rows of the new drop that the sweep does not train on (or, for a finished update, rows it was trained on)
-    forgetting   rows that earlier rounds were trained on, and the general text that calibrates round 0
+    learning     rows of the new drop that the sweep does not train on (without ratios: rows that it was trained on)
+    forgetting   training rows of earlier rounds, and the calibration text
 
-Where there is neither an earlier skill nor calibration text, the config's general suites stand in, and the result says so.
+Without earlier skills and calibration text, the config's general suites are used instead, and the result says so.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ MIN_ROWS = 20
 
 @dataclass(frozen=True)
 class Tuning:
-    """What to train on and what to measure. `learning` is the new skill's suite; `notes` say what a reader must know."""
+    """The drop to train on and the suites to evaluate. `learning` is the new skill's suite; `notes` are for the reader of the result."""
 
     drop: Stage[DropManifest]
     learning: str
@@ -39,9 +39,9 @@ class Tuning:
 
 
 def prepare_tuning(workspace: Workspace, chain: Sequence[VersionRef], clean: Stage[DropManifest], skill: str, *, hold_out: bool) -> Tuning:
-    """Lay out the split. With `hold_out` a share of the clean rows is kept from training; else the finished update saw them all.
+    """Make the split. With `hold_out` a share of the clean rows is not trained on; without, all rows were trained on.
 
-    Raises DropError where the drop is too small to keep rows back.
+    Raises DropError if the drop is too small for a split.
     """
     config = workspace.config.sweep
     split = _split(workspace, chain, clean, config.tuning_fraction if hold_out else 0.0)
@@ -50,7 +50,7 @@ def prepare_tuning(workspace: Workspace, chain: Sequence[VersionRef], clean: Sta
     rows = split.folder / split.manifest.files["heldout" if hold_out else "clean"].path
     learning = own.model_copy(update={"name": skill + SUFFIX, "source": str(rows), "items": config.tuning_items})
     if not hold_out:
-        notes.append("Learning was measured on rows that the update was trained on, so it reads high; the gate judges on others.")
+        notes.append("Learning was measured on training rows, so it is too high; the gate uses other rows.")
     kept = [
         suites_of_skill(workspace, version.skill, version.drop)[0].model_copy(
             update={"name": version.skill + SUFFIX, "source": str(_clean_rows(version.drop)), "items": config.tuning_items}
@@ -64,7 +64,7 @@ def prepare_tuning(workspace: Workspace, chain: Sequence[VersionRef], clean: Sta
     if not kept:
         kept = [suite for suite in workspace.config.evaluation.suites if not suite.sealed]
         if kept:
-            notes.append("Forgetting was measured on the gate's own general suites: name calibration text to keep them apart.")
+            notes.append("Forgetting was measured on the gate's general suites: set `calibration` to keep them apart.")
         else:
             notes.append("There was nothing to measure forgetting on: no earlier skill, no calibration text, no general suite.")
     return Tuning(split, learning.name, (learning, *kept), tuple(notes))
@@ -77,7 +77,7 @@ def _clean_rows(drop: Path) -> Path:
 
 
 def _split(workspace: Workspace, chain: Sequence[VersionRef], clean: Stage[DropManifest], share: float) -> Stage[DropManifest]:
-    """The drop with a share of its clean rows as tuning rows, chosen by their text; and general text rendered as the model reads it."""
+    """The drop with a share of its clean rows as tuning rows, chosen by their digest; and calibration text as the model reads it."""
     calibration = workspace.config.calibration
 
     def build(folder: Path) -> None:
@@ -86,7 +86,7 @@ def _split(workspace: Workspace, chain: Sequence[VersionRef], clean: Stage[DropM
         tuning = [line for line in lines if _drawn(line, share)]
         if share and min(len(tuning), len(lines) - len(tuning)) < MIN_ROWS:
             what = f"has {len(lines)} clean rows, of which {len(tuning)} would be for tuning; {MIN_ROWS} are needed on both sides"
-            raise DropError(clean.manifest.source, what, "sweep over scales only, or bring more rows")
+            raise DropError(clean.manifest.source, what, "sweep over scales only (--ratios none), or use more rows")
         files = {"clean": [line for line in lines if not _drawn(line, share)], "heldout": tuning}
         if calibration is not None:
             files["general"] = _general_text(workspace, chain[0].checkpoint / "model", calibration)
@@ -117,7 +117,7 @@ def _drawn(line: str, share: float) -> bool:
 
 
 def _general_text(workspace: Workspace, model: Path, calibration: Path) -> list[str]:
-    """Calibration rows as {"text"}: conversations through the chat template, because bits per byte are of what the model reads."""
+    """Calibration rows as {"text"}, with conversations rendered by the chat template: bits per byte are of what the model reads."""
     renderer = open_text(model, workspace.config.train)
     rows = list(read_objects(calibration))
     texts = [str(row["text"]) for _, row in rows if "text" in row]

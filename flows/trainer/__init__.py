@@ -1,1 +1,1 @@
-"""The engine as a process of its own: which command starts it, who watches over it, and what becomes of it when its flow ends."""
+"""Start the engine as a separate process, watch it, and stop it with its flow."""

@@ -1,7 +1,7 @@
-"""Run a command that must not outlive the flow that started it:  python -m flows.trainer.keeper --parent PID -- COMMAND...
+"""Run a command that must stop when the flow that started it stops:  python -m flows.trainer.keeper --parent PID -- COMMAND...
 
-torchrun and the Kubernetes client do not watch their parent; this does, because a trainer that goes on after its flow was killed would
-write where the resumed round trains.
+torchrun and the Kubernetes client do not watch their parent process. A training that continues after its flow was killed would write into
+the folder of the resumed round.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ GRACE_SECONDS = 20.0
 
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m flows.trainer.keeper")
-    parser.add_argument("--parent", type=int, required=True, help="process to outlive under no circumstances")
+    parser.add_argument("--parent", type=int, required=True, help="process id of the flow; the command is stopped when this process ends")
     parser.add_argument("command", nargs=argparse.REMAINDER)
     options = parser.parse_args(arguments)
     child = subprocess.Popen([part for part in options.command if part != "--"])
@@ -33,7 +33,7 @@ def main(arguments: list[str]) -> int:
 
 
 def keep(child: subprocess.Popen[bytes], parent: int) -> int:
-    """Wait for the child; end it when the parent is gone."""
+    """Wait for the child; stop it when the parent has ended."""
     while True:
         try:
             return child.wait(timeout=WATCH_SECONDS)

@@ -1,8 +1,8 @@
 """Train as a Kubernetes job:  python -m flows.trainer.kubernetes_job LAUNCH_CONFIG_JSON run.json
 
-It applies a job with kubectl, waits for its end and gives back the engine's exit code; ended itself, it deletes the job. The run file, the
-model and the results lie on a volume that the job mounts at the same path. Only kubectl talks to the cluster, with the rights of whoever
-runs the worker; no secret passes through here.
+It creates a job with kubectl, waits for its end and returns the engine's exit code; on SIGTERM it deletes the job. The run file, the model
+and the results are on a volume that the job mounts at the same path. Only kubectl talks to the cluster, with the permissions of the
+worker's user. ADR 7 says why this is not Prefect's Kubernetes worker.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ UNREACHABLE_SECONDS = 600.0
 
 
 def job_manifest(config: LaunchConfig, run_file: Path) -> dict[str, Any]:
-    """The job as Kubernetes takes it: one pod, `processes` GPUs, not root, no rights, nothing retried (the flow decides on that)."""
+    """The manifest of the job: one pod, `processes` GPUs, not root, no API access, no retries (the flow retries)."""
     where = config.kubernetes
     command = ["python", *(torchrun(config.processes) if config.processes > 1 else []), "-m", "osft_engine", str(run_file)]
     container = {
@@ -62,7 +62,7 @@ def job_manifest(config: LaunchConfig, run_file: Path) -> dict[str, Any]:
 
 
 def job_name(run_file: Path) -> str:
-    """The same for the same run, so that a second start finds the first one's job instead of training beside it."""
+    """The same name for the same run, so that a second start replaces the job of the first one."""
     return f"skillstack-train-{text_digest(str(run_file))[:12]}"
 
 
@@ -72,7 +72,7 @@ def kubectl(config: LaunchConfig, *arguments: str, given: str | None = None) -> 
 
 
 def run_job(config: LaunchConfig, run_file: Path) -> int:
-    """Apply the job (in the place of what an earlier start left), wait, print its log. 0 where it succeeded."""
+    """Create the job (replacing that of an earlier start), wait for it, print its log. Returns 0 if it succeeded."""
     name = job_name(run_file)
     kubectl(config, "delete", "job", name, "--ignore-not-found", "--wait=true")
     applied = kubectl(config, "apply", "-f", "-", given=json.dumps(job_manifest(config, run_file)))
@@ -85,17 +85,17 @@ def run_job(config: LaunchConfig, run_file: Path) -> int:
 
 
 def wait_for_job(config: LaunchConfig, name: str) -> bool:
-    """True where it completed, False where it failed. A cluster that does not answer for long is an error, not a failed job."""
-    heard = time.monotonic()
+    """True if the job completed, False if it failed. Raises TimeoutError if the cluster does not answer for long."""
+    last_answer = time.monotonic()
     while True:
         asked = kubectl(config, "get", "job", name, "-o", "json")
         if asked.returncode == 0:
-            heard = time.monotonic()
+            last_answer = time.monotonic()
             conditions = json.loads(asked.stdout).get("status", {}).get("conditions", [])
             ended = {each["type"]: each["status"] == "True" for each in conditions}
             if ended.get("Complete") or ended.get("Failed"):
                 return bool(ended.get("Complete"))
-        elif time.monotonic() - heard > UNREACHABLE_SECONDS:
+        elif time.monotonic() - last_answer > UNREACHABLE_SECONDS:
             raise TimeoutError(f"job {name}: {_line(asked)}")
         time.sleep(POLL_SECONDS)
 

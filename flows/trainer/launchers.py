@@ -1,7 +1,7 @@
-"""Where the trainer runs: as a process here, as one process a GPU under torchrun, or as a Kubernetes job. One setting chooses.
+"""How a training is started (`launch.kind`): as a local process, as one process per GPU under torchrun, or as a Kubernetes job.
 
-Every launcher is a command line that lives as long as the training, writes what happened to the run's folder, and exits 0 or with the
-engine's own one-line error; so the flow that follows it does not know which one it is.
+Each launcher is a command that runs as long as the training, writes its events to the run's folder, and exits with 0 or with the engine's
+one-line error; so the flow treats all of them alike.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from flows.config.launch import LaunchConfig
 
 
 def trainer_command(config: LaunchConfig, run_file: Path, *, parent: int) -> list[str]:
-    """The command line that trains `run_file`. It ends by itself when the process `parent` is gone."""
+    """The command that trains `run_file`. It stops when the process `parent` has ended."""
     engine = ["-m", "osft_engine", str(run_file)]
     if config.kind == "local":
         return [sys.executable, *engine, "--parent", str(parent)]
@@ -24,5 +24,5 @@ def trainer_command(config: LaunchConfig, run_file: Path, *, parent: int) -> lis
 
 
 def torchrun(processes: int) -> list[str]:
-    """Arguments to Python that start the engine once a GPU of this machine; --standalone picks a free port for the rendezvous."""
+    """Arguments of Python that start one engine process per GPU of this machine; --standalone chooses a free port for the rendezvous."""
     return ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]

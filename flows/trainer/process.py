@@ -1,6 +1,6 @@
-"""The engine as processes of its own, followed while it trains: its events relayed, its silence noticed, and nothing left behind.
+"""Run the engine in separate processes: relay its events, detect a hang, and leave no process behind.
 
-A process keeps the trainer's memory and failures apart from the flow; launchers.py says whether it is one, torchrun, or a job elsewhere.
+Separate processes keep the engine's memory and failures out of the flow; launchers.py decides how they are started.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from osft_engine.run import TrainRun
 
 POLL_SECONDS = 0.25
 LOOK_SECONDS = 30.0
-"""Between two looks at a training's folder for signs of life."""
+"""Interval between two checks of a training's folder for changes."""
 LOG_NAME = "train.log"
 
 Event = dict[str, Any]
 
 
 def run_trainer(run: TrainRun, on_event: Callable[[Event], None], launch: LaunchConfig, watch: TrainerConfig) -> None:
-    """Run one training to its end. Raises TrainingError with the engine's last line where it fails, TrainerHungError where it is silent.
+    """Run one training to its end. Raises TrainingError with the engine's last line if it fails, TrainerHungError if it hangs.
 
-    The trainer leads a process group of its own, which is ended whole (a launcher's workers too) whatever ends this call: an error, a
-    cancelled flow run, the keyboard. Where this process is killed outright, the trainer notices by itself (`--parent`).
+    The training has a process group of its own. However this call ends (an error, a cancelled flow run, Ctrl-C), the group is stopped, with
+    a launcher's workers. If this process is killed, the training notices it by itself (`--parent`).
     """
     run.out_dir.mkdir(parents=True, exist_ok=True)
     run_file = run.out_dir / "run.json"
@@ -56,7 +56,7 @@ def run_trainer(run: TrainRun, on_event: Callable[[Event], None], launch: Launch
 
 
 class Heartbeat:
-    """Whether a folder's files still change. The time is this machine's own and only ever goes forward, whatever the clocks say."""
+    """Whether files in a folder still change, measured with this machine's monotonic clock."""
 
     def __init__(self, folder: Path, limit: float) -> None:
         self._folder, self._limit = folder, limit
@@ -65,9 +65,9 @@ class Heartbeat:
         self._looked = self._since
 
     def silent_for(self) -> float:
-        """Seconds since anything in the folder last changed, as seen from here.
+        """Seconds since the last observed change of any file in the folder.
 
-        It looks rarely, for the folder may be large and far away, and always before it says that the limit is reached.
+        It checks rarely, because the folder may be large or remote, and always before it reports that the limit is reached.
         """
         now = time.monotonic()
         if now - self._looked >= self._every or now - self._since > self._limit:
@@ -88,18 +88,18 @@ class Heartbeat:
                 try:
                     status = os.stat(path)
                 except FileNotFoundError:
-                    continue  # a temporary file that has got its name by now
+                    continue  # a temporary file that has been renamed meanwhile
                 found.append((path, status.st_size, status.st_mtime_ns))
         return frozenset(found)
 
 
 def end_group(process: subprocess.Popen[bytes], grace: float) -> None:
-    """End every process of the trainer's group: asked first, and after `grace` seconds made to."""
+    """Stop all processes of the training's group: SIGTERM first, SIGKILL after `grace` seconds."""
     for sign, patience in ((signal.SIGTERM, grace), (signal.SIGKILL, None)):
         try:
             os.killpg(process.pid, sign)
         except ProcessLookupError:
-            break  # the last of them is gone
+            break  # all have ended
         try:
             process.wait(timeout=patience)
         except subprocess.TimeoutExpired:
@@ -117,17 +117,17 @@ def _follow(path: Path, process: subprocess.Popen[bytes], heartbeat: Heartbeat, 
             ended = True
         except subprocess.TimeoutExpired:
             if heartbeat.hung:
-                what = f"has written nothing for {heartbeat.silent_for():.0f} s and was ended"
-                way_out = f"look at {path.with_name(LOG_NAME)}; run again, it goes on from what was saved (trainer.hang_timeout_seconds)"
+                what = f"has written nothing for {heartbeat.silent_for():.0f} s and was stopped"
+                way_out = f"see {path.with_name(LOG_NAME)}; the same command resumes its saved state (limit: trainer.hang_timeout_seconds)"
                 raise TrainerHungError(f"training of {skill!r}", what, way_out) from None
         yield from tail.new_events()
 
 
 class EventTail:
-    """What is appended to a file of events from now on; a half-written last line waits for its rest.
+    """Events that are appended to a file from now on; an incomplete last line is read when it is complete.
 
-    A run that resumes puts a file without the lines after its last saved state in the place of the old one. What that file holds up to
-    its `resumed` event was told before.
+    A resumed run replaces the file by one without the lines after its last saved state. The events up to `resumed` in the new file were
+    returned before.
     """
 
     def __init__(self, path: Path) -> None:
@@ -147,7 +147,7 @@ class EventTail:
             replaced = self._inode not in (None, inode)
             start = 0 if replaced else self._position
             stream.seek(start)
-            lines = [line for line in stream if line.endswith(b"\n")]  # only the last one can be without
+            lines = [line for line in stream if line.endswith(b"\n")]  # only the last line can be incomplete
         self._inode, self._position = inode, start + sum(len(line) for line in lines)
         events: list[Event] = [json.loads(line) for line in lines]
         if not replaced:
@@ -159,6 +159,6 @@ class EventTail:
 def _last_line(log: Path, status: int) -> str:
     """The engine's one-line error, or how the process ended."""
     if status < 0:
-        return f"the trainer was ended by signal {-status}"
+        return f"the training process was ended by signal {-status}"
     lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").replace("\r", "\n").splitlines() if line.strip()]
-    return lines[-1].removeprefix("error: ") if lines else f"the trainer ended with status {status} and said nothing"
+    return lines[-1].removeprefix("error: ") if lines else f"the training process ended with status {status} and without output"

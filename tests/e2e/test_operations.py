@@ -84,7 +84,7 @@ def test_a_share_of_the_rounds_own_update_is_chosen_and_judged(watched: dict[str
     drop = str(write_drop("mood", place.folder / "mood.jsonl", 0, rows=400))
     found = command("sweep", drop, "--skill", "mood", "--ratios", "none", "--scales", "0.5,1", code=None)
     assert [point["scale"] for point in found["points"]] == [1.0, 0.5]
-    assert any("rows that the update was trained on" in note for note in found["notes"]), found["notes"]
+    assert any("measured on training rows" in note for note in found["notes"]), found["notes"]
     scale = found["choice"]["point"]["scale"]
     record = command("history")["rounds"][-1]
     assert (record["skill"], record["version"]) == ("mood", found["outcome"]["version"])

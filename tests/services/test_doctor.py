@@ -43,7 +43,7 @@ def test_an_artifact_store_that_is_away_is_named(deployed: Any, artifact_front: 
     with artifact_front.closed():
         ok, detail = diagnoses(deployed.config, MLFLOW_HTTP_REQUEST_MAX_RETRIES="0")["artifact store"]
     assert not ok
-    assert "start the S3-type store" in detail
+    assert "start the S3 store" in detail
 
 
 def test_a_pool_without_a_worker_and_one_that_is_not_there(deployed: Any, diagnoses: Any) -> None:

@@ -143,7 +143,7 @@ def test_the_helm_values_name_the_version_that_was_tested() -> None:
 
 def test_kustomize_builds_the_whole(tmp_path: Path) -> None:
     if shutil.which("kubectl") is None:
-        pytest.skip("no kubectl here")
+        pytest.skip("kubectl is not installed")
     built = subprocess.run(["kubectl", "kustomize", str(INFRA / "kubernetes")], capture_output=True, text=True, check=False)
     assert built.returncode == 0, built.stderr
     assert {each["metadata"]["namespace"] for each in yaml.safe_load_all(built.stdout) if each["kind"] != "Namespace"} == {"skillstack"}

@@ -35,7 +35,7 @@ _EXPERIMENT_NOTE = (
 _EXPERIMENT_TAGS = {"mlflow.note.content": _EXPERIMENT_NOTE, "mlflow.experimentKind": "custom_model_development"}
 _MODEL_NOTE = (
     "All candidates of all rounds, promoted or not, with the verdict as the description. Aliases: **champion** is the version to serve, "
-    "**previous** the champion before it, **candidate** the newest version. Change them with `skillstack approve`, `reject` and `rollback`: "
+    "**previous** the champion before it, **candidate** the newest version. Use `skillstack approve`, `reject` and `rollback`: "
     "skillstack refuses to work with an alias that was moved here by hand."
 )
 

@@ -68,7 +68,7 @@ def test_a_tie_in_learning_goes_to_what_forgets_less() -> None:
 def test_where_every_margin_is_used_up_the_smallest_loss_is_taken_and_said() -> None:
     choice = choose([point(0.9, 3.0), point(0.6, 1.5), point(0.1, 0.0, gain=-0.1)])
     assert choice.point.forgetting == 1.5
-    assert "uses up a margin" in choice.reason
+    assert "exceeds a margin" in choice.reason
     assert "no point learned" in choose([point(0.1, 0.0, gain=0.0)]).reason
 
 
