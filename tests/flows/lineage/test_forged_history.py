@@ -312,7 +312,7 @@ def test_a_key_that_cannot_be_read_stops_everything(tmp_path, empty_state, open_
 def test_a_verdict_that_was_changed_to_pass_promotes_nothing(forged):
     version = find_version(forged, 4)
     verdict = read_manifest(version.verdict, Verdict).model_copy(update={"decision": Decision.PASS})
-    with pytest.raises(LineageError, match="not the one that it was registered with"):
+    with pytest.raises(LineageError, match="not the verdict that it was registered with"):
         promote_version(forged, 4, expected_champion=3, reason="Pass.", actor="gate", verdict=verdict)
     assert current_champion(forged).version == 3
 

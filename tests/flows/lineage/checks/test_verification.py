@@ -9,7 +9,7 @@ import pytest
 from data_contracts.manifests import Decision
 from flows.lineage import current_champion, find_version, read_ledger, verify_lineage
 from flows.lineage.checks import verification
-from flows.lineage.registry import ledger, promotion
+from flows.lineage.registry import entries, ledger
 from flows.lineage.storage.records import FIRST_PRIOR
 
 
@@ -73,6 +73,6 @@ def test_a_clock_that_went_back_is_found(grown):
         update={"sequence": 6, "action": "reject", "previous": 3, "time": entry.time - timedelta(days=1), "prior": entry.digest}
     )
     assert entry.prior != FIRST_PRIOR
-    promotion._carry_out(grown, earlier)
+    entries.carry_out(grown, earlier)
     [finding] = verification.verify_lineage(grown).findings
     assert "a clock was wrong" in finding.problem
