@@ -2,7 +2,7 @@
 
 It creates a job with kubectl, waits for its end and returns the engine's exit code; on SIGTERM it deletes the job. The run file, the model
 and the results are on a volume that the job mounts at the same path. Only kubectl talks to the cluster, with the permissions of the
-worker's user. ADR 7 says why this is not Prefect's Kubernetes worker.
+worker's user. ADR 8 says why this is not Prefect's Kubernetes worker.
 """
 
 from __future__ import annotations
