@@ -31,7 +31,7 @@ _MINHASH_ALONE = np.dtype([("minhash", "<u2", (PERMUTATIONS,))])
 
 @dataclass(frozen=True)
 class Column:
-    """One column of n records on disk, read where it is asked for, so that memory does not grow with n."""
+    """One column of n records on disk, read where it is used, so that memory does not grow with n."""
 
     path: Path
     record: np.dtype[np.void]

@@ -37,7 +37,7 @@ class WeightDrift(Record):
 
 @dataclass(frozen=True)
 class TensorFile:
-    """A safetensors file whose header was read: names, shapes and metadata now, values when asked for."""
+    """A safetensors file whose header was read: names, shapes and metadata now, values when they are read."""
 
     path: Path
     header: FileHeader

@@ -50,10 +50,10 @@ def _judge(pair: Pair, after: float, level: Level, policy: GatePolicy, needed: i
     if not after >= target:
         return "inconclusive", f"The gain is real and not enough to be of use: {_asked_for(pair, target, policy)}.", False
     if not p_above(pair.difference, policy.min_gain) <= level.alpha:
-        return "inconclusive", f"A gain of more than {size(policy.min_gain)} is asked for, and not shown{more}.", True
+        return "inconclusive", f"A gain of more than {size(policy.min_gain)} is required, and not shown{more}.", True
     if not _p_above_guessing(pair.candidate, guessing or 0.0) <= level.alpha:
         return "inconclusive", "It is not shown to be better than guessing.", True
-    return "pass", f"The new skill was learned (asked for: {100 * target:.1f}).", False
+    return "pass", f"The new skill was learned (required: {100 * target:.1f}).", False
 
 
 def _asked_for(pair: Pair, target: float, policy: GatePolicy) -> str:

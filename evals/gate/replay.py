@@ -6,6 +6,7 @@ again = replay(verdict_folder, {"candidate": folder, "champion": folder, "anchor
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 
 from data_contracts.errors import EvaluationError
@@ -24,6 +25,8 @@ EARLIER_WORDS = (
     (": none was measured, so nothing", ": none was asked, so nothing"),
     ("none of them was measured, so nothing", "none of them was asked, so nothing"),
     (" lost on average", " lost as a whole"),
+    (" is required, and not shown", " is asked for, and not shown"),
+    ("The new skill was learned (required: ", "The new skill was learned (asked for: "),
     ("Pass: nothing was measured.", "Pass: nothing was asked."),
     (" is no longer measured; put it back", " is not asked any more; put it back"),
     *((f"it is not shown that {words} were kept", f"it is not shown that {words} was kept") for words in CATEGORY_WORDS.values()),
@@ -47,7 +50,7 @@ def replay(verdict_folder: Path, reports: Mapping[str, Path]) -> Verdict:
         if stored.inputs.get(role) != found:
             what = f"its {role} report is not the one given"
             raise EvaluationError(f"verdict {verdict_folder}", what, "give the folders that the verdict names")
-    verdict = (_by_rules_2(stored, by_role) if rules == 2 else _by_rules_3(stored, by_role)).model_copy(update={"files": stored.files})
+    verdict = _recomputed(stored, by_role).model_copy(update={"files": stored.files})
     earlier = in_earlier_words(verdict)
     return earlier if earlier == stored else verdict
 
@@ -64,19 +67,7 @@ def _earlier(sentence: str) -> str:
     return sentence
 
 
-def _by_rules_2(stored: Verdict, reports: Mapping[str, Evaluation]) -> Verdict:
-    evidence = rules2.GateEvidence(
-        candidate=reports["candidate"],
-        champion=reports["champion"],
-        anchors=_named(reports, "anchor:"),
-        new_skill=stored.new_skill,
-        attempts=stored.attempts,
-        bootstrap=stored.bootstrap,
-    )
-    return rules2.decide(evidence, PolicyOfRules2.model_validate(stored.policy))
-
-
-def _by_rules_3(stored: Verdict, reports: Mapping[str, Evaluation]) -> Verdict:
+def _recomputed(stored: Verdict, reports: Mapping[str, Evaluation]) -> Verdict:
     evidence = gate.GateEvidence(
         candidate=reports["candidate"],
         champion=reports["champion"],
@@ -86,6 +77,9 @@ def _by_rules_3(stored: Verdict, reports: Mapping[str, Evaluation]) -> Verdict:
         bootstrap=stored.bootstrap,
         registered=_named(reports, "registered:"),
     )
+    if stored.policy["rules"] == 2:
+        older = rules2.GateEvidence(**{each.name: getattr(evidence, each.name) for each in fields(rules2.GateEvidence)})
+        return rules2.decide(older, PolicyOfRules2.model_validate(stored.policy))
     return gate.decide(evidence, GatePolicy.model_validate(stored.policy))
 
 

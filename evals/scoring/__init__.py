@@ -1,1 +1,1 @@
-"""How a model is asked: log-likelihoods and generations."""
+"""What a model answers: log-likelihoods and generations."""

@@ -14,6 +14,8 @@ import torch
 from lm_eval.models.utils_hf import stop_sequences_criteria
 from transformers import GenerationConfig
 
+from evals.scoring.scorer import EXACT, MASK_ERROR
+
 Ids = tuple[int, ...]
 
 
@@ -72,27 +74,34 @@ class GreedyGenerator:
         rows = [(size - 3, 2, 1, 4), (size - 1, 5, 3, 7)]
         settings = self._settings(()) | {"max_new_tokens": 4, "output_logits": True, "return_dict_in_generate": True}
         try:
-            kept, anew = (
+            kept, again = (
                 torch.stack(self._generate(*self._padded(rows), GenerationConfig(**settings | {"use_cache": way})).logits).float()
                 for way in (True, False)
             )
         except (RuntimeError, TypeError, ValueError, IndexError, AttributeError):
             return True  # what cannot be checked is decoded in the model's own way
         tolerance = 1e-3 if self._model.dtype == torch.float32 else 1e-1
-        first_tokens = kept[:2], anew[:2]  # the first after the context, and the first from a kept state
+        first_tokens = kept[:2], again[:2]  # the first after the context, and the first from a kept state
         return bool(torch.allclose(*first_tokens, atol=tolerance, rtol=tolerance))
 
     def _is_blind_to_padding(self) -> bool:
-        """Whether the first token after a short context is judged the same beside a longer one as alone."""
+        """Whether the first token after a short context is judged the same beside a longer one as alone.
+
+        As in the scorer, what the two differ by is compared with what they would differ by if the padding were not masked at all.
+        """
         size = min(self._model.config.get_text_config().vocab_size, 50)
         short, long = (size - 3, 2, 1), (size - 1, 5, 4, 3, 7, 6, 2)
+        alone, (ids, mask) = self._padded([short]), self._padded([short, long])
         settings = GenerationConfig(max_new_tokens=1, output_logits=True, return_dict_in_generate=True, **self._settings(()))
         try:
-            alone, beside = (self._generate(*self._padded(rows), settings).logits[0][0].float() for rows in ([short], [short, long]))
+            reference, masked, unmasked = (
+                self._generate(*batch, settings).logits[0][0].float() for batch in (alone, (ids, mask), (ids, torch.ones_like(mask)))
+            )
         except (RuntimeError, TypeError, ValueError, IndexError):
             return False
-        tolerance = 1e-4 if self._model.dtype == torch.float32 else 5e-2
-        return bool(torch.allclose(alone, beside, atol=tolerance, rtol=tolerance))
+        error = masked - reference
+        close = self._model.dtype != torch.float32 or bool((error.abs() <= EXACT * (1.0 + reference.abs())).all())
+        return close and bool(error.norm() <= MASK_ERROR * (unmasked - reference).norm())
 
 
 def _before_end(tokens: Sequence[int], ends: Collection[int]) -> list[int]:

@@ -71,7 +71,7 @@ class ScoringLM(HFLM):  # type: ignore[misc]
         self._drafts: dict[Ids, str] = {}
 
     def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = True) -> list[tuple[float, bool]]:
-        """(nats, would greedy decoding give it) of each continuation. Also recognises answers that `generate_until` will be asked for."""
+        """(nats, would greedy decoding give it) of each continuation. Also recognises answers that `generate_until` will need."""
         pairs = self._pairs(requests)
         drafts = [(number, request.doc["draft"]) for number, request in enumerate(requests) if request.doc.get("draft")]
         endings = [(number, draft, end) for number, draft in drafts for end in self._endings(draft, pairs[number])]

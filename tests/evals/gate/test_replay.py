@@ -23,6 +23,7 @@ GOLDEN: dict[str, str] = {
     "retired without a reason": "a6cf9f1730352513bfdd18ed8b55ca02f022841f1fa1c7f75b1310aeaa7755ca",
     "early warning": "5313f8320c5455abe86c406bcdb350cd541daf2af3c0d46409df53419899371b",
     "drift alone": "57f387c6ec2e15958b51d310aa6c347445fab9114eb8e130f4f13a3177ebd6d8",
+    "small gain": "88ef5b489d3efe947a148dd78951b4532d1379fce6893494e84aad8cfacf936b",
 }
 
 
@@ -49,6 +50,7 @@ def made(evidence, make_suite, make_evaluation) -> Callable[[str], Verdict]:
                 replace(evidence(), registered={"gone": make_evaluation("old", make_suite("gone", right))}),
                 accepted,
             ),
+            "small gain": (evidence(gain=20), GatePolicy(min_scores={"new": 0.25})),
             "drift alone": (GateEvidence(text, text, {}, None, bootstrap=True), GatePolicy(accept_unmeasured=("general", "safety"))),
             "early warning": (GateEvidence(make_evaluation("c", *unlikely), champion, {"kept": champion}, "new"), accepted),
         }

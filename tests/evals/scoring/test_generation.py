@@ -1,0 +1,48 @@
+"""Contexts are padded only in a model that can be shown to be blind to padding, in every precision."""
+
+from __future__ import annotations
+
+import inspect
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from evals.scoring.generation import GreedyGenerator
+
+TOKENIZER = SimpleNamespace(pad_token_id=0, eos_token_id=None)
+DTYPES = [torch.float32, torch.bfloat16]
+
+
+def _llama(spread: float, seed: int) -> Any:
+    torch.manual_seed(seed)
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2}
+    return LlamaForCausalLM(LlamaConfig(vocab_size=263, max_position_embeddings=256, initializer_range=spread, **sizes)).eval()
+
+
+def _without_mask(model: Any) -> Any:
+    forward = model.forward
+
+    def ignoring(*args: Any, attention_mask: Any = None, **kwargs: Any) -> Any:
+        return forward(*args, **kwargs)
+
+    ignoring.__signature__ = inspect.signature(forward)  # type: ignore[attr-defined]
+    model.forward = ignoring
+    return model
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("spread", [0.02, 0.1, 0.3])
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_a_model_that_reads_padding_is_not_padded(seed: int, spread: float, dtype: torch.dtype) -> None:
+    assert GreedyGenerator(_llama(spread, seed).to(dtype), TOKENIZER, max_rows=4).pads
+    assert not GreedyGenerator(_without_mask(_llama(spread, seed)).to(dtype), TOKENIZER, max_rows=4).pads
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_contexts_of_unequal_length_share_no_batch_where_padding_counts(dtype: torch.dtype) -> None:
+    generator = GreedyGenerator(_without_mask(_llama(0.1, 0)).to(dtype), TOKENIZER, max_rows=4)
+    assert sorted(map(sorted, generator.batches([(1, 2), (3, 4, 5), (6, 7)]))) == [[0, 2], [1]]
+    assert len(GreedyGenerator(_llama(0.1, 0).to(dtype), TOKENIZER, max_rows=4).batches([(1, 2), (3, 4, 5), (6, 7)])) == 1
