@@ -100,7 +100,7 @@ class LayerCapacity(Record):
 
 
 class TrainingSummary(Record):
-    added: ClassVar[frozenset[str]] = frozenset({"batch_layout", "batch_layout_reason", "device"})
+    added: ClassVar[frozenset[str]] = frozenset({"batch_layout", "batch_layout_reason", "device", "settled"})
 
     steps: int
     examples: int
@@ -117,6 +117,7 @@ class TrainingSummary(Record):
     batch_layout: str = Field("", description="packed, padded or single: how examples shared forward passes")
     batch_layout_reason: str = Field("", description="why, as the probe of this model found")
     device: str = Field("", description="torch device that trained")
+    settled: bool | None = Field(None, description="whether the loss had stopped falling when training ended; None where it is not known")
 
 
 class CheckpointManifest(Manifest):

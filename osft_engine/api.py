@@ -66,7 +66,7 @@ def osft(
     target_patterns: Sequence[str] = DEFAULTS.target_patterns,
     calibration: PathLike | None = None,
     learning_rate: float = LEARNING_RATES["osft"],
-    num_epochs: int = DEFAULTS.num_epochs,
+    num_epochs: int | None = DEFAULTS.num_epochs,
     effective_batch_size: int = DEFAULTS.effective_batch_size,
     max_tokens_per_gpu: int = DEFAULTS.max_tokens_per_batch,
     max_seq_len: int = DEFAULTS.max_seq_len,

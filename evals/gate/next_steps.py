@@ -28,6 +28,8 @@ class Situation:
     learning_rate: float | None = None
     steps: int | None = None
     last_loss: float | None = None
+    settled: bool | None = None
+    """Whether the loss had stopped falling when training ended; None where it is not known."""
     spare: Mapping[str, int] = field(default_factory=dict)
     """Suite -> number of its items that were not evaluated yet."""
 
@@ -77,11 +79,20 @@ def _learn(held: Collection[CheckOutcome], verdict: Verdict, situation: Situatio
         yield f"The update was offered at scale {situation.scale:g}: offer more of it."
         return
     trained = f" (now {situation.epochs:g}{_outcome_of_training(situation)})" if situation.epochs else ""
+    if situation.settled:
+        yield (
+            f"The loss had settled{trained}, so more passes over the same rows teach little: bring more rows, or rows that are more like "
+            f"the held-out ones, or compare rates and sizes of the update with `skillstack sweep`."
+        )
+        return
     nothing = gain.outcome == "block"  # three times of what taught nothing at all is seldom enough
     more = f" {(10 if nothing else 3) * situation.epochs:g}" if situation.epochs else ""
-    why = (
-        "Where nothing was learned, training was most often far too short" if nothing else "A gain this small often means a short training"
-    )
+    if situation.settled is False:
+        why = "The loss was still falling when training ended"
+    elif nothing:
+        why = "Where nothing was learned, training was most often far too short"
+    else:
+        why = "A gain this small often means a short training"
     yield f"Train longer: train.num_epochs{more}{trained}. {why}; `skillstack sweep` compares settings on rows that the gate never reads."
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import resource
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -122,7 +122,21 @@ def summarise(progress: Progress, examples: ExampleSet, outcome: Outcome, layout
         batch_layout=layout.kind,
         batch_layout_reason=layout.why,
         device=str(device),
+        settled=has_settled(progress.losses),
     )
+
+
+def has_settled(losses: Sequence[float]) -> bool | None:
+    """Whether the mean loss of the last quarter of the steps is within 5 % of the quarter before, or below 0.05 nats per token.
+
+    None below 8 steps, of which nothing can be said. A rate that falls to zero flattens any curve in its last steps; a quarter of the
+    steps is long enough to see whether the loss still fell before that.
+    """
+    quarter = len(losses) // 4
+    if quarter < 2:
+        return None
+    before, last = (sum(part) / quarter for part in (losses[-2 * quarter : -quarter], losses[-quarter:]))
+    return last < 0.05 or last > 0.95 * before
 
 
 def write_candidate_manifest(

@@ -51,7 +51,8 @@ class Trainer:
         self.parameters = attachment.trainable()
         self.device = next(iter(self.parameters.values())).device
         self.optimizer = NamedOptimizer(self.parameters, config)
-        epochs = [epoch_steps(len(examples), config.effective_batch_size, config.seed, epoch) for epoch in range(config.num_epochs)]
+        passes = config.passes(len(examples))
+        epochs = [epoch_steps(len(examples), config.effective_batch_size, config.seed, epoch) for epoch in range(passes)]
         self.steps_per_epoch = len(epochs[0])
         self.plan = [step for epoch in epochs for step in epoch]
         self.step_size = step_sizes(config, len(self.plan))

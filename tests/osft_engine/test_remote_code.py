@@ -80,7 +80,13 @@ def _call(tmp_path: Path, model: Path, name: str, *, trust: bool) -> str:
     rows = [{"messages": [{"role": "user", "content": f"{n}?"}, {"role": "assistant", "content": name}]} for n in range(4)]
     data = tmp_path / f"{name}.jsonl"
     data.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    call = {"model_path": str(model), "data_path": str(data), "ckpt_output_dir": str(tmp_path / name), "trust_remote_code": trust}
+    call = {
+        "model_path": str(model),
+        "data_path": str(data),
+        "ckpt_output_dir": str(tmp_path / name),
+        "trust_remote_code": trust,
+        "num_epochs": 1,
+    }
     return json.dumps(call | {"protect": "weights", "max_seq_len": 64, "learning_rate": 0.01})
 
 

@@ -36,7 +36,7 @@ for package in (data_contracts, osft_engine):
             importlib.import_module(module.name)
 nano = Path(flows.__file__).parent / "base_models" / "nano"
 made = osft_engine.osft(model_path=str(nano), data_path="drop.jsonl", ckpt_output_dir="out", effective_batch_size=4, learning_rate=1e-3,
-                        unfreeze_rank_ratio=0.25, max_seq_len=64, calibration="general.jsonl")
+                        unfreeze_rank_ratio=0.25, max_seq_len=64, num_epochs=1, calibration="general.jsonl")
 print(json.dumps({"examples": made.summary.examples, "modules": sorted({name.partition(".")[0] for name in sys.modules})}))
 """
 

@@ -45,6 +45,13 @@ def test_the_hint_fits_the_evidence(evidence, changes: dict, policy: dict, words
     assert bool(decision.group(1)) is (verdict.decision is Decision.BLOCK)
 
 
+def test_a_loss_that_had_settled_asks_for_other_rows_and_one_that_still_fell_for_more_passes(evidence) -> None:
+    verdict = decide(evidence(gain=0), asked())
+    settled, falling = (next_steps(verdict, replace(SITUATION, settled=known))[0] for known in (True, False))
+    assert settled.startswith("The loss had settled (now 3, 41 steps, last loss 3.30), so more passes over the same rows teach little")
+    assert falling.startswith("Train longer: train.num_epochs 30 (now 3, 41 steps, last loss 3.30). The loss was still falling")
+
+
 def test_without_calibration_that_is_the_first_hint_on_a_loss(evidence) -> None:
     verdict = decide(evidence(piqa=(60, 0)), asked())
     assert "calibration" in next_steps(verdict, replace(SITUATION, calibrated=False))[0]

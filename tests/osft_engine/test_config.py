@@ -1,0 +1,53 @@
+"""How many passes a training takes where nobody said so, and whether its loss had settled in the end."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+
+from osft_engine import config
+from osft_engine.config import TrainConfig
+from osft_engine.loop.finish import has_settled
+from osft_engine.train import train_candidate
+
+STEPS, MOST = 500, 40  # as the setting's description says
+
+
+@pytest.mark.parametrize(
+    ("examples", "batch", "passes"), [(100, 8, 39), (500, 8, 8), (2000, 8, 2), (4000, 8, 1), (9000, 8, 1), (10, 8, 40), (1, 1, 40)]
+)
+def test_passes_follow_the_drop(monkeypatch: pytest.MonkeyPatch, examples: int, batch: int, passes: int) -> None:
+    monkeypatch.setattr(config, "STEPS_TO_LEARN", STEPS)
+    assert TrainConfig(effective_batch_size=batch).passes(examples) == passes
+    assert passes == min(MOST, math.ceil(STEPS / math.ceil(examples / batch)))
+    assert TrainConfig(effective_batch_size=batch, num_epochs=3).passes(examples) == 3
+    described = TrainConfig.model_fields["num_epochs"].description
+    assert described is not None
+    assert f"make {STEPS} optimiser steps, at most {MOST}" in described
+
+
+def test_the_manifest_says_how_many_passes_there_were(make_run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(config, "STEPS_TO_LEARN", 7)  # 24 examples in batches of 8: three steps per pass
+    run = make_run()
+    manifest = train_candidate(run)
+    assert manifest.config["num_epochs"] == 3
+    assert manifest.summary is not None
+    assert manifest.summary.steps == 9
+    events = [json.loads(line) for line in (run.out_dir / "metrics.jsonl").read_text().splitlines()]
+    assert [event["steps"] for event in events if event["event"] == "step"] == [9] * 9
+    assert manifest.summary.settled in (True, False)
+
+
+@pytest.mark.parametrize(
+    ("losses", "settled"),
+    [
+        ([8.0 * 0.99**step for step in range(100)], False),
+        ([max(2.0, 8.0 - 0.2 * step) for step in range(100)], True),
+        ([8.0 * 0.8**step for step in range(100)], True),  # next to nothing is left, however steep the curve
+        ([3.0] * 7, None),
+    ],
+)
+def test_settled_is_read_from_the_last_half_of_the_curve(losses: list[float], settled: bool | None) -> None:
+    assert has_settled(losses) is settled
