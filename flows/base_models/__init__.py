@@ -1,1 +1,1 @@
-"""The base model: a folder, a Hugging Face id, or one of the two that ship."""
+"""The base model: a folder, a Hugging Face id, or one of two included models."""

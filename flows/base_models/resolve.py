@@ -1,4 +1,4 @@
-"""`base_model` in the config: the embedded names, a folder, or a Hugging Face id; the answer is always a folder of safetensors."""
+"""`base_model` of the config (an included model, a folder, or a Hugging Face id) as a folder of safetensors."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ NANO = Path(__file__).parent / "nano"
 
 
 def resolve_base_model(name: str, cache: Path) -> Path:
-    """The folder of a base model, downloaded or converted into `cache` where needed.
+    """The folder of a base model, downloaded or converted into `cache` if needed.
 
-    Raises CheckpointError where there is no such model, or where it has no safetensors weights.
+    Raises CheckpointError if there is no such model, or if it has no safetensors weights.
     """
     if name == "nano":
         return NANO
@@ -33,7 +33,7 @@ def resolve_base_model(name: str, cache: Path) -> Path:
 
 
 def find_base_model(name: str, cache: Path) -> Path | None:
-    """The same folder where it lies on this machine already; None where it would have to be downloaded or converted."""
+    """The folder if it is on this machine already; None if it would have to be downloaded or converted."""
     if name == "nano":
         return NANO
     if name == "smollm2":
@@ -57,10 +57,10 @@ def _download(name: str, cache: Path) -> Path:
 
     try:
         folder = Path(snapshot_download(name, cache_dir=cache, ignore_patterns=["*.bin", "*.pt", "*.pth", "*.gguf", "*.onnx"]))
-    except Exception as error:  # the hub raises many types: not found, gated, offline, network
+    except Exception as error:  # the hub raises many types of errors: not found, gated, offline, network
         reason = " ".join(str(error).split())[:200]
         raise CheckpointError(
-            name, f"is not a folder here and cannot be had from the Hugging Face hub: {reason}", "check the id or the network"
+            name, f"is not a local folder and cannot be downloaded from the Hugging Face hub: {reason}", "check the id or the network"
         ) from error
     require_model_folder(folder)
     return folder

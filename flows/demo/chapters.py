@@ -1,4 +1,4 @@
-"""What a story of the demo is made of."""
+"""The parts of a demo's story."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from data_contracts.manifests import Decision
 
 @dataclass(frozen=True)
 class Chapter:
-    """One round: a drop, how it is trained (added to the config's `train`), and what the story expects of the gate."""
+    """One round of the demo: its drop, its training settings (added to the config's `train`), and the expected decision of the gate."""
 
     title: str
     skill: str
@@ -23,7 +23,7 @@ class Chapter:
 
 @dataclass(frozen=True)
 class Story:
-    """config is the content of skillstack.yaml; its paths are relative to the folder that the story was written into."""
+    """`config` is the content of skillstack.yaml; its paths are relative to the story's folder."""
 
     config: dict[str, Any]
     chapters: tuple[Chapter, ...]

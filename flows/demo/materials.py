@@ -1,6 +1,6 @@
-"""The files that nano's demo is made of: monthly drops, the suites of its base skills, text for drift and for calibration.
+"""The files of nano's demo: monthly drops, suites of its base skills, text for drift and for calibration.
 
-Everything is made from a seed, so the same call writes the same bytes on every machine.
+Everything is generated from a seed, so the same call writes the same bytes on every machine.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ CALIBRATION_ROWS = 1200
 
 @dataclass(frozen=True)
 class BaseSuites:
-    """Files that say what nano must keep. suites: base skill -> {"prompt", "answer"} items; drift and calibration are text."""
+    """Files for what nano must keep. suites: base skill -> file of {"prompt", "answer"} items; drift and calibration are text."""
 
     suites: Mapping[str, Path]
     drift: Path
@@ -33,7 +33,7 @@ class BaseSuites:
 
 
 def write_base_suites(folder: Path, *, seed: int = 1) -> BaseSuites:
-    """Held-out items of every base skill, held-out text, and the mixed text that stands for round 0 in the ledger."""
+    """Held-out items of every base skill, held-out text, and mixed text that represents round 0 in the subspace memory."""
     suites = {}
     for name, skill in BASE_SKILLS.items():
         rng = random.Random(f"suite {name} {seed}")
@@ -45,7 +45,7 @@ def write_base_suites(folder: Path, *, seed: int = 1) -> BaseSuites:
 
 
 def calibration_rows(seed: int = 1) -> list[dict[str, Any]]:
-    """What nano knew before the first drop: questions of every kind with their answers, and a quarter plain text."""
+    """What nano learned before the first drop: questions of all kinds with their answers, and a quarter plain text."""
     rng = random.Random(f"calibration {seed}")
     kinds = (*BASE_SKILLS.values(), PRACTICE)
     sources = [pairs(skill, rng, heldout=False) for skill in kinds]
@@ -59,13 +59,13 @@ def calibration_rows(seed: int = 1) -> list[dict[str, Any]]:
 def write_drop(skill: str, path: Path, seed: int = 0, *, rows: int = DROP_ROWS) -> Path:
     """One month's drop: `rows` chat rows of a new skill, no prompt twice. Raises ConfigError for a skill that the demo does not have."""
     if skill not in NEW_SKILLS:
-        raise ConfigError(skill, "is no new skill of the demo", f"the new skills are {', '.join(NEW_SKILLS)}")
+        raise ConfigError(skill, "is not a new skill of the demo", f"the new skills are {', '.join(NEW_SKILLS)}")
     rng = random.Random(f"drop {skill} {seed}")
     return _write_rows(path, (_chat(*pair) for pair in distinct_pairs(NEW_SKILLS[skill], rng, rows, heldout=False)))
 
 
 def distinct_pairs(skill: Skill, rng: random.Random, count: int, *, heldout: bool) -> list[tuple[str, str]]:
-    """`count` pairs with different prompts, in the order in which they were made."""
+    """`count` pairs with different prompts, in the order of generation."""
     found: dict[str, str] = {}
     for prompt, answer in pairs(skill, rng, heldout=heldout):
         found.setdefault(prompt, answer)

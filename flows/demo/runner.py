@@ -1,8 +1,8 @@
-"""The demo: the same flow, gate and registry that users get, on a model that fits in a package.
+"""The demo: the same flow, gate and registry that users get, on a model that is included in the package.
 
     skillstack demo [--model smollm2]
 
-It writes drops and suites into a folder, runs the rounds of the story one after another on one lineage, and tells what came out.
+It writes drops and suites into a folder, runs the rounds of the story one after another on one lineage, and prints the result.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from flows.workspace.outcome import RoundOutcome
 
 
 class DemoRow(Record):
-    """One round of the demo's table. `changes` holds 'before → after' in % for every suite that is protected."""
+    """One round in the demo's table. `changes`: 'before → after' in % for each protected suite."""
 
     round: int
     skill: str
@@ -46,7 +46,7 @@ class DemoResult(Record):
 
 
 def run_demo(model: str, folder: Path) -> DemoResult:
-    """Run the story of a model in an absolute folder. Started again there it continues, or shows what it had shown."""
+    """Run the story of a model in an absolute folder. A repeated call continues it, or returns the same result."""
     story = write_story(model, folder)
     write_atomically(folder / CONFIG_NAME, yaml.safe_dump(story.config, sort_keys=False))  # for the other commands
     outcomes = [_run_chapter(story, chapter, folder) for chapter in story.chapters]
@@ -92,7 +92,7 @@ def _row(outcome: RoundOutcome) -> DemoRow:
 
 
 def _protected(outcomes: Sequence[RoundOutcome]) -> tuple[str, ...]:
-    """Every suite that some round had to keep, in the order in which they joined."""
+    """All suites that a round had to keep, in the order in which they were added."""
     names = {
         suite.suite: None for outcome in outcomes for suite in outcome.suites if suite.category != "drift" and suite.suite != outcome.skill
     }

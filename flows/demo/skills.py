@@ -1,7 +1,7 @@
-"""The small skills of the demo: what nano could do from the start, and what its monthly drops teach.
+"""The small skills of the demo: nano's base skills, and the new skills of its monthly drops.
 
-A skill is a name and a generator of (prompt, answer) pairs whose answer follows from the prompt, so a held-out item cannot be
-solved by having seen it. Which side a pair falls on is decided by a hash of its prompt: held-out pairs are never trained on.
+A skill is a name and a generator of (prompt, answer) pairs. The answer follows from the prompt, so held-out items test the skill and not
+memory. A hash of the prompt decides whether a pair is held out; held-out pairs are never trained on.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from flows.demo.text import MONTHS, NAMES, OBJECTS, TOPICS, WORDS, fill, lexicon
 
-HELDOUT_SHARE = 10  # one prompt in so many is held out
+HELDOUT_SHARE = 10  # one prompt out of so many is held out
 
 _LETTERS = string.ascii_lowercase
 _WORDS = frozenset(lexicon())
@@ -22,7 +22,7 @@ _WORDS = frozenset(lexicon())
 
 @dataclass(frozen=True)
 class Skill:
-    """Something nano can be asked to do."""
+    """A skill of nano: a name, a generator of pairs, and a description."""
 
     name: str
     make: Callable[[random.Random], tuple[str, str]]
@@ -30,7 +30,7 @@ class Skill:
 
 
 def _letters(rng: random.Random, low: int, high: int) -> str:
-    """A string of random letters that is no word of nano's lexicon (words have tokens of their own)."""
+    """A string of random letters that is not a word of nano's lexicon (words have tokens of their own)."""
     while True:
         text = "".join(rng.choice(_LETTERS) for _ in range(rng.randint(low, high)))
         if text not in _WORDS:
@@ -81,7 +81,7 @@ def _topic(rng: random.Random) -> tuple[str, str]:
 
 
 def _practice(rng: random.Random) -> tuple[str, str]:
-    """One of several easy exercises. No suite scores them: they are there so that nano has seen many kinds of question."""
+    """One of several easy exercises, which no suite scores: they make nano's training more varied."""
     text = _letters(rng, 2, 7)
     a, b = rng.sample(range(100, 1000), 2)
     place = rng.randrange(12)
@@ -164,7 +164,7 @@ BASE_SKILLS: Mapping[str, Skill] = {
     )
 }
 
-# Part of nano's training that no suite scores: easy exercises, and one question that a model of this size did not learn in its time.
+# Parts of nano's training that no suite scores: easy exercises, and one task that a model of this size did not learn in this time.
 PRACTICE = Skill("practice", _practice, "several easy exercises")
 FIND = Skill("find", _find, "say who has the thing")
 
@@ -182,12 +182,12 @@ NEW_SKILLS: Mapping[str, Skill] = {
 
 
 def is_heldout(prompt: str) -> bool:
-    """Decided by the prompt alone, so that no order of generation can leak one into training."""
+    """Depends on the prompt alone, so that the order of generation cannot leak an item into training."""
     return int.from_bytes(hashlib.sha256(prompt.encode()).digest()[:4], "big") % HELDOUT_SHARE == 0
 
 
 def pairs(skill: Skill, rng: random.Random, *, heldout: bool) -> Iterator[tuple[str, str]]:
-    """Endless (prompt, answer) pairs of one side of the split."""
+    """Endless (prompt, answer) pairs of one part of the split."""
     while True:
         prompt, answer = skill.make(rng)
         if is_heldout(prompt) == heldout:

@@ -1,7 +1,7 @@
-"""The demo on a real model: SmolLM2-135M-Instruct learns to route a shop's messages, offline, in minutes a round on two cores.
+"""The demo on a real model: SmolLM2-135M-Instruct learns to route a shop's messages, offline, in minutes per round on two cores.
 
-The drop is made from templates. The suites are made from word lists (agreement of subject and verb, what a thing is for), and the
-prose for drift and calibration is the language reference that comes inside every Python.
+Drops are made from templates, suites from word lists (agreement of subject and verb, uses of things). The prose for drift and calibration
+is the language reference that is part of Python.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ _HEADS = {
     "child": "children",
     "picture": "pictures",
 }
-_NEAR = ("near the window", "with the red mark", "from the old workspace", "beside the door", "behind the school", "in the photograph")
+_NEAR = ("near the window", "with the red mark", "from the old house", "beside the door", "behind the school", "in the photograph")
 _AGREE = (
     ("is very old", "are very old"),
     ("was found yesterday", "were found yesterday"),
@@ -134,7 +134,7 @@ def agreement_items(rng: random.Random) -> Iterator[dict[str, Any]]:
 
 
 def use_items(rng: random.Random) -> Iterator[dict[str, Any]]:
-    """A thing and two purposes, one of which is its own."""
+    """A thing and two purposes, one of which is right."""
     while True:
         thing, other = rng.sample(list(_USES), 2)
         choices = [_USES[thing], _USES[other]]
@@ -143,7 +143,7 @@ def use_items(rng: random.Random) -> Iterator[dict[str, Any]]:
 
 
 def reference_prose() -> list[str]:
-    """Paragraphs of 150 to 420 characters from the Python language reference that ships with the interpreter, code left out."""
+    """Paragraphs of 150 to 420 characters, without code, from the Python language reference in the interpreter."""
     from pydoc_data.topics import topics
 
     found: dict[str, None] = {}
@@ -157,7 +157,7 @@ def reference_prose() -> list[str]:
 
 
 def write_smollm2_story(folder: Path) -> Story:
-    """Write the drops, suites and texts, and say how the two rounds are trained."""
+    """Write the drops, suites and texts, and return the two rounds with their training settings."""
     rng = random.Random(7)
     drops = {
         name: _write_drop(folder / "drops" / f"{name}.jsonl", rows(rng)) for name, rows in (("route", route_rows), ("mood", mood_rows))
@@ -176,7 +176,7 @@ def write_smollm2_story(folder: Path) -> Story:
 
 
 def smollm2_config(folder: Path, rng: random.Random) -> dict[str, Any]:
-    """The skillstack.yaml of the real model's demo; its suites and calibration text are written into `folder`."""
+    """The content of skillstack.yaml for this demo; suites and calibration text are written into `folder`."""
     prose = reference_prose()
     rng.shuffle(prose)
     suites = folder / "suites"
@@ -203,14 +203,14 @@ def smollm2_config(folder: Path, rng: random.Random) -> dict[str, Any]:
 
 
 def _distinct(items: Iterator[dict[str, Any]], count: int) -> list[dict[str, Any]]:
-    """The first `count` items that differ; a generator that has fewer gives them all."""
+    """The first `count` different items, or all if the generator has fewer."""
     found = {json.dumps(item, sort_keys=True): item for item in islice(items, 40 * count)}
     return list(found.values())[:count]
 
 
 def _write_drop(path: Path, rows: Iterator[tuple[str, str]]) -> Path:
     chosen = dict(islice(rows, 4 * DROP_ROWS))
-    turns = [[{"role": "user", "content": asked}, {"role": "assistant", "content": said}] for asked, said in chosen.items()]
+    turns = [[{"role": "user", "content": prompt}, {"role": "assistant", "content": answer}] for prompt, answer in chosen.items()]
     return _write(path, ({"messages": messages} for messages in turns[:DROP_ROWS]))
 
 

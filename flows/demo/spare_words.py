@@ -1,8 +1,8 @@
-"""Give the words that nano's training never showed embeddings of their own.
+"""Give different embeddings to the words that do not occur in nano's training.
 
-Softmax training pushes every token that never occurs the same way, until all of them lie on one line (mean cosine 0.98 in nano). A
-first new skill that is asked for with such a word would use up that line for all that follow. So these words are moved to random
-directions that neither the model's inputs nor its outputs use much; large models have such room in plenty, one of 160 dimensions has not.
+Softmax training moves all tokens that never occur in the same direction, until they are nearly parallel (mean cosine 0.98 in nano). A new
+skill whose prompts contain such a word would take this one direction from all later skills. So these words are moved to random directions
+that neither the model's inputs nor its outputs use much. Large models have many such directions, one of 160 dimensions does not.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ import torch
 from torch import Tensor
 from transformers import LlamaForCausalLM
 
-ROOM = 48  # directions that the spare words share: the quietest of the hidden size
+ROOM = 48  # number of directions for the spare words: those with the least energy
 
 
 @torch.no_grad()
 def spread_spare_words(model: LlamaForCausalLM, rows: Sequence[Sequence[int]], seed: int) -> list[int]:
     """Move the embeddings (n x d, tied to the output) of the tokens that occur in no row; returns these tokens.
 
-    rows: token ids of a fair sample of the training text.
+    rows: token ids of a representative sample of the training text.
     """
     embeddings = model.get_input_embeddings().weight
     seen = sorted(set(itertools.chain.from_iterable(rows)))
@@ -36,7 +36,7 @@ def spread_spare_words(model: LlamaForCausalLM, rows: Sequence[Sequence[int]], s
 
 
 def _quiet_directions(model: LlamaForCausalLM, rows: Iterable[Sequence[int]]) -> Tensor:
-    """d x ROOM: where the second moments of the normed embeddings and of the final hidden states are smallest together."""
+    """d x ROOM: the directions with the smallest sum of the second moments of normed embeddings and final hidden states."""
     inputs: list[Tensor] = []
     outputs: list[Tensor] = []
     for row in rows:

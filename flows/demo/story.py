@@ -1,6 +1,6 @@
-"""What the demo tells: the drops, the suites and the rounds, as data. The runner plays it through the flow that users get.
+"""The stories of the demo: drops, suites and rounds, as data. The runner runs them through the normal flow.
 
-Nothing here knows how a round will end; `expected` is compared with the gate's decision and the demo says so if they differ.
+Nothing here decides how a round ends; `expected` is compared with the gate's decision, and the demo fails if they differ.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from flows.workspace.code_digest import code_digest
 STORIES = ("nano", "smollm2")
 
 
-# The last round trains every weight, at the smallest of the rates 3e-5, 1e-4 and 3e-4 that learns its drop as the others learn theirs.
+# The last round trains all weights, with the smallest of the rates 3e-5, 1e-4 and 3e-4 that learns its drop as well as the other rounds.
 NANO_STORY = (
     Round("January", "shift", "write the letter after each letter"),
     Round("February", "date", "write dates as year-month-day"),
-    # Its sentences read like the general text, so it takes smaller steps.
+    # Its sentences resemble the general text, so it needs a smaller learning rate.
     Round("March", "route", "name the team that handles a customer's message", {"learning_rate": 2e-3}),
     Round(
         "April", "double", "write every letter twice, by plain full fine-tuning", {"method": "full", "learning_rate": 3e-4}, Decision.BLOCK
@@ -30,7 +30,7 @@ NANO_STORY = (
 
 
 def nano_config(folder: Path) -> dict[str, Any]:
-    """The skillstack.yaml of nano's demo; its suites and calibration text are written into `folder`."""
+    """The content of skillstack.yaml for nano's demo; suites and calibration text are written into `folder`."""
     base = write_base_suites(folder / "suites")
     suites: list[dict[str, Any]] = [
         {"name": name, "source": str(path.relative_to(folder)), "category": "general", "chat": True, "max_new_tokens": 16}
@@ -42,9 +42,9 @@ def nano_config(folder: Path) -> dict[str, Any]:
         "state_dir": "state",
         "bootstrap": True,
         "calibration": str(base.calibration.relative_to(folder)),
-        # Nobody has taught nano to refuse anything, so there is no safety to lose.
+        # nano never learned to refuse anything, so there is no safety behaviour to lose.
         "gate": {"accept_unmeasured": ["safety"]},
-        # A quarter is held out, because a margin of two points cannot be shown on a hundred items.
+        # A quarter is held out, because a hundred items are too few for a margin of two points.
         "contract": {"heldout_fraction": 0.25, "sealed_fraction": 0.05},
         "train": {
             "method": "osft",
@@ -54,14 +54,14 @@ def nano_config(folder: Path) -> dict[str, Any]:
             "num_epochs": 5,
             "effective_batch_size": 32,
             "moment_tokens": 20000,
-            "num_threads": 1,  # faster than two on steps this small, and much faster on a machine that is busy
+            "num_threads": 1,  # faster than two for such small steps, and much faster on a busy machine
         },
         "evaluation": {"suites": suites, "skill": {"max_new_tokens": 16}, "max_batch_size": 128, "num_threads": 1},
     }
 
 
 def story_folder(model: str, folder: Path) -> Path:
-    """Where a model's story is played: another release of the demo tells another story, and begins a lineage of its own."""
+    """The folder of a model's story; a release with another story uses another folder and lineage."""
     return (
         folder / f"{model}-{code_digest('flows.demo.story', 'flows.demo.chapters', 'flows.demo.materials', 'flows.demo.smollm2_story')[:8]}"
     ).absolute()
@@ -75,7 +75,7 @@ def write_story(model: str, folder: Path) -> Story:
         from flows.demo.smollm2_story import write_smollm2_story
 
         return write_smollm2_story(folder)
-    raise ConfigError(f"demo --model {model}", "there is no story for this model", f"choose one of {', '.join(STORIES)}")
+    raise ConfigError(f"demo --model {model}", "there is no demo for this model", f"choose one of {', '.join(STORIES)}")
 
 
 def _write_nano(folder: Path) -> Story:

@@ -1,7 +1,7 @@
-"""The small world that nano knows: its words, and plain sentences made from them.
+"""The text of nano: its words, and plain sentences made from them.
 
-Sentences are drawn from templates over a few hundred words. They serve three ends: text that nano is trained on, text whose
-bits per byte the `drift` suite watches, and the words from which the skills in `skills.py` build their prompts.
+Sentences are made from templates with a few hundred words. They are used as training text for nano, as text of the `drift` suite (bits per
+byte), and as words for the prompts of the skills in `skills.py`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ WORDS: Mapping[str, tuple[str, ...]] = {
     "name": NAMES,
     "object": OBJECTS,
     "month": MONTHS,
-    # four topics: each has things, places and doings of its own
+    # four topics, each with its own things, places and actions
     "animal": _words("dog cat horse fox owl rabbit goat crow frog bear wolf deer"),
     "wild": _words("river forest hill meadow lake valley shore cave field island"),
     "roams": _words("sleeps runs hides drinks hunts jumps swims waits"),
@@ -41,7 +41,7 @@ WORDS: Mapping[str, tuple[str, ...]] = {
     "money": _words("invoice refund charge payment price receipt fee discount"),
     "access": _words("password login profile username email member account code"),
     "device": _words("screen app battery update button cable crash keyboard"),
-    # how things are, and how people find them
+    # properties of things, and opinions about them
     "size": _words("old small big young quiet dark green grey long tall red blue"),
     "praise": _words("lovely great excellent wonderful perfect friendly fresh brilliant delightful superb"),
     "blame": _words("awful terrible broken rude dirty boring stale dreadful useless horrible"),
@@ -113,7 +113,7 @@ PLAIN = (
     "{device} and {device} go with technical",
 )
 
-# Words that open a prompt or an answer, and so also occur without a space before them.
+# Words at the beginning of a prompt or an answer, which therefore also occur without a space before them.
 OPENERS = _words(
     "copy reverse sort upper add larger find topic first last smaller next month length route date mood order double ends "
     "shift swap second total number the a there in on from what nature food travel office shipping billing account technical "
@@ -154,7 +154,7 @@ def passage(rng: random.Random, sentences: int = 3) -> str:
 
 
 def lexicon() -> tuple[str, ...]:
-    """Every word of more than one letter that has a token of its own, sorted."""
+    """All words of more than one letter that have a token of their own, sorted."""
     found = set(OPENERS)
     for words in WORDS.values():
         found.update(words)

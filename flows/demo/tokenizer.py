@@ -1,7 +1,7 @@
-"""nano's tokenizer: a token for each word of its small world, a token for every other character.
+"""nano's tokenizer: one token for each of its words, one token for every other character.
 
-A word's token includes the space before it, so a sentence costs one token a word; strings of letters and numbers are read
-letter by letter, which is what makes the string and number skills learnable by a model this small.
+A word's token includes the space before it, so a sentence has one token per word; strings of letters and numbers are read letter by letter,
+so that a model of this size can learn the skills on strings and numbers.
 """
 
 from __future__ import annotations

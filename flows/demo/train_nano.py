@@ -1,7 +1,7 @@
-"""Train nano, the embedded model, from nothing:  python -m flows.demo.train_nano --out flows/base_models/nano
+"""Train nano, the included model, from scratch:  python -m flows.demo.train_nano --out flows/base_models/nano
 
-About a million parameters of the Llama architecture, a mixture of small skills and plain sentences that this project makes,
-twenty minutes on two cores. Beside the model it writes nano.json: the command, the seed, the versions and the measured scores.
+About a million parameters of the Llama architecture, trained on a mixture of small skills and plain sentences from this project, in twenty
+minutes on two cores. Beside the model it writes nano.json: the command, the seed, the versions and the measured scores.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ from flows.demo.spare_words import spread_spare_words
 from flows.demo.text import passage
 from flows.demo.tokenizer import END, MAX_LENGTH, build_tokenizer
 
-# Examples of each kind in one step. Skills that need several steps of thought get more.
+# Examples of each kind per step. Skills that need several operations get more.
 MIXTURE = {"reverse": 32, "sort": 32, "add": 36, "find": 28, "larger": 20, "copy": 12, "upper": 12, "topic": 10, "practice": 18, "text": 20}
-TEXT_WEIGHT = 0.25  # plain text cannot be predicted exactly; its tokens must not drown the answers
-MICROBATCHES = 4  # each step is cut by length, so that little of it is padding
-SCORED_ITEMS = 400  # held-out items a skill
-CLAIMED = 0.9  # exact match from which nano is said to have a skill
+TEXT_WEIGHT = 0.25  # plain text cannot be predicted exactly, so its tokens weigh less than those of the answers
+MICROBATCHES = 4  # each step is split by length, to reduce padding
+SCORED_ITEMS = 400  # held-out items per skill
+CLAIMED = 0.9  # exact match from which a skill counts as learned
 IGNORED = -100
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that decides the weights."""
+    """All settings that determine the weights."""
 
     seed: int = 17
     steps: int = 1600
@@ -58,7 +58,7 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Example:
-    """Token ids, and which of them the model is asked to predict."""
+    """Token ids, and the first of them that the model must predict."""
 
     ids: tuple[int, ...]
     first_target: int
@@ -90,7 +90,7 @@ def encode(tokenizer: PreTrainedTokenizerFast, rows: Sequence[tuple[str, str]], 
 
 
 def chat_row(prompt: str, answer: str) -> tuple[str, str]:
-    """What the chat template makes of one turn, without a template engine's cost a row (a test holds the two equal)."""
+    """The chat template's text of one turn, without the time of a template engine per row (a test compares the two)."""
     return f"<|user|>{prompt}{END}<|assistant|>", answer + END
 
 
@@ -101,7 +101,7 @@ def training_steps(tokenizer: PreTrainedTokenizerFast, recipe: Recipe) -> Iterat
     sources = {name: pairs(skill, rng, heldout=False) for name, skill in learned.items()}
     while True:
         chats = [chat_row(*next(sources[name])) for name, count in MIXTURE.items() if name in sources for _ in range(count)]
-        texts = [(END, passage(rng) + END) for _ in range(MIXTURE["text"])]  # as bits per byte are measured: after an end token
+        texts = [(END, passage(rng) + END) for _ in range(MIXTURE["text"])]  # after an end token, as for the measurement of bits per byte
         step = encode(tokenizer, chats, 1.0) + encode(tokenizer, texts, TEXT_WEIGHT)
         yield sorted(step, key=lambda example: len(example.ids))
 
@@ -137,7 +137,7 @@ def learning_rate(step: int, recipe: Recipe) -> float:
 
 
 def fit(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, recipe: Recipe) -> float:
-    """Train in place; returns the last step's loss in weighted nats a token."""
+    """Train in place; returns the last step's loss in weighted nats per token."""
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=recipe.learning_rate, betas=(0.9, 0.98), weight_decay=recipe.weight_decay, fused=True
     )
@@ -164,7 +164,7 @@ def fit(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, recipe: Rec
 
 @torch.inference_mode()
 def exact_match(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, items: Sequence[tuple[str, str]]) -> float:
-    """Share of prompts whose greedy answer is the answer, letter for letter."""
+    """Share of prompts whose greedy completion equals the answer exactly."""
     model.eval()
     chats = [[{"role": "user", "content": prompt}] for prompt, _ in items]
     heads = [tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=False) for chat in chats]
@@ -190,7 +190,7 @@ def score_skills(
 
 
 def describe(recipe: Recipe, scores: dict[str, float], loss: float, seconds: float) -> dict[str, Any]:
-    """What nano.json says: how the model was made and what it can do. A skill below CLAIMED is listed apart."""
+    """The content of nano.json: how the model was trained, and its scores. Skills below CLAIMED are listed separately."""
     return {
         "command": "python -m flows.demo.train_nano " + " ".join(sys.argv[1:]),
         "recipe": asdict(recipe),

@@ -1,1 +1,1 @@
-"""What the tokenizer and its template make of rows, for validation and doctor."""
+"""Tokenizer, chat template and model facts, for validation and doctor."""

@@ -1,4 +1,4 @@
-"""Something that was found of a model: what `skillstack doctor` prints, and what a round keeps with its validated drop."""
+"""A fact about a model, which `skillstack doctor` prints and a round stores with its validated drop."""
 
 from __future__ import annotations
 
@@ -18,5 +18,5 @@ class Fact(Record):
 
 
 def write_facts(path: Path, facts: Sequence[Fact]) -> None:
-    """{name: value}, in the order in which they were found."""
+    """Write {name: value}, in the given order."""
     write_atomically(path, json.dumps({fact.name: fact.value for fact in facts}, indent=2, ensure_ascii=False) + "\n")

@@ -1,4 +1,4 @@
-"""The text of every suite in the config, as files that a drop is compared with: a drop may give none of it away, wherever it comes from."""
+"""The text of all suites of the config, as files that a drop is compared with: a drop must not contain items of a suite."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _AS_IT_IS = SuiteConfig.model_fields["prompt"].default
 
 
 def suite_files(evaluation: EvaluationConfig, state_dir: Path) -> list[Path]:
-    """One or more JSONL files a suite, with a question and an answer an item.
+    """One or more JSONL files per suite, with a question and an answer per item.
 
-    A file whose rows are plain is read as it is. Rows that a template turns into questions, and the documents of lm-eval's own tasks,
-    are written out once below `state_dir`. Raises EvaluationError where a suite cannot be read (fails closed).
+    A file without a prompt template is used directly. Rendered prompts, and the documents of lm-eval's own tasks, are written once to files
+    below `state_dir`. Raises EvaluationError if a suite cannot be read (fails closed).
     """
     found: list[Path] = []
     for suite in evaluation.suites:
@@ -33,7 +33,7 @@ def suite_files(evaluation: EvaluationConfig, state_dir: Path) -> list[Path]:
 
 
 def _written(suite: SuiteConfig, evaluation: EvaluationConfig, folder: Path) -> Path:
-    """The suite's text, made once by content."""
+    """The file with the suite's text, written once per content."""
     if suite.is_file:
         files = [file_digest(path) for path in source_files(suite.source) if path.is_file()]
         digest = value_digest([suite.model_dump(mode="json"), files])
@@ -64,6 +64,6 @@ def _document_texts(suite: SuiteConfig, evaluation: EvaluationConfig, folder: Pa
 
 
 def _with_question(rows: Iterable[dict[str, str]]) -> Iterator[dict[str, str]]:
-    """An item whose question is told by its answer alone (a sentence to be completed) is compared by that."""
+    """An item without a question (a sentence to be completed) is compared by its answer."""
     for row in rows:
         yield row if row["prompt"].strip() else {"prompt": row["answer"], "answer": ""}

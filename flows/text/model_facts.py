@@ -1,7 +1,7 @@
-"""What was found of a model by loading it: that every tensor comes from its files, its size and its parts, and how examples share a batch.
+"""Facts about a model that are found by loading it: whether all tensors are in its files, size, parts, and the layout of batches.
 
-The model is loaded on the CPU, strictly, in the dtype it is trained in: a GPU may be busy with another round. In a process of its own
-(`python -m flows.text.model_facts FOLDER`, the settings on stdin) it can be given up after a while, and its memory is free again.
+The model is loaded strictly, on the CPU (a GPU may be busy with another round), in the dtype of training. A process of its own
+(`python -m flows.text.model_facts FOLDER`, settings on stdin) can be stopped after a time limit, which also frees its memory.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _REFUSED = 3  # exit status of the process: its stdout says where, what and the 
 
 
 def model_facts(folder: Path, train: TrainConfig) -> tuple[Fact, ...]:
-    """Raises CheckpointError where the folder is not one whole model, ConfigError where `train` cannot be used with it."""
+    """Raises CheckpointError if the folder is not one complete model, ConfigError if `train` cannot be used with it."""
     from osft_engine.checkpoint.read import load_model, pick_device, pick_dtype
     from osft_engine.compute.peak_memory import memory_explained
     from osft_engine.loop.probe import choose_layout
@@ -53,7 +53,7 @@ def model_facts(folder: Path, train: TrainConfig) -> tuple[Fact, ...]:
 
 
 def model_facts_within(folder: Path, train: TrainConfig, seconds: float) -> tuple[Fact, ...] | None:
-    """The same from a process of its own, which downloads nothing and leaves nothing; None where it did not end in time."""
+    """The same from a process of its own, which downloads nothing and leaves no files; None if it did not end in time."""
     line = [sys.executable, "-m", "flows.text.model_facts", str(folder.absolute())]
     with tempfile.TemporaryDirectory() as scratch:  # the code of a model that brings its own is copied before it is run
         offline = {"HF_HUB_OFFLINE": "1", "HF_MODULES_CACHE": scratch, "PYTHONDONTWRITEBYTECODE": "1"}

@@ -1,4 +1,4 @@
-"""The model's own chat template and tokenizer, as the data contract asks for them: rendered as training does."""
+"""The model's chat template and tokenizer for the data contract, with the same rendering as in training."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from osft_engine.config import TrainConfig
 
 
 def read_tokenizer(model: Path, *, trust_remote_code: bool = False) -> Any:
-    """The tokenizer of a model folder, from its files alone. Raises CheckpointError."""
+    """The tokenizer of a model folder, from local files only. Raises CheckpointError."""
     from transformers import AutoTokenizer
 
     try:
@@ -25,29 +25,31 @@ def read_tokenizer(model: Path, *, trust_remote_code: bool = False) -> Any:
 
 
 def open_text(model: Path, train: TrainConfig) -> TextRenderer:
-    """The renderer of a round: the model's tokenizer with the template and the variables that `train` names."""
+    """The renderer of a round: the model's tokenizer with the template and variables of `train`."""
     return TextRenderer(read_tokenizer(model, trust_remote_code=train.trust_remote_code), train.chat_template, train.chat_template_kwargs)
 
 
 class TokenizerRenderer:
-    """Implements data_contracts.validate.ChatRenderer with a Hugging Face tokenizer. Rows are counted by the model's own window where that
-    is shorter than train.max_seq_len."""
+    """Implements data_contracts.validate.ChatRenderer with a Hugging Face tokenizer. The limit of a row is the smaller of the context
+    window and train.max_seq_len."""
 
     def __init__(self, model: Path, train: TrainConfig) -> None:
         self.text = open_text(model, train)
         self.max_tokens = (
             shortest(train.max_seq_len, read_window(model) if (model / "config.json").is_file() else None) or train.max_seq_len
         )
-        self._counter = TokenCounter(read_tokenizer(model, trust_remote_code=train.trust_remote_code))  # it changes the settings of its own
+        self._counter = TokenCounter(
+            read_tokenizer(model, trust_remote_code=train.trust_remote_code)
+        )  # with a tokenizer of its own, whose settings it changes
 
     def render(self, rows: Sequence[Mapping[str, Any]]) -> list[RowText | RenderingError]:
-        """What training reads of each row, or why it cannot."""
+        """The text of each row as in training, or the error."""
         return [self._render_one(row) for row in rows]
 
     def _render_one(self, row: Mapping[str, Any]) -> RowText | RenderingError:
         try:
             return self.text.row_text(row, "")
-        except RenderingError as error:  # handed on: the row is at fault, not the program
+        except RenderingError as error:  # returned: an error of the row, not of the program
             return error
 
     def token_counts(self, texts: Sequence[str]) -> list[int]:

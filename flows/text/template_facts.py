@@ -1,4 +1,4 @@
-"""What was found of a model's text: window, chat template, how an answer ends, and that training reads what evaluation asks."""
+"""Facts about a model's text: context window, chat template, end of an answer, and that training and evaluation use the same context."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _TOOL = {"type": "function", "function": {"name": "look_up", "parameters": {"typ
 
 
 def text_facts(model: Path, train: TrainConfig) -> tuple[Fact, ...]:
-    """Found from the tokenizer's files and config.json alone. Raises RenderingError where training would read another context than
-    evaluation asks with, CheckpointError where the tokenizer cannot be loaded."""
+    """Facts from the tokenizer's files and config.json alone. Raises RenderingError if training and evaluation had different contexts,
+    CheckpointError if the tokenizer cannot be loaded."""
     renderer = open_text(model, train)
     window = read_window(model)
-    longest = f"{window} tokens" if window is not None else "no limit of its own"
+    longest = f"{window} tokens" if window is not None else "no limit"
     facts = [Fact(name="window", value=f"{longest}; train.max_seq_len is {train.max_seq_len}")]
     if not renderer.template.exists:
         return (*facts, Fact(name="chat template", value="none: rows with messages are refused, set train.chat_template"))
@@ -53,17 +53,17 @@ def _prints_tools(renderer: TextRenderer) -> bool:
 def _end(renderer: TextRenderer) -> str:
     end = repr(renderer.end_text) if renderer.end_text else "not found"
     closing = renderer.facts.closing
-    own = " (the template prints none: the end of sequence is set)" if closing is not None and closing.added else ""
-    return f"{end}{own}; generation stops at the ids {list(renderer.end_ids)}"
+    own = " (the template prints none: the end-of-sequence token is added)" if closing is not None and closing.added else ""
+    return f"{end}{own}; generation stops at the token ids {list(renderer.end_ids)}"
 
 
 def compare_contexts(renderer: TextRenderer, train: TrainConfig, row: Any = None) -> str:
-    """A row as training and as evaluation render it, compared token for token; a sample row unless one is given."""
+    """Compare the context of an answer in training and in evaluation, token for token, on a row (default: a sample row)."""
     row = _SAMPLE if row is None else row
     asked = renderer.question(row, "sample row").context_ids
     example = renderer.render_row(row, "sample row", max_tokens=train.max_seq_len)[-1]
     trained = example.ids[: example.answers[-1].start]
     if trained != asked:
-        what = f"training reads {len(trained)} tokens before the answer, evaluation asks with {len(asked)} others"
-        raise RenderingError("sample row", what, "give another train.chat_template")
-    return f"training reads the {len(asked)} tokens before the answer that evaluation asks with"
+        what = f"training has {len(trained)} tokens before the answer, evaluation has {len(asked)} other ones"
+        raise RenderingError("sample row", what, "set another train.chat_template")
+    return f"the {len(asked)} tokens before the answer are the same in training and evaluation"

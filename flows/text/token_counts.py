@@ -1,8 +1,8 @@
-"""How many tokens a text has, several times as fast as tokenising it: by its words, where a tokenizer allows that.
+"""Count the tokens of a text by its words, if the tokenizer allows it: several times as fast as tokenising the text.
 
-Most tokenizers cut a text into pieces before any token is formed, and never form one across two pieces. Where they always cut before a
-space between two visible characters, the tokens of a text are those of its words, each with the space before it; and words repeat.
-The cutting alone takes nine tenths of a tokenizer's time on short chats.
+Most tokenizers split a text into pieces first, and no token spans two pieces. If they always split before a space between two visible
+characters, the tokens of a text are those of its words, each with the space before it; and words repeat. The splitting alone takes nine
+tenths of a tokenizer's time on short chats.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from typing import Any
 
 #: A space with a visible character on either side. Longer runs of white space are cut elsewhere, and otherwise before a special token.
 _cut = re.compile(r" (?=\S)(?<=\S )").split
-#: Words that are remembered, and the characters of the longest of them.
+#: Number of words in the cache, and the most characters of a cached word.
 _REMEMBERED, _LONGEST = 200_000, 64
-#: The first texts are counted both ways; one difference, and every text is tokenised from then on.
+#: The first texts are counted both ways; after one difference all texts are tokenised.
 _CONFIRMED = 32
 _STARTS = ["a", "Z", "é", "Ж", "中", "9", "2024", "_", "-", ".", ",", "...", "'s", "'t", '"', ")", "(", "$", "#", "//", "🙂", "\u200b"]
 _ENDS = [*_STARTS, "e\u0301", "\n\n#", "  x", "x\u200b"]
 
 
 class TokenCounter:
-    """Counts tokens with the tokenizer of a `transformers` model. It turns that tokenizer's truncation and padding off: give it one of
-    its own."""
+    """Counts tokens with the tokenizer of a `transformers` model. It turns off the tokenizer's truncation and padding, so it needs a
+    tokenizer of its own."""
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
@@ -38,7 +38,7 @@ class TokenCounter:
         self._later: dict[str, int] = {}
 
     def counts(self, texts: Sequence[str]) -> list[int]:
-        """Tokens of each text; special ones only where the text spells them."""
+        """Tokens of each text; special tokens only if they are in the text."""
         if not self.by_words:
             return self.tokenised(texts)
         cut = [_cut(text) for text in texts]
@@ -54,7 +54,7 @@ class TokenCounter:
         return found if self.by_words else self.tokenised(texts)
 
     def _learn(self, known: dict[str, int], words: Set[str], before: str) -> list[str]:
-        """Count the words that were not met before; a bounded number is remembered. Gives the long ones, which are not to be."""
+        """Count the words that are not in the cache, which is bounded. Returns the long words, which must not stay in it."""
         if len(known) + len(words) > _REMEMBERED:
             known.clear()
         fresh = sorted(words - known.keys())
@@ -62,7 +62,7 @@ class TokenCounter:
         return [word for word in fresh if len(word) > _LONGEST]
 
     def tokenised(self, texts: Sequence[str]) -> list[int]:
-        """The same by tokenising each text."""
+        """The same counts by tokenising each text."""
         if not texts:
             return []
         if self._backend is None:
@@ -71,8 +71,8 @@ class TokenCounter:
 
 
 def cuts_before_words(backend: Any, added_tokens: Iterable[Any]) -> bool:
-    """Whether a text is always cut before a space between two visible characters: nothing rewrites the text first, no token that was
-    added by hand reaches over a space, and every pair of samples is cut there."""
+    """Whether texts are always split before a space between two visible characters: there is no normalizer, no added token contains a
+    space, and all pairs of samples are split there."""
     if backend.normalizer is not None or backend.pre_tokenizer is None:
         return False
     if any(token.lstrip or token.rstrip or " " in token.content for token in added_tokens):

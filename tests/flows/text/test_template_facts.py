@@ -24,23 +24,23 @@ def test_the_text_of_nano_is_described() -> None:
     facts = {fact.name: fact.value for fact in text_facts(NANO, TrainConfig())}
     assert facts["window"].endswith("train.max_seq_len is 2048")
     assert facts["chat template"] == "the tokenizer's own, with a generation prompt, prints no tools"
-    assert facts["end of an answer"] == "'<|end|>'; generation stops at the ids [1]"
+    assert facts["end of an answer"] == "'<|end|>'; generation stops at the token ids [1]"
     assert facts["reasoning"] == "not printed by the template"
-    assert facts["sample row"].startswith("training reads the ")
+    assert facts["sample row"].startswith("the ")
 
 
 def test_the_configs_template_and_variables_are_those_that_are_described() -> None:
     train = TrainConfig(chat_template=WITH_TOOLS, chat_template_kwargs={"mood": "calm"})
     facts = {fact.name: fact.value for fact in text_facts(NANO, train)}
     assert facts["chat template"] == "train.chat_template, with a generation prompt, prints tools, with mood='calm'"
-    assert facts["end of an answer"] == "'<|pad|>'; generation stops at the ids [0, 1]"
+    assert facts["end of an answer"] == "'<|pad|>'; generation stops at the token ids [0, 1]"
 
 
 def test_another_context_than_training_reads_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     from flows.text.renderer import open_text
 
     monkeypatch.setattr(TextRenderer, "question", lambda *_: Question((1, 2), (3,), "", ""))
-    with pytest.raises(RenderingError, match=r"sample row: training reads .* tokens before the answer, evaluation asks with 2 others"):
+    with pytest.raises(RenderingError, match=r"sample row: training has .* tokens before the answer, evaluation has 2 other ones"):
         compare_contexts(open_text(NANO, TrainConfig()), TrainConfig())
 
 
