@@ -13,3 +13,8 @@ def score_text(value: float | None, category: str) -> str:
     if value is None:
         return "-"
     return f"{value:.3f}" if category == "drift" else percent(value)
+
+
+def change_text(change: float, category: str) -> str:
+    """A change of a suite's score, signed, with its unit."""
+    return f"{change:+.3f} bits per byte" if category == "drift" else f"{100 * change:+.1f} points"

@@ -16,7 +16,7 @@ from rich.text import Text
 from data_contracts.errors import SkillstackError
 from data_contracts.report.render import report_table
 from data_contracts.terminal import PlainConsole
-from evals.report.scores import percent, score_text
+from evals.report.scores import change_text, percent, score_text
 from flows.machine.progress import show_progress
 
 if TYPE_CHECKING:
@@ -115,8 +115,7 @@ def _outcome_lines(outcome: RoundOutcome) -> Iterator[Line]:
         "suite", "category", "items", "champion", "candidate", "change", title=f"round {outcome.round}: {outcome.skill} by {outcome.method}"
     )
     for suite in outcome.suites:
-        moved = suite.after - suite.before
-        change = f"{moved:+.3f} bits per byte" if suite.category == "drift" else f"{100 * moved:+.1f}"
+        change = change_text(suite.after - suite.before, suite.category)
         row = (score_text(suite.before, suite.category), score_text(suite.after, suite.category), change)
         table.add_row(suite.suite, suite.category, str(suite.n), *row, style="red" if suite.suite in outcome.lost else None)
     yield table
@@ -160,14 +159,13 @@ def show_audit(result: AuditResult) -> None:
 
 
 def _audit_lines(result: AuditResult) -> Iterator[Line]:
+    from flows.review.audit import score_table
+
     audit = result.audit
-    shown = [index for index, suite in enumerate(audit.suites) if not suite.sealed]
-    table = Table(
-        "after", *(audit.suites[index].name for index in shown), "verdict", title="scores after each round, in % (drift: bits per byte)"
-    )
-    for entry, row in zip(audit.rounds, audit.matrix, strict=True):
-        cells = [score_text(row[index], audit.suites[index].category) for index in shown]
-        table.add_row(entry.label or f"round {entry.number}", *cells, verdict_text(entry.decision.value if entry.decision else None))
+    suites, rows = score_table(audit)
+    table = Table("after", *suites, "verdict", title="scores after each round, in % (drift: bits per byte)")
+    for label, *cells, verdict in rows:
+        table.add_row(label, *cells, verdict_text(verdict))
     yield table
     for name, estimate in audit.transfer:
         if estimate is not None:

@@ -6,6 +6,7 @@ For a deployment `config` is the path of skillstack.yaml; in Python it may also 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -72,10 +73,14 @@ Person = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, m
 Reason = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1), Field(description="why; recorded in the ledger")]
 
 
-def named(what: str) -> str:
-    """Name of a flow run: what it does, the skill or version, and the month, as in `round · agnews · 2026-11`."""
-    from prefect.runtime import flow_run
+def named(what: str) -> Callable[[], str]:
+    """For `flow_run_name`: what the flow does, the skill or version, and the month, as in `round · agnews · 2026-11`."""
 
-    parameters = flow_run.parameters or {}
-    parts = [what, parameters.get("skill"), parameters.get("version") and f"version {parameters['version']}"]
-    return " · ".join([*(str(part) for part in parts if part), str(parameters.get("month") or this_month())])
+    def name_of_run() -> str:
+        from prefect.runtime import flow_run
+
+        parameters = flow_run.parameters or {}
+        parts = [what, parameters.get("skill"), parameters.get("version") and f"version {parameters['version']}"]
+        return " · ".join([*(str(part) for part in parts if part), str(parameters.get("month") or this_month())])
+
+    return name_of_run

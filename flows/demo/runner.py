@@ -15,6 +15,7 @@ import yaml
 
 from data_contracts.files import write_atomically
 from data_contracts.manifests import Decision, Record
+from evals.report.scores import percent
 from flows.config.model import CONFIG_NAME, SkillstackConfig, parse_config
 from flows.demo.chapters import Chapter, Story
 from flows.demo.story import write_story
@@ -78,7 +79,7 @@ def _config(story: Story, chapter: Chapter, folder: Path) -> SkillstackConfig:
 
 
 def _row(outcome: RoundOutcome) -> DemoRow:
-    changes = {suite.suite: f"{100 * suite.before:.1f} → {100 * suite.after:.1f}" for suite in outcome.suites if suite.category != "drift"}
+    changes = {suite.suite: f"{percent(suite.before)} → {percent(suite.after)}" for suite in outcome.suites if suite.category != "drift"}
     return DemoRow(
         round=outcome.round,
         skill=outcome.skill,

@@ -1,4 +1,4 @@
-"""`skillstack explore`: seven interactive views of a model, its drops and its lineage. Nothing here writes to any of them.
+"""`skillstack explore`: seven interactive views of a model and its lineage. Nothing here writes to them.
 
-Each view is a pure module (numbers and figures out of data) and a thin marimo app in `pages/`, which reads as a notebook too.
+Each view is a pure module (numbers and figures from data) and a small marimo app in `pages/`, which is also a notebook.
 """

@@ -1,4 +1,4 @@
-"""An answer that may be missing: what a view shows instead of a number, so that one thing that is gone does not take the page with it."""
+"""A result that may be missing: what a view shows instead, so that one missing file does not break the page."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Missing:
-    """Why there is nothing to show, in the words of the error, and the way out."""
+    """Why there is nothing to show: the text of the error, and what to do."""
 
     where: str
     what: str
@@ -24,7 +24,7 @@ class Missing:
 
 
 def attempt(ask: Callable[[], T]) -> T | Missing:
-    """The answer, or why there is none: every expected error, and files that disappear while they are read."""
+    """The result, or why there is none: for expected errors, and for files that disappear while they are read."""
     try:
         return ask()
     except SkillstackError as error:

@@ -1,4 +1,4 @@
-"""What every page has in common: the way to the others, its heading, notices, tables, and figures with a name for screen readers."""
+"""The common parts of all pages: navigation, heading, notices, tables, and figures with a name for screen readers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PAGES_FOLDER = Path(__file__).parent / "pages"
 
 @dataclass(frozen=True)
 class Page:
-    """A view. look_for: the sentence that says what to look for."""
+    """A view. look_for: a sentence that says what to look for."""
 
     name: str
     title: str
@@ -32,49 +32,49 @@ PAGES = (
     Page(
         "spectrum",
         "Spectrum",
-        "Look for the knee: a cut left of it gives up directions that carry most of the energy, one far right of it "
-        "trains hardly anything.",
+        "Look for the knee of the curve: a cut to the left of it makes directions with much energy trainable, a cut far to the right "
+        "leaves little to train.",
     ),
     Page(
         "constraint",
         "Constraint",
-        "Look at the framed region: left, how much of what training wants lies in protected directions; right, what is left of it. "
-        "An update that is nearly all inside cannot be learned under that constraint.",
+        "Look at the framed region: left, the part of the unconstrained update in protected directions; right, what remains of it "
+        "under the constraint. An update that is almost completely inside cannot be learned under this constraint.",
     ),
     Page(
         "cost",
         "Cost",
-        "Look at how differently the methods grow with the ratio, and at what is paid whatever the ratio. "
-        "The last table says how far each estimate was from a measured run.",
+        "Look at how the cost of each method grows with the ratio, and at the part that does not depend on the ratio. "
+        "The last table shows the error of each estimate against a measured run.",
     ),
     Page(
         "dynamics",
         "Training",
-        "Look for a loss that falls and then flattens: still falling means too few steps, jumping up means too large a step size. "
-        "Below, a layer that uses nearly all of its allowed directions wanted more.",
+        "Look for a loss that falls and then flattens: still falling means too few steps, jumps mean a learning rate that is too large. "
+        "Below, a layer that uses nearly all of its trainable directions could use more.",
     ),
     Page(
         "matrix",
         "Forgetting",
         "Read a column downwards: a score that falls after the round that learned it is forgetting. "
-        "Choose a cell, in the picture or with the two lists, to read the very items that were right before and are wrong there.",
+        "Choose a cell, in the figure or with the two lists, to read the items that were right before and are wrong there.",
     ),
     Page(
         "capacity",
         "Capacity",
-        "Look for the layer that darkens first: the tightest layer decides how many more rounds fit at the ratio that you choose.",
+        "Look for the layer that darkens first: the least free layer limits how many more rounds fit at the chosen ratio.",
     ),
     Page(
         "gate",
         "Gate",
-        "Look at the curve at zero loss (honest rounds that are promoted) and at your loss (losses that are missed). "
-        "More items pull the two apart; more discordance pushes them together.",
+        "Look at the curve at zero loss (rounds without a loss that are promoted) and at the chosen loss (losses that are missed). "
+        "More items separate the two; more churn (items that change by chance) brings them together.",
     ),
 )
 
 
 def header(name: str) -> mo.Html:
-    """Links to the seven views, this one's title, and the sentence that says what to look for."""
+    """Links to the seven views, the title, and the sentence that says what to look for."""
     links = "".join(
         f'<a href="../{page.name}/"{" aria-current=page" if page.name == name else ""}>{escape(page.title)}</a>' for page in PAGES
     )
@@ -86,28 +86,28 @@ def header(name: str) -> mo.Html:
 
 
 def notice(missing: Missing) -> mo.Html:
-    """Why there is nothing here, in place of it."""
+    """A notice that says why there is nothing to show."""
     return mo.Html(f'<div class="explore-notice" role="alert"><strong>Nothing to show here.</strong> {escape(missing.sentence())}</div>')
 
 
 def remarks(lines: Sequence[str]) -> mo.Html:
-    """Things left out, one a line; nothing where there are none."""
+    """Remarks, one per line; nothing if there are none."""
     return mo.Html("".join(f'<p class="explore-remark">{escape(line)}</p>' for line in lines))
 
 
 def said(*sentences: str) -> mo.Html:
-    """The numbers of a view in words. A screen reader is told when they change."""
+    """The numbers of a view in words. Screen readers announce changes."""
     return mo.Html('<div role="status" class="explore-said">' + "".join(f"<p>{escape(each)}</p>" for each in sentences) + "</div>")
 
 
 def figure(shown: Any, name: str) -> mo.Html:
-    """A figure that is named for those who do not see it; its numbers stand in a table beside it. `shown`: a Plotly figure."""
+    """A figure with a name for screen readers; a table beside it has its numbers. `shown`: a Plotly figure."""
     plot = mo.ui.plotly(shown, config={"displayModeBar": False, "responsive": True})
     return mo.Html(f'<div class="explore-figure" role="img" aria-label="{escape(name)}">{plot.text}</div>')
 
 
 def table(rows: Sequence[Mapping[str, str]], caption: str) -> mo.Html:
-    """A plain table: readable by every screen reader, and scrolled sideways by itself on a narrow screen."""
+    """A plain table, which screen readers can read and which scrolls sideways on a narrow screen."""
     if not rows:
         return mo.Html(f'<p class="explore-remark">{escape(caption)}: none.</p>')
     head = "".join(f'<th scope="col">{escape(name)}</th>' for name in rows[0])
@@ -119,7 +119,7 @@ def table(rows: Sequence[Mapping[str, str]], caption: str) -> mo.Html:
 
 
 def controls(*elements: Any) -> mo.Html:
-    """Controls beside one another, under one another where the screen is narrow."""
+    """Controls side by side, or one below another on a narrow screen."""
     return mo.hstack(list(elements), justify="start", align="end", wrap=True, gap=1.5)
 
 

@@ -1,7 +1,7 @@
-"""Real tensors for the views: weights, input moments, importances and gradients of a model folder, each computed once a process.
+"""Tensors for the views: weights, input moments, importances and gradients of a model folder, each computed once per process.
 
-Text comes from the config's calibration file where there is one, else from sample.jsonl beside this file. Little of it: a page should
-answer in a second, so the measurements are of some hundred tokens and say so.
+The text comes from the config's calibration file, or else from sample.jsonl beside this file. A page should respond within a second, so
+the measurements use a few hundred tokens, and the pages say so.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ _LOOKING = TrainConfig(device="cpu", dtype="float32")
 
 @dataclass(frozen=True)
 class Model:
-    """A loaded model with the text it reads. `key` changes when the folder's weights change."""
+    """A loaded model and its text. `key` changes when the folder's weights change. memory: the file of its subspace memory."""
 
     key: str
     module: Any
     targets: Mapping[str, nn.Module]
     batches: Sequence[MicroBatch]
-    ledger: Path | None
+    memory: Path | None
 
     @property
     def tokens(self) -> int:
@@ -54,15 +54,15 @@ class Model:
 
 
 def open_model(subject: Subject, text: Path | None) -> Model:
-    """Load a model and some text. Raises CheckpointError where the folder is not a model, TrainingError where the text is unusable."""
+    """Load a model and some text. Raises CheckpointError if the folder is not a model, TrainingError if the text cannot be used."""
     folder = require_model(subject).folder
-    open_weights(folder)  # the headers: a broken file is told in one line, before transformers sees it
+    open_weights(folder)  # reads the headers: a broken file is an error of one line, before transformers reads it
     stamp = "-".join(str(path.stat().st_mtime_ns) for path in sorted(folder.glob("*.safetensors")))
-    return _open(folder, stamp, text if text is not None and text.is_file() else SAMPLE, subject.ledger)
+    return _open(folder, stamp, text if text is not None and text.is_file() else SAMPLE, subject.memory)
 
 
 @lru_cache(maxsize=3)
-def _open(folder: Path, stamp: str, text: Path, ledger: Path | None) -> Model:
+def _open(folder: Path, stamp: str, text: Path, memory: Path | None) -> Model:
     module = load_model(folder, _LOOKING)
     module.eval()
     module.requires_grad_(False)
@@ -76,11 +76,11 @@ def _open(folder: Path, stamp: str, text: Path, ledger: Path | None) -> Model:
         chosen.append(example)
         total += len(example.ids)
     batches = micro_batches(chosen, max_tokens=SAMPLE_TOKENS, layout="padded")
-    return Model(f"{folder}@{stamp}:{text}", module, reachable_targets(module), batches, ledger)
+    return Model(f"{folder}@{stamp}:{text}", module, reachable_targets(module), batches, memory)
 
 
 class Measurements:
-    """What a model's layers look like, kept by model and layer."""
+    """Measurements of a model's layers, cached by model and layer."""
 
     def __init__(self, model: Model) -> None:
         self.model = model
@@ -90,21 +90,23 @@ class Measurements:
     def weight(self, layer: str) -> Tensor:
         """W, out x in."""
         if layer not in self.model.targets:
-            raise CheckpointError(layer, "is not a layer that training would touch", f"layers look like {next(iter(self.model.targets))}")
+            raise CheckpointError(
+                layer, "is not a layer that training would change", f"layers have names like {next(iter(self.model.targets))}"
+            )
         return weight_of(self.model.targets[layer])
 
     @lru_cache(maxsize=512)  # noqa: B019  (measurements live as long as the process, see `measurements`)
     def weight_energies(self, layer: str) -> Tensor:
-        """Squared singular values, falling."""
+        """Squared singular values in descending order."""
         return singular_subspaces(self.weight(layer)).values.square()
 
     @lru_cache(maxsize=64)  # noqa: B019
     def moment(self, layer: str) -> Tensor:
-        """Input second moment: the lineage's ledger where the model has one, else measured on the sample."""
-        if self.model.ledger is not None:
-            ledger = load_memory(self.model.ledger)
-            if layer in ledger.leaders:
-                return ledger.moment(layer)
+        """Input second moment: from the model's subspace memory if it has one, else measured on the sample."""
+        if self.model.memory is not None:
+            memory = load_memory(self.model.memory)
+            if layer in memory.leaders:
+                return memory.moment(layer)
         if self._moments is None:
             self._moments = measure_moments(self.model.module, self.model.targets, self.model.batches)
         return self._moments.moments[self._moments.leaders[layer]]
@@ -146,12 +148,12 @@ class Measurements:
 
 
 _known: dict[tuple[str, Path | None], Measurements] = {}
-_MODELS = 3  # loaded at a time
+_MODELS = 3  # loaded at the same time
 
 
 def measurements(model: Model) -> Measurements:
-    """The one set of measurements of a model in this process."""
-    key = (model.key, model.ledger)
+    """The measurements of a model, one object per process."""
+    key = (model.key, model.memory)
     if key not in _known:
         while len(_known) >= _MODELS:
             _known.pop(next(iter(_known)), None)
@@ -160,7 +162,7 @@ def measurements(model: Model) -> Measurements:
 
 
 def weight_difference(before: Path, after: Path, layer: str) -> Tensor:
-    """What a round changed in one layer: W_after - W_before (out x in) of two model folders. Raises CheckpointError where one lacks it."""
+    """The update of one layer in a round: W_after - W_before (out x in) of two model folders. Raises CheckpointError if one lacks it."""
     name = f"{layer}.weight"
     found = []
     for folder in (before, after):

@@ -1,6 +1,6 @@
-"""The lineage, for reading only: a second edge to MLflow that cannot write.
+"""Read-only access to the lineage in MLflow.
 
-SQLite is opened in its own read-only mode, so a missing database is not made and a present one is not migrated. Of a client's methods only
+SQLite is opened in its read-only mode, so a missing database is not created and an existing one is not migrated. Of a client's methods only
 those that get, search or list can be called.
 """
 
@@ -20,7 +20,7 @@ from flows.machine.environment import OFFLINE_AND_QUIET, default_tracking_uri
 if TYPE_CHECKING:
     from flows.config.model import SkillstackConfig
 
-_SECONDS = 4.0  # a page waits so long for a server before it says that none answers
+_SECONDS = 4.0  # time that a page waits for a server
 _READS = ("get_", "search_", "list_")
 _NO_LINEAGE = "run a round first: skillstack round DROP --skill NAME, or skillstack demo"
 
@@ -33,12 +33,12 @@ class ReadingClient:
 
     def __getattr__(self, name: str) -> Any:
         if not name.startswith(_READS):
-            raise LineageError("the explorer", f"does not write, and {name} would", "use the commands of skillstack")
+            raise LineageError("the explorer", f"only reads, and {name} would write", "use the commands of skillstack")
         return getattr(self._client, name)
 
 
 def open_for_reading(config: SkillstackConfig) -> Lineage:
-    """The lineage that environment and config name. Raises LineageError where there is none yet, or no server answers."""
+    """The lineage of environment and config. Raises LineageError if there is none yet, or if no server answers."""
     uri = os.environ.get("MLFLOW_TRACKING_URI") or default_tracking_uri(config.state_dir)
     for name, value in {**OFFLINE_AND_QUIET, "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}.items():
         os.environ.setdefault(name, value)
@@ -69,16 +69,16 @@ def _store(uri: str, config: SkillstackConfig) -> Lineage:
 
 
 def read_only_sqlite(uri: str) -> str:
-    """The same database in SQLite's read-only mode. Raises LineageError where there is no file."""
+    """The URI of the database in SQLite's read-only mode. Raises LineageError if there is no file."""
     path = Path(uri.partition(":///")[2])
     if not path.is_file():
-        raise LineageError(str(path), "is not there: no round has been run yet", _NO_LINEAGE)
-    # Spelled with the driver, because MLflow makes the parent folders of anything that begins with sqlite:///.
+        raise LineageError(str(path), "does not exist: no round has run yet", _NO_LINEAGE)
+    # With the driver's name, because MLflow creates the parent folders of any URI that begins with sqlite:///.
     return f"sqlite+pysqlite:///file:{path.absolute().as_posix()}?mode=ro&uri=true"
 
 
 def require_server(uri: str) -> None:
-    """Ask for the version first: MLflow's own calls would try for minutes."""
+    """Ask for the version first: MLflow's own calls would retry for minutes."""
     import requests
 
     try:
@@ -90,13 +90,13 @@ def require_server(uri: str) -> None:
 
 
 def read_rounds(lineage: Lineage) -> list[RoundRecord]:
-    """Every attempt at every round, as `skillstack history` has them."""
+    """All attempts at all rounds, as in `skillstack history`."""
     with speaking_plainly(hide_password(lineage.tracking_uri)):
         return read_history(lineage)
 
 
 def training_run(lineage: Lineage, round_run: str) -> Any | None:
-    """The newest nested training run of a round, finished or under way; None where there is none."""
+    """The newest nested training run of a round, finished or running; None if there is none."""
     with speaking_plainly(hide_password(lineage.tracking_uri)):
         found = [*find_runs(lineage, "stage", stage="train"), *find_live_runs(lineage, round_run, "train")]
     mine = [run for run in found if run.data.tags.get("mlflow.parentRunId") == round_run and run.info.lifecycle_stage == "active"]
@@ -104,6 +104,6 @@ def training_run(lineage: Lineage, round_run: str) -> Any | None:
 
 
 def metric_points(lineage: Lineage, run_id: str, name: str) -> list[tuple[int, float]]:
-    """(step, value) of one metric of a run, by step; empty where it has none. Raises LineageError where the run is gone."""
+    """(step, value) of one metric of a run, by step; empty if it has none. Raises LineageError if the run does not exist."""
     with speaking_plainly(f"run {run_id}"):
         return sorted((int(point.step), float(point.value)) for point in lineage.client.get_metric_history(run_id, name))

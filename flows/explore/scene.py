@@ -1,6 +1,6 @@
-"""What is explored in this process: the config, and the models that can be looked at.
+"""The config and the models that this process shows.
 
-`skillstack explore` sets the config; a page that is opened as a notebook reads the one of its own folder.
+`skillstack explore` sets the config; a page that is opened as a notebook reads the config of its working directory.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ _model: Path | None = None
 
 @dataclass(frozen=True)
 class Subject:
-    """A model folder under a name. ledger: what the layers read so far, where the lineage measured it."""
+    """A model folder with a name. memory: the file of its subspace memory, if the lineage has one."""
 
     label: str
     folder: Path
-    ledger: Path | None = None
+    memory: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -39,18 +39,18 @@ class Scene:
     records: list[RoundRecord] | Missing
 
     def subjects(self) -> dict[str, Subject]:
-        """Models by label: the folder that was asked for, the versions of the lineage (the champion first), the base, and nano."""
+        """Models by label: the given folder, the versions of the lineage (the champion first), the base model, and nano."""
         found = [] if _model is None else [Subject(f"{_model.name} (folder)", _model)]
         found += [] if isinstance(self.records, Missing) else version_subjects(self.records)
         base = base_subject(self.config)
         if base is not None and (isinstance(self.records, Missing) or not self.records):
             found.append(base)
-        found.append(Subject("nano (embedded)", NANO))
+        found.append(Subject("nano (included)", NANO))
         return {subject.label: subject for subject in found}
 
 
 def use(config: SkillstackConfig, model: Path | None = None) -> None:
-    """Choose what this process explores: a config, and a model folder to look at first."""
+    """Set the config of this process, and a model folder to show first."""
     global _config, _model
     _config, _model = config, model
 
@@ -60,7 +60,7 @@ def current_config() -> SkillstackConfig:
 
 
 def look() -> Scene:
-    """Read the lineage now; never raises for one that is missing, away or broken."""
+    """Read the lineage now; does not raise if it is missing, unreachable or broken."""
     config = current_config()
     lineage = attempt(lambda: open_for_reading(config))
     if isinstance(lineage, Missing):
@@ -69,20 +69,20 @@ def look() -> Scene:
 
 
 def version_subjects(records: Sequence[RoundRecord]) -> list[Subject]:
-    """Every version whose dense weights are there: the champion, then the newest."""
+    """All versions with dense weights: the champion first, then the newest."""
     found = []
     for record in sorted(records, key=lambda each: (each.champion, each.version or 0), reverse=True):
         if record.checkpoint is None or record.collected is not None:
             continue
         mark = ", champion" if record.champion else ""
-        ledger = record.checkpoint / "ledger.safetensors"
+        memory = record.checkpoint / "ledger.safetensors"  # the engine's file name of the subspace memory
         label = f"version {record.version}: round {record.round} {record.skill or 'base'}{mark}"
-        found.append(Subject(label, record.checkpoint / "model", ledger if ledger.is_file() else None))
+        found.append(Subject(label, record.checkpoint / "model", memory if memory.is_file() else None))
     return found
 
 
 def base_subject(config: SkillstackConfig) -> Subject | None:
-    """The config's base model, where it is a folder on this machine already: nothing is fetched or converted to look at it."""
+    """The config's base model, if it is a folder on this machine: nothing is downloaded or converted for a view."""
     if config.base_model == "nano":
         return None
     folder = config.state_dir / "models" / "smollm2" if config.base_model == "smollm2" else Path(config.base_model)
@@ -90,12 +90,14 @@ def base_subject(config: SkillstackConfig) -> Subject | None:
 
 
 def require_model(subject: Subject) -> Subject:
-    """Raises CheckpointError where the folder is not a model's (now)."""
+    """Raises CheckpointError if the folder is not (or no longer) that of a model."""
     where = str(subject.folder)
     if not subject.folder.is_dir():
-        raise CheckpointError(where, "is not there", "choose another model; `skillstack round` prepares smollm2 and downloads ids")
+        raise CheckpointError(
+            where, "does not exist", "choose another model; `skillstack round` prepares smollm2 and downloads Hugging Face ids"
+        )
     if not (subject.folder / "config.json").is_file():
         raise CheckpointError(where, "is not a model folder: no config.json", "give a folder that from_pretrained can load")
     if not any(subject.folder.glob("*.safetensors")):
-        raise CheckpointError(where, "has no *.safetensors weights", "convert the model to safetensors; pickled weights are never loaded")
+        raise CheckpointError(where, "has no *.safetensors weights", "convert the model to safetensors; pickled weights are not loaded")
     return subject

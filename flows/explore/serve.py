@@ -1,7 +1,7 @@
-"""The server behind `skillstack explore`: one process on a loopback address, behind a token, with the seven apps mounted.
+"""The server of `skillstack explore`: one process on a loopback address, protected by a token, with the seven apps.
 
-The guard stands before marimo: it turns the token of the first address into a cookie for all views, and refuses requests that name another
-host (a page on the web that resolves to this machine) or come from another page.
+The guard runs before marimo: it turns the token in the first address into one cookie for all views, and refuses requests with another host
+name (DNS rebinding) or from another page. ADR 8 says why this is not marimo's own token.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 HOST = "127.0.0.1"
 _LOCAL = {"127.0.0.1", "localhost", "[::1]"}
 _COOKIE = "skillstack_explore"
-# marimo's chart element fetches MathJax from the web unless a script of this address is there already. This one is, and is never fetched.
+# marimo's chart element loads MathJax from the web unless the page has a script of this address. This one has a type that is never loaded.
 _MATHJAX = "https://cdn.jsdelivr.net/npm/mathjax-full@3.2.2/es5/tex-mml-svg.min.js"
 _HEAD = f'<script type="text/plain" data-status="ready" src="{_MATHJAX}"></script><meta name="referrer" content="no-referrer">'
 
 
 class Guard:
-    """Lets in who brings the token, from this machine's own address, and nobody else."""
+    """Accepts only requests to a local address with the token or its cookie."""
 
     def __init__(self, inner: Application, token: str) -> None:
         self._inner, self._token = inner, token
@@ -41,7 +41,7 @@ class Guard:
             await self._inner(scope, receive, send)
             return
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope.get("headers", [])}
-        # Browsers fetch the manifest of a site without cookies; it holds names of icons.
+        # Browsers request the manifest of a site without cookies; it has only names of icons.
         refusal = None if scope["path"].endswith("/manifest.json") else self._refusal(scope, headers)
         if refusal is None and scope["path"] == "/" and scope["type"] == "http":
             await _answer(send, 303, "", [(b"location", f"/{PAGES[0].name}/".encode())])
@@ -57,7 +57,7 @@ class Guard:
             await _answer(send, 401, refusal, [])
 
     def _refusal(self, scope: Scope, headers: MutableMapping[str, str]) -> str | None:
-        """Why a request may not pass, None where it may."""
+        """Why a request is refused; None if it is accepted."""
         if headers.get("host", "").rpartition(":")[0] not in _LOCAL:
             return "This server answers on its loopback address only."
         origin = headers.get("origin")
@@ -68,7 +68,7 @@ class Guard:
         except CookieError:
             cookie = None
         if cookie is None or not hmac.compare_digest(cookie.value, self._token):
-            return "Open the whole address that skillstack explore printed: it carries the token."
+            return "Open the complete address that skillstack explore printed: it contains the token."
         return None
 
     def _brings_token(self, scope: Scope) -> bool:
@@ -80,7 +80,7 @@ class Guard:
 
 
 def _own_place(path: str) -> str:
-    """Where to go on after the token was taken: a page of this server. A path that begins with // would lead to another host."""
+    """The page to redirect to after the token: always one of this server, because a path like //host/ would lead to another host."""
     name = path.split("/")[1] if path.startswith("/") else ""
     return f"/{name}/" if name in {page.name for page in PAGES} else f"/{PAGES[0].name}/"
 
@@ -107,12 +107,12 @@ def new_token() -> str:
 
 
 def listen(port: int) -> socket.socket:
-    """A socket on the loopback address; port 0 takes a free one. Raises ConfigError where the port is taken."""
+    """A socket on the loopback address; port 0 chooses a free one. Raises ConfigError if the port is in use."""
     sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         sock.bind((HOST, port))
-        sock.listen()  # a browser that is faster than the server's imports waits instead of being refused
+        sock.listen()  # so that a browser waits during the server's imports instead of being refused
     except OSError as error:
         sock.close()
         raise ConfigError(f"--port {port}", f"cannot be used: {error.strerror}", "give another port, or 0 for a free one") from error
@@ -124,7 +124,7 @@ def address_of(sock: socket.socket, token: str) -> str:
 
 
 def serve(sock: socket.socket, token: str) -> None:
-    """Serve until interrupted. Nothing is loaded ahead: a thread that imports torch would hold up the page that the browser waits for."""
+    """Serve until interrupted. Nothing is loaded in advance: a thread that imports torch would delay the first page."""
     import uvicorn
 
     uvicorn.Server(uvicorn.Config(build_application(token), log_level="error", ws_ping_interval=None)).run(sockets=[sock])

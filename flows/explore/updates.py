@@ -1,4 +1,4 @@
-"""What view 2 can constrain: the gradient of the loss, or what a round of the lineage changed."""
+"""The updates of view 2: the gradient of the loss, or the update of a round in the lineage."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PROTECTIONS: tuple[Protect, ...] = get_args(Protect)
 
 @dataclass(frozen=True)
 class Source:
-    """An update by name. before, after: model folders of a round; None for the gradient."""
+    """A named update. before, after: model folders of a round; None for the gradient."""
 
     name: str
     before: Path | None = None
@@ -29,7 +29,7 @@ class Source:
 
 
 def list_sources(scene: Scene, model_label: str) -> dict[str, Source]:
-    """The gradient, and for a version of the lineage the updates that later rounds made on it (the newest tried, blocked ones too)."""
+    """The gradient and, for a version of the lineage, the updates of the rounds that were trained from it (blocked ones too)."""
     found = {GRADIENT: Source(GRADIENT)}
     if isinstance(scene.records, Missing):
         return found
@@ -45,12 +45,12 @@ def list_sources(scene: Scene, model_label: str) -> dict[str, Source]:
 
 
 def rotated_by_protection(measured: Measurements, source: Source, layer: str) -> dict[Protect, Tensor]:
-    """The update of one layer in the frame of each protection. Raises CheckpointError where its weights are gone."""
+    """The update of one layer in the frame of each protection. Raises CheckpointError if its weights are missing."""
     if source.before is None or source.after is None:
         return {protect: measured.rotated_gradient(layer, protect) for protect in PROTECTIONS}
     for folder in (source.before, source.after):
         if not folder.is_dir():
-            raise CheckpointError(str(folder), "is not there: its weights were collected or removed", "choose another update")
+            raise CheckpointError(str(folder), "does not exist: the weights were deleted", "choose another update")
     dW = weight_difference(source.before, source.after, layer)
     by_inputs, by_weight = measured.rotated(layer, dW, "activations"), measured.rotated(layer, dW, "weights")
     return {"activations": by_inputs, "weights": by_weight, "weights_block": by_weight}

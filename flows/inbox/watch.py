@@ -53,11 +53,7 @@ class Watched(Record):
     busy: bool = Field(False, description="another process was checking the inbox, so this one did nothing")
 
 
-def _name_of_watch() -> str:
-    return named("watch")
-
-
-@flow(name="watch", flow_run_name=_name_of_watch, persist_result=False)
+@flow(name="watch", flow_run_name=named("watch"), persist_result=False)
 def watch(config: ConfigParameter, wait_seconds: Wait = None) -> Watched:
     """Take all complete new files of the inbox and start their rounds. Raises ConfigError if the inbox cannot be read."""
     inbox = Inbox(config)

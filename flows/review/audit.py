@@ -12,6 +12,7 @@ from evals.audit.forgetting import ForgettingAudit, RoundEvaluation, audit_forge
 from evals.config import SuiteConfig
 from evals.items import load_evaluation
 from evals.report.render import render_lineage
+from evals.report.scores import score_text
 from evals.suites.resolve import resolve_suites
 from flows.base_models.resolve import resolve_base_model
 from flows.config.model import SkillstackConfig
@@ -29,6 +30,20 @@ class AuditResult(Record):
 def audit_lineage(config: SkillstackConfig, out: Path | None = None) -> AuditResult:
     """Audit all decided rounds, rejected ones included, from stored evaluations: no model is loaded."""
     return _report(audit_rounds(open_workspace(config)), out or config.state_dir / "reports" / "lineage.html")
+
+
+def score_table(audit: ForgettingAudit) -> tuple[list[str], list[list[str]]]:
+    """(names of the suites without sealed ones, a row per round: label, scores as text, verdict), for terminal and Markdown."""
+    shown = [index for index, suite in enumerate(audit.suites) if not suite.sealed]
+    rows = [
+        [
+            entry.label or f"round {entry.number}",
+            *(score_text(row[index], audit.suites[index].category) for index in shown),
+            entry.decision.value if entry.decision else "-",
+        ]
+        for entry, row in zip(audit.rounds, audit.matrix, strict=True)
+    ]
+    return [audit.suites[index].name for index in shown], rows
 
 
 def audit_rounds(workspace: Workspace) -> ForgettingAudit:

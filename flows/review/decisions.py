@@ -19,23 +19,7 @@ Days = Annotated[float, Field(gt=0.0, description="days until the approval expir
 Target = Annotated[int | None, Field(description="version to return to; null: the previous champion")]
 
 
-def _name_of_approval() -> str:
-    return named("approve")
-
-
-def _name_of_promotion() -> str:
-    return named("promote")
-
-
-def _name_of_rejection() -> str:
-    return named("reject")
-
-
-def _name_of_rollback() -> str:
-    return named("rollback")
-
-
-@flow(name="promote", flow_run_name=_name_of_approval, persist_result=False)
+@flow(name="promote", flow_run_name=named("approve"), persist_result=False)
 def promote(
     config: ConfigParameter,
     version: Version,
@@ -54,19 +38,19 @@ def promote(
     return promote_on_approval(lineage, version) if at_once else approval
 
 
-@flow(name="promote-approved", flow_run_name=_name_of_promotion, persist_result=False)
+@flow(name="promote-approved", flow_run_name=named("promote"), persist_result=False)
 def promote_approved(config: ConfigParameter, version: Version) -> LedgerEntry:
     """Make a version champion on an approval that was recorded before and has not expired."""
     return promote_on_approval(open_workspace(config).lineage, version)
 
 
-@flow(name="reject", flow_run_name=_name_of_rejection, persist_result=False)
+@flow(name="reject", flow_run_name=named("reject"), persist_result=False)
 def reject(config: ConfigParameter, version: Version, reviewer: Person, reason: Reason) -> LedgerEntry:
     """Record that a held version is refused. The champion does not change."""
     return reject_version(open_workspace(config).lineage, version, reviewer=reviewer, reason=reason)
 
 
-@flow(name="rollback", flow_run_name=_name_of_rollback, persist_result=False)
+@flow(name="rollback", flow_run_name=named("rollback"), persist_result=False)
 def rollback(config: ConfigParameter, reason: Reason, actor: Person, to: Target = None) -> LedgerEntry:
     """Make an earlier champion the champion again, after its files were verified.
 

@@ -20,12 +20,11 @@ from data_contracts.files import write_atomically
 from data_contracts.manifests import Record
 from evals.audit.forgetting import ForgettingAudit
 from evals.report.render import MonthView, render_lineage
-from evals.report.scores import score_text
 from flows.config.parameters import ConfigParameter, check_month, named, this_month
 from flows.lineage import LedgerEntry, RoundRecord, Verification, keep_report, read_tree, verify_lineage
 from flows.lineage.registry.history import actor_of
 from flows.lineage.storage.records import DECISIONS
-from flows.review.audit import audit_rounds
+from flows.review.audit import audit_rounds, score_table
 from flows.workspace.pages import not_vital, publish_audit
 from flows.workspace.workspace import open_workspace
 
@@ -54,11 +53,7 @@ class MonthlyReport(Record):
     summary: Path
 
 
-def _name_of_audit() -> str:
-    return named("audit")
-
-
-@flow(name="audit", flow_run_name=_name_of_audit, persist_result=False)
+@flow(name="audit", flow_run_name=named("audit"), persist_result=False)
 def monthly_audit(config: ConfigParameter, month: Month = "") -> MonthlyReport:
     """Write the report of a month. Raises LineageError before the first promotion."""
     month = month or this_month()
@@ -149,16 +144,10 @@ def summary_lines(report: MonthlyReport, audit: ForgettingAudit) -> Iterator[str
 
 
 def _matrix(audit: ForgettingAudit) -> Iterator[str]:
-    shown = [index for index, suite in enumerate(audit.suites) if not suite.sealed]
+    suites, rows = score_table(audit)
     yield "Scores after each round, in % (drift suites: bits per byte, lower is better)."
     yield ""
-    yield "| after | " + " | ".join(markdown_text(audit.suites[index].name) for index in shown) + " | verdict |"
-    yield "|---" * (len(shown) + 2) + "|"
-    for entry, row in zip(audit.rounds, audit.matrix, strict=True):
-        cells = [score_text(row[index], audit.suites[index].category) for index in shown]
-        yield (
-            f"| {markdown_text(entry.label or f'round {entry.number}')} | "
-            + " | ".join(cells)
-            + f" | {entry.decision.value if entry.decision else '-'} |"
-        )
+    yield "| after | " + " | ".join(map(markdown_text, suites)) + " | verdict |"
+    yield "|---" * (len(suites) + 2) + "|"
+    yield from ("| " + " | ".join((markdown_text(label), *cells)) + " |" for label, *cells in rows)
     yield ""

@@ -49,11 +49,7 @@ class Reevaluation(Record):
     versions: tuple[Reevaluated, ...]
 
 
-def _name_of_reevaluation() -> str:
-    return named("reevaluate")
-
-
-@flow(name="reevaluate", flow_run_name=_name_of_reevaluation, persist_result=False)
+@flow(name="reevaluate", flow_run_name=named("reevaluate"), persist_result=False)
 def reevaluate(config: ConfigParameter, suites: Suites = (), versions: Versions = ()) -> Reevaluation:
     """Evaluate old versions on new suites. Raises LineageError for an unknown version, ConfigError for an unknown suite."""
     workspace = open_workspace(config)

@@ -41,11 +41,7 @@ from flows.workspace.workspace import Workspace, open_workspace
 logger = logging.getLogger(__name__)
 
 
-def _name_of_round() -> str:
-    return named("round")
-
-
-@flow(name="continual-round", flow_run_name=_name_of_round, persist_result=False)
+@flow(name="continual-round", flow_run_name=named("round"), persist_result=False)
 def continual_round(
     drop: DropAddress, skill: SkillName, config: ConfigParameter, heldout: Heldout = None, scale: Scale = 1.0
 ) -> RoundOutcome:

@@ -20,6 +20,7 @@ from pydantic import Field
 from data_contracts.escaping import markdown_text
 from data_contracts.files import write_atomically
 from data_contracts.manifests import EvalReport, Record
+from evals.report.scores import percent
 from flows.config.model import SkillstackConfig
 from flows.config.parameters import ConfigParameter, DropAddress, Heldout, SkillName, named, this_month
 from flows.lineage import log_sweep, read_ancestry
@@ -58,11 +59,7 @@ class SweepResult(Record):
     table: Path = Field(description="JSON file with all points")
 
 
-def _name_of_sweep() -> str:
-    return named("sweep")
-
-
-@flow(name="sweep", flow_run_name=_name_of_sweep, persist_result=False)
+@flow(name="sweep", flow_run_name=named("sweep"), persist_result=False)
 def sweep(
     drop: DropAddress,
     skill: SkillName,
@@ -164,7 +161,7 @@ def point_row(point: SweepPoint, choice: Choice) -> dict[str, str]:
     return {
         "ratio": f"{point.ratio:g}",
         "scale": f"{point.scale:g}",
-        "learned, %": f"{100 * point.learned:.1f}",
+        "learned, %": percent(point.learned),
         "gain, points": f"{100 * point.gain:+.1f}",
         "margin used": f"{100 * point.forgetting:.0f} %",
         "": mark,

@@ -22,7 +22,7 @@ from data_contracts.escaping import markdown_text
 from data_contracts.manifests import Decision, EvalReport, Verdict
 from evals.audit.forgetting import ForgettingAudit
 from evals.report.render import verdict_markdown
-from evals.report.scores import score_text
+from evals.report.scores import change_text, score_text
 from flows.lineage import VersionRef
 from flows.workspace.outcome import RoundOutcome
 from flows.workspace.server import END_STATES
@@ -70,15 +70,14 @@ def suite_rows(candidate: EvalReport, champion: EvalReport, lost: Sequence[str])
         if suite.name not in before or suite.sealed:
             continue
         old, new = before[suite.name].score, suite.score
-        drift = suite.category == "drift"
-        unit = "bits/byte" if drift else "%"
+        unit = "bits/byte" if suite.category == "drift" else "%"
         yield {
             "suite": suite.name,
             "kind": suite.category,
             "items": suite.n,
             "champion": f"{score_text(old, suite.category)} {unit}",
             "candidate": f"{score_text(new, suite.category)} {unit}",
-            "change": f"{new - old:+.3f}" if drift else f"{100 * (new - old):+.1f} points",
+            "change": change_text(new - old, suite.category),
             "lost": "LOST" if suite.name in lost else "",
         }
 

@@ -3,7 +3,7 @@
 # theme = "system"
 # ///
 # mypy: ignore-errors
-"""View 6 as a marimo app: `skillstack explore`, or `marimo edit` on this file. The numbers come from flows/explore/views/capacity.py."""
+"""View 6 as a marimo app, for `skillstack explore` or `marimo edit`. The numbers come from flows/explore/views/capacity.py."""
 
 import marimo
 
@@ -51,7 +51,7 @@ def _(capacity, frame, mo, view):
     mo.vstack(
         [
             frame.figure(capacity.capacity_figure(view), "Free share of every layer after every round"),
-            frame.table(capacity.capacity_rows(view), f"Layers after {view.rounds[-1]}, the tightest first"),
+            frame.table(capacity.capacity_rows(view), f"Layers after {view.rounds[-1]}, the least free first"),
             frame.remarks(view.left_out),
         ]
     )

@@ -3,7 +3,7 @@
 # theme = "system"
 # ///
 # mypy: ignore-errors
-"""View 2 as a marimo app: `skillstack explore`, or `marimo edit` on this file. The numbers come from flows/explore/views/constraint.py."""
+"""View 2 as a marimo app, for `skillstack explore` or `marimo edit`. The numbers come from flows/explore/views/constraint.py."""
 
 import marimo
 
@@ -66,7 +66,7 @@ def _(constraint, frame, layer_name, mo, model, protect, ratio, rotated):
             frame.remarks(
                 [
                     f"Gradients are of the mean loss on {model.tokens} tokens.",
-                    "Input directions come from the lineage's ledger where there is one.",
+                    "Input directions come from the subspace memory of the version, if it has one.",
                 ]
             ),
         ]

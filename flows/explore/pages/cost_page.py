@@ -3,7 +3,7 @@
 # theme = "system"
 # ///
 # mypy: ignore-errors
-"""View 3 as a marimo app: `skillstack explore`, or `marimo edit` on this file. The numbers: cost.py, calibration.py, cost_views.py."""
+"""View 3 as a marimo app, for `skillstack explore` or `marimo edit`. The numbers come from cost.py, calibration.py and cost_views.py."""
 
 import marimo
 
@@ -29,9 +29,9 @@ def _(frame, mo):
     now = scene.look()
     named = {subject.label: subject.folder for subject in now.subjects().values()} | model_shape.known_shapes()
     model_name = mo.ui.dropdown(list(named), value=next(iter(named)), label="model")
-    own = mo.ui.text(placeholder="/path/to/config.json", label="or the config of another model", full_width=False)
+    own = mo.ui.text(placeholder="/path/to/config.json", label="or the config.json of another model", full_width=False)
     quantity = mo.ui.dropdown(list(cost_views.QUANTITIES), value="peak memory", label="show")
-    tokens = mo.ui.slider(steps=[128, 256, 512, 1024, 2048, 4096, 8192], value=256, label="tokens a step", show_value=True)
+    tokens = mo.ui.slider(steps=[128, 256, 512, 1024, 2048, 4096, 8192], value=256, label="tokens per step", show_value=True)
     ratio = frame.ratio_slider(now.config.train.unfreeze_rank_ratio)
     frame.controls(model_name, own, quantity, tokens, ratio)
     return Missing, attempt, calibration, cost_views, model_name, model_shape, named, own, quantity, ratio, tokens
@@ -78,7 +78,7 @@ def _(calibration, facts, frame, mo, reference, rows):
             frame.remarks(
                 [
                     f"Measured {facts['date']} on {facts['machine']} with torch {facts['torch']} at ratio {facts['ratio']}.",
-                    "Two baseline rows give the speeds; the others are predicted. Read seconds on other machines as proportions.",
+                    "Two baseline rows give the speeds; the other rows are predicted. On other machines, seconds are relative.",
                 ]
             ),
         ]

@@ -3,7 +3,7 @@
 # theme = "system"
 # ///
 # mypy: ignore-errors
-"""View 4 as a marimo app: `skillstack explore`, or `marimo edit` on this file. The numbers come from flows/explore/views/dynamics.py."""
+"""View 4 as a marimo app, for `skillstack explore` or `marimo edit`. The numbers come from flows/explore/views/dynamics.py."""
 
 import marimo
 
@@ -26,7 +26,7 @@ def _(frame, mo):
     from flows.explore.answer import Missing, attempt
     from flows.explore.views import dynamics
 
-    refresh = mo.ui.refresh(default_interval="10s", label="read again every 10 s")
+    refresh = mo.ui.refresh(default_interval="10s", label="reload every 10 s")
     frame.controls(refresh)
     return Missing, attempt, dynamics, refresh, scene
 
@@ -39,10 +39,10 @@ def _(mo):
 
 @app.cell
 def _(Missing, choose, chosen, dynamics, frame, mo, refresh, scene):
-    now = scene.look() if refresh.value is not None else None  # each tick of the clock reads again
+    now = scene.look() if refresh.value is not None else None  # each refresh reads it again
     mo.stop(isinstance(now.records, Missing), frame.notice(now.records) if isinstance(now.records, Missing) else None)
     rounds = {dynamics.title_of(record): record for record in reversed(now.records) if record.skill is not None}
-    mo.stop(not rounds, frame.said("Only the base is there: no round has trained yet."))
+    mo.stop(not rounds, frame.said("There is only the base model: no round has trained yet."))
     round_name = mo.ui.dropdown(list(rounds), value=chosen() if chosen() in rounds else next(iter(rounds)), label="round", on_change=choose)
     round_name
     return now, round_name, rounds

@@ -3,7 +3,7 @@
 # theme = "system"
 # ///
 # mypy: ignore-errors
-"""View 7 as a marimo app: `skillstack explore`, or `marimo edit` on this file. The numbers come from flows/explore/views/playground.py."""
+"""View 7 as a marimo app, for `skillstack explore` or `marimo edit`. The numbers come from flows/explore/views/playground.py."""
 
 import marimo
 
@@ -25,11 +25,11 @@ def _(frame, mo):
     from flows.explore.views import playground
 
     items = mo.ui.slider(
-        steps=[30, 50, 100, 150, 200, 300, 400, 600, 800, 1200, 2000, 4000], value=400, label="n: items a suite", show_value=True
+        steps=[30, 50, 100, 150, 200, 300, 400, 600, 800, 1200, 2000, 4000], value=400, label="n: items per suite", show_value=True
     )
     suites = mo.ui.slider(1, 12, 1, value=5, label="earlier skills", include_input=True)
     margin = mo.ui.slider(0.5, 5.0, 0.5, value=2.0, label="margin (points)", include_input=True)
-    churn = mo.ui.slider(0.0, 30.0, 1.0, value=5.0, label="discordance (%)", include_input=True)
+    churn = mo.ui.slider(0.0, 30.0, 1.0, value=5.0, label="churn (%)", include_input=True)
     loss = mo.ui.slider(0.0, 10.0, 0.5, value=2.0, label="true loss (points)", include_input=True)
     frame.controls(items, suites, margin, churn, loss)
     return churn, items, loss, margin, playground, suites
@@ -41,9 +41,9 @@ def _(churn, frame, items, loss, margin, mo, playground, suites):
     mo.vstack(
         [
             frame.said(*playground.sentences(question, loss.value / 100)),
-            frame.figure(playground.promote_figure(question, loss.value / 100), "Chance to promote over the true loss"),
+            frame.figure(playground.promote_figure(question, loss.value / 100), "Probability of promotion over the true loss"),
             frame.remarks(
-                ["Chances follow the gate's own plan (evals/gate/plan.py), for one category of skills and a gain that is there."]
+                ["Probabilities are those of the gate's plan (evals/gate/plan.py), for the category of skills and a round with a gain."]
             ),
         ]
     )
@@ -59,7 +59,7 @@ def _(mo):
 
 @app.cell
 def _(ask, frame, loss, mo, playground, question):
-    mo.stop(not ask.value, frame.remarks(["The button runs evals.gate.decide.decide itself, on items drawn at random: some seconds."]))
+    mo.stop(not ask.value, frame.remarks(["The button runs evals.gate.decide.decide on random items; it takes some seconds."]))
     frame.said(playground.simulate(question, loss.value / 100, rounds=40).sentence())
     return
 

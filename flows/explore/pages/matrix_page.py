@@ -3,7 +3,7 @@
 # theme = "system"
 # ///
 # mypy: ignore-errors
-"""View 5 as a marimo app: `skillstack explore`, or `marimo edit` on this file. The numbers come from flows/explore/views/matrix.py."""
+"""View 5 as a marimo app, for `skillstack explore` or `marimo edit`. The numbers come from flows/explore/views/matrix.py."""
 
 import marimo
 
@@ -65,8 +65,8 @@ def _(cell, frame, matrix, mo, view):
 def _(frame, matrix, mo, view):
     mo.vstack(
         [
-            frame.figure(matrix.forgetting_figure(view), "Every skill when it was learned and now"),
-            frame.table(matrix.matrix_rows(view), "The whole matrix"),
+            frame.figure(matrix.forgetting_figure(view), "Each skill when it was learned and now"),
+            frame.table(matrix.matrix_rows(view), "All scores"),
         ]
     )
     return

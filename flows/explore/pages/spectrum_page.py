@@ -3,7 +3,7 @@
 # theme = "system"
 # ///
 # mypy: ignore-errors
-"""View 1 as a marimo app: `skillstack explore`, or `marimo edit` on this file. The numbers come from flows/explore/views/spectrum.py."""
+"""View 1 as a marimo app, for `skillstack explore` or `marimo edit`. The numbers come from flows/explore/views/spectrum.py."""
 
 import marimo
 
@@ -69,7 +69,7 @@ def _(choices, energies, frame, layer_name, mo, model, ratio, spectrum, what):
         [
             frame.said(cut.sentence()),
             frame.figure(spectrum.spectrum_figure(energies, cut, choices, inputs=what.value), f"Spectrum of {layer_name.value}"),
-            frame.table(spectrum.choice_rows(choices), "What each rank policy would choose here"),
+            frame.table(spectrum.choice_rows(choices), "The choice of each rank policy for this layer"),
             frame.remarks([f"Importance is measured on {model.tokens} tokens of text; a round measures more."]),
         ]
     )

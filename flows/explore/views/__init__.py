@@ -1,1 +1,1 @@
-"""The numbers and figures of each view, without a page."""
+"""The numbers and figures of each view, without its page."""

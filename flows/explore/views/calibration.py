@@ -1,4 +1,4 @@
-"""The engine's measured table, the speeds that are read from two of its rows, and how far the estimates are from all the others."""
+"""The engine's measured table, the speeds from two of its rows, and the errors of the estimates for all other rows."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Measured:
 
 
 def load_measured() -> tuple[dict[str, Any], tuple[Measured, ...]]:
-    """The engine's measured table that came with this release: (facts, rows)."""
+    """The engine's measured table of this release: (facts, rows)."""
     text = (resources.files("flows.explore.views") / "measured.json").read_text(encoding="utf-8")
     values = json.loads(text)
     rows = (
@@ -34,20 +34,20 @@ def load_measured() -> tuple[dict[str, Any], tuple[Measured, ...]]:
 
 _AS_METHOD: dict[str, Method] = {
     "full": "full",
-    "ours activations": "activations",
-    "ours weights": "weights",
-    "ours compact": "weights compact",
-    "ours weights_block": "weights_block",
+    "osft activations": "activations",
+    "osft weights": "weights",
+    "osft compact": "weights compact",
+    "osft weights_block": "weights_block",
 }
 
 
 def calibrated(shape: ModelShape, measured: Sequence[Measured], tokens: int) -> Speeds:
-    """The two speeds and the overhead under which the rows `full` and `lora r=16` come out as measured."""
+    """The two speeds and the overhead for which the estimates of `full` and `lora r=16` equal their measurements."""
     rows = {row.method: row for row in measured if row.tokens == tokens}
     full, lora = rows["full"], rows["lora r=16"]
     bare = Speeds(1.0, 0.0, 0.0)
     ops_full, ops_lora = (estimate(shape, method, 1.0, tokens, bare).step_seconds for method in ("full", "lora"))
-    # ops / speed + trainable * price = seconds, twice
+    # solve ops / speed + trainable * price = seconds for both rows
     price = (full.cpu_seconds * ops_lora - lora.cpu_seconds * ops_full) / (full.trainable * ops_lora - lora.trainable * ops_full)
     price = max(price, 0.0)
     speed = ops_lora / (lora.cpu_seconds - lora.trainable * price)
@@ -56,13 +56,13 @@ def calibrated(shape: ModelShape, measured: Sequence[Measured], tokens: int) -> 
 
 
 def error_rows(shape: ModelShape, measured: Sequence[Measured], ratio: float) -> list[dict[str, str]]:
-    """Estimate against measurement, row by row; the two that calibrated are said to be."""
+    """Estimates and measurements, row by row; a column says which rows calibrate the estimate."""
     rows = []
     for tokens in sorted({row.tokens for row in measured}):
         speeds = calibrated(shape, measured, tokens)
         for row in (each for each in measured if each.tokens == tokens):
             method = _AS_METHOD.get(row.method, "lora" if row.method.startswith("lora") else None)
-            if method is None:  # another library's method, for which there is no formula here
+            if method is None:  # a method of another library, without a formula here
                 continue
             rank = int(row.method.partition("=")[2]) if method == "lora" else LORA_RANK
             cost = estimate(shape, method, ratio, tokens, speeds, rank)
@@ -72,7 +72,7 @@ def error_rows(shape: ModelShape, measured: Sequence[Measured], ratio: float) ->
                     "tokens": str(tokens),
                     "trainable": f"{cost.trainable:,} ({_off(cost.trainable, row.trainable)})",
                     "memory over bare": f"{cost.memory_bytes / 1e9:.2f} GB ({_off(cost.memory_bytes, row.memory_bytes)})",
-                    "CPU s a step": f"{cost.step_seconds:.2f} ({_off(cost.step_seconds, row.cpu_seconds)})",
+                    "CPU s per step": f"{cost.step_seconds:.2f} ({_off(cost.step_seconds, row.cpu_seconds)})",
                     "used to calibrate": "yes" if row.method in ("full", "lora r=16") else "no",
                 }
             )
@@ -84,5 +84,5 @@ def _off(estimated: float, measured: float) -> str:
 
 
 def without_overhead(speeds: Speeds) -> Speeds:
-    """For models of other sizes: the overhead was measured for one."""
+    """For models of other sizes: the overhead was measured for one model."""
     return replace(speeds, overhead_bytes=0.0)

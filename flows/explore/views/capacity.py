@@ -1,5 +1,5 @@
-"""View 6: how many directions each layer still has free after each round, and how many more rounds of a size would fit. Pure but for
-reading manifests."""
+"""View 6: the free directions of each layer after each round, and how many more rounds of a ratio fit. Pure, except for reading
+manifests."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from osft_engine.subspace.protection import trainable_count
 
 @dataclass(frozen=True)
 class CapacityView:
-    """Rounds of the champion's line that measured their layers. left_out: which did not, in words."""
+    """Rounds of the champion's ancestry with measured layers. left_out: the other rounds, in words."""
 
     rounds: tuple[str, ...]
     layers: tuple[Mapping[str, LayerCapacity], ...]
@@ -27,7 +27,7 @@ class CapacityView:
 
 
 def view_capacity(records: Sequence[RoundRecord]) -> CapacityView:
-    """Capacities of the rounds that the champion was built on. Raises LineageError where none has any."""
+    """Capacities of the champion and its ancestors. Raises LineageError if none was measured."""
     alive = alive_versions(records)
     rounds: list[str] = []
     layers: list[Mapping[str, LayerCapacity]] = []
@@ -51,17 +51,17 @@ def view_capacity(records: Sequence[RoundRecord]) -> CapacityView:
 
 
 def directions_of(capacity: LayerCapacity, *, inputs: bool) -> int:
-    """How many directions `free` counts out of: the inputs' under `protect: activations`, else the smaller side's."""
+    """The number of directions of a layer: its inputs under `protect: activations`, else the smaller dimension."""
     return capacity.shape[1] if inputs else min(capacity.shape)
 
 
 def counts_inputs(capacity: LayerCapacity) -> bool:
-    """Protected and trainable directions add up to the width that was divided."""
+    """Whether directions are input directions: then protected and trainable ones add up to the input width."""
     return capacity.protected + capacity.trainable == capacity.shape[1]
 
 
 def free_shares(view: CapacityView) -> list[list[float]]:
-    """Rounds x layers: free directions over all."""
+    """Rounds x layers: the free share of all directions."""
     names = layer_names(view)
     return [
         [layers[name].free / directions_of(layers[name], inputs=counts_inputs(layers[name])) if name in layers else 0.0 for name in names]
@@ -70,21 +70,21 @@ def free_shares(view: CapacityView) -> list[list[float]]:
 
 
 def layer_names(view: CapacityView) -> list[str]:
-    """In the model's order: block 2 before block 10, whatever the order in the manifest."""
+    """Names in the model's order: block 2 before block 10."""
     return sorted(
         view.layers[-1], key=lambda name: [(part.isdigit(), int(part) if part.isdigit() else 0, part) for part in name.split(".")]
     )
 
 
 def rounds_left(layers: Mapping[str, LayerCapacity], ratio: float) -> tuple[int, str]:
-    """(how many more rounds of this ratio fit, the tightest layer): whole rounds, as the audit counts them."""
+    """(how many more rounds of this ratio fit, the layer that limits them), counted as in the audit."""
     fits = {name: layer.free // trainable_count(directions_of(layer, inputs=counts_inputs(layer)), ratio) for name, layer in layers.items()}
     tightest = min(fits, key=lambda name: (fits[name], layers[name].free / layers[name].shape[1]))
     return fits[tightest], tightest
 
 
 def capacity_figure(view: CapacityView) -> go.Figure:
-    """Layers down, rounds across; dark is used up."""
+    """A row per layer, a column per round; dark means used."""
     shares = free_shares(view)
     names = [name.removeprefix("model.layers.") for name in layer_names(view)]
     turned = [[row[index] for row in shares] for index in range(len(names))]
@@ -99,14 +99,14 @@ def capacity_figure(view: CapacityView) -> go.Figure:
 
 
 def trend_figure(view: CapacityView, ratio: float) -> go.Figure:
-    """Mean free share over the rounds, and how many rounds of `ratio` still fit."""
+    """Mean and smallest free share over the rounds, and the share that a round of `ratio` needs."""
     shares = free_shares(view)
     figure = go.Figure()
     rounds = list(range(len(view.rounds)))
     means = [sum(row) / len(row) for row in shares]
     figure.add_trace(line("free, mean over layers", rounds, means, BLUE, markers=True))
-    figure.add_trace(line("free, tightest layer", rounds, [min(row) for row in shares], ORANGE, markers=True))
-    figure.add_hline(y=ratio, line={"color": "#8a8f98", "dash": "dash"}, annotation_text="one round of your ratio")
+    figure.add_trace(line("free, least free layer", rounds, [min(row) for row in shares], ORANGE, markers=True))
+    figure.add_hline(y=ratio, line={"color": "#8a8f98", "dash": "dash"}, annotation_text="one round at this ratio")
     styled(figure, x="", y="share of directions", height=300)
     figure.update_xaxes(tickvals=rounds, ticktext=list(view.rounds))
     figure.update_yaxes(range=[0, 1], tickformat=".0%")
@@ -118,12 +118,12 @@ def sentence(view: CapacityView, ratio: float) -> str:
     mean = sum(free_shares(view)[-1]) / len(view.layers[-1])
     plural = "" if count == 1 else "s"
     return (
-        f"After {view.rounds[-1]}: {mean:.1%} free on average; {count} more round{plural} of ratio {ratio:.2f} fit, limited by {tightest}."
+        f"After {view.rounds[-1]}: {mean:.1%} free on average; {count} more round{plural} at ratio {ratio:.2f} fit, limited by {tightest}."
     )
 
 
 def capacity_rows(view: CapacityView) -> list[dict[str, str]]:
-    """Every layer after the newest round, the tightest first."""
+    """All layers after the newest round, the least free first."""
     newest = view.layers[-1]
     shares = dict(zip(layer_names(view), free_shares(view)[-1], strict=True))
     return [

@@ -1,8 +1,8 @@
-"""View 2: an update before and after the constraint, for each protection, with the leak as a number. Pure.
+"""View 2: an update before and after the constraint, for each protection, with its leak. Pure.
 
-Shape legend: dW is m x n; in the rotated frame it is A = B^T dW Q with orthonormal B (m x m) and Q (n x n) whose columns fall in loudness:
-U and V of the weight for `weights` and `weights_block`; U and the eigenvectors of the input moment for `activations`. There each
-constraint is a mask, so a slider costs no decomposition:
+Shape legend: dW is m x n; in the rotated frame it is A = B^T dW Q with orthonormal B (m x m) and Q (n x n), whose columns are sorted by
+energy: U and V of the weight for `weights` and `weights_block`; U and the eigenvectors of the input moment for `activations`. In this
+frame each constraint is a mask, so moving a slider needs no decomposition:
 
     weights         the first k rows and the first k columns are zero
     weights_block   the k x k corner is zero
@@ -24,12 +24,12 @@ from osft_engine.subspace.algebra import singular_subspaces
 from osft_engine.subspace.protection import trainable_count
 
 _BINS = 40
-_FLOOR = 1e-4  # of the loudest bin: below it a picture is one colour
+_FLOOR = 1e-4  # relative to the largest bin; smaller values have one colour
 
 
 @dataclass(frozen=True)
 class Constrained:
-    """An update in the rotated frame, before and after. Shares are of its squared norm, leaks as the engine counts them."""
+    """An update in the rotated frame, before and after. Shares are of its squared norm; leaks are defined as in the engine."""
 
     before: Tensor
     after: Tensor
@@ -48,14 +48,14 @@ class Constrained:
 
 
 def weight_frame(W: Tensor) -> tuple[Tensor, Tensor]:
-    """B (m x m) and Q (n x n) of a weight: its singular directions, completed by those that it does not use. float64."""
+    """B (m x m) and Q (n x n) of a weight: its singular vectors, completed to a basis. float64."""
     spaces = singular_subspaces(W)
     return _completed(spaces.U), _completed(spaces.V)
 
 
 def input_frame(W: Tensor, moment: Tensor) -> tuple[Tensor, Tensor]:
-    """B of the weight, and Q the eigenvectors of the input moment (n x n), loudest first. float64."""
-    Q = torch.linalg.eigh(moment.to(torch.float32))[1].flip(-1).to(torch.float64)  # as the engine finds them
+    """B of the weight, and as Q the eigenvectors of the input moment (n x n), largest eigenvalue first. float64."""
+    Q = torch.linalg.eigh(moment.to(torch.float32))[1].flip(-1).to(torch.float64)  # as in the engine
     return weight_frame(W)[0], Q
 
 
@@ -94,7 +94,7 @@ def constrain(rotated: Tensor, protect: Protect, ratio: float) -> Constrained:
 
 
 def leak(rotated: Tensor, protect: Protect, k: int) -> float:
-    """Relative size of what lies where it must not: AllowedUpdate.leak in the rotated frame."""
+    """Relative norm of the update in protected directions: AllowedUpdate.leak in the rotated frame."""
     size = float(rotated.norm())
     if size == 0.0:
         return 0.0
@@ -114,7 +114,7 @@ def binned(rotated: Tensor, k: int, *, rows_too: bool) -> tuple[Tensor, list[int
 
 
 def _edges(size: int, cut: int) -> list[int]:
-    """Bin edges from 0 to `size` with the cut among them, about as wide on both sides of it."""
+    """Bin edges from 0 to `size`, one at the cut, with about the same width on both sides."""
     near = round(_BINS * cut / size)
     head = torch.linspace(0, cut, max(1, near) + 1)
     tail = torch.linspace(cut, size, max(1, _BINS - near) + 1)
@@ -122,15 +122,15 @@ def _edges(size: int, cut: int) -> list[int]:
 
 
 def constraint_figure(result: Constrained) -> go.Figure:
-    """Before and after side by side, on one colour scale, the protected region framed."""
+    """Before and after side by side, with one colour scale and a frame around the protected region."""
     k, rows_too = result.protected, result.protect != "activations"
     pictures = [binned(each, k, rows_too=rows_too) for each in (result.before, result.after)]
-    loudest = float(pictures[0][0].max()) or 1.0
-    # One plain description: put together by Plotly's own methods it took 60 ms, most of a slider's answer.
+    largest = float(pictures[0][0].max()) or 1.0
+    # One plain dict: with Plotly's own methods it took 60 ms, most of the time of a slider.
     data, shapes = [], []
     for place, (values, rows, columns) in zip(("", "2"), pictures, strict=True):
-        level = (values / loudest).clamp_min(_FLOOR).log10()
-        # Edges, not centres: bins differ in width where the cut falls.
+        level = (values / largest).clamp_min(_FLOOR).log10()
+        # Edges, not centres, because the bins differ in width at the cut.
         drawn = {"type": "heatmap", "z": level.tolist(), "x": columns, "y": rows, "zmin": -4, "zmax": 0, "colorscale": HEAT}
         data.append({**drawn, **_KEY, "showscale": place == "2", "xaxis": f"x{place}", "yaxis": f"y{place}"})
         for x1, y1 in _frames(result):
@@ -141,18 +141,18 @@ def constraint_figure(result: Constrained) -> go.Figure:
 
 _KEY = {
     "colorbar": {"title": {"text": "size"}, "thickness": 12, "tickvals": [-4, -2, 0], "ticktext": ["≤ 0.0001", "0.01", "1"]},
-    "hovertemplate": "rows from %{y}, columns from %{x}<br>10^%{z:.2f} of the loudest<extra></extra>",
+    "hovertemplate": "rows from %{y}, columns from %{x}<br>10^%{z:.2f} of the largest<extra></extra>",
 }
 
 
 def _side_by_side() -> dict[str, Any]:
-    """Axes and headings of two pictures that share the one on the left."""
+    """Axes and headings of two figures that share the left axis."""
     across, down = {**figure_axis("input direction"), "showgrid": False}, {"autorange": "reversed", "showgrid": False}
     named = {"y": 1.0, "xref": "paper", "yref": "paper", "xanchor": "center", "yanchor": "bottom", "showarrow": False, "font": {"size": 16}}
     return {
         "xaxis": {**across, "domain": [0.0, 0.48], "anchor": "y"},
         "xaxis2": {**across, "domain": [0.52, 1.0], "anchor": "y2"},
-        "yaxis": {**figure_axis("output direction, loudest first"), **down, "anchor": "x"},
+        "yaxis": {**figure_axis("output direction, largest first"), **down, "anchor": "x"},
         "yaxis2": {**figure_axis(""), **down, "anchor": "x2", "matches": "y", "showticklabels": False},
         "annotations": [{"text": "before", "x": 0.24, **named}, {"text": "after", "x": 0.76, **named}],
     }

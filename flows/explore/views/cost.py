@@ -1,10 +1,10 @@
-"""What a ratio costs a model of a known shape: trainable parameters, optimiser memory, peak memory, step time. Pure.
+"""The cost of a ratio for a model of a known shape: trainable parameters, optimiser memory, peak memory, step time. Pure.
 
-Parameters are counted exactly as the engine would make them, on tensors without data. Memory and time are estimates: two speeds and one
-overhead are taken from two baseline rows of the measured table (full, lora r=16; calibration.py), everything else is predicted from them,
-and the error of every other row is shown.
+Parameters are counted exactly as in the engine, on tensors without data. Memory and time are estimates: two speeds and one overhead come
+from two baseline rows of the measured table (full, lora r=16; calibration.py), everything else is predicted from them, and the page shows
+the error for every other row.
 
-Shape legend: T tokens a step; a layer is m x n, its core C is a x r.
+Shape legend: T tokens per step; a layer is m x n, its core C is a x r.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from osft_engine.subspace.protection import AllowedUpdate, trainable_count
 Method = Literal["activations", "weights", "weights compact", "weights_block", "full", "lora"]
 METHODS: tuple[Method, ...] = get_args(Method)
 LORA_RANK = 16
-_BYTES = 4  # float32: what trains on a CPU, and what cores, gradients and optimiser states are everywhere
-_PASS_TOKENS = 1024  # one forward pass of a step holds at most so many tokens (TrainConfig.max_tokens_per_batch is its double)
-_SHARED = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))  # read one tensor, so they share one basis of input directions
+_BYTES = 4  # float32: all values on a CPU; cores, gradients and optimiser states everywhere
+_PASS_TOKENS = 1024  # most tokens in one forward pass of a step (half of TrainConfig.max_tokens_per_batch)
+_SHARED = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))  # same input, so they share one basis of input directions
 
 
 @dataclass(frozen=True)
 class Speeds:
-    """What the measured machine does. cpu seconds, so that other work on it does not count."""
+    """Speeds of the measured machine, in CPU seconds, which exclude other work on it."""
 
     operations_per_second: float
     seconds_per_trained_parameter: float
@@ -39,7 +39,7 @@ class Speeds:
 
 @dataclass(frozen=True)
 class Cost:
-    """One method at one ratio. Bytes are over the bare model."""
+    """The cost of one method at one ratio. Bytes are in addition to the bare model."""
 
     method: Method
     ratio: float
@@ -50,7 +50,7 @@ class Cost:
 
 
 def allowed_without_data(m: int, n: int, method: Method, ratio: float) -> AllowedUpdate:
-    """The allowed update of an m x n layer with bases on the meta device: the engine's own formulas then count it."""
+    """The allowed update of an m x n layer with bases on the meta device, so that the engine's own formulas count it."""
     t = trainable_count(n if method == "activations" else min(m, n), ratio)
     k = min(m, n) - t
 
@@ -71,7 +71,7 @@ def allowed_without_data(m: int, n: int, method: Method, ratio: float) -> Allowe
 
 @lru_cache(maxsize=4096)
 def estimate(shape: ModelShape, method: Method, ratio: float, tokens: int, speeds: Speeds, lora_rank: int = LORA_RANK) -> Cost:
-    """One step of AdamW on `tokens` tokens. `ratio` means nothing to full and lora."""
+    """One step of AdamW on `tokens` tokens. `ratio` has no effect on full and lora."""
     frozen = sum(layer.out * layer.into for layer in shape.layers)
     bases = effective = 0
     if method == "full":
@@ -81,7 +81,7 @@ def estimate(shape: ModelShape, method: Method, ratio: float, tokens: int, speed
         trainable = sum(lora_rank * (layer.out + layer.into) for layer in shape.layers)
         extra = 3.0 * tokens * trainable
     else:
-        trainable, bases, effective, extra = _ours(shape, method, ratio, tokens)
+        trainable, bases, effective, extra = _osft(shape, method, ratio, tokens)
     operations = 2.0 * (2.0 * tokens * frozen + extra)  # forward and the gradient of the input; a multiplication and an addition each
     return Cost(
         method=method,
@@ -94,11 +94,11 @@ def estimate(shape: ModelShape, method: Method, ratio: float, tokens: int, speed
 
 
 def _copies(method: Method) -> int:
-    """Of every trained parameter: gradient and two moments, and the parameter itself where it is not the model's own."""
+    """Copies of each trained parameter: gradient and two moments, and the parameter itself if it is not part of the model."""
     return 3 if method == "full" else 4
 
 
-def _ours(shape: ModelShape, method: Method, ratio: float, tokens: int) -> tuple[int, int, int, float]:
+def _osft(shape: ModelShape, method: Method, ratio: float, tokens: int) -> tuple[int, int, int, float]:
     """(trainable parameters, floats of bases, floats of effective weights, multiplications beyond the frozen model's)."""
     trainable = bases = effective = 0
     extra = 0.0
@@ -113,7 +113,7 @@ def _ours(shape: ModelShape, method: Method, ratio: float, tokens: int) -> tuple
             bases += count * sum(each.numel() for each in allowed.parts.values())
         if allowed.block is None:
             extra += count * (extra_operations(allowed, float(tokens))[execution] - (tokens * n * r if shared else 0))
-        else:  # a dense core: its gradient and its rebuilt weight are each projected once a step
+        else:  # a dense core: its gradient and its rebuilt weight are projected once per step each
             k = allowed.protected
             extra += count * (tokens * m * n + 2 * 2 * (k * m * n + k * k * n))
     return trainable, bases, effective, extra
@@ -121,11 +121,11 @@ def _ours(shape: ModelShape, method: Method, ratio: float, tokens: int) -> tuple
 
 @lru_cache(maxsize=64)
 def _kinds(shape: ModelShape) -> dict[tuple[int, int, bool], int]:
-    """How often each (out, in, reads what its leader reads) occurs: a decoder repeats the same few."""
+    """Number of layers of each kind (out, in, whether it shares the input of another layer): a decoder has only a few kinds."""
     followers = tuple(name for group in _SHARED for name in group[1:])
     return dict(Counter((layer.out, layer.into, layer.name.endswith(followers)) for layer in shape.layers))
 
 
 def activation_bytes(shape: ModelShape, tokens: int) -> float:
-    """What backward needs of one pass, for a gated decoder block: about 16 hidden and 5 inner widths a token."""
+    """Activations that backward needs, for a gated decoder block: about 16 hidden and 5 inner widths per token."""
     return float(_BYTES * min(tokens, _PASS_TOKENS) * shape.blocks * (16 * shape.hidden + 5 * shape.inner))

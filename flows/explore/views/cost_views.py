@@ -1,4 +1,4 @@
-"""View 3 in figures and words: a quantity over the ratio, every method at one ratio, the default method in a sentence."""
+"""View 3 in figures and words: a quantity over the ratio, all methods at one ratio, the default method in a sentence."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ QUANTITIES: tuple[Quantity, ...] = get_args(Quantity)
 _UNITS: dict[Quantity, str] = {
     "trainable parameters": "million parameters",
     "optimizer memory": "GB (AdamW, two float32 moments)",
-    "peak memory": "GB over the bare model, float32",
-    "step time": "CPU seconds a step",
+    "peak memory": "GB in addition to the bare model, float32",
+    "step time": "CPU seconds per step",
 }
 
 
@@ -35,7 +35,7 @@ def in_words(size: float) -> str:
 
 
 def cost_figure(shape: ModelShape, quantity: Quantity, ratio: float, tokens: int, speeds: Speeds) -> go.Figure:
-    """A quantity over the ratio for the four ways of training inside the protected space, with full and LoRA as level lines."""
+    """A quantity over the ratio for the four kinds of osft, with full and LoRA as horizontal lines."""
     figure = go.Figure()
     ratios = [0.05 * step for step in range(1, 20)]
     for method, colour in COLOURS.items():
@@ -44,12 +44,12 @@ def cost_figure(shape: ModelShape, quantity: Quantity, ratio: float, tokens: int
     for method, dash in (("full", "dash"), ("lora", "dot")):
         level = value_of(estimate(shape, method, 1.0, tokens, speeds), quantity)
         figure.add_trace(line(f"lora r={LORA_RANK}" if method == "lora" else method, ratios, [level] * len(ratios), "#8a8f98", dash=dash))
-    mark(figure, ratio, "your ratio", PURPLE)
+    mark(figure, ratio, "chosen ratio", PURPLE)
     return styled(figure, x="unfreeze_rank_ratio", y=_UNITS[quantity], height=400)
 
 
 def cost_rows(shape: ModelShape, ratio: float, tokens: int, speeds: Speeds) -> list[dict[str, str]]:
-    """Every method at one ratio."""
+    """All methods at one ratio."""
     rows = []
     for method in METHODS:
         cost = estimate(shape, method, ratio, tokens, speeds)
@@ -59,7 +59,7 @@ def cost_rows(shape: ModelShape, ratio: float, tokens: int, speeds: Speeds) -> l
                 "trainable": f"{cost.trainable:,}",
                 "optimizer memory": in_words(cost.optimizer_bytes),
                 "memory over bare": in_words(cost.memory_bytes),
-                "CPU s a step": f"{cost.step_seconds:.2f}",
+                "CPU s per step": f"{cost.step_seconds:.2f}",
             }
         )
     return rows
@@ -71,5 +71,5 @@ def sentence(shape: ModelShape, ratio: float, tokens: int, speeds: Speeds) -> st
     return (
         f"{shape.name}, {shape.parameters / 1e6:,.1f} million parameters: activations at ratio {ratio:.2f} trains "
         f"{cost.trainable / 1e6:,.2f} million, AdamW holds {in_words(cost.optimizer_bytes)}, a step of {tokens} tokens takes "
-        f"{in_words(cost.memory_bytes)} over the bare model and {cost.step_seconds:.2f} CPU seconds."
+        f"{in_words(cost.memory_bytes)} in addition to the bare model and {cost.step_seconds:.2f} CPU seconds."
     )

@@ -1,6 +1,6 @@
-"""View 4: a training as it went, or as it goes: loss, step size, speed, and how much of the allowed space the update uses.
+"""View 4: the course of a training: loss, learning rate, speed, and how many of the trainable directions the update uses.
 
-A round's curve is read from MLflow, where it appears while the round trains.
+The curve is read from MLflow, also while the round is training.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from osft_engine.checkpoint.update import load_update
 from osft_engine.subspace.protection import LayerUpdate
 
 QUANTITIES = ("loss", "lr", "tokens_per_second")
-_TITLES = {"loss": "loss (nats a token)", "lr": "step size", "tokens_per_second": "tokens a second"}
-_SHORT = {"loss": "loss", "lr": "step size", "tokens_per_second": "tokens/s"}
-_USED_SHARE = 0.9  # of an update's squared norm: the ledger counts its written directions at the same share
+_TITLES = {"loss": "loss (nats per token)", "lr": "learning rate", "tokens_per_second": "tokens per second"}
+_SHORT = {"loss": "loss", "lr": "learning rate", "tokens_per_second": "tokens/s"}
+_USED_SHARE = 0.9  # of an update's squared norm, the same share as for written directions in the subspace memory
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class LayerUse:
-    """How many of a layer's trainable directions hold 90 % of its update."""
+    """How many of a layer's trainable directions have 90 % of the energy of its update."""
 
     layer: str
     used: int
@@ -69,18 +69,20 @@ def title_of(record: RoundRecord) -> str:
 
 
 def curve_of_round(lineage: Lineage, record: RoundRecord) -> Curve:
-    """A round's curve from MLflow. Raises LineageError where its run was deleted or it has no curve."""
+    """A round's curve from MLflow. Raises LineageError if its run was deleted or has no curve."""
     if record.status in ("deleted", "missing"):
         raise LineageError(title_of(record), f"its run {record.run_id} is {record.status} in MLflow", "restore it, or choose another round")
     run = training_run(lineage, record.run_id)
     points = {} if run is None else {name: metric_points(lineage, run.info.run_id, f"train/{name}") for name in QUANTITIES}
     if run is None or not points["loss"]:
-        raise LineageError(title_of(record), "has no training curve in MLflow", "round 0 trains nothing; others have one once they train")
+        raise LineageError(
+            title_of(record), "has no training curve in MLflow", "round 0 trains nothing; another round has one from its first step on"
+        )
     return Curve(title_of(record), points, running=run.info.status == "RUNNING")
 
 
 def measure_use(update: Mapping[str, LayerUpdate], layers: Mapping[str, LayerCapacity]) -> tuple[LayerUse, ...]:
-    """Directions that hold 90 % of each layer's update, against those that it was allowed."""
+    """The number of directions with 90 % of the energy of each layer's update, and the number of trainable ones."""
     found = []
     for name, each in update.items():
         if name not in layers:
@@ -97,9 +99,9 @@ def measure_use(update: Mapping[str, LayerUpdate], layers: Mapping[str, LayerCap
 
 
 def use_of_round(record: RoundRecord) -> tuple[LayerUse, ...]:
-    """Subspace use of a finished round, from its stored update. Raises LineageError where it has none."""
+    """Subspace use of a finished round, from its stored update. Raises LineageError if it has none."""
     if record.checkpoint is None:
-        raise LineageError(title_of(record), "has no checkpoint yet, so its subspace use cannot be told", "wait for its training to end")
+        raise LineageError(title_of(record), "has no checkpoint yet, so its subspace use is unknown", "wait for its training to end")
     manifest = read_manifest(record.checkpoint, CheckpointManifest, verify=False)
     if "update" not in manifest.files or not manifest.layers:
         raise LineageError(title_of(record), f"was trained by {manifest.method}, which has no protected subspace", "choose an osft round")
@@ -109,7 +111,7 @@ def use_of_round(record: RoundRecord) -> tuple[LayerUse, ...]:
 
 @lru_cache(maxsize=16)
 def _measured_use(path: Path, stamp: int, folder: Path) -> tuple[LayerUse, ...]:
-    """Once a file: `stamp` changes with it."""
+    """Cached per file: `stamp` changes with it."""
     return measure_use(load_update(path), read_manifest(folder, CheckpointManifest, verify=False).layers)
 
 
@@ -121,7 +123,7 @@ def use_rows(uses: Sequence[LayerUse]) -> list[dict[str, str]]:
 
 
 def curve_figure(curve: Curve) -> go.Figure:
-    """Loss, step size and speed under one another, on one axis of steps."""
+    """Loss, learning rate and speed one below the other, with a common axis of steps."""
     figure = make_subplots(rows=3, cols=1, shared_xaxes=True, vertical_spacing=0.07, row_heights=[0.5, 0.25, 0.25])
     for row, (name, colour) in enumerate(zip(QUANTITIES, (BLUE, ORANGE, GREEN), strict=True), start=1):
         points = curve.points.get(name, ())
@@ -135,12 +137,12 @@ def curve_figure(curve: Curve) -> go.Figure:
 
 
 def use_figure(uses: Sequence[LayerUse]) -> go.Figure:
-    """Share of the trainable directions that each layer's update uses."""
+    """The share of the trainable directions that each layer's update uses."""
     figure = go.Figure()
     figure.add_bar(
-        x=[use.layer.removeprefix("model.layers.") for use in uses], y=[use.share for use in uses], name="used of what may move",
+        x=[use.layer.removeprefix("model.layers.") for use in uses], y=[use.share for use in uses], name="share in use",
         marker={"color": PURPLE}, customdata=[[use.used, use.trainable, use.leak] for use in uses],
-        hovertemplate="%{x}<br>%{customdata[0]} of %{customdata[1]} directions hold 90 %<br>leak %{customdata[2]:.1e}<extra></extra>",
+        hovertemplate="%{x}<br>%{customdata[0]} of %{customdata[1]} directions<br>leak %{customdata[2]:.1e}<extra></extra>",
     )  # fmt: skip
     styled(figure, x="layer", y="share of trainable directions in use", height=320)
     figure.update_yaxes(range=[0, 1], tickformat=".0%")

@@ -1,6 +1,6 @@
-"""How every figure looks: no background and mid tones, so that one figure reads in light and in dark; text takes the colour of the page.
+"""The style of all figures: no background and medium colours, readable in light and dark mode; text has the colour of the page.
 
-Plotly figures are plain data; the browser draws them with the plotly.js that marimo brings along.
+Plotly figures are plain data; the browser draws them with marimo's plotly.js.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from typing import Any
 import plotly.graph_objects as go
 
 BLUE, ORANGE, GREEN, PURPLE, GREY = "#3f8fd2", "#e0813a", "#2f9e7a", "#a672c9", "#8a8f98"
-"""Tell-apart colours after Okabe and Ito, moved to mid tones: at least 3:1 against white and against near-black."""
+"""Colours after Okabe and Ito, in medium tones: contrast at least 3:1 with white and with near-black."""
 _GRID = "rgba(128,128,128,0.25)"
 _CLEAR = "rgba(0,0,0,0)"
-HEAT = "Cividis"  # keeps its order for readers who do not see red or green
+HEAT = "Cividis"  # also readable with red-green colour blindness
 
 
 def figure_layout(height: int = 360) -> dict[str, Any]:
-    """The workspace's layout, without axes."""
+    """The common layout, without axes."""
     return {
         "paper_bgcolor": _CLEAR, "plot_bgcolor": _CLEAR, "height": height, "margin": {"l": 60, "r": 16, "t": 36, "b": 52},
         "hovermode": "closest", "legend": {"orientation": "h", "yanchor": "bottom", "y": 1.0, "x": 0.0}, "font": {"size": 13},
@@ -31,7 +31,7 @@ def figure_axis(title: str) -> dict[str, Any]:
 
 
 def styled(figure: go.Figure, *, x: str, y: str, height: int = 360, log_y: bool = False) -> go.Figure:
-    """The workspace's layout, with the axes named."""
+    """Apply the common layout, with titles for the axes."""
     figure.update_layout(figure_layout(height))
     figure.update_xaxes(figure_axis(x))
     figure.update_yaxes(figure_axis(y), type="log" if log_y else None)
@@ -49,7 +49,7 @@ def line(
 def cells(
     values: Sequence[Sequence[float | None]], x: Sequence[str], y: Sequence[str], *, texts: Sequence[Sequence[str]] | None, legend: str
 ) -> go.Heatmap:
-    """A table of numbers as colours, with the numbers written into it where `texts` has them."""
+    """A heat map, with the numbers of `texts` in its cells if given."""
     return go.Heatmap(
         z=[list(row) for row in values], x=list(x), y=list(y), colorscale=HEAT, colorbar={"title": {"text": legend}, "thickness": 12},
         text=None if texts is None else [list(row) for row in texts], texttemplate=None if texts is None else "%{text}",

@@ -1,4 +1,4 @@
-"""View 5: what each round did to every suite, how much was forgotten, and which single items were lost, with their text."""
+"""View 5: scores after each round on each suite, forgetting, and the single items that were lost, with their text."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from evals.items import Evaluation, SuiteItems, load_evaluation
 from flows.explore.views.figures import GREEN, ORANGE, cells, styled
 from flows.lineage.storage.records import RoundRecord
 
-_REPEATS = 300  # bootstrap draws for the intervals on this page; the report of a round takes more
+_REPEATS = 300  # bootstrap draws for the intervals on this page; the report of a round uses more
 
 
 @dataclass(frozen=True)
 class LineageView:
-    """The audit, the evaluations behind its rows, and what had to be left out, in words."""
+    """The audit, the evaluations behind its rows, and in words what was left out."""
 
     audit: ForgettingAudit
     evaluations: tuple[Evaluation, ...]
@@ -61,7 +61,7 @@ def alive_versions(records: Sequence[RoundRecord]) -> set[int]:
 
 
 def view_lineage(records: Sequence[RoundRecord]) -> LineageView:
-    """Audit what can be read. Raises LineageError where no round has an evaluation that can."""
+    """Audit the rounds with readable evaluations. Raises LineageError if there is none."""
     alive = alive_versions(records)
     rows: list[RoundEvaluation] = []
     left_out: list[str] = []
@@ -104,12 +104,12 @@ def _stamp(folder: Path) -> int:
 
 @lru_cache(maxsize=64)
 def _evaluation(folder: Path, stamp: int) -> Evaluation:
-    """Verified once an edit: `stamp` changes with the manifest."""
+    """Verified once per change: `stamp` changes with the manifest."""
     return load_evaluation(folder)
 
 
 def matrix_figure(view: LineageView) -> go.Figure:
-    """Rounds down, suites across; the score is written into its cell. Drift, where less is better, stands in the table only."""
+    """A row per round, a column per suite, with the scores in the cells. Drift, where lower is better, is in the table only."""
     shown = [index for index, suite in enumerate(view.audit.suites) if suite.higher_is_better]
     values = [[row[index] for index in shown] for row in view.audit.matrix]
     texts = [["" if value is None else f"{100 * value:.0f}" for value in row] for row in values]
@@ -130,15 +130,15 @@ def matrix_rows(view: LineageView) -> list[dict[str, str]]:
 
 
 def reference_row(view: LineageView, row: int, suite: str) -> int | None:
-    """The row that a cell's losses are counted from: the newest earlier row of the lineage that has the suite."""
+    """The row with which a cell is compared: the newest earlier row of the lineage that has the suite."""
     earlier = [each for each in view.audit.lineage_rows if each < row and suite in view.evaluations[each].suites]
     return earlier[-1] if earlier else None
 
 
 def changed_items(view: LineageView, row: int, suite: str) -> tuple[ChangedItem, ...]:
-    """Items of a suite that changed between its reference row and `row`, losses first; none where there is nothing to compare.
+    """Items of a suite that changed between its reference row and `row`, losses first; empty if there is nothing to compare.
 
-    A sealed split shows no text: what people read, people (and their next drop) learn from.
+    The text of a sealed split is not shown, so that nobody can write it into the next drop.
     """
     reference = reference_row(view, row, suite)
     after = view.evaluations[row].suites.get(suite)
@@ -148,7 +148,7 @@ def changed_items(view: LineageView, row: int, suite: str) -> tuple[ChangedItem,
 
 
 def compare_items(before: SuiteItems, after: SuiteItems) -> tuple[ChangedItem, ...]:
-    """Paired on doc_hash; an item that only one side has is no change."""
+    """Paired by doc_hash; items that only one side has do not count."""
     position = {doc: index for index, doc in enumerate(before.doc_hash)}
     found: list[ChangedItem] = []
     for index, doc in enumerate(after.doc_hash):
@@ -161,7 +161,7 @@ def compare_items(before: SuiteItems, after: SuiteItems) -> tuple[ChangedItem, .
 
 
 def worst_cell(view: LineageView) -> tuple[str, str]:
-    """(row, suite) where most was lost against the lineage: where a reader wants to look first."""
+    """(row, suite) with the largest loss, which the page shows first."""
     falls = {
         (row, suite): before - now
         for row in range(len(view.rows))
@@ -176,7 +176,7 @@ def worst_cell(view: LineageView) -> tuple[str, str]:
 
 
 def cell_of(points: object, view: LineageView) -> tuple[str, str] | None:
-    """The cell that was clicked, from the figure's selection; None where none was."""
+    """The clicked cell, from the figure's selection; None if there is none."""
     if not isinstance(points, list) or not points or not isinstance(points[0], Mapping):
         return None
     row, suite = str(points[0].get("y")), str(points[0].get("x"))
@@ -187,7 +187,7 @@ def cell_sentence(view: LineageView, row: int, suite: str, items: Sequence[Chang
     """What happened in a cell, in words."""
     reference = reference_row(view, row, suite)
     if reference is None:
-        return f"{suite} at {view.rows[row]}: no earlier round of the lineage has it, so nothing can have been lost."
+        return f"{suite} at {view.rows[row]}: no earlier round of the lineage has it, so there is nothing to compare."
     described = next(each for each in view.audit.suites if each.name == suite)
     if described.sealed:
         return f"{suite} is a sealed split: its score is shown, its items are not."
@@ -204,7 +204,7 @@ def item_rows(items: Sequence[ChangedItem]) -> list[dict[str, str]]:
 
 
 def forgetting_figure(view: LineageView) -> go.Figure:
-    """Every skill: where it was when it was learned, and where it is now, with the interval of the change."""
+    """Each skill's score when it was learned and now, with the interval of the change."""
     skills = [skill for skill in view.audit.skills if not skill.sealed]
     names = [skill.suite for skill in skills]
     figure = go.Figure()

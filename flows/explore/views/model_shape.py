@@ -1,4 +1,4 @@
-"""A model without its weights: the layers that the engine would train and the widths that memory depends on, from a config alone."""
+"""The shape of a model from its config alone: the layers that the engine would train, and the widths that memory depends on."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class LayerShape:
 
 @dataclass(frozen=True)
 class ModelShape:
-    """A model without its weights. `parameters` counts each tied weight once; hidden and inner are widths in floats a token."""
+    """The shape of a model. `parameters` counts each tied weight once; hidden and inner are widths in floats per token."""
 
     name: str
     layers: tuple[LayerShape, ...]
@@ -36,7 +36,7 @@ class ModelShape:
 
 
 def read_shape(folder_or_config: Path, label: str = "") -> ModelShape:
-    """The shape of a model folder or a config.json. Raises CheckpointError where it is not one."""
+    """The shape of a model folder or a config.json. Raises CheckpointError for anything else."""
     path = folder_or_config / "config.json" if folder_or_config.is_dir() else folder_or_config
     if not path.is_file():
         raise CheckpointError(str(folder_or_config), "is not a model folder: no config.json", "give a model folder or its config.json")
@@ -48,13 +48,13 @@ def read_shape(folder_or_config: Path, label: str = "") -> ModelShape:
 
 
 def known_shapes() -> dict[str, Path]:
-    """Configs that come with this release, by name."""
+    """Included configs, by name."""
     folder = Path(__file__).parent / "shapes"
     return {"SmolLM2-135M": folder / "smollm2-135m.json", "Llama-3.1-8B": folder / "llama-3.1-8b.json"}
 
 
 def shape_of_config(values: Mapping[str, Any], label: str) -> ModelShape:
-    """Build the model on the meta device: shapes without memory. Raises CheckpointError for a config that transformers does not know."""
+    """Build the model on the meta device, without memory. Raises CheckpointError for a config that transformers does not know."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
     from osft_engine.method.attach import find_targets, weight_of

@@ -1,4 +1,4 @@
-"""View 7: turn the gate's knobs. Chances come from the gate's own plan; a button lets the gate itself decide simulated rounds. Pure."""
+"""View 7: settings of the gate and their effect, from the gate's plan; a button lets the gate decide simulated rounds. Pure."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _RIGHT = 0.75  # share of items that the simulated champion has right
 
 @dataclass(frozen=True)
 class Question:
-    """A coming round: `suites` earlier skills of `items` items each, of which `churn` flip although nothing was lost."""
+    """A round with `suites` earlier skills of `items` items each; a share `churn` of the items changes by chance."""
 
     items: int
     suites: int
@@ -37,25 +37,25 @@ class Question:
         return GatePolicy(margin_skill=self.margin, alpha=self.alpha, accept_unmeasured=("general", "safety", "drift"))
 
     def plan(self) -> RoundPlan:
-        """The gate's own plan. Raises ConfigError for numbers that cannot be."""
+        """The gate's plan. Raises ConfigError for impossible numbers."""
         return plan_round(self.policy, {"skill": self.suites}, self.items, self.churn)
 
 
 def standard_error(plan: CategoryPlan, policy: GatePolicy, alpha: float) -> float:
-    """Of the category's mean change, from the detectable effect that the plan states."""
+    """Standard error of the category's mean change, from the detectable effect of the plan."""
     reach = float(stats.norm.isf(alpha)) + float(stats.norm.ppf(policy.power))
     return plan.minimum_detectable_effect / reach
 
 
 def chance_to_promote(question: Question, loss: float, plan: RoundPlan | None = None) -> float:
-    """Chance that non-inferiority is shown and no suite falls through the floor, where every suite truly lost `loss`.
+    """Probability that non-inferiority is shown and no suite falls below the floor, if every suite has the true loss `loss`.
 
-    At loss 0 it is the plan's own chance; beyond, the same normal model moved by the loss, whose items vary by `loss` more.
+    At loss 0 it is the plan's probability; otherwise the same normal model, shifted by the loss, with more variance by `loss`.
     """
     policy, plan = question.policy, plan or question.plan()
     category = plan.categories[0]
     n, suites = question.items, question.suites
-    # A true loss flips items of its own: the variance of one difference is churn + loss - loss^2.
+    # A true loss changes further items: the variance of one difference is churn + loss - loss^2.
     base = standard_error(category, policy, plan.alpha) ** 2
     error = math.sqrt(max(base, (question.churn + loss - loss**2) / (n * suites)))
     shown = float(ndtr((category.margin - loss) / error - stats.norm.isf(plan.alpha)))
@@ -67,27 +67,27 @@ def chance_to_promote(question: Question, loss: float, plan: RoundPlan | None = 
 
 
 def promote_figure(question: Question, loss: float) -> go.Figure:
-    """Chance to promote over the true loss, with the margin and the loss that is asked about."""
+    """Probability of promotion over the true loss, with the margin and the chosen loss."""
     top = max(0.06, 2.0 * question.margin)
     losses = [top * step / 60 for step in range(61)]
     plan = question.plan()
     chances = [chance_to_promote(question, each, plan) for each in losses]
-    figure = go.Figure(line("chance to promote", [100 * each for each in losses], chances, BLUE))
+    figure = go.Figure(line("probability of promotion", [100 * each for each in losses], chances, BLUE))
     mark(figure, 100 * question.margin, "margin", ORANGE)
-    mark(figure, 100 * loss, "your loss", PURPLE, top=0.9)
-    styled(figure, x="true loss on every earlier skill (points)", y="chance to promote", height=340)
+    mark(figure, 100 * loss, "chosen loss", PURPLE, top=0.9)
+    styled(figure, x="true loss on every earlier skill (points)", y="probability of promotion", height=340)
     figure.update_yaxes(range=[0, 1], tickformat=".0%")
     return figure
 
 
 def sentences(question: Question, loss: float) -> list[str]:
-    """The answers in words, which is also what a screen reader gets."""
+    """The results in words, also for screen readers."""
     category = question.plan().categories[0]
     return [
-        f"Chance to promote a round that lost nothing: {chance_to_promote(question, 0.0):.1%}.",
-        f"Chance to miss a true loss of {100 * loss:.1f} points on every skill: {chance_to_promote(question, loss):.1%}.",
-        f"Items a suite for a chance of {question.policy.power:.0%}: {category.items_needed:,} (you have {question.items:,}).",
-        f"Smallest mean loss that would probably be seen: {100 * category.minimum_detectable_effect:.2f} points.",
+        f"Probability to promote a round without a loss: {chance_to_promote(question, 0.0):.1%}.",
+        f"Probability to miss a true loss of {100 * loss:.1f} points on every skill: {chance_to_promote(question, loss):.1%}.",
+        f"Items per suite for a probability of {question.policy.power:.0%}: {category.items_needed:,} (chosen: {question.items:,}).",
+        f"Smallest mean loss that is probably detected: {100 * category.minimum_detectable_effect:.2f} points.",
     ]
 
 
@@ -96,7 +96,7 @@ def sentences(question: Question, loss: float) -> list[str]:
 
 @dataclass(frozen=True)
 class Simulated:
-    """Decisions of `evals.gate.decide.decide` on so many simulated rounds."""
+    """Decisions of `evals.gate.decide.decide` on simulated rounds."""
 
     counts: Mapping[Decision, int]
 
@@ -120,7 +120,7 @@ class Simulated:
 
 
 def simulate(question: Question, loss: float, rounds: int = 60, seed: int = 0) -> Simulated:
-    """Let the gate decide rounds whose items flip at random: `churn` / 2 each way, and `loss` more from right to wrong."""
+    """Let the gate decide rounds with random changes of items: `churn` / 2 in each direction, and `loss` more from right to wrong."""
     generator = np.random.default_rng(seed)
     counts = dict.fromkeys(Decision, 0)
     n = question.items

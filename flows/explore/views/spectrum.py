@@ -1,7 +1,7 @@
-"""View 1: the spectrum of a layer, and where each policy cuts it into protected and trainable directions. Pure.
+"""View 1: the spectrum of a layer, and how each policy divides it into protected and trainable directions. Pure.
 
-Energies fall from the loudest direction to the quietest: squared singular values of a weight (what `weights` and `weights_block` cut), or
-eigenvalues of the second moment of the layer's inputs (what `activations` cuts).
+Energies are in descending order: squared singular values of a weight (for `weights` and `weights_block`), or eigenvalues of the second
+moment of the layer's inputs (for `activations`).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ POLICY_COLOURS = {"uniform": BLUE, "importance": ORANGE, "energy": GREEN}
 
 @dataclass(frozen=True)
 class Cut:
-    """A spectrum of `directions` divided at a ratio. Energies are shares of the whole."""
+    """A spectrum of `directions` divided at a ratio. Energies are shares of the total."""
 
     directions: int
     trainable: int
@@ -34,19 +34,19 @@ class Cut:
 
     @property
     def protected(self) -> int:
-        """The rank that is kept: k in the paper."""
+        """The number of protected directions: k in the paper."""
         return self.directions - self.trainable
 
     def sentence(self) -> str:
         return (
-            f"Of {self.directions} directions {self.protected} are protected and hold {self.energy_kept:.2%} of the energy; "
-            f"the quietest {self.trainable} may move ({1 - self.energy_kept:.2%})."
+            f"Of {self.directions} directions {self.protected} are protected and have {self.energy_kept:.2%} of the energy; "
+            f"the {self.trainable} with the least energy are trainable ({1 - self.energy_kept:.2%})."
         )
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What one rank policy would do with this layer; `cut` is None where it does not apply, and `why` says so."""
+    """The choice of one rank policy for this layer; `cut` is None if it does not apply, and `why` says so."""
 
     policy: str
     cut: Cut | None
@@ -54,7 +54,7 @@ class Choice:
 
 
 def cut_energies(energies: Tensor, ratio: float) -> Cut:
-    """Divide falling energies (length q) as the engine does: round(ratio q) trainable, at least one."""
+    """Divide descending energies (length q) as in the engine: round(ratio q) trainable, at least one."""
     count = len(energies)
     trainable = trainable_count(count, ratio)
     total = float(energies.sum())
@@ -63,7 +63,7 @@ def cut_energies(energies: Tensor, ratio: float) -> Cut:
 
 
 def input_energies(moment: Tensor) -> Tensor:
-    """Falling eigenvalues of a layer's input second moment (n x n)."""
+    """Eigenvalues of a layer's input second moment (n x n) in descending order."""
     energies: Tensor = torch.linalg.eigvalsh(moment.to(torch.float64)).flip(-1).clamp_min(0)
     return energies
 
@@ -71,26 +71,26 @@ def input_energies(moment: Tensor) -> Tensor:
 def policy_choices(
     energies: Tensor, config: TrainConfig, layer: str, importance: Mapping[str, float] | None, moment: Tensor | None
 ) -> tuple[Choice, ...]:
-    """The three policies at the config's numbers. `moment` is given where the energies are those of the inputs."""
-    uniform = Choice("uniform", cut_energies(energies, config.unfreeze_rank_ratio), "every layer the same ratio")
+    """The three policies with the config's settings. `moment` is given if the energies are those of the inputs."""
+    uniform = Choice("uniform", cut_energies(energies, config.unfreeze_rank_ratio), "the same ratio in every layer")
     if importance is None:
-        by_importance = Choice("importance", None, "needs the model to read some text; it could not")
+        by_importance = Choice("importance", None, "needs a measurement on text, which failed")
     else:
         ratio = importance_ratios(importance, config.unfreeze_rank_ratio, config.importance_minimum)[layer]
         mean = sum(importance.values()) / len(importance)
         why = f"similarity of output and input {importance[layer]:.3f}, mean over the layers {mean:.3f}"
         by_importance = Choice("importance", cut_energies(energies, ratio), why)
     if moment is None:
-        by_energy = Choice("energy", None, "cuts the inputs' energies: choose them above")
+        by_energy = Choice("energy", None, "applies to the energies of the inputs: choose them above")
     else:
         ratio = 1.0 - directions_holding(moment, config.energy_share) / moment.shape[0]
-        why = f"as many protected directions as hold {config.energy_share:.0%} of the input energy"
+        why = f"protects the directions with {config.energy_share:.0%} of the input energy"
         by_energy = Choice("energy", cut_energies(energies, ratio), why)
     return uniform, by_importance, by_energy
 
 
 def spectrum_figure(energies: Tensor, cut: Cut, choices: tuple[Choice, ...], *, inputs: bool) -> go.Figure:
-    """Energies on a log axis, protected ones in blue and trainable ones in orange, with a line for every policy's cut."""
+    """Energies on a log axis, protected ones in blue and trainable ones in orange, with a line for the cut of each policy."""
     shown = (energies if inputs else energies.sqrt()).to(torch.float64)
     floor = float(shown.max()) * 1e-9 or 1e-12
     values = [max(float(value), floor) for value in shown]
@@ -103,16 +103,16 @@ def spectrum_figure(energies: Tensor, cut: Cut, choices: tuple[Choice, ...], *, 
             x=[index + 1 for index in picked], y=[values[index] for index in picked], name=name, mode="lines", fill="tozeroy",
             line={"color": colour, "width": 2},
         )  # fmt: skip
-    mark(figure, k + 0.5, "your cut", PURPLE, dash="solid")
+    mark(figure, k + 0.5, "chosen cut", PURPLE, dash="solid")
     for row, choice in enumerate(choices):
         if choice.cut is not None:
             mark(figure, choice.cut.protected + 0.5, choice.policy, POLICY_COLOURS[choice.policy], dash="dot", top=0.9 - 0.1 * row)
     what = "mean energy of the inputs" if inputs else "singular value"
-    return styled(figure, x="direction, loudest first", y=what, log_y=True)
+    return styled(figure, x="direction, largest first", y=what, log_y=True)
 
 
 def choice_rows(choices: tuple[Choice, ...]) -> list[dict[str, str]]:
-    """The policies as a table, also for those who do not see the figure."""
+    """The policies as a table, also for screen readers."""
     rows = []
     for choice in choices:
         cut = choice.cut

@@ -92,7 +92,7 @@ def test_spectrum(view: Any, now: scene.Scene) -> None:
         spectrum.input_energies(measured.moment(other)), now.config.train, other, measured.importance(), measured.moment(other)
     )
     assert rows == [value for row in spectrum.choice_rows(choices) for value in row.values()]
-    view.choose("model", "nano (embedded)")
+    view.choose("model", "nano (included)")
     view.await_sentence(spectrum.cut_energies(energies, 0.25).sentence())  # the same weights: the lineage's are nano's own
 
 
@@ -115,13 +115,13 @@ def test_constraint(view: Any, now: scene.Scene) -> None:
     )
     view.choose("update", "update of round 3 · gamma (full, BLOCK)")  # the test's rounds all have nano's weights: nothing changed
     view.wait(lambda: any("Leak before 0.0000" in line for line in view.said()), "update without change")
-    view.choose("model", "nano (embedded)")
+    view.choose("model", "nano (included)")
     view.await_sentence(constrain(rotated["activations"], "activations", 0.25).sentence())
 
 
 def test_cost(view: Any, now: scene.Scene, tmp_path: Path) -> None:
     view.open("cost")
-    has_controls(view, "model", "config of another model", "show", "tokens a step", RATIO)
+    has_controls(view, "model", "config.json of another model", "show", "tokens per step", RATIO)
     _, rows = calibration.load_measured()
     reference = model_shape.read_shape(model_shape.known_shapes()["SmolLM2-135M"], "SmolLM2-135M")
     speeds = calibration.without_overhead(calibration.calibrated(reference, rows, min(row.tokens for row in rows)))
@@ -129,11 +129,11 @@ def test_cost(view: Any, now: scene.Scene, tmp_path: Path) -> None:
     view.await_sentence(cost_views.sentence(reference, 0.25, 256, speeds))
     view.press(RATIO, RIGHT)
     view.await_sentence(cost_views.sentence(reference, 0.26, 256, speeds))
-    view.press("tokens a step", RIGHT)
+    view.press("tokens per step", RIGHT)
     view.await_sentence(cost_views.sentence(reference, 0.26, 512, speeds))
     view.choose("show", "step time")
     view.wait(lambda: view.run("return !!document.querySelector('[aria-label=\"step time over the ratio\"]')"), "figure of step time")
-    box = view.run(view.FIND, "config of another model").shadow_root.find_element("css selector", "input")
+    box = view.run(view.FIND, "config.json of another model").shadow_root.find_element("css selector", "input")
     box.send_keys(str(tmp_path) + "\n")
     view.wait(lambda: any("no config.json" in line for line in view.notices()), "notice of a folder that is no model")
     assert view.run("return document.querySelectorAll('.explore-table').length") >= 1  # the measured table goes on standing there
@@ -200,13 +200,13 @@ def test_capacity(view: Any, now: scene.Scene) -> None:
 
 def test_gate(view: Any) -> None:
     view.open("gate")
-    has_controls(view, "n: items a suite", "earlier skills", "margin", "discordance", "true loss", "Let the gate decide")
+    has_controls(view, "n: items per suite", "earlier skills", "margin", "churn", "true loss", "Let the gate decide")
     question, loss = {"items": 400, "suites": 5, "margin": 0.02, "churn": 0.05}, 0.02
     moves = {
-        "n: items a suite": ("items", 600),
+        "n: items per suite": ("items", 600),
         "earlier skills": ("suites", 6),
         "margin": ("margin", 0.025),
-        "discordance": ("churn", 0.06),
+        "churn": ("churn", 0.06),
     }
     for label, (field, value) in moves.items():
         view.press(label, RIGHT)

@@ -78,7 +78,7 @@ def client(state: Path) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("variables", "words"), [({}, "no round has been run yet"), ({"MLFLOW_TRACKING_URI": "http://127.0.0.1:9"}, "no MLflow server answers")]
+    ("variables", "words"), [({}, "no round has run yet"), ({"MLFLOW_TRACKING_URI": "http://127.0.0.1:9"}, "no MLflow server answers")]
 )
 def test_what_is_missing_is_named_and_another_model_can_be_looked_at(
     explorer_in_browser: Any, tmp_path: Path, variables: dict[str, str], words: str
@@ -91,7 +91,7 @@ def test_what_is_missing_is_named_and_another_model_can_be_looked_at(
         browser.wait(lambda: any(words in line for line in browser.notices()), f"the notice of {name}")
     browser.open("spectrum")
     browser.wait(lambda: any("is not a model folder: no config.json" in line for line in browser.notices()), "the notice of the folder")
-    browser.choose("model", "nano (embedded)")
+    browser.choose("model", "nano (included)")
     browser.await_sentence(nano_sentence())
     assert browser.errors() == []
     assert not (tmp_path / "nothing").exists(), "looking makes nothing"

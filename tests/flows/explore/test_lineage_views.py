@@ -49,7 +49,7 @@ def test_reading_changes_no_byte(explored: SkillstackConfig, tmp_path: Path, mon
 def test_the_client_refuses_to_write(explored: SkillstackConfig) -> None:
     store = open_for_reading(explored)
     for method in ("set_tag", "log_batch", "create_run", "delete_run", "set_registered_model_alias", "transition_model_version_stage"):
-        with pytest.raises(LineageError, match="does not write"):
+        with pytest.raises(LineageError, match="only reads"):
             getattr(store.client, method)
     # Even MLflow's own client, were it reached, would be refused by the database.
     inner = store.client._client
@@ -62,7 +62,7 @@ def test_champion_comes_first_and_nano_is_always_there(explored: SkillstackConfi
     labels = list(scene.look().subjects())
     assert "beta" in labels[0]
     assert "champion" in labels[0]
-    assert labels[-1] == "nano (embedded)"
+    assert labels[-1] == "nano (included)"
 
 
 def test_curve_is_what_was_trained(explored: SkillstackConfig) -> None:
@@ -153,8 +153,8 @@ def test_no_lineage_yet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     scene.use(SkillstackConfig(state_dir=tmp_path / "nothing"))
     now = scene.look()
     assert isinstance(now.records, Missing)
-    assert "no round has been run yet" in now.records.sentence()
-    assert list(now.subjects()) == ["nano (embedded)"]
+    assert "no round has run yet" in now.records.sentence()
+    assert list(now.subjects()) == ["nano (included)"]
     assert list(tmp_path.iterdir()) == []  # not even the folder was made
 
 

@@ -90,4 +90,4 @@ def test_folders_that_are_no_models(tmp_path: Path) -> None:
 
 def test_sources_without_a_lineage() -> None:
     away = Missing("here", "nothing", "")
-    assert list(list_sources(Scene(SkillstackConfig(), away, away), "nano (embedded)")) == [GRADIENT]
+    assert list(list_sources(Scene(SkillstackConfig(), away, away), "nano (included)")) == [GRADIENT]

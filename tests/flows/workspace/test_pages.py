@@ -38,7 +38,7 @@ def test_a_row_a_suite_in_its_own_unit_and_nothing_sealed() -> None:
     rows = list(suite_rows(report(old=0.5, prose=0.45, old_sealed=0.5, new=1.0), report(old=0.75, prose=0.4, old_sealed=0.5), ["old"]))
     assert [(row["suite"], row["champion"], row["candidate"], row["change"], row["lost"]) for row in rows] == [
         ("old", "75.0 %", "50.0 %", "-25.0 points", "LOST"),
-        ("prose", "0.400 bits/byte", "0.450 bits/byte", "+0.050", ""),
+        ("prose", "0.400 bits/byte", "0.450 bits/byte", "+0.050 bits per byte", ""),
     ]
 
 

@@ -52,12 +52,12 @@ def test_estimates_are_near_the_measured_table() -> None:
         cost = estimate(shape, method, 1.0, tokens, speeds)  # type: ignore[arg-type]
         assert cost.step_seconds == pytest.approx(by_method[name].cpu_seconds, rel=1e-6)
     predicted = estimate(shape, "activations", facts["ratio"], tokens, speeds)
-    measured = by_method["ours activations"]
+    measured = by_method["osft activations"]
     assert predicted.trainable == measured.trainable
     assert predicted.memory_bytes == pytest.approx(measured.memory_bytes, rel=0.25)
     assert predicted.step_seconds == pytest.approx(measured.cpu_seconds, rel=0.5)
     shown = {row["method"]: row for row in error_rows(shape, rows, facts["ratio"]) if row["tokens"] == str(tokens)}
-    assert f"{predicted.memory_bytes / measured.memory_bytes - 1:+.0%}" in shown["ours activations"]["memory over bare"]
+    assert f"{predicted.memory_bytes / measured.memory_bytes - 1:+.0%}" in shown["osft activations"]["memory over bare"]
     assert [name for name, row in shown.items() if row["used to calibrate"] == "yes"] == ["full", "lora r=16"]
 
 
