@@ -141,7 +141,7 @@ def test_capacity_over_the_champions_rounds(explored: SkillstackConfig) -> None:
         assert tightest in newest
     shares = dict(zip(capacity.layer_names(view), capacity.free_shares(view)[-1], strict=True))
     assert shares == {LAYERS[0]: pytest.approx(60 / 160), LAYERS[1]: pytest.approx(60 / 416)}
-    assert "1 more round of ratio 0.10 fit" in capacity.sentence(view, 0.1)
+    assert "1 more round at ratio 0.10 fit" in capacity.sentence(view, 0.1)
     assert len(capacity.trend_figure(view, 0.25).data) == 2
 
 

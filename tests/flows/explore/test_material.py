@@ -70,14 +70,14 @@ def test_difference_of_two_models(nano: material.Measurements, tmp_path: Path) -
     assert float(material.weight_difference(NANO, NANO, LAYER).norm()) == 0.0
     with pytest.raises(CheckpointError, match="no tensor"):
         material.weight_difference(NANO, NANO, "no.such.layer")
-    with pytest.raises(CheckpointError, match="is not there"):
+    with pytest.raises(CheckpointError, match="does not exist"):
         rotated_by_protection(nano, Source("gone", tmp_path / "a", tmp_path / "b"), LAYER)
     with pytest.raises(CheckpointError, match="not a layer"):
         nano.weight("lm_head")
 
 
 def test_folders_that_are_no_models(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="is not there"):
+    with pytest.raises(CheckpointError, match="does not exist"):
         require_model(Subject("x", tmp_path / "none"))
     with pytest.raises(CheckpointError, match=r"no config\.json"):
         require_model(Subject("x", tmp_path))

@@ -46,7 +46,7 @@ def test_nano_is_described(tmp_path: Path) -> None:
         "output head": "tied to the embedding",
         "experts": "none",
         "trained layers": f"{len(inside)} linear layers, {sum(value.numel() for value in inside) / count:.0%} of the parameters",
-        "examples in a batch": "padded: on a CPU padding is cheaper; each example is blind to the others (probed)",
+        "examples in a batch": "padded: on a CPU padding is cheaper; no example reads another (probed)",
     }
     write_facts(tmp_path / FACTS_NAME, found)
     assert json.loads((tmp_path / FACTS_NAME).read_text()) == facts
