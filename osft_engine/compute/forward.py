@@ -5,7 +5,7 @@ With a vocabulary of 50,000 the output head is a fifth of a small model's operat
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -38,6 +38,26 @@ def run_model(model: Any, batch: MicroBatch, *, rows: Tensor | None = None) -> T
     with head_sees_only(model, batch.rows if rows is None else rows):
         logits: Tensor = model(**kwargs).logits
     return logits[0]
+
+
+@torch.no_grad()
+def read_batches(model: Any, batches: Sequence[MicroBatch], hooks: Sequence[Any], before: Callable[[Tensor | None], None]) -> int:
+    """Run batches through the model in eval mode for what the `hooks` (handles, removed at the end) observe. Returns the tokens read.
+
+    `before` is called before each batch with its flat mask of real tokens (B T), or None where all are real.
+    """
+    was_training = model.training
+    model.eval()
+    try:
+        for batch in batches:
+            moved = batch.to(next(model.parameters()).device)
+            before(None if moved.attention_mask is None else moved.attention_mask.reshape(-1).bool())
+            run_model(model, moved, rows=moved.rows[:1])
+    finally:
+        for hook in hooks:
+            hook.remove()
+        model.train(was_training)
+    return sum(batch.tokens for batch in batches)
 
 
 def summed_loss(model: Any, batch: MicroBatch) -> Tensor:

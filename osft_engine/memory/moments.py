@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from osft_engine.compute.forward import run_model
+from osft_engine.compute.forward import read_batches
 from osft_engine.data.batches import Layout, MicroBatch, micro_batches
 from osft_engine.data.examples import Example
 
@@ -34,6 +34,10 @@ class _Collector:
     mask: Tensor | None = None
     last: tuple[Tensor, str] | None = None
 
+    def begin(self, mask: Tensor | None) -> None:
+        """Forget the last batch's tensors; `mask`: the next one's real tokens."""
+        self.mask, self.last = mask, None
+
     def observe(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         """Forward pre-hook of a target layer."""
         x, name = inputs[0], self.names[module]
@@ -50,25 +54,11 @@ class _Collector:
             self.sums[name] = flat.T @ flat
 
 
-@torch.no_grad()
 def measure_moments(model: Any, targets: Mapping[str, nn.Module], batches: Sequence[MicroBatch]) -> LayerMoments:
     """Run the batches through the model and average x x^T over their real tokens, layer by layer."""
     collector = _Collector({module: name for name, module in targets.items()})
-    handles = [module.register_forward_pre_hook(collector.observe) for module in targets.values()]
-    was_training = model.training
-    model.eval()
-    tokens = 0
-    try:
-        for batch in batches:
-            moved = batch.to(next(model.parameters()).device)
-            collector.mask = None if moved.attention_mask is None else moved.attention_mask.reshape(-1).bool()
-            collector.last = None
-            run_model(model, moved, rows=moved.rows[:1])
-            tokens += batch.tokens
-    finally:
-        for handle in handles:
-            handle.remove()
-        model.train(was_training)
+    hooks = [module.register_forward_pre_hook(collector.observe) for module in targets.values()]
+    tokens = read_batches(model, batches, hooks, collector.begin)
     return LayerMoments({name: total / tokens for name, total in collector.sums.items()}, collector.leaders, tokens)
 
 

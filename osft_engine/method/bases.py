@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import Tensor
 
@@ -21,6 +21,8 @@ from osft_engine.memory.subspace_memory import SubspaceMemory, load_memory, save
 from osft_engine.run import WHOLE, TrainRun
 from osft_engine.subspace.algebra import Eigen, Solve, eigen
 from osft_engine.subspace.protection import AllowedUpdate
+
+Kept = TypeVar("Kept")
 
 
 def save_bases(allowed: Mapping[str, AllowedUpdate], path: Path) -> None:
@@ -50,26 +52,22 @@ def load_bases(path: Path) -> dict[str, AllowedUpdate]:
 
 def cached_bases(cache: Path | None, key: Mapping[str, Any], build: Callable[[], dict[str, AllowedUpdate]]) -> dict[str, AllowedUpdate]:
     """The directions under `key`, from the cache or built and kept there."""
-    if cache is None:
-        return build()
-    path = cache / f"directions-{value_digest(dict(key))}.safetensors"
-    if not path.is_file():
-        made = build()
-        save_bases(made, path)
-        return made
-    return load_bases(path)
+    return _cached(cache and cache / f"directions-{value_digest(dict(key))}.safetensors", build, save_bases, load_bases)
 
 
 def cached_memory(cache: Path | None, key: Mapping[str, Any], build: Callable[[], SubspaceMemory]) -> SubspaceMemory:
     """The calibrated subspace memory under `key`, from the cache or built and kept there."""
-    if cache is None:
+    return _cached(cache and cache / f"calibration-{value_digest(dict(key))}.safetensors", build, save_memory, load_memory)
+
+
+def _cached(path: Path | None, build: Callable[[], Kept], save: Callable[[Kept, Path], None], load: Callable[[Path], Kept]) -> Kept:
+    if path is None:
         return build()
-    path = cache / f"calibration-{value_digest(dict(key))}.safetensors"
-    if not path.is_file():
-        made = build()
-        save_memory(made, path)
-        return made
-    return load_memory(path)
+    if path.is_file():
+        return load(path)
+    made = build()
+    save(made, path)
+    return made
 
 
 @dataclass(frozen=True)

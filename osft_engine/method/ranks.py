@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from data_contracts.errors import ConfigError
-from osft_engine.compute.forward import run_model
+from osft_engine.compute.forward import read_batches
 from osft_engine.config import TrainConfig
 from osft_engine.data.batches import MicroBatch
 from osft_engine.memory.subspace_memory import SubspaceMemory
@@ -41,13 +41,11 @@ def similarity(x: Tensor, y: Tensor) -> float:
     return float((K * L).sum()) / scale if scale > 0.0 else 0.0
 
 
-@torch.no_grad()
 def measure_importance(model: Any, targets: Mapping[str, nn.Module], batches: Sequence[MicroBatch]) -> dict[str, float]:
     """Similarity of every target's input and output, averaged over the batches with their tokens as weights."""
     totals = dict.fromkeys(targets, 0.0)
     names = {module: name for name, module in targets.items()}
     mask: Tensor | None = None
-    tokens = 0
 
     def observe(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         x, y = (value.reshape(-1, value.shape[-1]) for value in (inputs[0], output))
@@ -55,19 +53,12 @@ def measure_importance(model: Any, targets: Mapping[str, nn.Module], batches: Se
             x, y = x[mask], y[mask]
         totals[names[module]] += similarity(x, y) * x.shape[0]
 
-    handles = [module.register_forward_hook(observe) for module in targets.values()]
-    was_training = model.training
-    model.eval()
-    try:
-        for batch in batches:
-            moved = batch.to(next(model.parameters()).device)
-            mask = None if moved.attention_mask is None else moved.attention_mask.reshape(-1).bool()
-            run_model(model, moved, rows=moved.rows[:1])
-            tokens += batch.tokens
-    finally:
-        for handle in handles:
-            handle.remove()
-        model.train(was_training)
+    def begin(found: Tensor | None) -> None:
+        nonlocal mask
+        mask = found
+
+    hooks = [module.register_forward_hook(observe) for module in targets.values()]
+    tokens = read_batches(model, batches, hooks, begin)
     return {name: total / tokens for name, total in totals.items()}
 
 

@@ -102,10 +102,6 @@ class EigenSketch:
     values: Tensor
     residual: float
 
-    @property
-    def dimension(self) -> int:
-        return self.vectors.shape[0]
-
     def cpu(self) -> EigenSketch:
         return EigenSketch(self.vectors.cpu(), self.values.cpu(), self.residual)
 

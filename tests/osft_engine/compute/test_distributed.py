@@ -23,7 +23,8 @@ MakeRun = Callable[..., TrainRun]
 
 
 def _train_as(rank: int, port: int, run: TrainRun, stop_after: int | None) -> None:
-    """What torchrun would start: the same environment, the same call. Stops the hard way after a step, if told to."""
+    """What torchrun would start: the same environment, the same call. Exits after `stop_after` steps without a save."""
+    torch.set_num_threads(1)  # the parent's OpenMP threads are not in a forked child, which would wait for them for ever
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "RANK": str(rank), "LOCAL_RANK": str(rank)}
     if stop_after is not None:
         from osft_engine.loop.trainer import Trainer
