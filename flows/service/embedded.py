@@ -11,6 +11,9 @@ import logging
 import os
 import signal
 import threading
+from contextlib import suppress
+
+from flows.service.embedded_database import make_database_whole
 
 WATCH_SECONDS = 0.5
 GRACE_SECONDS = 5.0
@@ -23,6 +26,8 @@ def watching_handler() -> logging.Handler:
     parent, owner = os.getppid(), os.environ.get(OWNER, "")
     orphan = owner not in ("", str(parent)) and not _lives(owner)  # the parent ended before the thread started
     threading.Thread(target=_end_with, args=(0 if orphan else parent,), name="end-with-parent", daemon=True).start()
+    with suppress(Exception):  # the server then makes its database itself, and says what is wrong
+        make_database_whole()
     return logging.NullHandler()
 
 
