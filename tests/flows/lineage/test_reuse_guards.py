@@ -1,0 +1,159 @@
+"""What lies finished on the disk is used again only where it still says what it said: verdicts, their pages, and scores from the cache."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from data_contracts.errors import EvaluationError, LineageError
+from data_contracts.manifests import Decision, EvalReport, SuiteResult, Verdict, file_ref, read_manifest, write_manifest
+from evals.audit.forgetting import ForgettingAudit, RoundEvaluation, audit_forgetting
+from evals.items import load_evaluation, write_items
+from flows.config.model import SkillstackConfig
+from flows.lineage import Lineage, VersionRef, current_champion, find_version, read_history, register_candidate, roll_back, verify_lineage
+from flows.round import decide as stage
+from flows.round.context import Round
+from flows.round.flow import begin_round
+from flows.round.reports import Evaluated, require_registered_scores
+from flows.workspace.stages import Stage
+from flows.workspace.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A round whose stage `decide` can be run as often as a test likes."""
+
+    round: Round
+    reports: Evaluated
+    forgetting: ForgettingAudit
+    folders: Any
+
+    def decide(self) -> Stage[Verdict]:
+        return stage.decide.fn(self.round, self.reports, self.forgetting, 1)
+
+
+@pytest.fixture
+def judged(grown: Lineage, make_folders: Callable[..., Any]) -> Judged:
+    champion = current_champion(grown)
+    assert champion is not None
+    folders = make_folders("third", skill="third", parent=champion.model_sha256, decision=Decision.BLOCK)
+    workspace = Workspace(SkillstackConfig(state_dir=grown.state_dir, gate={"accept_unmeasured": ("safety", "drift")}), grown)
+    round = begin_round(workspace, champion, "contents of third", grown.state_dir.parent / "third.jsonl", "third")
+    folder = workspace.stages / "evaluate" / "third-champion"
+    before = Stage(folder, read_manifest(folder, EvalReport), reused=True)
+    reports = Evaluated(Stage(folders.evaluation, folders.report, reused=True), before, before, {"old": before}, {}, first_skill=False)
+    rows = [RoundEvaluation(number=0, skill=None, evaluation=load_evaluation(folder))]
+    rows.append(RoundEvaluation(number=3, skill="third", evaluation=load_evaluation(folders.evaluation)))
+    return Judged(round, reports, audit_forgetting(rows), folders)
+
+
+def test_a_verdict_that_lies_there_is_used_while_it_is_what_the_gate_says(judged: Judged) -> None:
+    first, again = judged.decide(), judged.decide()
+    assert (first.reused, again.reused) == (False, True)
+    assert again.manifest == first.manifest
+
+
+@pytest.mark.parametrize("edit", [{"decision": Decision.PASS}, {"reasons": ("Pass: nothing was lost.",)}, {"lost": ()}])
+def test_an_edited_verdict_stops_the_round(judged: Judged, edit: dict[str, Any]) -> None:
+    first = judged.decide()
+    assert first.manifest.decision is Decision.BLOCK
+    assert first.manifest.lost
+    write_manifest(first.folder, first.manifest.model_copy(update=edit))
+    with pytest.raises(LineageError, match=r"the gate decides BLOCK.*edited.*delete this folder") as refused:
+        judged.decide()
+    assert refused.value.where == str(first.folder)
+
+
+def test_an_edited_page_is_set_aside_and_made_again(judged: Judged) -> None:
+    first = judged.decide()
+    page = first.folder / "report.html"
+    written = page.read_text(encoding="utf-8")
+    page.write_text(written.replace("Blocked", "Passed"), encoding="utf-8")
+    again = judged.decide()
+    assert not again.reused
+    assert page.read_text(encoding="utf-8") == written
+    aside = first.folder.with_suffix(".damaged-1") / "report.html"
+    assert aside.read_text(encoding="utf-8") == written.replace("Blocked", "Passed")
+
+
+def test_an_edited_page_of_a_registered_version_is_found(judged: Judged) -> None:
+    decided, folders = judged.decide(), judged.folders
+    register_candidate(
+        judged.round.lineage, judged.round.run, folders.checkpoint, folders.manifest,
+        evaluation=folders.evaluation, report=folders.report, verdict=decided.manifest, verdict_folder=decided.folder, drop=folders.drop,
+    )  # fmt: skip
+    page = decided.folder / "report.html"
+
+    def about_the_page() -> list[str]:
+        found = verify_lineage(judged.round.lineage).findings
+        return [finding.problem for finding in found if "report.html" in f"{finding.where} {finding.problem}"]
+
+    assert about_the_page() == []
+    page.write_text(page.read_text(encoding="utf-8").replace("Blocked", "Passed"), encoding="utf-8")
+    assert len(about_the_page()) == 1
+
+
+# ------------------------------------------------------------------------------------------------ scores of earlier versions
+
+
+def report_of(version: VersionRef, folder: Path, **suite: Any) -> Stage[EvalReport]:
+    """The version's report as another run made it: the same, but for what is given of the suite `old`."""
+    assert version.evaluation is not None
+    known = read_manifest(version.evaluation, EvalReport)
+    scores = suite.pop("score_of_first", None)
+    settings = suite.pop("settings_sha256", known.settings_sha256)
+    files = {}
+    for role, reference in known.files.items():
+        items = pd.read_parquet(version.evaluation / reference.path)
+        if role == "items/old" and scores is not None:
+            items.loc[0, "score"] = scores
+        path = folder / reference.path
+        write_items(path, items)
+        files[role] = file_ref(folder, path)
+    suites = tuple(SuiteResult(**(each.model_dump() | (suite if each.name == "old" else {}))) for each in known.suites)
+    report = known.model_copy(update={"files": files, "suites": suites, "settings_sha256": settings})
+    write_manifest(folder, report)
+    return Stage(folder, report, reused=True)
+
+
+def test_scores_that_are_those_of_the_registration_are_used(grown: Lineage, tmp_path: Path) -> None:
+    version = find_version(grown, 3)
+    same = report_of(version, tmp_path / "same")
+    assert require_registered_scores(version, same) is same
+
+
+@pytest.mark.parametrize("score", [0.0, 1.0 - 1e-6, float("nan")])
+def test_a_score_that_is_not_the_registered_one_stops_the_round(grown: Lineage, tmp_path: Path, score: float) -> None:
+    version = find_version(grown, 3)
+    with pytest.raises(EvaluationError, match=r"1 items of old have other scores than version 3 was registered with.*state_dir/items"):
+        require_registered_scores(version, report_of(version, tmp_path / "changed", score_of_first=score))
+
+
+@pytest.mark.parametrize("asked", [{"settings_sha256": "0" * 64}, {"suite_sha256": "0" * 64}])
+def test_what_was_asked_otherwise_may_have_other_scores(grown: Lineage, tmp_path: Path, asked: dict[str, str]) -> None:
+    version = find_version(grown, 3)
+    other = report_of(version, tmp_path / "other", score_of_first=0.0, **asked)
+    assert require_registered_scores(version, other) is other
+
+
+# ------------------------------------------------------------------------------------------------ what history says of a rollback
+
+
+def test_history_names_a_rollback_at_the_version_that_it_took_away(grown: Lineage) -> None:
+    def said() -> dict[int | None, tuple[str, str | None, str | None]]:
+        return {record.version: (record.event, record.who, record.why) for record in read_history(grown)}
+
+    before = said()
+    assert {event for event, _, _ in before.values()} == {"promoted"}
+    roll_back(grown, 2, reason="complaints", actor="ann")
+    assert said() == before | {3: ("rolled back to version 2", "ann", "complaints")}
+    roll_back(grown, 3, reason="it was the data", actor="bob")
+    assert said() == before | {
+        2: ("rolled back to version 3", "bob", "it was the data"),
+        3: ("champion again by rollback", "bob", "it was the data"),
+    }
