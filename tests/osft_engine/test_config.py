@@ -33,6 +33,7 @@ def test_the_manifest_says_how_many_passes_there_were(make_run, monkeypatch: pyt
     run = make_run()
     manifest = train_candidate(run)
     assert manifest.config["num_epochs"] == 3
+    assert manifest.config["learning_rate"] == 1e-3
     assert manifest.summary is not None
     assert manifest.summary.steps == 9
     events = [json.loads(line) for line in (run.out_dir / "metrics.jsonl").read_text().splitlines()]
