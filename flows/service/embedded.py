@@ -22,13 +22,18 @@ OWNER = "SKILLSTACK_SERVER_OWNER"
 
 
 def watching_handler() -> logging.Handler:
-    """The handler of the logging configuration, which drops everything; creating it starts the thread."""
-    parent, owner = os.getppid(), os.environ.get(OWNER, "")
-    orphan = owner not in ("", str(parent)) and not _lives(owner)  # the parent ended before the thread started
-    threading.Thread(target=_end_with, args=(0 if orphan else parent,), name="end-with-parent", daemon=True).start()
+    """The handler of the logging configuration, which drops everything; creating it starts the thread and makes the database."""
+    end_with_parent()
     with suppress(Exception):  # the server then makes its database itself, and says what is wrong
         make_database_whole()
     return logging.NullHandler()
+
+
+def end_with_parent() -> None:
+    """From now on this process ends when the one that started it is gone."""
+    parent, owner = os.getppid(), os.environ.get(OWNER, "")
+    orphan = owner not in ("", str(parent)) and not _lives(owner)  # the parent ended before the thread started
+    threading.Thread(target=_end_with, args=(0 if orphan else parent,), name="end-with-parent", daemon=True).start()
 
 
 def _end_with(parent: int) -> None:

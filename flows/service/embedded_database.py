@@ -7,7 +7,11 @@ leaves a file that no later start can finish.
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
+import subprocess
+import sys
+import tempfile
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -15,6 +19,15 @@ from urllib.parse import quote
 
 _PREFIX = "sqlite+aiosqlite:///"
 _ENDINGS = ("", "-journal", "-wal", "-shm")
+_SCRATCH = ".prefect-database-"
+_MIGRATE = """
+import sys
+from pathlib import Path
+from flows.service.embedded import end_with_parent
+from flows.service.embedded_database import migrate
+end_with_parent()
+migrate(Path(sys.argv[1]))
+"""
 
 
 def make_database_whole() -> None:
@@ -34,11 +47,13 @@ def ensure_whole(database: Path, write: Callable[[Path], None]) -> None:
     with FileLock(database.with_name(f"{database.name}.lock")):
         if has_content(database):
             return
-        temporary = database.with_name(f".{database.name}.partial")
-        _remove(temporary)
-        write(temporary)
-        _remove(database)  # with no flow run in it, nothing is lost
-        os.replace(temporary, database)
+        for left in database.parent.glob(f"{_SCRATCH}*"):  # of a start that was killed
+            shutil.rmtree(left, ignore_errors=True)
+        with tempfile.TemporaryDirectory(dir=database.parent, prefix=_SCRATCH) as scratch:
+            made = Path(scratch) / database.name
+            write(made)
+            _remove(database)  # without a flow run in it, nothing is lost
+            os.replace(made, database)
 
 
 def has_content(database: Path) -> bool:
@@ -65,11 +80,17 @@ def newest_schema() -> str | None:
 
 
 def write_schema(database: Path) -> None:
-    """Prefect's own migrations, run on this file."""
+    """Prefect's own migrations, run on this file by a process of its own: they use threads that log, and whoever calls this while logging
+    is configured holds the lock of all loggers. Raises CalledProcessError where they fail."""
+    subprocess.run([sys.executable, "-c", _MIGRATE, str(database)], check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+
+
+def migrate(database: Path) -> None:
+    """The migrations, in the process that `write_schema` starts."""
     import anyio
     from prefect.settings import PREFECT_API_DATABASE_CONNECTION_URL, temporary_settings
 
-    async def migrate() -> None:
+    async def run() -> None:
         from prefect.server.database import provide_database_interface
 
         interface = provide_database_interface()
@@ -77,7 +98,7 @@ def write_schema(database: Path) -> None:
         await (await interface.engine()).dispose()
 
     with temporary_settings({PREFECT_API_DATABASE_CONNECTION_URL: f"{_PREFIX}{database}"}):
-        anyio.run(migrate)
+        anyio.run(run)
     with closing(sqlite3.connect(database)) as opened:  # what still is in the journal goes into the file that is moved
         opened.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import sqlite3
@@ -80,18 +79,25 @@ def test_the_servers_own_settings_say_which_file_and_a_kill_leaves_none(tmp_path
     environment.pop("PREFECT_API_DATABASE_CONNECTION_URL", None)
     done = subprocess.run([sys.executable, "-c", _KILLED], env=environment, cwd=tmp_path, check=False, capture_output=True, text=True)
     assert done.returncode == -signal.SIGKILL, done.stderr
-    assert (tmp_path / ".prefect.db.partial").exists()
+    assert len(list(tmp_path.glob(".prefect-database-*/prefect.db"))) == 1
     assert not (tmp_path / "prefect.db").exists()
+    ensure_whole(tmp_path / "prefect.db", lambda path: half_made(path, runs=1) and None)
+    assert not list(tmp_path.glob(".prefect-database-*"))
 
 
-def test_the_embedded_servers_logging_makes_the_database_before_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
-    from flows.machine.environment import SERVER_LOG
-    from flows.service import embedded
+_CONFIGURED = """
+import json, logging.config, os, sys
+from pathlib import Path
+from flows.machine.environment import SERVER_LOG
+os.environ["SKILLSTACK_SERVER_OWNER"] = str(os.getppid())
+logging.config.dictConfig(json.loads(SERVER_LOG.read_text()))
+"""
 
-    made: list[bool] = []
-    monkeypatch.setattr(embedded, "make_database_whole", lambda: made.append(True))
-    monkeypatch.setattr(embedded.threading, "Thread", lambda **_: type("Started", (), {"start": lambda self: None})())
-    embedded.watching_handler()
-    assert made == [True]
-    named = json.loads(SERVER_LOG.read_text())["handlers"]["watch"]["()"]
-    assert named == f"{embedded.watching_handler.__module__}.{embedded.watching_handler.__name__}"
+
+def test_the_embedded_servers_logging_configuration_makes_the_database(tmp_path: Path) -> None:
+    """As uvicorn loads it before the server: under the lock of all loggers."""
+    environment = os.environ | {"PREFECT_HOME": str(tmp_path)}
+    environment.pop("PREFECT_API_DATABASE_CONNECTION_URL", None)
+    subprocess.run([sys.executable, "-c", _CONFIGURED], env=environment, cwd=tmp_path, check=True, timeout=300)
+    assert has_content(tmp_path / "prefect.db")
+    assert "work_pool" in tables(tmp_path / "prefect.db")
