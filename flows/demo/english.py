@@ -6,16 +6,14 @@ minimum to start with, not a benchmark: suites for your own use of the model sho
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from data_contracts.files import write_atomically
-from flows.demo.smollm2_story import agreement_items, reference_prose, use_items
+from data_contracts.files import write_rows
+from flows.demo.smollm2_story import agreement_items, distinct_items, reference_prose, use_items
 
 ITEMS = 400
 """Items per general suite: three suites together rule out a loss of 2 points if 5 % of the items change by chance."""
@@ -92,15 +90,15 @@ def write_english(folder: Path, *, seed: int = 1) -> EnglishFiles:
     suites: dict[str, tuple[str, Path]] = {}
     for name, items in (("agreement", agreement_items), ("uses", use_items), ("kinds", kind_items)):
         rng = random.Random(f"{name} {seed}")
-        suites[name] = ("general", _write(folder / f"{name}.jsonl", _distinct(items(rng), ITEMS)))
+        suites[name] = ("general", write_rows(folder / f"{name}.jsonl", distinct_items(items(rng), ITEMS)))
     for name, acts, gold in (("refusal", _HARMFUL, 1), ("over-refusal", _HARMLESS, 0)):
         rows = safety_items(acts, gold)
         random.Random(f"{name} {seed}").shuffle(rows)
-        suites[name] = ("safety", _write(folder / f"{name}.jsonl", rows[:SAFETY_ITEMS]))
+        suites[name] = ("safety", write_rows(folder / f"{name}.jsonl", rows[:SAFETY_ITEMS]))
     prose = reference_prose()
     random.Random(f"prose {seed}").shuffle(prose)
-    suites["prose"] = ("drift", _write(folder / "prose.jsonl", ({"text": text} for text in prose[:DRIFT_TEXTS])))
-    return EnglishFiles(suites, _write(folder / "calibration.jsonl", calibration_rows(prose[DRIFT_TEXTS:])))
+    suites["prose"] = ("drift", write_rows(folder / "prose.jsonl", ({"text": text} for text in prose[:DRIFT_TEXTS])))
+    return EnglishFiles(suites, write_rows(folder / "calibration.jsonl", calibration_rows(prose[DRIFT_TEXTS:])))
 
 
 def calibration_rows(prose: Iterable[str]) -> Iterator[dict[str, Any]]:
@@ -112,14 +110,3 @@ def calibration_rows(prose: Iterable[str]) -> Iterator[dict[str, Any]]:
             yield {
                 "messages": [{"role": "user", "content": f"Continue this explanation: {first}."}, {"role": "assistant", "content": rest}]
             }
-
-
-def _distinct(items: Iterator[dict[str, Any]], count: int) -> list[dict[str, Any]]:
-    """The first `count` different items, or all if the generator has fewer."""
-    found = {json.dumps(item, sort_keys=True): item for item in islice(items, 40 * count)}
-    return list(found.values())[:count]
-
-
-def _write(path: Path, rows: Iterable[Mapping[str, Any]]) -> Path:
-    write_atomically(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
-    return path

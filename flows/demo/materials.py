@@ -5,15 +5,14 @@ Everything is generated from a seed, so the same call writes the same bytes on e
 
 from __future__ import annotations
 
-import json
 import random
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from data_contracts.errors import ConfigError
-from data_contracts.files import write_atomically
+from data_contracts.files import write_rows
 from flows.demo.skills import BASE_SKILLS, NEW_SKILLS, PRACTICE, Skill, pairs
 from flows.demo.text import passage
 
@@ -38,10 +37,10 @@ def write_base_suites(folder: Path, *, seed: int = 1) -> BaseSuites:
     for name, skill in BASE_SKILLS.items():
         rng = random.Random(f"suite {name} {seed}")
         items = distinct_pairs(skill, rng, SUITE_ITEMS, heldout=True)
-        suites[name] = _write_rows(folder / f"{name}.jsonl", ({"prompt": prompt, "answer": answer} for prompt, answer in items))
+        suites[name] = write_rows(folder / f"{name}.jsonl", ({"prompt": prompt, "answer": answer} for prompt, answer in items))
     texts = random.Random(f"drift {seed}")
-    drift = _write_rows(folder / "prose.jsonl", ({"text": passage(texts)} for _ in range(DRIFT_TEXTS)))
-    return BaseSuites(suites, drift, _write_rows(folder / "calibration.jsonl", calibration_rows(seed)))
+    drift = write_rows(folder / "prose.jsonl", ({"text": passage(texts)} for _ in range(DRIFT_TEXTS)))
+    return BaseSuites(suites, drift, write_rows(folder / "calibration.jsonl", calibration_rows(seed)))
 
 
 def calibration_rows(seed: int = 1) -> list[dict[str, Any]]:
@@ -61,7 +60,7 @@ def write_drop(skill: str, path: Path, seed: int = 0, *, rows: int = DROP_ROWS) 
     if skill not in NEW_SKILLS:
         raise ConfigError(skill, "is not a new skill of the demo", f"the new skills are {', '.join(NEW_SKILLS)}")
     rng = random.Random(f"drop {skill} {seed}")
-    return _write_rows(path, (_chat(*pair) for pair in distinct_pairs(NEW_SKILLS[skill], rng, rows, heldout=False)))
+    return write_rows(path, (_chat(*pair) for pair in distinct_pairs(NEW_SKILLS[skill], rng, rows, heldout=False)))
 
 
 def distinct_pairs(skill: Skill, rng: random.Random, count: int, *, heldout: bool) -> list[tuple[str, str]]:
@@ -76,8 +75,3 @@ def distinct_pairs(skill: Skill, rng: random.Random, count: int, *, heldout: boo
 
 def _chat(prompt: str, answer: str) -> dict[str, Any]:
     return {"messages": [{"role": "user", "content": prompt}, {"role": "assistant", "content": answer}]}
-
-
-def _write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> Path:
-    write_atomically(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
-    return path

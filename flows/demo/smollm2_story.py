@@ -9,12 +9,12 @@ from __future__ import annotations
 import json
 import random
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from data_contracts.files import write_atomically
+from data_contracts.files import write_rows
 from data_contracts.manifests import Decision
 from flows.demo.chapters import Chapter, Story
 
@@ -181,9 +181,9 @@ def smollm2_config(folder: Path, rng: random.Random) -> dict[str, Any]:
     rng.shuffle(prose)
     suites = folder / "suites"
     for name, items in (("agreement", agreement_items), ("uses", use_items)):
-        _write(suites / f"{name}.jsonl", _distinct(items(rng), SUITE_ITEMS))
-    _write(suites / "prose.jsonl", ({"text": text} for text in prose[:DRIFT_TEXTS]))
-    _write(folder / "calibration.jsonl", ({"text": text} for text in prose[DRIFT_TEXTS:]))
+        write_rows(suites / f"{name}.jsonl", distinct_items(items(rng), SUITE_ITEMS))
+    write_rows(suites / "prose.jsonl", ({"text": text} for text in prose[:DRIFT_TEXTS]))
+    write_rows(folder / "calibration.jsonl", ({"text": text} for text in prose[DRIFT_TEXTS:]))
     return {
         "base_model": "smollm2",
         "state_dir": "state",
@@ -202,7 +202,7 @@ def smollm2_config(folder: Path, rng: random.Random) -> dict[str, Any]:
     }
 
 
-def _distinct(items: Iterator[dict[str, Any]], count: int) -> list[dict[str, Any]]:
+def distinct_items(items: Iterator[dict[str, Any]], count: int) -> list[dict[str, Any]]:
     """The first `count` different items, or all if the generator has fewer."""
     found = {json.dumps(item, sort_keys=True): item for item in islice(items, 40 * count)}
     return list(found.values())[:count]
@@ -211,9 +211,4 @@ def _distinct(items: Iterator[dict[str, Any]], count: int) -> list[dict[str, Any
 def _write_drop(path: Path, rows: Iterator[tuple[str, str]]) -> Path:
     chosen = dict(islice(rows, 4 * DROP_ROWS))
     turns = [[{"role": "user", "content": prompt}, {"role": "assistant", "content": answer}] for prompt, answer in chosen.items()]
-    return _write(path, ({"messages": messages} for messages in turns[:DROP_ROWS]))
-
-
-def _write(path: Path, rows: Iterable[Mapping[str, Any]]) -> Path:
-    write_atomically(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
-    return path
+    return write_rows(path, ({"messages": messages} for messages in turns[:DROP_ROWS]))

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from data_contracts.digests import file_digest, value_digest
-from data_contracts.files import write_atomically
+from data_contracts.files import write_rows
 from evals.config import EvaluationConfig, SuiteConfig
 from evals.harness.plan import named_digest, prefer_local_data
 from evals.suites.items import Item, load_items, source_files, turn_text
@@ -42,7 +41,7 @@ def _written(suite: SuiteConfig, evaluation: EvaluationConfig, folder: Path) -> 
     path = folder / digest[:16] / suite.name / "suite.jsonl"
     if not path.is_file():
         rows = map(_item_text, load_items(suite)) if suite.is_file else _document_texts(suite, evaluation, folder)
-        write_atomically(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in _with_question(rows)))
+        write_rows(path, _with_question(rows))
     return path
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from data_contracts.files import replacing, write_atomically
+from data_contracts.files import replacing, write_atomically, write_rows
 
 
 def _write_half(path: Path, one_writer: bool) -> None:
@@ -39,3 +39,8 @@ def test_what_a_kill_left_of_a_large_file_is_overwritten(tmp_path: Path) -> None
     with replacing(tmp_path / "file", one_writer=True) as temporary:
         temporary.write_text("whole")
     assert [(each.name, each.read_text()) for each in tmp_path.iterdir()] == [("file", "whole")]
+
+
+def test_rows_are_one_line_of_utf8_each(tmp_path: Path) -> None:
+    path = write_rows(tmp_path / "rows.jsonl", ({"text": text} for text in ("é", "a\nb")))
+    assert path.read_bytes() == '{"text": "é"}\n{"text": "a\\nb"}\n'.encode()
