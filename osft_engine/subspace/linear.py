@@ -122,8 +122,11 @@ class UpdatedLinear(nn.Module):
             return linear(x, self.effective, self.bias)  # type: ignore[arg-type]
         with torch.no_grad():
             reduced = x.detach() if self.right is None else self.projection.project(x, self.right)
-        result: Tensor = _RestrictedLinear.apply(x, self.core, self.effective, self.bias, self.left, reduced)  # type: ignore[no-untyped-call]
-        return result
+        # Two-dimensional inside, so that the result is no view: autograd forbids to change a function's view in place, as Falcon does.
+        result: Tensor = _RestrictedLinear.apply(  # type: ignore[no-untyped-call]
+            x.reshape(-1, x.shape[-1]), self.core, self.effective, self.bias, self.left, reduced
+        )
+        return result.view(*x.shape[:-1], result.shape[-1])
 
     def _beside(self, x: Tensor) -> Tensor:
         reduced = _without(x, self.right_without) if self.right is None else self.projection.project(x, self.right)

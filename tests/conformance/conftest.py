@@ -86,8 +86,8 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
     "glm4": HEADS,
     "nemotron": COMMON,
     "exaone4": COMMON,
-    "ernie4_5": COMMON,
-    "seed_oss": HEADS,
+    "ernie4_5": HEADS,  # its own 128 per head would make inputs wider than the calibration text can fill
+    "seed_oss": HEADS | {"attention_dropout": 0.0, "residual_dropout": 0.0},  # 0.1 unless told: no two runs would be equal
     "helium": HEADS,
     "mixtral": EXPERTS,
     "qwen2_moe": EXPERTS | {"shared_expert_intermediate_size": 24},
