@@ -59,7 +59,7 @@ def test_a_skill_passes_with_the_accuracy_of_an_independent_decode(workspace: An
     make, settings = KINDS[kind]
     rows = [json.loads(line)["messages"] for line in workspace.drop.read_text().splitlines()]
     workspace.drop.write_text("".join(json.dumps(make(question, answer["content"])) + "\n" for question, answer in rows))
-    train = settings | {"effective_batch_size": 8, "num_epochs": 8, "learning_rate": 2e-3}
+    train = settings | {"effective_batch_size": 8, "num_epochs": 24, "learning_rate": 1e-3}  # about 500 steps
     evaluation = {"suites": [], "skill": {"metric": "exact_match"}}
     gate = {"accept_unmeasured": ["general", "safety", "drift"]}
     config = workspace.write_config(train=train, evaluation=evaluation, gate=gate)
