@@ -69,7 +69,7 @@ def prepare(data: Path, work: Path, sizes: argparse.Namespace) -> dict[str, Any]
             ],
         },
         "gate": {"accept_unmeasured": ["safety"]},
-        "train": {"num_threads": sizes.threads, "seed": SEED, "effective_batch_size": 4},
+        "train": {"num_threads": sizes.threads, "seed": SEED, "effective_batch_size": 4, "num_epochs": 1},
     }
 
 

@@ -35,7 +35,7 @@ def test_everything_is_well(deployed: Any, workers: Any, diagnoses: Any) -> None
     assert not wrong
     assert "gpu-1" in found["work pools"][1]
     assert "cpu-1" in found["work pools"][1]
-    assert "of 1 slots held" in found["GPU slots"][1]
+    assert "of 1 slots in use" in found["GPU slots"][1]
     assert "written, read and deleted" in found["artifact store"][1]
 
 
