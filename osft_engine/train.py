@@ -107,9 +107,9 @@ def _train(run: TrainRun, inputs: Inputs, on_event: OnEvent | None, stop: StopSi
     # What would fail at a later step is checked before the model is loaded.
     for each in (examples.examples, held_out):
         require_fitting(each, config.max_tokens_per_batch)
-    chosen = {"num_epochs": config.passes(len(examples.examples)), "learning_rate": config.peak_learning_rate}
-    config = config.model_copy(update=chosen)  # the manifest says what ran, not what was left open
-    step_sizes(config, (config.num_epochs or 1) * math.ceil(len(examples.examples) / config.effective_batch_size))
+    passes = config.passes(len(examples.examples))  # the manifest says what ran, not what was left open:
+    config = config.model_copy(update={"num_epochs": passes, "learning_rate": config.peak_learning_rate})
+    step_sizes(config, passes * math.ceil(len(examples.examples) / config.effective_batch_size))
     left_out = {"dropped_too_long": examples.dropped_too_long, "dropped_without_loss": examples.dropped_without_loss}
     events.emit({"event": "start", "examples": len(examples.examples)} | left_out)
 
