@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -82,23 +81,3 @@ def test_a_folder_that_holds_the_drop_is_not_cleared(good_lines: list[bytes], tm
     with pytest.raises(DropError, match="which is read"):
         validate_drop(drop, tmp_path, skill="notes", config=ContractConfig())
     assert drop.read_bytes() == b"\n".join(good_lines)
-
-
-def test_a_full_disk_ends_in_one_line(drop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import errno
-
-    from data_contracts.drop.staging import Staging
-
-    def no_room(self: Staging, *arguments: object) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(Staging, "keep", no_room)
-    with pytest.raises(DropError, match="the disk is full"):
-        validate_drop(drop, tmp_path / "out", skill="notes", config=ContractConfig())
-    assert list((tmp_path / "out").iterdir()) == []
-
-
-def test_an_output_that_cannot_be_written_ends_in_one_line(drop: Path, tmp_path: Path, write_drop: Callable[..., Path]) -> None:
-    (tmp_path / "file").write_text("")
-    with pytest.raises(DropError, match="cannot be written"):
-        validate_drop(drop, tmp_path / "file" / "out", skill="notes", config=ContractConfig())

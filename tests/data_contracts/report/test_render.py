@@ -14,7 +14,6 @@ from rich.console import Console
 
 from data_contracts.__main__ import main
 from data_contracts.config import ContractConfig
-from data_contracts.report.charts import Bar, bar_chart, histogram
 from data_contracts.report.render import left_out, report_markdown, report_page, report_table
 from data_contracts.validate import validate_drop
 
@@ -49,46 +48,6 @@ def test_the_page_needs_nothing_else_and_runs_nothing_from_the_drop(drop: Path, 
     assert len(text) < 100_000
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     assert report_page(report) == text
-
-
-def test_the_terminal_shows_the_outcome_and_every_check_that_fired(drop: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([str(drop), "--skill", "notes", "--out", str(tmp_path / "out")]) == 1
-    seen = capsys.readouterr()
-    assert "failed" in seen.out
-    assert "schema" in seen.out
-    assert "exact_duplicate" in seen.out
-    assert seen.err.strip().endswith("raise contract.max_bad_fraction)")
-    assert len(seen.err.strip().splitlines()) == 1
-    console = Console(width=120, record=True, file=(tmp_path / "screen").open("w"))
-    console.print(report_table(json.loads((tmp_path / "out" / "report.json").read_text())))
-    assert re.search(r"rows read\s+64", console.export_text())
-
-
-def test_json_for_machines_is_the_manifest_or_the_report(drop: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([str(drop), "--skill", "notes", "--out", str(tmp_path / "a"), "--json"]) == 1
-    assert json.loads(capsys.readouterr().out)["outcome"] == "failed"
-    assert main([str(drop), "--skill", "notes", "--out", str(tmp_path / "b"), "--json", "--max-bad-fraction", "1"]) == 0
-    assert json.loads(capsys.readouterr().out)["kind"] == "drop"
-    assert main([str(tmp_path / "absent"), "--skill", "notes", "--out", str(tmp_path / "c")]) == 1
-    assert "does not exist" in capsys.readouterr().err
-
-
-def test_progress_runs_to_the_size_of_the_file(drop: Path, tmp_path: Path) -> None:
-    from data_contracts.config import ContractConfig
-    from data_contracts.validate import validate_drop
-
-    seen: list[tuple[int, int]] = []
-    config = ContractConfig(max_bad_fraction=1.0)
-    validate_drop(drop, tmp_path / "out", skill="notes", config=config, progress=lambda done, total: seen.append((done, total)))
-    size = drop.stat().st_size
-    assert seen[-1] == (size, size)
-    assert [done for done, _ in seen] == sorted(done for done, _ in seen)
-
-
-def test_plots_escape_what_they_are_given_and_take_any_numbers() -> None:
-    assert "<b>" not in bar_chart([Bar("<b>", 0), Bar("x" * 99, 10**9)], "rows")
-    assert "limit 512" in histogram([(1.0, 1.1, 5), (800.0, 900.0, 1)], "tokens", 512)
-    assert histogram([(1.0, 1.1, 1)], "words", None).startswith("<svg")
 
 
 def test_markdown_names_every_finding_and_leaves_no_mark_of_the_drop_in_force(drop: Path, tmp_path: Path) -> None:
