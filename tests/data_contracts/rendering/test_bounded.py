@@ -1,0 +1,53 @@
+"""Code that runs past its time is stopped wherever it loops, in any thread; code that ends in time never notices."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+from data_contracts.rendering.bounded import TooSlowError, time_limit
+
+
+def _loop() -> None:
+    with time_limit(0.1):
+        while True:
+            pass
+
+
+def test_a_loop_is_stopped_and_the_thread_goes_on() -> None:
+    began = time.monotonic()
+    with pytest.raises(TooSlowError):
+        _loop()
+    assert time.monotonic() - began >= 0.1
+    with time_limit(60):
+        value = sum(range(1000))
+    assert value == 499500
+
+
+def test_each_thread_has_its_own_limit() -> None:
+    ended: dict[str, str] = {}
+
+    def run(name: str, seconds: float) -> None:
+        try:
+            with time_limit(seconds):
+                while not ended and seconds > 1:
+                    pass
+                while seconds <= 1:
+                    pass
+            ended[name] = "in time"
+        except TooSlowError:
+            ended[name] = "stopped"
+
+    threads = [threading.Thread(target=run, args=arguments) for arguments in (("short", 0.1), ("long", 60.0))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=30)
+    assert ended == {"short": "stopped", "long": "in time"}
+
+
+def test_an_error_of_the_body_is_the_error() -> None:
+    with pytest.raises(KeyError), time_limit(60):
+        raise KeyError("of the template")

@@ -1,0 +1,71 @@
+"""What is found of a template by printing it: the marks of its tokenizer, its prompt, its ends and its reasoning block."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from data_contracts.rendering.facts import Closing, TemplateFacts, first_mark_end, last_mark_end, opened_block
+from data_contracts.rendering.template import ChatTemplate
+
+
+def _facts(tokenizer: Any) -> TemplateFacts:
+    return TemplateFacts(ChatTemplate(tokenizer), tokenizer)
+
+
+@pytest.mark.parametrize(
+    ("template", "closing"),
+    [
+        ("chatml", Closing("<|im_end|>", "\n")),
+        ("gemma", Closing("<end_of_turn>", "\n")),
+        ("mistral", Closing("</s>", "")),
+        ("plain", Closing("\n", "")),
+        ("no-end", Closing("</s>", "", added=True)),
+        ("{{ raise_exception('never') }}", None),
+        ("{{ messages[0]['content'] }}", None),
+    ],
+)
+def test_how_the_last_turn_is_closed(made: Callable[[str], Any], template: str, closing: Closing | None) -> None:
+    assert _facts(made(template)).closing == closing
+
+
+@pytest.mark.parametrize(("template", "has"), [("chatml", True), ("no-prompt", False), ("mistral", False), ("plain", True)])
+def test_whether_there_is_a_generation_prompt(made: Callable[[str], Any], template: str, has: bool) -> None:
+    assert _facts(made(template)).has_prompt is has
+
+
+@pytest.mark.parametrize(
+    ("template", "reasoning"),
+    [("qwen3", ("<think>", "</think>")), ("opens-think", ("<think>", "</think>")), ("chatml", None), ("closes-think", None)],
+)
+def test_what_surrounds_reasoning(made: Callable[[str], Any], template: str, reasoning: tuple[str, str] | None) -> None:
+    assert _facts(made(template)).reasoning == reasoning
+
+
+@pytest.mark.parametrize(("template", "end"), [("llama3", "<|eom_id|>"), ("chatml-tools", "<|im_end|>"), ("plain", "")])
+def test_what_ends_a_call(made: Callable[[str], Any], template: str, end: str) -> None:
+    assert _facts(made(template)).call_end == end
+
+
+def test_marks_are_the_special_tokens_and_what_was_added_by_hand(made: Callable[[str], Any]) -> None:
+    tokenizer = made("chatml")
+    tokenizer.add_tokens(["<own>"])
+    facts = _facts(tokenizer)
+    assert {"<s>", "</s>", "<|im_end|>", "<own>"} <= set(facts.marks)
+    assert facts.end_mark("done<|im_end|>") == "<|im_end|>"
+    assert facts.end_mark("<|im_end|>.") == ""
+
+
+def test_the_first_and_the_last_mark_of_a_text() -> None:
+    marks = ("<e>", "<end>", "<e><e>")
+    assert first_mark_end("a<end>b<e>", marks) == 6
+    assert first_mark_end("<e><e>", marks) == 6, "the longest of those that begin at one place"
+    assert last_mark_end("a<end>b<e>c", marks) == 10
+    assert first_mark_end("none", marks) is last_mark_end("none", marks) is None
+
+
+@pytest.mark.parametrize(("text", "name"), [("x\n<think>\n", "think"), ("<think></think>", ""), ("<|im_start|>", ""), ("a <b> c", "")])
+def test_a_block_that_is_left_open(text: str, name: str) -> None:
+    assert opened_block(text) == name
