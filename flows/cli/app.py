@@ -15,6 +15,7 @@ import typer
 
 from data_contracts.errors import ConfigError
 from flows.cli import console
+from flows.cli.audit import add_audit_commands
 from flows.cli.errors import run
 from flows.cli.explore import add_explore_command
 from flows.cli.lineage import add_lineage_commands
@@ -145,29 +146,6 @@ def history(config: ConfigFile = None, as_json: AsJson = False) -> None:
 
 
 @app.command()
-def audit(
-    checkpoints: Annotated[
-        list[str] | None,
-        typer.Option("--checkpoints", help="Audit these models (folders or ids, oldest first) instead of the lineage."),
-    ] = None,
-    suites: Annotated[
-        list[str] | None, typer.Option("--suites", help="Suite files or sets for --checkpoints; default: those of the config.")
-    ] = None,
-    out: Annotated[Path | None, typer.Option(help="File for the HTML report.")] = None,
-    config: ConfigFile = None,
-    as_json: AsJson = False,
-) -> None:
-    """Report how much each round made the model forget, over the lineage or any list of checkpoints."""
-    settings = read_config(config, as_json)
-    from flows.review.audit import audit_checkpoints, audit_lineage
-
-    if suites and not checkpoints:
-        raise ConfigError("--suites", "needs --checkpoints", "give both; without them the lineage is audited on the suites of its rounds")
-    result = audit_checkpoints(settings, checkpoints, suites or (), out) if checkpoints else audit_lineage(settings, out)
-    console.show_audit(result)
-
-
-@app.command()
 def rollback(
     reason: Reason,
     to: Annotated[int | None, typer.Option(help="Version to return to; default: the previous champion.")] = None,
@@ -232,6 +210,7 @@ def demo(
     raise typer.Exit(0 if result.as_expected else 1)
 
 
+add_audit_commands(app)
 add_lineage_commands(app)
 add_operation_commands(app)
 add_deploy_commands(app)

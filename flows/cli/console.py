@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from flows.config.reference import Setting
     from flows.demo.runner import DemoResult
     from flows.lineage import LedgerEntry, RoundRecord
-    from flows.review.audit import AuditResult
     from flows.review.replay import Replay
     from flows.service.doctor import Diagnosis
     from flows.workspace.outcome import RoundOutcome
@@ -58,6 +57,11 @@ def print_answer(value: Answer, lines: Iterable[Line]) -> None:
         return
     for line in lines:
         _out.print(line, soft_wrap=isinstance(line, str | Text))
+
+
+def width() -> int:
+    """Characters of a line of this terminal; 80 where there is none."""
+    return _out.width
 
 
 def verdict_text(decision: str | None) -> Text:
@@ -152,27 +156,6 @@ def _history_lines(records: Sequence[RoundRecord]) -> Iterator[Line]:
         if record.why:
             attempt = f", attempt {record.attempt}" if record.attempt > 1 else ""
             yield f"round {record.round}{attempt}, {record.skill or 'base'}: {record.why}"
-
-
-def show_audit(result: AuditResult) -> None:
-    print_answer(result.audit.model_dump(mode="json") | {"report": result.report}, _audit_lines(result))
-
-
-def _audit_lines(result: AuditResult) -> Iterator[Line]:
-    from flows.review.audit import score_table
-
-    audit = result.audit
-    suites, rows = score_table(audit)
-    table = Table("after", *suites, "verdict", title="scores after each round, in % (drift: bits per byte)")
-    for label, *cells, verdict in rows:
-        table.add_row(label, *cells, verdict_text(verdict))
-    yield table
-    for name, estimate in audit.transfer:
-        if estimate is not None:
-            interval = f"{percent(estimate.low)} to {percent(estimate.high)}"
-            yield f"{name.replace('_', ' ')}: {percent(estimate.value)} ({audit.interval}: {interval})"
-    yield from (Text(gap, style="yellow") for gap in audit.gaps)
-    yield f"report: {result.report}"
 
 
 def show_ledger_entry(entry: LedgerEntry) -> None:
