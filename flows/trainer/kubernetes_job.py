@@ -1,7 +1,7 @@
-"""Train as a Kubernetes job:  python -m flows.trainer.kubernetes_job LAUNCH_CONFIG_JSON run.json
+"""Train as a Kubernetes job or a Kubeflow TrainJob:  python -m flows.trainer.kubernetes_job LAUNCH_CONFIG_JSON run.json
 
-It creates a job with kubectl, waits for its end and returns the engine's exit code; on SIGTERM it deletes the job. The run file, the model
-and the results are on a volume that the job mounts at the same path. Only kubectl talks to the cluster, with the permissions of the
+It creates the job with kubectl, waits for its end and returns the engine's exit code; on SIGTERM it deletes the job. The run file, the
+model and the results are on a volume that the job mounts at the same path. Only kubectl talks to the cluster, with the permissions of the
 worker's user. ADR 8 says why this is not Prefect's Kubernetes worker.
 """
 
@@ -19,6 +19,7 @@ from typing import Any
 from data_contracts.digests import text_digest
 from flows.config.launch import LaunchConfig
 from flows.trainer.launchers import torchrun
+from flows.trainer.train_job import train_job_manifest
 
 POLL_SECONDS = 5.0
 UNREACHABLE_SECONDS = 600.0
@@ -73,22 +74,32 @@ def kubectl(config: LaunchConfig, *arguments: str, given: str | None = None) -> 
 
 def run_job(config: LaunchConfig, run_file: Path) -> int:
     """Create the job (replacing that of an earlier start), wait for it, print its log. Returns 0 if it succeeded."""
-    name = job_name(run_file)
-    kubectl(config, "delete", "job", name, "--ignore-not-found", "--wait=true")
-    applied = kubectl(config, "apply", "-f", "-", given=json.dumps(job_manifest(config, run_file)))
+    name, kind = job_name(run_file), _resource(config)
+    kubectl(config, "delete", kind, name, "--ignore-not-found", "--wait=true")
+    applied = kubectl(config, "apply", "-f", "-", given=json.dumps(_manifest(config, run_file)))
     if applied.returncode:
         print(f"error: {_line(applied)}", file=sys.stderr)
         return 1
     succeeded = wait_for_job(config, name)
-    print(kubectl(config, "logs", f"job/{name}", "--tail=200").stdout, file=sys.stderr)
+    # The first node of a TrainJob leads: its log has the steps and the engine's last line.
+    pods = [f"job/{name}"] if kind == "job" else ["-l", f"jobset.sigs.k8s.io/jobset-name={name},batch.kubernetes.io/job-completion-index=0"]
+    print(kubectl(config, "logs", *pods, "--tail=200").stdout, file=sys.stderr)
     return 0 if succeeded else 1
+
+
+def _resource(config: LaunchConfig) -> str:
+    return "trainjobs.trainer.kubeflow.org" if config.kind == "trainjob" else "job"
+
+
+def _manifest(config: LaunchConfig, run_file: Path) -> dict[str, Any]:
+    return train_job_manifest(config, run_file, job_name(run_file)) if config.kind == "trainjob" else job_manifest(config, run_file)
 
 
 def wait_for_job(config: LaunchConfig, name: str) -> bool:
     """True if the job completed, False if it failed. Raises TimeoutError if the cluster does not answer for long."""
     last_answer = time.monotonic()
     while True:
-        asked = kubectl(config, "get", "job", name, "-o", "json")
+        asked = kubectl(config, "get", _resource(config), name, "-o", "json")
         if asked.returncode == 0:
             last_answer = time.monotonic()
             conditions = json.loads(asked.stdout).get("status", {}).get("conditions", [])
@@ -108,7 +119,7 @@ def main(arguments: list[str]) -> int:
     config, run_file = LaunchConfig.model_validate_json(arguments[0]), Path(arguments[1])
 
     def stop(number: int, _: FrameType | None) -> None:
-        kubectl(config, "delete", "job", job_name(run_file), "--ignore-not-found", "--wait=false")
+        kubectl(config, "delete", _resource(config), job_name(run_file), "--ignore-not-found", "--wait=false")
         raise SystemExit(128 + number)
 
     for each in (signal.SIGTERM, signal.SIGINT):

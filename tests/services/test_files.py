@@ -14,12 +14,13 @@ import yaml
 
 from flows.config.launch import LaunchConfig
 from flows.trainer.kubernetes_job import job_manifest
+from flows.trainer.train_job import train_job_manifest
 
 pytestmark = pytest.mark.services
 
 INFRA = Path(__file__).parents[2] / "infra"
 KUBERNETES = "1.33"
-CUSTOM = {"TrainJob", "TrainingRuntime"}  # Kubeflow's; their schema ships with the cluster only
+CUSTOM = {"TrainJob", "TrainingRuntime"}  # Kubeflow's: their schema are the models of its SDK
 
 
 def manifests() -> Iterator[dict[str, Any]]:
@@ -68,14 +69,39 @@ def test_the_validator_would_find_a_mistake() -> None:
         PyCompose.from_yaml("services: {a: {imagee: x}}")
 
 
+def assert_kubeflow_knows(manifest: dict[str, Any]) -> None:
+    """Read by the models of Kubeflow's SDK and written again, nothing is lost: they drop a field that they do not know."""
+    import kubeflow_trainer_api.models as kubeflow
+
+    assert manifest["apiVersion"] == "trainer.kubeflow.org/v1alpha1"
+    model = getattr(kubeflow, f"TrainerV1alpha1{manifest['kind']}")
+    assert model.from_dict(manifest).to_dict() == manifest
+
+
+def test_the_train_job_is_one_that_kubeflow_knows() -> None:
+    config = LaunchConfig(kind="trainjob", nodes=3, processes=8)
+    job = train_job_manifest(config, Path("/state/stages/train/k.partial/run.json"), "skillstack-train-0123456789ab")
+    assert_kubeflow_knows(job)
+    runtimes = {each["metadata"]["name"]: each for each in manifests() if each["kind"] == "TrainingRuntime"}
+    runtime = runtimes[job["spec"]["runtimeRef"]["name"]]
+    assert job["metadata"]["namespace"] == runtime["metadata"]["namespace"], "a runtime serves its own namespace only"
+    step = runtime["spec"]["template"]["spec"]["replicatedJobs"][0]["template"]["metadata"]["labels"]
+    assert step["trainer.kubeflow.org/trainjob-ancestor-step"] == "trainer", "Trainer replaces command and image of this pod"
+    assert (job["spec"]["trainer"]["numNodes"], job["spec"]["trainer"]["numProcPerNode"]) == (3, 8)
+    rules = [rule for each in manifests() if each["kind"] == "Role" for rule in each["rules"]]
+    assert any("trainjobs" in rule["resources"] and "create" in rule["verbs"] for rule in rules)
+    job["spec"]["trainer"]["numProc"] = 8
+    with pytest.raises(AssertionError):
+        assert_kubeflow_knows(job)
+
+
 @pytest.mark.parametrize("manifest", list(manifests()), ids=lambda each: f"{each['kind']}-{each['metadata'].get('name', 'job')}")
 def test_kubernetes_manifests_keep_their_schema(manifest: dict[str, Any]) -> None:
     import kubernetes_validate
 
     if manifest["kind"] in CUSTOM:
-        assert manifest["apiVersion"] == "trainer.kubeflow.org/v1alpha1"
-        job = manifest["spec"].get("template", {}).get("spec", {}).get("replicatedJobs")
-        for each in job or []:
+        assert_kubeflow_knows(manifest)
+        for each in manifest["spec"]["template"]["spec"]["replicatedJobs"]:
             body = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "node"}, "spec": each["template"]["spec"]}
             kubernetes_validate.validate(body, KUBERNETES, strict=True)
         return
