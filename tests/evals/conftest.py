@@ -76,6 +76,23 @@ def rich_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return _write_tiny(tmp_path_factory.mktemp("rich") / "model", RICH_TEMPLATE, "<|eos|>")
 
 
+@pytest.fixture(scope="module")
+def session(tiny_model: Path) -> Any:
+    """The tiny model, loaded once for a test file."""
+    from evals.config import EvaluationConfig, ModelUse
+    from evals.harness.session import Session
+
+    return Session(tiny_model, EvaluationConfig(device="cpu", num_threads=1), ModelUse(), device="cpu", dtype="float32")
+
+
+@pytest.fixture(scope="module")
+def plain_lm(session: Any) -> Any:
+    """HFLM as lm-eval's users run it, over the same weights."""
+    from lm_eval.models.huggingface import HFLM
+
+    return HFLM(pretrained=session._lm.model, tokenizer=session._tokenizer, batch_size=3)
+
+
 @pytest.fixture
 def write_rows(tmp_path: Path) -> Callable[..., Path]:
     """Write rows to a JSONL file and return its path."""

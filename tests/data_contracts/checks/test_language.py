@@ -15,8 +15,6 @@ from data_contracts.rows.words import word_batch
 from data_contracts.validate import validate_drop
 
 Chat = Callable[[str, str], str]
-
-
 Prose = Callable[[int, int], str]
 
 

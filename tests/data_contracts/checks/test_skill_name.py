@@ -12,8 +12,6 @@ from data_contracts.errors import DropError
 from data_contracts.validate import validate_drop
 
 Chat = Callable[[str, str], str]
-
-
 Prose = Callable[[int, int], str]
 
 

@@ -14,11 +14,7 @@ from data_contracts.rendering import Missing, RowText
 from data_contracts.validate import validate_drop
 
 LENIENT = ContractConfig(max_bad_fraction=1.0, max_dropped_fraction=1.0)
-
-
 Chat = Callable[[str, str], str]
-
-
 Prose = Callable[[int, int], str]
 
 

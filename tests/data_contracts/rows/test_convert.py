@@ -17,8 +17,6 @@ from data_contracts.rows.convert import convert_drop
 from data_contracts.validate import validate_drop
 
 ASKED, SAID = "route the long screen", "technical"
-
-
 WANTED = {"messages": [{"role": "user", "content": ASKED}, {"role": "assistant", "content": SAID}]}
 
 

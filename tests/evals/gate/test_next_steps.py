@@ -9,18 +9,14 @@ import numpy as np
 import pytest
 
 from data_contracts.manifests import Decision
-from evals.gate.decide import GateEvidence, GatePolicy, decide
+from evals.gate.decide import GateEvidence, decide
 from evals.gate.next_steps import Situation, next_steps
 
 SITUATION = Situation(version=5, drop="tickets.jsonl", calibrated=True, epochs=3, learning_rate=2.5e-3, steps=41, last_loss=3.3)
 DECIDE = re.compile(r'skillstack approve 5( --override)? --reviewer NAME --reason "..." or skillstack reject 5')
 
 
-def asked(**fields: object) -> GatePolicy:
-    return GatePolicy.model_validate({"accept_unmeasured": ("general", "safety", "drift"), **fields})
-
-
-def test_a_pass_needs_nothing(evidence) -> None:
+def test_a_pass_needs_nothing(evidence, asked) -> None:
     assert next_steps(decide(evidence(), asked()), SITUATION) == ()
 
 
@@ -36,7 +32,7 @@ def test_a_pass_needs_nothing(evidence) -> None:
         ({}, {"accept_unmeasured": ()}, "gate: {accept_unmeasured: [safety]}"),
     ],
 )
-def test_the_hint_fits_the_evidence(evidence, changes: dict, policy: dict, words: str) -> None:
+def test_the_hint_fits_the_evidence(evidence, changes: dict, policy: dict, words: str, asked) -> None:
     verdict = decide(evidence(**changes), asked(**policy))
     steps = next_steps(verdict, SITUATION)
     assert any(words in step for step in steps), steps
@@ -45,24 +41,24 @@ def test_the_hint_fits_the_evidence(evidence, changes: dict, policy: dict, words
     assert bool(decision.group(1)) is (verdict.decision is Decision.BLOCK)
 
 
-def test_a_loss_that_had_settled_asks_for_other_rows_and_one_that_still_fell_for_more_passes(evidence) -> None:
+def test_a_loss_that_had_settled_asks_for_other_rows_and_one_that_still_fell_for_more_passes(evidence, asked) -> None:
     verdict = decide(evidence(gain=0), asked())
     settled, falling = (next_steps(verdict, replace(SITUATION, settled=known))[0] for known in (True, False))
     assert settled.startswith("The loss had settled (now 3, 41 steps, last loss 3.30), so more passes over the same rows teach little")
     assert falling.startswith("Train longer: train.num_epochs 30 (now 3, 41 steps, last loss 3.30). The loss was still falling")
 
 
-def test_without_calibration_that_is_the_first_hint_on_a_loss(evidence) -> None:
+def test_without_calibration_that_is_the_first_hint_on_a_loss(evidence, asked) -> None:
     verdict = decide(evidence(piqa=(60, 0)), asked())
     assert "calibration" in next_steps(verdict, replace(SITUATION, calibrated=False))[0]
     assert not any("calibration" in step for step in next_steps(verdict, SITUATION))
 
 
-def test_no_scale_where_nothing_was_gained(evidence) -> None:
+def test_no_scale_where_nothing_was_gained(evidence, asked) -> None:
     assert not any("--scale" in step for step in next_steps(decide(evidence(old=(60, 0), gain=0), asked()), SITUATION))
 
 
-def test_what_may_be_measured_wrongly_is_not_trained_again(evidence) -> None:
+def test_what_may_be_measured_wrongly_is_not_trained_again(evidence, asked) -> None:
     made = evidence(gain=0)
     items = made.candidate.suites["new"]
     doubted = replace(items, result=items.result.model_copy(update={"doubt": "training rows are reproduced"}))
@@ -72,7 +68,7 @@ def test_what_may_be_measured_wrongly_is_not_trained_again(evidence) -> None:
     assert not any("Train longer" in step for step in steps)
 
 
-def test_more_items_are_asked_for_only_where_they_would_help(evidence) -> None:
+def test_more_items_are_asked_for_only_where_they_would_help(evidence, asked) -> None:
     """A measured loss of the margin itself: no number of items rules it out, a smaller change may."""
     verdict = decide(evidence(old=(48, 40), older=(48, 40)), asked())
     steps = " ".join(next_steps(verdict, SITUATION))
@@ -81,20 +77,20 @@ def test_more_items_are_asked_for_only_where_they_would_help(evidence) -> None:
     assert "Train with a lower rate" in steps
 
 
-def test_a_category_that_cannot_show_anything_asks_for_another_suite(make_suite, make_evaluation) -> None:
+def test_a_category_that_cannot_show_anything_asks_for_another_suite(make_suite, make_evaluation, asked) -> None:
     guess = make_suite("coin", [1.0, 0.0] * 200, gold=["yes", "no"] * 200, prediction=["yes"] * 400, category="general")
     model = make_evaluation("champion", guess)
     verdict = decide(GateEvidence(model, model, {"coin": model}, None, bootstrap=True), asked())
     assert any("on which this model is better than guessing" in step for step in next_steps(verdict, SITUATION))
 
 
-def test_an_error_says_to_correct_and_run_again(evidence) -> None:
+def test_an_error_says_to_correct_and_run_again(evidence, asked) -> None:
     assert next_steps(decide(replace(evidence(), anchors={}), asked()), SITUATION) == (
         "Correct what is named above and run the same command again: what is finished is not done again.",
     )
 
 
-def test_a_small_suite_through_its_floor_asks_for_items(make_suite, make_evaluation) -> None:
+def test_a_small_suite_through_its_floor_asks_for_items(make_suite, make_evaluation, asked) -> None:
     champion = make_evaluation("champion", make_suite("tiny", np.ones(12)), make_suite("real", np.r_[np.ones(300), np.zeros(100)]))
     lost = np.ones(12)
     lost[0] = 0

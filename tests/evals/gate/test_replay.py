@@ -11,6 +11,7 @@ import pytest
 from data_contracts.manifests import Verdict, manifest_digest, manifest_text, write_manifest
 from evals.gate import replay as replaying
 from evals.gate.decide import GateEvidence, GatePolicy, decide
+from evals.gate.replay import replay
 from evals.items import load_evaluation
 
 # sha256 of the manifests that rules 3 wrote for the same evidence with their first words (commit ceb8562).
@@ -91,3 +92,55 @@ def test_a_verdict_is_replayed_in_the_words_that_it_was_stored_in(tmp_path, evid
     again = manifest_text(replaying.replay(tmp_path / "verdict", folders | anchors))
     assert "items a suite would decide it" in stored
     assert (again == stored) is not tampered
+
+
+def test_a_verdict_with_own_margins_is_replayed_to_the_byte(tmp_path, evidence, store_evaluation, asked) -> None:
+    from evals.items import load_evaluation
+
+    made = evidence(old=(24, 2), drift=1.004, margins={"old": 0.1, "text": 0.05}, since={"old": 5})
+    folders = {who: store_evaluation(getattr(made, who), tmp_path / who) for who in ("candidate", "champion")}
+    anchors = {name: store_evaluation(each, tmp_path / f"anchor-{name}") for name, each in made.anchors.items()}
+    loaded = {who: load_evaluation(folder) for who, folder in folders.items()}
+    verdict = decide(replace(made, **loaded, anchors={name: load_evaluation(folder) for name, folder in anchors.items()}), asked())
+    stored = write_manifest(tmp_path / "verdict", verdict).read_text()
+    assert '"check":"margin"' in stored
+    assert manifest_text(replay(tmp_path / "verdict", folders | {f"anchor:{name}": folder for name, folder in anchors.items()})) == stored
+
+
+@pytest.mark.parametrize("policy", [{}, {"alpha": 0.2, "floor": 0.3, "floors": {"old": 0.4}}])
+def test_replay_gives_the_same_bytes(tmp_path, evidence, store_evaluation, asked, policy: dict[str, object]) -> None:
+    from evals.items import load_evaluation
+
+    made = evidence(old=(30, 2), since={"old": 5}, attempts=2)
+    folders = {who: store_evaluation(getattr(made, who), tmp_path / who) for who in ("candidate", "champion")}
+    anchors = {name: store_evaluation(each, tmp_path / f"anchor-{name}") for name, each in made.anchors.items()}
+    loaded = replace(
+        made,
+        candidate=load_evaluation(folders["candidate"]),
+        champion=load_evaluation(folders["champion"]),
+        anchors={name: load_evaluation(folder) for name, folder in anchors.items()},
+    )
+    verdict = decide(loaded, asked(**policy))
+    stored = write_manifest(tmp_path / "verdict", verdict).read_text()
+    assert manifest_text(replay(tmp_path / "verdict", folders | {f"anchor:{name}": folder for name, folder in anchors.items()})) == stored
+
+
+def test_replay_refuses_another_report(tmp_path, evidence, store_evaluation, asked) -> None:
+    from data_contracts.errors import EvaluationError
+    from evals.items import load_evaluation
+
+    made = evidence()
+    candidate, champion = (store_evaluation(getattr(made, who), tmp_path / who) for who in ("candidate", "champion"))
+    anchors = {name: store_evaluation(each, tmp_path / "anchor") for name, each in made.anchors.items()}
+    loaded = replace(
+        made,
+        candidate=load_evaluation(candidate),
+        champion=load_evaluation(champion),
+        anchors={name: load_evaluation(folder) for name, folder in anchors.items()},
+    )
+    write_manifest(tmp_path / "verdict", decide(loaded, asked()))
+    with pytest.raises(EvaluationError, match="its champion report is not the one given"):
+        replay(
+            tmp_path / "verdict",
+            {"candidate": candidate, "champion": candidate} | {f"anchor:{name}": folder for name, folder in anchors.items()},
+        )

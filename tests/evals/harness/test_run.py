@@ -19,17 +19,6 @@ Rows = list[dict[str, Any]]
 CONFIG = EvaluationConfig(device="cpu", num_threads=1)
 
 
-@pytest.fixture
-def suites(write_rows: Write, choice_rows: Rows, answer_rows: Rows, text_rows: Rows, chat_rows: Rows) -> list[SuiteConfig]:
-    return [
-        SuiteConfig(name="colours", source=str(write_rows("colours.jsonl", choice_rows))),
-        SuiteConfig(name="sums", source=str(write_rows("sums.jsonl", answer_rows)), max_new_tokens=4),
-        SuiteConfig(name="text", source=str(write_rows("text.jsonl", text_rows)), category="drift"),
-        SuiteConfig(name="even", source=str(write_rows("even.jsonl", chat_rows)), chat=True, choices=("no", "yes")),
-        SuiteConfig(name="free", source=str(write_rows("free.jsonl", chat_rows)), chat=True, max_new_tokens=4),
-    ]
-
-
 def test_report_covers_every_suite_and_kind(tiny_model: Path, suites: list[SuiteConfig], tmp_path: Path) -> None:
     seen: list[tuple[int, int, str]] = []
     report = evaluate_checkpoint(
@@ -145,59 +134,3 @@ def test_vllm_is_refused_where_it_is_not_installed(tiny_model: Path, suites: lis
     config = EvaluationConfig(backend="vllm")
     with pytest.raises(ConfigError, match="vLLM is not installed"):
         evaluate_checkpoint(tiny_model, suites, tmp_path / "out", config=config, cache_dir=tmp_path / "cache")
-
-
-@pytest.mark.slow
-def test_data_parallel_workers_give_the_scores_of_one_process(tiny_model: Path, suites: list[SuiteConfig], tmp_path: Path) -> None:
-    one = evaluate_checkpoint(tiny_model, suites, tmp_path / "one", config=CONFIG, cache_dir=tmp_path / "cache")
-    config = EvaluationConfig(device="cpu", num_threads=1, backend="accelerate", processes=2)
-    seen: list[tuple[int, int, str]] = []
-    two = evaluate_checkpoint(
-        tiny_model, suites, tmp_path / "two", config=config, cache_dir=tmp_path / "cache", progress=lambda *step: seen.append(step)
-    )
-    assert {suite for _, _, suite in seen} == {suite.name for suite in suites}, "one bar follows the workers"
-    assert [done for done, _, _ in seen] == sorted(done for done, _, _ in seen)
-    assert seen[-1][:2] == (84, 84)
-    assert one.settings_sha256 != two.settings_sha256, "the backend is recorded, so that the gate refuses to compare across"
-    assert [(s.name, s.n, s.suite_sha256) for s in one.suites] == [(s.name, s.n, s.suite_sha256) for s in two.suites]
-    ours, theirs = load_evaluation(tmp_path / "one"), load_evaluation(tmp_path / "two")
-    for name, items in ours.suites.items():
-        np.testing.assert_allclose(items.score, theirs.suites[name].score, atol=1e-5)
-        np.testing.assert_allclose(items.gold_logprob, theirs.suites[name].gold_logprob, atol=2e-4)
-
-
-@pytest.mark.slow
-def test_what_stops_a_worker_is_said_in_its_words(tiny_model: Path, suites: list[SuiteConfig], tmp_path: Path) -> None:
-    import shutil
-
-    broken = tmp_path / "broken"
-    shutil.copytree(tiny_model, broken)
-    weights = broken / "model.safetensors"
-    weights.write_bytes(weights.read_bytes()[:100])
-    config = EvaluationConfig(device="cpu", num_threads=1, backend="accelerate", processes=2)
-    with pytest.raises(CheckpointError, match="is not a whole safetensors file"):
-        evaluate_checkpoint(broken, suites[:1], tmp_path / "out", config=config, cache_dir=tmp_path / "cache")
-    assert not (tmp_path / "out" / "manifest.json").exists()
-
-
-@pytest.mark.parametrize(("mine", "other"), [("hf", "vllm"), ("hf", "accelerate")])
-def test_scores_of_two_backends_are_never_compared(
-    tiny_model: Path, write_rows: Write, choice_rows: Rows, tmp_path: Path, mine: str, other: str
-) -> None:
-    """The backend is in the settings' digest, so neither the cache nor the gate takes the one's scores for the other's."""
-    from dataclasses import replace
-
-    from data_contracts.digests import value_digest
-    from data_contracts.manifests import Decision
-    from evals.gate.decide import GateEvidence, GatePolicy, decide
-    from evals.harness.fill import harness_settings
-
-    suite = SuiteConfig(name="colours", source=str(write_rows("colours.jsonl", choice_rows)))
-    evaluate_checkpoint(tiny_model, [suite], tmp_path / "a", config=CONFIG, cache_dir=tmp_path / "cache")
-    champion = load_evaluation(tmp_path / "a")
-    settings = harness_settings(EvaluationConfig(device="cpu", backend=other))
-    assert champion.report.settings["backend"] == mine
-    report = champion.report.model_copy(update={"settings": settings, "settings_sha256": value_digest(settings)})
-    verdict = decide(GateEvidence(replace(champion, report=report), champion, {"colours": champion}, None, bootstrap=True), GatePolicy())
-    assert verdict.decision is Decision.ERROR
-    assert f"backend: '{mine}', now '{other}'" in " ".join(verdict.reasons)

@@ -10,8 +10,7 @@ import pytest
 
 from data_contracts.errors import EvaluationError
 from evals.config import SuiteConfig
-from evals.suites.items import load_items, prompting_digest, suite_digest
-from evals.suites.scoring_code import source_meaning
+from evals.suites.items import load_items
 
 Write = Callable[..., Path]
 
@@ -77,60 +76,3 @@ def test_a_row_that_ends_in_a_call_is_an_answer(write_rows: Write) -> None:
 
 
 # ------------------------------------------------------------------------------------------------ identity
-
-OWN_KEYS = {"prompt": "{{ question }}"}
-
-
-def _parity(count: int, **fields: Any) -> list[dict[str, Any]]:
-    return [{"question": f"is {n} even", "choices": ["yes", "no"], "answer": "no" if n % 2 else "yes", **fields} for n in range(count)]
-
-
-def test_different_questions_under_keys_of_their_own_are_different_items(write_rows: Write) -> None:
-    items = load_items(_suite(write_rows("s.jsonl", _parity(40)), **OWN_KEYS))
-    assert len({item.doc_hash for item in items}) == 40
-
-
-def test_every_rendered_part_is_in_the_identity(write_rows: Write) -> None:
-    own = {"prompt": "{{ q }}", "gold": "{{ right }}", "cluster": "{{ passage }}"}
-    row = {"q": "is 0 even", "choices": ["yes", "no"], "right": "yes", "passage": "p", "tools": [{"type": "function"}], "subject": "art"}
-    changes: list[dict[str, Any]] = [{"q": "is 2 even"}, {"choices": ["yes", "nay"]}, {"right": "no"}, {"passage": "r"}, {"tools": []}]
-    suite = _suite(write_rows("s.jsonl", [row, *({**row, **change} for change in changes)]), **own)
-    assert len({item.doc_hash for item in load_items(suite)}) == 1 + len(changes)
-    tagged = _suite(write_rows("t.jsonl", [{**row, "subject": "music"}]), **own)
-    assert load_items(tagged)[0].doc_hash == load_items(suite)[0].doc_hash, "what is not rendered may change"
-
-
-def test_reasoning_and_calls_of_a_turn_are_in_the_identity(write_rows: Write) -> None:
-    def row(**last: Any) -> dict[str, Any]:
-        return {"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "5", **last}]}
-
-    rows = [row(), row(reasoning_content="2 and 3"), row(reasoning_content="1 and 4"), row(tool_calls=[{"function": {"name": "f"}}])]
-    assert len({item.doc_hash for item in load_items(_suite(write_rows("s.jsonl", rows), chat=True))}) == 4
-
-
-def test_equal_questions_are_still_one_item(write_rows: Write) -> None:
-    with pytest.raises(EvaluationError, match="the same item twice"):
-        load_items(_suite(write_rows("s.jsonl", _parity(3) + _parity(1, note="again")), **OWN_KEYS))
-
-
-def test_a_newer_scorer_never_meets_an_old_score(write_rows: Write, monkeypatch: pytest.MonkeyPatch) -> None:
-    suite = _suite(write_rows("s.jsonl", _parity(3)), **OWN_KEYS)
-    items = load_items(suite)
-    before = prompting_digest(suite), suite_digest(suite, items)
-    monkeypatch.setattr("evals.suites.items.scoring_digest", lambda: "a newer scorer")
-    after = prompting_digest(suite), suite_digest(suite, items)
-    assert before[0] != after[0], "the item cache is keyed by it"
-    assert before[1] != after[1], "the gate compares it"
-
-
-def test_words_about_the_code_are_not_the_code() -> None:
-    code = 'def f(x):\n    """Says one thing."""\n    return x + 1  # so\n'
-    assert source_meaning(code) == source_meaning('"""A module."""\n\n\ndef f(x):\n    """Says another."""\n    return x + 1\n')
-    assert source_meaning(code) != source_meaning(code.replace("+ 1", "+ 2"))
-
-
-def test_lines_end_with_a_line_feed_and_nothing_else(tmp_path: Path) -> None:
-    path = tmp_path / "s.jsonl"
-    path.write_bytes("\ufeff".encode() + '{"prompt": "a\u2028b\u0085c", "answer": "d\u2029e"}\n'.encode())
-    (item,) = load_items(_suite(path))
-    assert (item.prompt, item.answer) == ("a\u2028b\u0085c", "d\u2029e")

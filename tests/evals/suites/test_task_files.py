@@ -9,7 +9,7 @@ import pytest
 
 from data_contracts.errors import EvaluationError
 from evals.config import EvaluationConfig, SuiteConfig
-from evals.harness.plan import evaluation_identity, named_digest
+from evals.harness.plan import named_digest
 from evals.suites.task_files import definition_digest, task_files
 
 
@@ -57,29 +57,3 @@ def test_an_include_that_is_no_yaml_is_named(task: Path) -> None:
     (task.parent / "base.yaml").write_text("a: [")
     with pytest.raises(EvaluationError, match=r"base\.yaml"):
         definition_digest(task)
-
-
-def test_the_identity_of_an_evaluation_is_what_is_asked_and_not_where_it_lies(tmp_path: Path) -> None:
-    def identity(folder: str, answer: str, **fields: object) -> list[dict[str, object]]:
-        path = tmp_path / folder / "s.jsonl"
-        path.parent.mkdir(exist_ok=True)
-        rows = [{"q": f"q{n}", "a": answer if n == 1 else "x"} for n in range(4)]
-        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-        shots = tmp_path / folder / "shots.jsonl"
-        shots.write_text(json.dumps({"q": "shot", "a": str(fields.pop("shot", "y"))}) + "\n")
-        source = str(path.with_name("*.jsonl") if fields.pop("pattern", False) else path)
-        suite = SuiteConfig(
-            name="s",
-            source=source,
-            prompt="{{ q }}",
-            gold="{{ a }}",
-            few_shot=1,
-            few_shot_source=str(shots),
-            **fields,  # type: ignore[arg-type]
-        )
-        return evaluation_identity([suite], EvaluationConfig(), tmp_path / "cache")
-
-    first = identity("a", "y")
-    assert identity("b", "y") == first
-    for other in (identity("a", "z"), identity("a", "y", shot="z"), identity("a", "y", margin=0.1), identity("a", "y", pattern=True)):
-        assert other != first

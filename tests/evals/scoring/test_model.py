@@ -1,36 +1,12 @@
-"""Our scores are lm-eval's: the same numbers as plain HFLM gives on the same requests, and the same aggregate on the same file."""
+"""Scores are those of lm-eval: the same numbers as plain HFLM gives on the same requests."""
 
 from __future__ import annotations
 
-import json
-import math
 import random
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-
-from evals.config import EvaluationConfig, ModelUse, SuiteConfig
-
-Write = Callable[..., Path]
-Rows = list[dict[str, Any]]
-
-
-@pytest.fixture(scope="module")
-def session(tiny_model: Path) -> Any:
-    from evals.harness.session import Session
-
-    return Session(tiny_model, EvaluationConfig(device="cpu", num_threads=1), ModelUse(), device="cpu", dtype="float32")
-
-
-@pytest.fixture(scope="module")
-def plain_lm(session: Any) -> Any:
-    """HFLM as lm-eval's users run it, over the same weights."""
-    from lm_eval.models.huggingface import HFLM
-
-    return HFLM(pretrained=session._lm.model, tokenizer=session._tokenizer, batch_size=3)
 
 
 @pytest.fixture(scope="module")
@@ -122,73 +98,3 @@ def test_a_wrong_draft_is_not_taken_for_the_answer(session: Any, plain_lm: Any) 
     session._lm.loglikelihood([likelihood])
     theirs = plain_lm.generate_until([Instance("generate_until", {}, request.args[:2], 0, ("t", 0, 1))], disable_tqdm=True)
     assert session._lm.generate_until([request]) == theirs != ["not what it says"]
-
-
-@pytest.mark.parametrize("limit", [None, 5])
-def test_aggregate_equals_lm_eval_on_the_same_items(
-    session: Any, plain_lm: Any, write_rows: Write, choice_rows: Rows, tmp_path: Path, limit: int | None
-) -> None:
-    from lm_eval.evaluator import simple_evaluate
-    from lm_eval.tasks import TaskManager
-
-    from evals.suites.items import load_items, select_items
-
-    suite = SuiteConfig(name="colours", source=str(write_rows("colours.jsonl", choice_rows)), items=limit)
-    items = select_items(load_items(suite), suite.items)
-    rows = session.score(suite, items, lambda _: None)
-    chosen = [{"prompt": item.prompt, "choices": list(item.choices), "gold": item.gold} for item in items]
-    data = tmp_path / "chosen.jsonl"
-    data.write_text("".join(json.dumps(row) + "\n" for row in chosen))
-    task = {
-        "task": "by_hand",
-        "dataset_path": "json",
-        "dataset_kwargs": {"data_files": {"test": str(data)}, "cache_dir": str(tmp_path / "arrow")},
-        "test_split": "test",
-        "output_type": "multiple_choice",
-        "doc_to_text": "prompt",
-        "doc_to_choice": "choices",
-        "doc_to_target": "gold",
-    }
-    theirs = simple_evaluate(plain_lm, tasks=[task], task_manager=TaskManager(include_defaults=False), bootstrap_iters=0)
-    assert len(rows) == (limit or len(choice_rows))
-    assert abs(rows["score"].mean() - theirs["results"]["by_hand"]["acc,none"]) <= 1e-12
-    gold = [sample["filtered_resps"][sample["target"]][0] for sample in theirs["samples"]["by_hand"]]
-    np.testing.assert_allclose(rows["gold_logprob"], gold, atol=2e-4)
-
-
-def test_bits_per_byte_is_the_byte_weighted_mean(session: Any, write_rows: Write, text_rows: Rows) -> None:
-    from evals.harness.run import mean_score
-    from evals.suites.items import load_items
-
-    suite = SuiteConfig(name="text", source=str(write_rows("text.jsonl", text_rows)))
-    rows = session.score(suite, load_items(suite), lambda _: None)
-    nats, size = rows["gold_logprob"].sum(), sum(len(row["text"].encode()) for row in text_rows)
-    assert mean_score(rows) == pytest.approx(-nats / size / math.log(2), rel=1e-12)
-
-
-def test_an_answer_in_a_pattern_is_found_in_gold_and_output() -> None:
-    from evals.harness.prompts import Prompt
-    from evals.harness.tasks import LocalTask, Reading
-    from evals.suites.items import Item
-
-    suite = SuiteConfig(name="sums", source="sums.jsonl", answer_pattern=r"#### (-?\d+)")
-    prompt = Prompt("q", (1,), ((2,),), (" a",), (1,), gold="2+2 is 4\n#### 4", limit=8)
-    task = LocalTask(suite, [Item("h", "answer")], [prompt], Reading(), in_tokens=True)
-    assert task.process_results(task.test_docs()[0], [(-1.0, False), "so #### 3, no: #### 4"]) == {"exact_match": 1.0}
-    assert task.process_results(task.test_docs()[0], [(-1.0, False), "#### 5"]) == {"exact_match": 0.0}
-
-
-def test_logits_that_are_not_finite_stop_the_evaluation(tiny_model: Path, write_rows: Write, choice_rows: Rows, tmp_path: Path) -> None:
-    """All-NaN logits score one over the number of choices, so accuracy alone would pass."""
-    import torch
-
-    from data_contracts.errors import EvaluationError
-    from evals.harness.session import Session
-    from evals.suites.items import load_items
-
-    broken = Session(tiny_model, EvaluationConfig(device="cpu", num_threads=1), ModelUse(), device="cpu", dtype="float32")
-    with torch.no_grad():
-        broken._lm.model.model.norm.weight.fill_(math.nan)
-    suite = SuiteConfig(name="colours", source=str(write_rows("colours.jsonl", choice_rows)))
-    with pytest.raises(EvaluationError, match="not finite"):
-        broken.score(suite, load_items(suite), lambda _: None)

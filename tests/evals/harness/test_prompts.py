@@ -1,4 +1,4 @@
-"""Chat suites: the model reads what its template prints, ends where its template ends, and its scores are those of plain transformers.
+"""Prompts of chat suites: the model reads what its template prints, ends where it ends, and scores as plain transformers does.
 
 Every expected number is computed here with `apply_chat_template`, full forward passes and argmax, and with nothing of the harness.
 """
@@ -177,30 +177,6 @@ def test_an_answer_that_the_model_gives_is_right_however_it_is_found(session: An
         limit = 1 << (len(plain.answer_ids(gold)) + 1).bit_length()
         said = plain.greedy(plain.context(row), max(min(6, limit), len(plain.answer_ids(gold)) + 1))
         assert (kept["prediction"], kept["score"]) == (said.strip(), float(said.split() == gold.split()))
-
-
-def test_generation_stops_at_the_end_of_a_turn_that_is_no_end_of_sequence(rich_model: Path, write_rows: Write, tmp_path: Path) -> None:
-    """A model that says one letter, ends its turn and would go on: with the end of sequence alone it never stops."""
-    import torch
-
-    from evals.harness.session import Session
-
-    session = Session(rich_model, EvaluationConfig(device="cpu", num_threads=1), ModelUse(), device="cpu", dtype="float32")
-    end, letter = (session._tokenizer.convert_tokens_to_ids(token) for token in ("<|end|>", "a"))
-    assert session._renderer.end_ids[0] == end != session._tokenizer.eos_token_id
-
-    def forward(input_ids: Any, **_: Any) -> Any:
-        from transformers.modeling_outputs import CausalLMOutputWithPast
-
-        logits = torch.zeros(*input_ids.shape, len(session._tokenizer))
-        logits[..., letter] = 1.0
-        logits[input_ids == letter] = 0.0
-        logits[..., end] += (input_ids == letter) * 2.0
-        return CausalLMOutputWithPast(logits=logits)
-
-    session._lm.model.forward = forward
-    answers = session._lm.generator.answers([(1, 2), (1, 2, 3)], ends=session._renderer.end_ids, stops=(), limit=8)
-    assert answers == ["a", "a"]
 
 
 def test_reasoning_is_set_aside_unless_the_suite_scores_it(session: Any, write_rows: Write) -> None:

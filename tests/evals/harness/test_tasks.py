@@ -1,0 +1,81 @@
+"""Local items as an lm-eval task: how an answer is found and compared."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+
+from evals.config import SuiteConfig
+from evals.harness.prompts import Prompt
+from evals.harness.tasks import LocalTask, Reading
+from evals.suites.items import Item
+
+
+def test_an_answer_in_a_pattern_is_found_in_gold_and_output() -> None:
+    suite = SuiteConfig(name="sums", source="sums.jsonl", answer_pattern=r"#### (-?\d+)")
+    prompt = Prompt("q", (1,), ((2,),), (" a",), (1,), gold="2+2 is 4\n#### 4", limit=8)
+    task = LocalTask(suite, [Item("h", "answer")], [prompt], Reading(), in_tokens=True)
+    assert task.process_results(task.test_docs()[0], [(-1.0, False), "so #### 3, no: #### 4"]) == {"exact_match": 1.0}
+    assert task.process_results(task.test_docs()[0], [(-1.0, False), "#### 5"]) == {"exact_match": 0.0}
+
+
+def _task(items: list[Item], prompts: list[Prompt], *, in_tokens: bool = True, **fields: Any) -> LocalTask:
+    reading = Reading(ends=(7,), stops=("\n",), reasoning_close="</think>")
+    return LocalTask(SuiteConfig(name="s", source="s.jsonl", **fields), items, prompts, reading, in_tokens=in_tokens)
+
+
+CHOICES = Item("h", "choice", choices=("no", "certainly"), gold=0)
+CHOICE_PROMPT = Prompt("q", (1, 2), ((3,), (4, 5)), (" no", " certainly"))
+
+
+def test_accuracy_and_accuracy_by_length_differ_where_a_choice_is_long() -> None:
+    task = _task([CHOICES], [CHOICE_PROMPT])
+    assert task.process_results(task.test_docs()[0], [(-2.0, False), (-3.0, False)]) == {"acc": 1.0, "acc_norm": 0.0}
+
+
+def test_a_choice_asks_once_per_choice_and_an_answer_for_its_likelihood_and_a_generation() -> None:
+    choices = _task([CHOICES], [CHOICE_PROMPT])
+    requests = choices.construct_requests(choices.test_docs()[0], "", doc_id=4)
+    assert [(each.request_type, each.args[:2], each.metadata) for each in requests] == [
+        ("loglikelihood", ("q", " no"), ("s", 4, 1)),
+        ("loglikelihood", ("q", " certainly"), ("s", 4, 1)),
+    ]
+    prompt = Prompt("q", (1,), ((2, 7),), (" a",), (1,), gold="a", limit=8)
+    answer = _task([Item("h", "answer")], [prompt])
+    likelihood, generation = answer.construct_requests(answer.test_docs()[0], "", doc_id=0)
+    assert (likelihood.request_type, likelihood.args[2].continuation) == ("loglikelihood", (2, 7))
+    assert generation.args[1] == {"until": ["\n"], "max_gen_toks": 8, "do_sample": False}
+    assert generation.args[2].ends == (7,)
+
+
+def test_a_backend_that_takes_text_is_handed_no_tokens() -> None:
+    task = _task([CHOICES], [CHOICE_PROMPT], in_tokens=False)
+    assert [each.args for each in task.construct_requests(task.test_docs()[0], "", doc_id=0)] == [("q", " no"), ("q", " certainly")]
+
+
+def test_a_text_is_measured_by_its_bytes() -> None:
+    task = _task([Item("h", "text", text="é!")], [])
+    doc = task.test_docs()[0]
+    [request] = task.construct_requests(doc, "", doc_id=0)
+    assert (request.request_type, request.args) == ("loglikelihood_rolling", ("é!",))
+    assert task.process_results(doc, [-6.0]) == {"bits_per_byte": (-6.0, 3)}
+    assert task.aggregation()["bits_per_byte"]([(-6.0, 3)]) == pytest.approx(2.0 / math.log(2))
+    assert task.higher_is_better() == {"bits_per_byte": False}
+
+
+@pytest.mark.parametrize(
+    ("said", "gold", "fields", "score"),
+    [
+        ("<think>a</think> b", "b", {}, 1.0),
+        ("<think>b</think> a", "b", {}, 0.0),
+        ("B  c", "b c", {"ignore_case": True}, 1.0),
+        ("B c", "b c", {}, 0.0),
+        ("no number", "4", {"answer_pattern": r"(\d+)"}, 0.0),
+        ("3 and 4", "4", {"answer_pattern": r"\d+"}, 1.0),
+    ],
+)
+def test_what_counts_as_the_same_answer(said: str, gold: str, fields: dict[str, Any], score: float) -> None:
+    task = _task([Item("h", "answer")], [Prompt("q", (1,), ((2,),), (gold,), (1,), gold=gold, limit=8)], **fields)
+    assert task.process_results(task.test_docs()[0], [(-1.0, False), said]) == {"exact_match": score}

@@ -1,0 +1,42 @@
+"""The digest of the scoring code changes with what the interpreter reads and with nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from evals.config import SuiteConfig
+from evals.suites.items import load_items, prompting_digest, suite_digest
+from evals.suites.scoring_code import source_meaning
+
+Write = Callable[..., Path]
+
+
+def _suite(path: Path, **fields: Any) -> SuiteConfig:
+    return SuiteConfig(name="s", source=str(path), **fields)
+
+
+OWN_KEYS = {"prompt": "{{ question }}"}
+
+
+def _parity(count: int, **fields: Any) -> list[dict[str, Any]]:
+    return [{"question": f"is {n} even", "choices": ["yes", "no"], "answer": "no" if n % 2 else "yes", **fields} for n in range(count)]
+
+
+def test_a_newer_scorer_never_meets_an_old_score(write_rows: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    suite = _suite(write_rows("s.jsonl", _parity(3)), **OWN_KEYS)
+    items = load_items(suite)
+    before = prompting_digest(suite), suite_digest(suite, items)
+    monkeypatch.setattr("evals.suites.items.scoring_digest", lambda: "a newer scorer")
+    after = prompting_digest(suite), suite_digest(suite, items)
+    assert before[0] != after[0], "the item cache is keyed by it"
+    assert before[1] != after[1], "the gate compares it"
+
+
+def test_words_about_the_code_are_not_the_code() -> None:
+    code = 'def f(x):\n    """Says one thing."""\n    return x + 1  # so\n'
+    assert source_meaning(code) == source_meaning('"""A module."""\n\n\ndef f(x):\n    """Says another."""\n    return x + 1\n')
+    assert source_meaning(code) != source_meaning(code.replace("+ 1", "+ 2"))
