@@ -10,11 +10,9 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from torch import nn
 
-from data_contracts.errors import CheckpointError, ConfigError, SkillstackError, TrainingError
+from data_contracts.errors import CheckpointError, SkillstackError, TrainingError
 from osft_engine.loop import trainer
-from osft_engine.method.attach import find_targets
 from osft_engine.run import TrainRun
 from osft_engine.train import train_candidate
 
@@ -52,8 +50,3 @@ def test_a_file_that_changed_after_its_manifest_is_refused(make_run: MakeRun, ma
 def test_rows_in_which_nothing_is_learned_are_refused(make_run: MakeRun, make_drop: Callable[..., Path]) -> None:
     silent = make_drop([{"messages": [{"role": "user", "content": "only a question"}]}] * 3, name="silent")
     _fails(make_run(drop=silent), TrainingError, "nothing to train on: 0 examples are longer")
-
-
-def test_a_model_without_linear_layers_has_nothing_to_train() -> None:
-    with pytest.raises(ConfigError, match="has no linear layers inside decoder blocks"):
-        find_targets(nn.Sequential(nn.Embedding(4, 4), nn.LayerNorm(4)))

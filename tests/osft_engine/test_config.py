@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+from typing import Any
 
 import pytest
+import torch
 
 from osft_engine import config
 from osft_engine.config import TrainConfig
-from osft_engine.loop.finish import has_settled
 from osft_engine.train import train_candidate
 
 STEPS, MOST = 500, 40  # as the setting's description says
@@ -42,13 +43,23 @@ def test_the_manifest_says_how_many_passes_there_were(make_run, monkeypatch: pyt
 
 
 @pytest.mark.parametrize(
-    ("losses", "settled"),
+    ("settings", "message"),
     [
-        ([8.0 * 0.99**step for step in range(100)], False),
-        ([max(2.0, 8.0 - 0.2 * step) for step in range(100)], True),
-        ([8.0 * 0.8**step for step in range(100)], True),  # next to nothing is left, however steep the curve
-        ([3.0] * 7, None),
+        ({"unfreeze_rank_ratio": 0.0}, "greater than 0"),
+        ({"rank_policy": "energy", "protect": "weights"}, "needs protect to be activations"),
+        ({"compact": True}, "compact does not apply here: set protect to weights"),
+        ({"target_patterns": ["("]}, "is not a regular expression"),
+        ({"rank_overrides": {"q_proj": 0.0}}, r"not in \(0, 1\]"),
+        ({"keep_best": True}, "keep_best does not apply here: set validation_share above 0"),
+        ({"checkpoint_at_epoch": True, "method": "lora"}, "merged once, at the end"),
+        ({"learning_rates": 1.0}, "Extra inputs are not permitted"),
     ],
 )
-def test_settled_is_read_from_the_last_half_of_the_curve(losses: list[float], settled: bool | None) -> None:
-    assert has_settled(losses) is settled
+def test_settings_that_cannot_be_meant_are_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        TrainConfig(**settings)
+
+
+def test_every_setting_has_a_description_and_a_default() -> None:
+    assert all(field.description and not field.is_required() for field in TrainConfig.model_fields.values())
+    assert torch.isfinite(torch.tensor(TrainConfig().peak_learning_rate))

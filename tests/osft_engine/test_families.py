@@ -9,7 +9,6 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from data_contracts.errors import ConfigError
 from osft_engine.compute.forward import summed_loss
 from osft_engine.data.batches import MicroBatch, micro_batches
 from osft_engine.data.examples import Example
@@ -124,19 +123,3 @@ def test_attach_train_save_reload(family: str, protect: str, tmp_path: Path) -> 
     torch.testing.assert_close(_loss(reloaded, batches), trained)
     changed = {name.removesuffix(".weight") for name, parameter in reloaded.named_parameters() if not torch.equal(parameter, before[name])}
     assert changed == set(targets)
-
-
-def test_fused_experts_are_refused_by_name() -> None:
-    settings = AutoConfig.for_model("mixtral", **COMMON, num_local_experts=2, num_experts_per_tok=1)
-    with pytest.raises(ConfigError, match=r"fused 3-D parameters such as model\.layers\.0\.mlp\.experts"):
-        find_targets(AutoModelForCausalLM.from_config(settings))
-
-
-def test_attention_of_a_mixture_can_be_trained_by_naming_it() -> None:
-    settings = AutoConfig.for_model("mixtral", **COMMON, num_local_experts=2, num_experts_per_tok=1)
-    assert len(find_targets(AutoModelForCausalLM.from_config(settings), ["self_attn"])) == 8
-
-
-def test_a_pattern_that_matches_nothing_is_an_error_with_names_that_exist() -> None:
-    with pytest.raises(ConfigError, match=r"'qproj' matches no linear layer \(names look like model\.layers\.0\.self_attn\.q_proj"):
-        find_targets(_model("llama"), ["qproj"])

@@ -6,10 +6,7 @@ import json
 import multiprocessing
 import multiprocessing.process
 import os
-import resource
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,8 +17,6 @@ from transformers import AutoModelForCausalLM
 
 from data_contracts.errors import CheckpointError, TrainingError
 from data_contracts.manifests import CheckpointManifest, read_manifest
-from osft_engine import __main__ as command_line
-from osft_engine.checkpoint.read import describe_base
 from osft_engine.checkpoint.update import load_update
 from osft_engine.run import TrainRun
 from osft_engine.train import train_candidate
@@ -157,39 +152,6 @@ def test_base_that_is_not_the_parents_model_is_refused(make_run: MakeRun, base_f
         train_candidate(make_run(out="second", base=base_folder, parent=first.out_dir))
 
 
-def test_describe_base_makes_round_zero(base_folder: Path, tmp_path: Path) -> None:
-    manifest = describe_base(base_folder, tmp_path / "round-0")
-    assert manifest.method == "base"
-    assert read_manifest(tmp_path / "round-0", CheckpointManifest).model_sha256 == manifest.model_sha256
-    assert not any(path.is_symlink() for path in (tmp_path / "round-0" / "model").iterdir())
-
-
-def test_command_line_ends_with_one_line_on_stderr(make_run: MakeRun, tmp_path: Path) -> None:
-    run = make_run(base=tmp_path / "nowhere")
-    file = tmp_path / "run.json"
-    file.write_text(run.model_dump_json())
-    done = subprocess.run([sys.executable, "-m", "osft_engine", str(file)], capture_output=True, text=True, check=False)
-    assert done.returncode == 1
-    assert done.stdout == ""
-    assert "nowhere: is not a model folder" in done.stderr.splitlines()[-1]
-
-
-def test_full_disk_is_one_clear_error(make_run: MakeRun, tmp_path: Path) -> None:
-    """A file size limit stands in for a full disk: the write fails half way through in the same place."""
-    run, run_file, said = make_run(method="full"), tmp_path / "run.json", tmp_path / "said"
-    run_file.write_text(run.model_dump_json())
-
-    def limited() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
-        with said.open("w") as sys.stderr:
-            status = command_line.main([str(run_file)])
-        os._exit(status)
-
-    assert _in_a_fork(limited).exitcode == 1
-    assert "the disk is full" in said.read_text().splitlines()[-1]
-    assert not (run.out_dir / "manifest.json").exists()
-
-
 def test_best_validation_is_kept_and_training_stops_early(make_run: MakeRun) -> None:
     events: list[dict[str, object]] = []
     run = make_run(
@@ -242,19 +204,3 @@ def test_directions_that_an_earlier_round_wrote_are_protected_in_the_next(make_r
         dW = update.dense().double()
         assert float((strongest.T @ dW).norm()) <= 1e-5 * float(dW.norm())
     assert all(layer.trainable < 16 for layer in manifest.layers.values())
-
-
-@pytest.mark.parametrize("protect", ["weights", "activations"])
-def test_a_sweep_over_ratios_decomposes_once(make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, protect: str) -> None:
-    """The second ratio finds every decomposition kept, and trains the very candidate that it would have without them."""
-    kept = {"cache_dir": tmp_path / "cache", "keep_whole": True}
-    first = make_run("first", protect=protect, unfreeze_rank_ratio=0.25).model_copy(update=kept)
-    train_candidate(first)
-    second = make_run("second", protect=protect, unfreeze_rank_ratio=0.5)
-    alone = train_candidate(second.model_copy(update={"out_dir": tmp_path / "alone"}))
-
-    def again(matrix: Callable[[], torch.Tensor]) -> None:
-        raise AssertionError("decomposed a second time")
-
-    monkeypatch.setattr("osft_engine.method.bases.eigen", again)
-    assert train_candidate(second.model_copy(update=kept)).model_sha256 == alone.model_sha256

@@ -49,13 +49,6 @@ def test_code_of_a_models_own_runs_only_where_it_is_trusted(tiny_model: Path, tm
 Write = Callable[..., Path]
 
 
-@pytest.fixture(scope="module")
-def session(rich_model: Path) -> Any:
-    from evals.harness.session import Session
-
-    return Session(rich_model, EvaluationConfig(device="cpu", num_threads=1), ModelUse(), device="cpu", dtype="float32")
-
-
 def test_generation_stops_at_the_end_of_a_turn_that_is_no_end_of_sequence(rich_model: Path, write_rows: Write, tmp_path: Path) -> None:
     """A model that says one letter, ends its turn and would go on: with the end of sequence alone it never stops."""
     import torch

@@ -70,3 +70,16 @@ def test_schedules_that_follow_a_metric_are_refused_as_such(name: str) -> None:
         _sizes(name, 12)
     with pytest.raises(ValidationError, match="'nan' is not a finite number"):
         _sizes("polynomial", 12, power="nan")
+
+
+def test_step_sizes_warm_up_from_the_first_step_and_refuse_foreign_settings() -> None:
+    sizes = step_sizes(TrainConfig(learning_rate=1.0, warmup_steps=4, lr_scheduler="linear"), 12)
+    assert sizes(0) == pytest.approx(0.25)
+    assert sizes(3) == pytest.approx(1.0)
+    assert sizes(11) < sizes(5) < 1.0
+    floor = step_sizes(
+        TrainConfig(learning_rate=1.0, warmup_steps=0, lr_scheduler="cosine_with_min_lr", lr_scheduler_kwargs={"min_lr_rate": 0.3}), 10
+    )
+    assert min(floor(step) for step in range(10)) >= 0.3
+    with pytest.raises(ConfigError, match="do not fit linear"):
+        step_sizes(TrainConfig(lr_scheduler="linear", lr_scheduler_kwargs={"min_lr_rate": 0.3}), 10)

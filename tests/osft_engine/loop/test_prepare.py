@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from transformers import AutoModelForCausalLM
 
 from data_contracts.errors import ConfigError
 from osft_engine import train
@@ -15,12 +14,10 @@ from osft_engine.checkpoint.read import load_model
 from osft_engine.compute.distributed import World
 from osft_engine.loop.prepare import Scene, attach_method
 from osft_engine.loop.resume import ResumeFolder
-from osft_engine.memory.buffer import extend_buffer, load_buffer, save_buffer
 from osft_engine.run import TrainRun
 from osft_engine.train import train_candidate
 
 MakeRun = Callable[..., TrainRun]
-PROCESSED = [{"input_ids": [65, 66 + n, 67, 70 + n], "labels": [-100, -100, 67, 70 + n]} for n in range(8)]
 
 
 @pytest.mark.parametrize("protect", ["weights", "weights_block"])
@@ -88,26 +85,3 @@ def test_a_node_on_another_disk_is_told_so(make_run: MakeRun, tmp_path: Path) ->
     elsewhere = ResumeFolder(tmp_path / "elsewhere", "digest", {}, claim=False)
     with pytest.raises(ConfigError, match=r"elsewhere.*holds no directions here.*a disk that all nodes share"):
         attach_method(_scene(make_run(protect="weights"), _Silent(1, 2)), elsewhere)
-
-
-def test_the_buffer_keeps_processed_rows_and_what_it_kept_before_stays_the_same(tmp_path: Path) -> None:
-    chat: dict[str, Any] = {"messages": [{"role": "user", "content": "a"}], "source": "x", "input_ids": [1]}
-    rows = extend_buffer((), [*PROCESSED, *PROCESSED, chat, {"text": "b", "n": 1}], skill="sums", size=100, seed=3)
-    save_buffer(rows, tmp_path / "buffer.jsonl")
-    assert load_buffer(tmp_path / "buffer.jsonl") == rows
-    kept = [each.row for each in rows]
-    assert len(kept) == len(PROCESSED) + 2
-    assert all(row in kept for row in [*PROCESSED, {"messages": chat["messages"]}, {"text": "b"}])
-    (tmp_path / "old.jsonl").write_text('{"key": "k", "skill": "sums", "row": {}}\n')
-    assert load_buffer(tmp_path / "old.jsonl") == ()
-
-
-def test_processed_rows_are_replayed_in_the_next_round(make_run: MakeRun, make_drop: Callable[..., Path]) -> None:
-    first = make_run("first", make_drop(PROCESSED, "ids"))
-    train_candidate(first)
-    assert len(load_buffer(first.out_dir / "buffer.jsonl")) == len(PROCESSED)
-    second = make_run("second", make_drop(4, "chat"), first.out_dir / "model", first.out_dir, replay_share=0.5)
-    summary = train_candidate(second).summary
-    assert summary is not None
-    assert summary.examples == 8  # four of the drop, four of the buffer
-    assert AutoModelForCausalLM.from_pretrained(second.out_dir / "model") is not None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -14,7 +13,6 @@ from typing import Any
 
 import pytest
 
-from data_contracts.errors import TrainingError
 from osft_engine.loop.resume import LOCK_NAME, only_trainer
 from osft_engine.loop.stopping import STOPPED, StopSignal
 from osft_engine.run import TrainRun
@@ -122,14 +120,6 @@ def test_a_trainer_without_its_parent_saves_its_step_too(make_run: MakeRun) -> N
     parent.wait()
     with only_trainer(run.out_dir):  # as its successor waits: until the one that was left behind has saved and ended
         assert (run.out_dir / ".resume" / "state.safetensors").is_file()
-
-
-def test_two_trainers_never_write_into_one_folder(make_run: MakeRun) -> None:
-    run = make_run()
-    refusal = pytest.raises(TrainingError, match=rf"another trainer is running here \(process {os.getpid()}\)")
-    with only_trainer(run.out_dir), refusal, only_trainer(run.out_dir, 0.3):
-        raise AssertionError("both hold it")
-    assert train_candidate(run).model_sha256
 
 
 def test_outside_of_a_step_the_process_ends_at_once_and_says_that_it_can_go_on() -> None:

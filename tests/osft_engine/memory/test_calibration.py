@@ -14,7 +14,6 @@ from osft_engine.memory.calibration import generate_examples
 from osft_engine.memory.moments import measure_moments
 from osft_engine.memory.subspace_memory import SubspaceMemory, load_memory, save_memory
 from osft_engine.method.attach import find_targets
-from osft_engine.method.bases import cached_memory
 from osft_engine.subspace.algebra import EigenSketch
 
 
@@ -29,20 +28,6 @@ def test_the_model_writes_conversations_and_documents_of_the_wanted_size(base_fo
     ]
     assert any(tokenizer.decode(each.ids).startswith("<|im_start|>user\n") for each in made)
     assert all(each.loss_tokens == len(each.ids) - 1 for each in made)
-
-
-def test_moments_ignore_padding_and_are_shared_by_layers_that_read_the_same(base_folder: Path, tokenizer: PreTrainedTokenizerFast) -> None:
-    model = AutoModelForCausalLM.from_pretrained(base_folder).eval()
-    examples = generate_examples(model, TextRenderer(tokenizer), tokens=120, length=16, seed=1)
-    targets = find_targets(model)
-    padded, packed = (measure_moments(model, targets, micro_batches(examples, max_tokens=64, layout=way)) for way in ("padded", "packed"))
-    assert padded.tokens == packed.tokens == sum(len(each.ids) for each in examples)
-    assert padded.leaders == packed.leaders
-    assert padded.leaders["model.layers.1.self_attn.v_proj"] == "model.layers.1.self_attn.q_proj"
-    assert padded.leaders["model.layers.1.mlp.up_proj"] == "model.layers.1.mlp.gate_proj"
-    assert len(padded.moments) == 8  # four different inputs in each of two blocks
-    for name, moment in padded.moments.items():
-        torch.testing.assert_close(moment, packed.moments[name], rtol=1e-3, atol=1e-4)
 
 
 def test_memory_adds_rounds_with_equal_weight_in_a_size_that_does_not_grow(
@@ -72,18 +57,3 @@ def test_memory_adds_rounds_with_equal_weight_in_a_size_that_does_not_grow(
     assert sizes == [32 * 8] * 3
     exact = 3 * two.moments[leader]
     assert float(short.moment(name).trace()) == pytest.approx(float(exact.trace()), rel=1e-3)
-
-
-def test_a_cached_memory_is_built_once(tmp_path: Path) -> None:
-    built: list[int] = []
-
-    def build() -> SubspaceMemory:
-        built.append(1)
-        return SubspaceMemory(("base",), {"layer": torch.eye(3)}, {"layer": "layer"})
-
-    first = cached_memory(tmp_path, {"base": "a"}, build)
-    again = cached_memory(tmp_path, {"base": "a"}, build)
-    assert len(built) == 1
-    torch.testing.assert_close(first.moment("layer"), again.moment("layer"))
-    cached_memory(tmp_path, {"base": "b"}, build)
-    assert len(built) == 2

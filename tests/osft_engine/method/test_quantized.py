@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -14,8 +13,6 @@ from pydantic import ValidationError
 from safetensors.torch import load_file
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from data_contracts.errors import ConfigError
-from osft_engine.checkpoint import quantization
 from osft_engine.checkpoint.update import load_update
 from osft_engine.config import TrainConfig
 from osft_engine.rescale import scale_candidate
@@ -70,15 +67,6 @@ def test_the_frozen_layers_are_held_in_four_bits(wide_base: Path) -> None:
         assert module.weight.dtype == torch.uint8
         exact = weight_of(dense.get_submodule(name))
         assert 0.0 < float((weight_of(module) - exact).norm() / exact.norm()) < 0.2
-
-
-def test_a_missing_library_is_one_clear_error(make_run: Callable[..., TrainRun], monkeypatch: pytest.MonkeyPatch) -> None:
-    def nothing(name: str) -> ModuleType | None:
-        return None
-
-    monkeypatch.setattr(quantization, "find_spec", nothing)
-    with pytest.raises(ConfigError, match=r"bitsandbytes is not installed.*skillstack\[quantize\]"):
-        train_candidate(make_run(quantize="nf4"))
 
 
 @pytest.mark.parametrize("settings", [{"method": "full"}, {"protect": "weights"}, {"train_other": ["norm"]}])

@@ -1,0 +1,78 @@
+"""What one trial finds of a model: whether examples may share a row or a pass, and which layers it reads without calling them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from transformers import AutoModelForCausalLM, BloomConfig, BloomForCausalLM
+
+from data_contracts.errors import ConfigError
+from osft_engine.config import TrainConfig
+from osft_engine.loop.probe import choose_layout, mixes_examples, reachable_targets, read_without_call, wanted_layout
+
+
+@pytest.fixture
+def llama(base_folder: Path) -> Any:
+    return AutoModelForCausalLM.from_pretrained(base_folder)
+
+
+@pytest.fixture
+def bloom() -> Any:
+    """Its ALiBi counts distances from the beginning of the row, whatever position ids say."""
+    torch.manual_seed(0)
+    return BloomForCausalLM(BloomConfig(vocab_size=64, hidden_size=32, n_layer=2, n_head=4, initializer_range=0.2))
+
+
+def test_the_cheapest_layout_depends_on_the_device_unless_it_is_named() -> None:
+    assert wanted_layout(TrainConfig(), torch.device("cpu")) == "padded"
+    assert wanted_layout(TrainConfig(), torch.device("cuda")) == "packed"
+    assert wanted_layout(TrainConfig(batch_layout="single"), torch.device("cuda")) == "single"
+
+
+def test_a_model_that_keeps_examples_apart_takes_the_wanted_layout(llama: Any) -> None:
+    assert mixes_examples(llama, "packed") is mixes_examples(llama, "padded") is None
+    chosen = choose_layout(llama, TrainConfig(), torch.device("cuda"))
+    assert (chosen.kind, chosen.why) == ("packed", "no example reads another (probed)")
+    assert choose_layout(llama, TrainConfig()).kind == "padded"
+
+
+def test_a_model_that_mixes_packed_examples_gets_the_next_layout_and_a_named_one_is_refused(bloom: Any) -> None:
+    assert mixes_examples(bloom, "packed") is not None
+    chosen = choose_layout(bloom, TrainConfig(), torch.device("cuda"))
+    assert chosen.kind == "padded"
+    assert chosen.why.startswith("packed: ")
+    with pytest.raises(ConfigError, match="is packed, and BloomForCausalLM"):
+        choose_layout(bloom, TrainConfig(batch_layout="packed"))
+
+
+def test_probing_leaves_the_model_in_its_mode(llama: Any) -> None:
+    llama.train()
+    mixes_examples(llama, "packed")
+    assert llama.training
+    assert all(parameter.grad is None for parameter in llama.parameters())
+
+
+class _ReadsWeights(nn.Module):
+    """In the place of an MLP: uses the weight of its layer without calling it."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.hidden, self.called = nn.Linear(size, size), nn.Linear(size, size)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.called(x @ self.hidden.weight.T)
+
+
+def test_layers_that_are_read_without_a_call_are_passed_over_or_refused(llama: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    llama.model.layers[0].mlp = _ReadsWeights(32)
+    found = reachable_targets(llama)
+    assert "model.layers.0.mlp.called" in found
+    assert "model.layers.0.mlp.hidden" not in found
+    assert "1 such layers stay as they are" in capsys.readouterr().err
+    assert read_without_call(llama, found) == []
+    with pytest.raises(ConfigError, match=r"reads the weight of model\.layers\.0\.mlp\.hidden without calling the layer.*leave out hidden"):
+        reachable_targets(llama, ["hidden"])
