@@ -1,4 +1,4 @@
-"""Commands of the service on a Prefect server: deploy, announce."""
+"""Commands of the service: deploy and announce on a Prefect server, and the file for whoever helps."""
 
 from __future__ import annotations
 
@@ -56,7 +56,20 @@ def announce(
     raise typer.Exit(0 if result.accepted else 1)
 
 
-COMMANDS: tuple[Callable[..., None], ...] = (deploy, announce)
+def support_bundle(
+    out: Annotated[Path, typer.Argument(help="New file, a .tar.gz.")] = Path("skillstack-support.tar.gz"),
+    config: ConfigFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Pack what somebody who helps needs: versions, config, doctor, last rounds and ledger entries, ends of logs; secrets masked."""
+    settings = read_config(config, as_json, writes=False)
+    from flows.service.support import write_bundle
+
+    done = write_bundle(settings, out)
+    print_answer(done, [f"wrote {done.path}: {len(done.files)} files, {done.masked} secrets masked", "read it before you send it"])
+
+
+COMMANDS: tuple[Callable[..., None], ...] = (deploy, announce, support_bundle)
 
 
 def add_deploy_commands(app: typer.Typer) -> None:
