@@ -73,15 +73,17 @@ def measure_weight_drift(
     ledger_before: Path | None = None,
     ledger_after: Path | None = None,
     directions: Mapping[str, int] | None = None,
+    *,
+    vectors: bool = False,
 ) -> tuple[WeightDrift, ...]:
-    """Drift of every matrix that both model folders have, in order of its name.
+    """Drift of every matrix that both model folders have, in order of its name; with `vectors` of every other tensor too (norms, biases).
 
     `directions` gives the number of protected directions of a layer (as the checkpoint's manifest names layers); with both ledgers the
     principal angles between the two rounds' leading input directions are added. Raises CheckpointError where shapes differ or nothing is
     shared.
     """
     old, new = open_weights(before), open_weights(after)
-    shared = [name for name in sorted(old.keys() & new.keys()) if len(old[name].header.tensors[name].shape) == 2]
+    shared = [name for name in sorted(old.keys() & new.keys()) if vectors or len(old[name].header.tensors[name].shape) == 2]
     if not shared:
         raise CheckpointError(str(after), f"shares no matrix with {before}", "compare checkpoints of one architecture")
     ledgers = (open_tensors(ledger_before), open_tensors(ledger_after)) if ledger_before and ledger_after else None
@@ -93,7 +95,7 @@ def measure_weight_drift(
             raise CheckpointError(str(after), f"{name} is {second.shape}, before {first.shape}", "compare checkpoints of one architecture")
         count = (directions or {}).get(layer, 0)
         angles = _ledger_angles(*ledgers, layer, count) if ledgers and count else ()
-        size = float(np.linalg.norm(first))
+        size = float(np.linalg.norm(first)) or float(np.linalg.norm(second))  # a bias often starts at zero
         moved = float(np.linalg.norm(second - first)) / size if size else 0.0
         drift.append(WeightDrift(layer=layer, relative_change=moved, principal_angles=angles))
     return tuple(drift)

@@ -1,4 +1,4 @@
-"""Commands of an auditor: what each round cost the earlier skills."""
+"""Commands of an auditor: what each round cost the earlier skills, and what differs between two rounds."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from rich.table import Table
 from rich.text import Text
 
 from data_contracts.errors import ConfigError
-from evals.report.scores import percent, score_text
+from evals.report.scores import change_text, percent, score_text
 from flows.cli.console import COLOURS, Line, print_answer, width
 from flows.cli.options import AsJson, ConfigFile, read_config
 
 if TYPE_CHECKING:
     from evals.audit.forgetting import AuditRound, ForgettingAudit
     from flows.review.audit import AuditResult
+    from flows.review.diff import Difference, RoundDiff
 
 _COLUMN = 8
 """Width of a column of scores, `100.0` with its frame."""
@@ -101,7 +102,82 @@ def _score_table(audit: ForgettingAudit, rows: Sequence[int]) -> Table:
     return table
 
 
-COMMANDS: tuple[Callable[..., None], ...] = (audit,)
+Round = Annotated[str, typer.Argument(metavar="ROUND", help="Number of a round, such as 3, or 3.2 for its second attempt.")]
+
+
+def diff(one: Round, other: Round, config: ConfigFile = None, as_json: AsJson = False) -> None:
+    """Compare two rounds: data, settings, code, scores, and weights by layer. Loads no model."""
+    settings = read_config(config, as_json)
+    from flows.review.diff import diff_rounds
+    from flows.workspace.workspace import open_workspace
+
+    found = diff_rounds(open_workspace(settings), one, other)
+    print_answer(found, diff_lines(found))
+
+
+def diff_lines(found: RoundDiff) -> Iterator[Line]:
+    """A table of the values that differ, the scores, and the tensors that moved most."""
+    names = [f"round {each.round}" + (f".{each.attempt}" if each.attempt > 1 else "") for each in (found.one, found.other)]
+    table = Table("", *names, title="what differs")
+    for column in table.columns:
+        column.overflow = "fold"
+    facts = [
+        (record.skill or "base", record.method or "-", str(record.version), record.decision or "-") for record in (found.one, found.other)
+    ]
+    for name, *values in zip(("skill", "method", "version", "verdict"), *facts, strict=True):
+        table.add_row(name, *values)
+    for section in ("data", "config", "code"):
+        table.add_section()
+        differences: Sequence[Difference] = getattr(found, section)
+        for each in differences:
+            table.add_row(each.name, _short(each.one), _short(each.other))
+        table.add_row(f"{section}: {found.same[section]} the same", "", "", style="dim")
+    yield table
+    if found.scores:
+        yield _scores_of(found, names)
+    yield from _weight_lines(found)
+    yield from (Text(note, style="yellow") for note in found.notes)
+
+
+def _short(value: str | None) -> str:
+    """A value in a cell: a digest in its first 12 digits."""
+    if value is None:
+        return "-"
+    return value[:12] if len(value) == 64 and value.isalnum() else value
+
+
+def _scores_of(found: RoundDiff, names: Sequence[str]) -> Table:
+    table = Table("suite", *names, "change", "worse", "better", title="scores in % (drift: bits per byte)")
+    for each in found.scores:
+        scores = [score_text(value, each.category) for value in (each.one, each.other)]
+        if each.change is None:
+            table.add_row(each.suite, *scores, "-", "-", "-")
+            continue
+        clear = each.change.low > 0.0 or each.change.high < 0.0
+        change = f"{change_text(each.change.value, each.category).split()[0]}{' *' * clear}"
+        table.add_row(each.suite, *scores, change, str(each.worse), str(each.better))
+    table.caption = "* more than noise explains: the 90 % interval of the paired change excludes 0"
+    return table
+
+
+_LAYERS = 12
+
+
+def _weight_lines(found: RoundDiff) -> Iterator[Line]:
+    moved = [each for each in found.weights if each.relative_change > 0.0]
+    if not found.weights:
+        return
+    table = Table("layer", "change", "free directions", title="weights: norm of the difference over that of the first, in %")
+    table.columns[0].overflow = "fold"
+    for each in moved[:_LAYERS]:
+        free = " → ".join("-" if count is None else str(count) for count in each.free)
+        table.add_row(each.layer, percent(each.relative_change), "-" if each.free == (None, None) else free)
+    yield table
+    more = f"{len(moved) - _LAYERS} more moved less than these; " if len(moved) > _LAYERS else ""
+    yield f"{more}{len(found.weights) - len(moved)} of {len(found.weights)} tensors are the same in both"
+
+
+COMMANDS: tuple[Callable[..., None], ...] = (audit, diff)
 
 
 def add_audit_commands(app: typer.Typer) -> None:

@@ -66,7 +66,7 @@ def _evaluate_and_register(workspace: Workspace, run: RoundRun, checkpoint: Stag
     if not suites:  # no general suites; the skills' own suites begin with round 1
         return register_candidate(workspace.lineage, run, checkpoint.folder, checkpoint.manifest)
     report = evaluate_model(workspace, checkpoint.folder / "model", checkpoint.manifest.model_sha256, suites, "base")
-    log_stage(workspace.lineage, run, "evaluate", report.manifest, report.folder)
+    log_stage(workspace.lineage, run, "evaluate", report.manifest, report.folder, code=report.code)
     return register_candidate(
         workspace.lineage, run, checkpoint.folder, checkpoint.manifest, evaluation=report.folder, report=report.manifest
     )

@@ -81,7 +81,7 @@ class Round(Trial):
 
     def record(self, name: StageName, stage: Stage[Any], *artifacts: Path, since: float | None = None) -> None:
         seconds = None if since is None else time.perf_counter() - since
-        log_stage(self.lineage, self.run, name, stage.manifest, stage.folder, artifacts=artifacts, seconds=seconds)
+        log_stage(self.lineage, self.run, name, stage.manifest, stage.folder, artifacts=artifacts, seconds=seconds, code=stage.code)
 
     def attach(self, page: Path) -> None:
         attach_files(self.lineage, self.run, page)

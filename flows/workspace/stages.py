@@ -28,11 +28,12 @@ KEY_LENGTH = 16
 
 @dataclass(frozen=True)
 class Stage(Generic[M]):
-    """A finished stage: its folder, its manifest, and whether an earlier run had already done the work."""
+    """A finished stage: its folder, its manifest, whether an earlier run had already done the work, and the digest of the code for it."""
 
     folder: Path
     manifest: M
     reused: bool
+    code: str | None = None
 
     @property
     def digest(self) -> str:
@@ -48,20 +49,21 @@ def run_stage(
     source and that of all their imports is part of the key.
     A result whose files do not match its manifest is renamed to `<key>.damaged-<n>` and built again.
     """
-    key = value_digest({"stage": name, "inputs": dict(inputs), "code": code_digest(*code)})[:KEY_LENGTH]
+    source = code_digest(*code)
+    key = value_digest({"stage": name, "inputs": dict(inputs), "code": source})[:KEY_LENGTH]
     folder = store / name / key
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_suffix(".lock")):
         if (folder / MANIFEST_NAME).exists():
             try:
-                return Stage(folder, read_manifest(folder, kind), reused=True)
+                return Stage(folder, read_manifest(folder, kind), reused=True, code=source)
             except ManifestError:
                 _set_aside(folder)
         partial = folder.with_suffix(".partial")
         partial.mkdir(exist_ok=True)
         build(partial)
         os.replace(partial, folder)
-    return Stage(folder, read_manifest(folder, kind, verify=False), reused=False)
+    return Stage(folder, read_manifest(folder, kind, verify=False), reused=False, code=source)
 
 
 def discard_partial(folder: Path) -> None:

@@ -137,8 +137,11 @@ def log_stage(
     metrics: Mapping[str, float] | None = None,
     artifacts: Sequence[Path] = (),
     seconds: float | None = None,
+    code: str | None = None,
 ) -> str:
-    """Record a finished stage below the round; for a manifest that is recorded already, return the existing run."""
+    """Record a finished stage below the round; for a manifest that is recorded already, return the existing run.
+
+    `code`: digest of the stage's source, as workspace/code_digest.py computes it."""
     digest = manifest_digest(manifest)
     key = value_digest({"parent": parent.run_id, "stage": stage, "manifest": digest})
     for run in find_runs(lineage, "stage", stage_key=key):
@@ -147,6 +150,7 @@ def log_stage(
         lineage.client.delete_run(run.info.run_id)  # interrupted; everything in it is logged again below
     now = int(time.time() * 1000)
     own = {"kind": "stage", "stage": stage, "stage_key": key, "manifest_sha256": digest, "folder": stored_path(lineage, folder)}
+    own |= {"code_sha256": code} if code else {}
     named = {PREFIX + k: v for k, v in own.items()} | {
         "mlflow.parentRunId": parent.run_id,
         "mlflow.user": user_name(),
@@ -171,6 +175,13 @@ def log_stage(
             lineage.client.log_artifact(run_id, str(path))
     lineage.client.set_terminated(run_id, status="FINISHED", end_time=now)
     return run_id
+
+
+@plainly
+def stage_codes(lineage: Lineage, run_id: str) -> dict[str, str]:
+    """Stage -> digest of the source that made it, of a round's run; of a stage that ran twice the later one."""
+    runs = [run for run in find_runs(lineage, "stage") if run.data.tags.get("mlflow.parentRunId") == run_id]
+    return {tag(run, "stage") or "": code for run in runs if (code := tag(run, "code_sha256")) is not None}
 
 
 def stage_name(parent: RoundRun, stage: Stage) -> str:

@@ -37,6 +37,15 @@ def test_relative_change_is_the_frobenius_ratio(tmp_path: Path) -> None:
     assert drift == {"q": pytest.approx(0.03, rel=1e-5), "k": 0.0}
 
 
+def test_vectors_are_read_where_they_are_asked_for_and_a_bias_that_was_zero_has_moved(tmp_path: Path) -> None:
+    weight = torch.eye(3)
+    before = _model(tmp_path / "before", q__weight=weight, q__bias=torch.zeros(3), norm__weight=torch.ones(4))
+    after = _model(tmp_path / "after", q__weight=weight, q__bias=torch.full((3,), 0.5), norm__weight=torch.full((4,), 1.1))
+    assert [each.layer for each in measure_weight_drift(before, after)] == ["q"]
+    drift = {each.layer: each.relative_change for each in measure_weight_drift(before, after, vectors=True)}
+    assert drift == {"q": 0.0, "q.bias": 1.0, "norm": pytest.approx(0.1, rel=1e-6)}
+
+
 @pytest.mark.parametrize("angle", [0.0, 1e-7, 0.3, 1.2, np.pi / 2])
 def test_known_angles(angle: float) -> None:
     first = np.eye(5)[:, :2]

@@ -9,8 +9,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
+from safetensors.numpy import save_file
 
 from data_contracts.digests import text_digest, value_digest
 from data_contracts.manifests import (
@@ -134,7 +136,7 @@ def write_folders(
     root = state_dir / "rounds" / name
     weights = root / "checkpoint" / "model" / "model.safetensors"
     weights.parent.mkdir(parents=True)
-    weights.write_bytes(name.encode() * 100)
+    save_file(_weights(name), weights, metadata={"format": "pt"})
     metrics = root / "checkpoint" / "metrics.jsonl"
     metrics.write_text("".join(f'{{"event":"step","step":{step},"loss":{2.0 / step},"lr":0.001}}\n' for step in range(1, 6)))
     manifest = CheckpointManifest(
@@ -143,6 +145,8 @@ def write_folders(
         model_sha256=text_digest(name),
         parent_sha256=parent,
         drop_sha256=None if parent is None else text_digest("drop " + name),
+        config={} if parent is None else {"learning_rate": 0.001 * len(name), "num_epochs": 4},
+        versions={"torch": "2.13.0"},
         summary=None if parent is None else _summary(),
         files={"model/model.safetensors": file_ref(root / "checkpoint", weights)},
     )
@@ -154,6 +158,12 @@ def write_folders(
     return RoundFolders(
         root / "checkpoint", manifest, evaluation, read_manifest(evaluation, EvalReport), root / "verdict", verdict, drop, sources
     )
+
+
+def _weights(name: str) -> dict[str, np.ndarray]:
+    """One matrix of the name's own, and a norm that all have."""
+    matrix = np.random.default_rng(int(text_digest(name)[:8], 16)).normal(size=(4, 4)).astype(np.float32)
+    return {"model.q_proj.weight": matrix, "model.norm.weight": np.ones(4, dtype=np.float32)}
 
 
 def judge_round(

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from data_contracts.manifests import Manifest, file_ref, write_manifest
+from flows.workspace.code_digest import code_digest
 from flows.workspace.stages import Stage, run_stage
 
 
@@ -35,6 +36,7 @@ def test_the_same_inputs_find_the_finished_folder(stages: Stages) -> None:
     assert (first.reused, second.reused, stages.built) == (False, True, 1)
     assert first.folder == second.folder
     assert first.manifest == second.manifest
+    assert first.code == second.code == code_digest("data_contracts.digests")
 
 
 def test_other_inputs_are_another_stage(stages: Stages) -> None:

@@ -8,6 +8,7 @@ from data_contracts.errors import LineageError
 from data_contracts.manifests import CheckOutcome, Decision, SuiteResult
 from flows.lineage import log_stage, open_round, read_history, record_failure, register_candidate
 from flows.lineage.registry.ledger import chart_name, ledger_run
+from flows.lineage.storage.tracking import stage_codes
 
 
 def test_a_killed_round_continues_its_parent_run(open_lineage, make_folders):
@@ -23,6 +24,15 @@ def test_a_killed_round_continues_its_parent_run(open_lineage, make_folders):
     version = register_candidate(again, resumed, folders.checkpoint, folders.manifest)
     assert register_candidate(again, resumed, folders.checkpoint, folders.manifest) == version
     assert [record.version for record in read_history(again)] == [version.version]
+
+
+def test_the_source_of_each_stage_is_recorded_with_its_round(lineage, make_folders):
+    folders = make_folders("base")
+    one, other = (open_round(lineage, number, "x" if number else None, key=str(number)) for number in (0, 1))
+    log_stage(lineage, one, "train", folders.manifest, folders.checkpoint, code="abc")
+    log_stage(lineage, other, "train", folders.manifest, folders.checkpoint, code="def")
+    log_stage(lineage, other, "evaluate", folders.report, folders.evaluation)
+    assert [stage_codes(lineage, run.run_id) for run in (one, other)] == [{"train": "abc"}, {"train": "def"}]
 
 
 def test_a_stage_that_was_cut_off_is_logged_again(lineage, make_folders):
