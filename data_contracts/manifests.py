@@ -72,8 +72,10 @@ class FindingCount(Record):
 class DropManifest(Manifest):
     """A validated drop. Roles in `files`: clean, heldout, sealed, quarantine, signatures, report."""
 
+    added: ClassVar[frozenset[str]] = frozenset({"teaching"})
     kind: Literal["drop"] = "drop"
     skill: str
+    teaching: int = Field(1, ge=1, description="1: the skill is new; 2: it was refreshed with this drop, and so on")
     source: str = Field(description="name of the drop as it was given, without its folder")
     source_sha256: str
     contract: str

@@ -65,6 +65,7 @@ def validate_drop(
     earlier: Sequence[Path] = (),
     suites: Sequence[Path] = (),
     suite_names: Collection[str] = (),
+    refresh: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> DropManifest:
     """Check a drop against its contract and write the folder of its round.
@@ -72,6 +73,7 @@ def validate_drop(
     renderer: the base model's chat template and tokenizer. heldout: held-out items that came with the drop (nothing is carved then).
     earlier: folders of the earlier rounds' drops, oldest first. suites: JSONL files that the drop must not give away (the held-out
     rows of `earlier` are among them without being named). suite_names: names that the skill may not have.
+    refresh: the skill was taught before, and is taught again with new rows.
     progress: called with bytes read and bytes in all.
 
     Raises DropError with one line where the drop does not keep the contract; every finding is then in `out_dir/report.json` and
@@ -86,7 +88,9 @@ def validate_drop(
         _clear(out_dir, (drop, heldout, config.path, *suites))
         records = read_records(drop, contract, config)
         first, boilerplate = learn_template(records)
-        inspection = Inspection(contract, skill, boilerplate, renderer=renderer, earlier=past, items=items, suites=suite_names, work=work)
+        inspection = Inspection(
+            contract, skill, boilerplate, renderer=renderer, earlier=past, items=items, suites=suite_names, refresh=refresh, work=work
+        )
         staging = Staging(work)
         try:
             state = read_drop(drop, chain(first, records), inspection.checks, tally, staging, progress)
@@ -102,7 +106,8 @@ def validate_drop(
         write_signatures(work / FILES["signatures"], inspection.exact.keys, inspection.near.minhash(), written.splits())
         if supplied is not None:
             written.rows |= write_supplied(supplied, work)
-        ending = Ending(drop, skill, file_digest(drop), contract, config, state, tally, written.rows)
+        teaching = 1 + sum(round_.skill == skill for round_ in past)
+        ending = Ending(drop, skill, file_digest(drop), contract, config, state, tally, written.rows, teaching)
         failure = ending.failure()
         report = ending.report(inspection.checks, carving, failure)
         texts = {"contract": contract.text, "report": canonical_json(report) + "\n", "page": report_page(report)}

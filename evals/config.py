@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from data_contracts.manifests import Category
 from data_contracts.rows.jsonl import is_jsonl
@@ -133,6 +133,11 @@ class SkillPolicy(BaseModel):
     )
     max_classes: int = Field(20, ge=2, description="largest closed set of answers that becomes multiple choice")
     items: int | None = Field(None, ge=1, description="largest number of held-out items to evaluate; null: all")
+    more_items: Path | None = Field(
+        None,
+        description="in evaluation.skills: JSONL of further held-out items of a skill that is learned already, the suite `<skill>.more`; "
+        "`skillstack items` writes it",
+    )
     margin: float | None = Field(
         None, gt=0, lt=1, description="loss on the skill that later rounds must rule out, by itself (0.02 = 2 points); null: the policy's"
     )
@@ -176,6 +181,18 @@ class EvaluationConfig(BaseModel):
     data_folder: str = Field(
         "", description="folder of local data files that suite sets name; empty: $SKILLSTACK_DATA, else lm-eval's own data"
     )
+
+    @field_validator("skill")
+    @classmethod
+    def _is_of_no_skill(cls, policy: SkillPolicy) -> SkillPolicy:
+        if policy.more_items is not None:
+            raise ValueError("more_items belongs to one skill: write it under evaluation.skills")
+        return policy
+
+    @property
+    def more_items(self) -> dict[str, Path]:
+        """Skill -> file of further held-out items."""
+        return {skill: policy.more_items for skill, policy in self.skills.items() if policy.more_items is not None}
 
     def policy_for(self, skill: str) -> SkillPolicy:
         return self.skills.get(skill, self.skill)

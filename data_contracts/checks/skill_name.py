@@ -1,4 +1,4 @@
-"""The skill's name: usable wherever it is written, and not taken by an earlier round or by a suite."""
+"""The skill's name: usable wherever it is written, and not taken by an earlier round or by a suite. A refresh needs the earlier round."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from data_contracts.skill_names import EXPECTED, is_skill_name, taken_by_suite
 class SkillName(RowCheck):
     """One round, one skill, one name."""
 
-    def __init__(self, skill: str, earlier: tuple[EarlierDrop, ...], suites: Collection[str]) -> None:
-        self._skill, self._earlier, self._suites = skill, earlier, suites
+    def __init__(self, skill: str, earlier: tuple[EarlierDrop, ...], suites: Collection[str], *, refresh: bool = False) -> None:
+        self._skill, self._earlier, self._suites, self._refresh = skill, earlier, suites, refresh
 
     def observe_row(self, row: Row) -> Iterator[Finding]:
         return iter(())
@@ -26,9 +26,15 @@ class SkillName(RowCheck):
     def _reasons(self) -> Iterator[str]:
         if not is_skill_name(self._skill):
             yield f"the skill's name {self._skill[:80]!r} must be {EXPECTED}"
-        for past in self._earlier:
-            if past.skill.casefold() == self._skill.casefold():
-                yield f"the skill {self._skill!r} was taught before, by the drop in {past.folder.name}; choose another name"
-                return
+        known = {past.skill.casefold(): past for past in self._earlier}
+        past = known.get(self._skill.casefold())
+        if self._refresh and (past is None or past.skill != self._skill):
+            taught = ", ".join(sorted({each.skill for each in self._earlier})) or "none"
+            yield f"the skill {self._skill!r} was never taught, so it cannot be refreshed (taught so far: {taught})"
+            return
+        if past is not None and not self._refresh:
+            before = f"the skill {self._skill!r} was taught before, by the drop in {past.folder.name}"
+            yield f"{before}; choose another name, or teach it again with --refresh"
+            return
         if (suite := taken_by_suite(self._skill, self._suites)) is not None:
             yield f"the skill's name {self._skill!r} is that of the suite {suite!r}; choose another name"

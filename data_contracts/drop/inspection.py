@@ -38,6 +38,7 @@ class Inspection:
         earlier: tuple[EarlierDrop, ...],
         items: Sequence[HeldoutItem],
         suites: Collection[str],
+        refresh: bool,
         work: Path,
     ) -> None:
         number = contract.options
@@ -56,7 +57,7 @@ class Inspection:
             Shapes(),
             Languages(number["language"]["main_share"]),
             LabelBalance(number["label_balance"]["dominant"], number["label_balance"]["rare"]),
-            SkillName(skill, earlier, suites),
+            SkillName(skill, earlier, suites, refresh=refresh),
             Contamination(items, boilerplate, int(runs["words"]), int(runs["own_words"])),
             self.exact,
             self.near,

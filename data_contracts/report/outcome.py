@@ -29,6 +29,7 @@ class Ending:
     state: DropState
     tally: Tally
     written: Mapping[str, int]
+    teaching: int = 1
 
     def failure(self) -> DropError | None:
         """Why the drop does not pass, or None. Comparisons are written so that anything odd fails."""
@@ -95,6 +96,7 @@ class Ending:
         return DropManifest(
             files=files,
             skill=self.skill,
+            teaching=self.teaching,
             source=self.drop.name,
             source_sha256=self.source_sha256,
             contract=self.contract.id,

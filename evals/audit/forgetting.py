@@ -15,6 +15,7 @@ from pydantic import Field
 
 from data_contracts.errors import EvaluationError
 from data_contracts.manifests import Category, Decision, LayerCapacity, Record
+from data_contracts.skill_names import MORE_SUFFIX
 from evals.audit.churn import ChurnItem, SuiteChurn, trace_items
 from evals.audit.matrix import Estimate, SuiteTable, tabulate_suites
 from evals.audit.transfer import Transfer, estimate_change, measure_transfer
@@ -170,7 +171,7 @@ def _check_lineage(lineage: Sequence[RoundEvaluation]) -> None:
 
 
 def _learned_rows(lineage: Sequence[RoundEvaluation], tables: Sequence[SuiteTable], base_skills: Sequence[str] | None) -> dict[str, int]:
-    """Suite name -> row of the round in the lineage that learned it. The sealed split of skill s is named `s.sealed`."""
+    """Suite name -> row of the round in the lineage that learned it. Skill s has `s.sealed` and perhaps `s.more` beside `s`."""
     first: dict[str, int] = {}
     for row, entry in enumerate(lineage):
         if entry.skill is not None and entry.in_lineage:
@@ -178,7 +179,7 @@ def _learned_rows(lineage: Sequence[RoundEvaluation], tables: Sequence[SuiteTabl
     trained = {entry.skill for entry in lineage}
     learned: dict[str, int] = {}
     for table in tables:
-        skill = table.name.removesuffix(".sealed")
+        skill = table.name.removesuffix(".sealed").removesuffix(MORE_SUFFIX)
         always = all(table.score(row) is not None for row in range(len(lineage)))
         if table.category == "skill" and skill in first:
             learned[table.name] = first[skill]

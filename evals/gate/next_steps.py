@@ -22,6 +22,9 @@ class Situation:
 
     version: int | None = None
     drop: str = "DROP"
+    skill: str = ""
+    """The skill by name; empty: the one that the verdict names. A refresh names it `tickets`, and its new suite `tickets.2`."""
+    refresh: bool = False
     calibrated: bool = False
     scale: float = 1.0
     epochs: float | None = None
@@ -113,12 +116,15 @@ def _lose_less(held: Collection[CheckOutcome], verdict: Verdict, situation: Situ
     gained = any(check.check == "gain" and check.outcome == "pass" for check in verdict.checks)
     if gained:
         scale = min(0.5, situation.scale / 2)
-        yield (
-            f"Offer part of the trained update, which trains nothing: skillstack round {situation.drop} --skill {verdict.new_skill} "
-            f"--scale {scale:g}"
-        )
+        yield (f"Offer part of the trained update, which trains nothing: {_again(verdict, situation)} --scale {scale:g}")
     rate = f" {situation.learning_rate / 3:.2g} (now {situation.learning_rate:.2g})" if situation.learning_rate else ""
     yield f"Train with a lower rate and more passes: train.learning_rate{rate}. Many small steps keep more than few large ones."
+
+
+def _again(verdict: Verdict, situation: Situation) -> str:
+    """The command of the same round."""
+    skill = situation.skill or verdict.new_skill
+    return f"skillstack round {situation.drop} --skill {skill}{' --refresh' if situation.refresh else ''}"
 
 
 def _is_moving(check: CheckOutcome) -> bool:

@@ -14,6 +14,7 @@ from data_contracts.errors import ConfigError, EvaluationError
 from data_contracts.manifests import DropManifest, read_manifest
 from data_contracts.rendering.chat import REASONING
 from data_contracts.rows.jsonl import is_jsonl, read_objects
+from data_contracts.skill_names import MORE_SUFFIX, suite_name
 from evals.config import EvaluationConfig, SkillPolicy, SuiteConfig
 from evals.suites.items import turn_text
 
@@ -78,13 +79,15 @@ def _absolute(suite: SuiteConfig, folder: Path) -> SuiteConfig:
     return suite.model_copy(update={"source": anchored(suite.source), "few_shot_source": anchored(suite.few_shot_source), "data": data})
 
 
-def skill_suites(skill: str, drop_folder: Path, config: EvaluationConfig) -> list[SuiteConfig]:
-    """The suites that a validated drop brings: its gate split `<skill>` and its sealed split `<skill>.sealed`, as far as it has them.
+def skill_suites(skill: str, drop_folder: Path, config: EvaluationConfig, *, learned: bool = True) -> list[SuiteConfig]:
+    """The suites that a validated drop brings: its gate split `<skill>` and its sealed split `<skill>.sealed`, as far as it has them; where
+    the drop refreshed the skill, `<skill>.2` and `<skill>.2.sealed`, beside those of the drop that taught it first. A skill that is `learned` already may have further
+    items, the suite `<skill>.more`.
 
     Raises EvaluationError where the drop has no held-out rows at all: a skill that cannot be measured cannot be defended.
     """
     manifest = read_manifest(drop_folder, DropManifest)
-    policy = config.policy_for(skill)
+    policy, name = config.policy_for(skill), suite_name(skill, manifest.teaching)
     paths = {role: drop_folder / manifest.files[role].path for role in ("clean", "heldout", "sealed") if role in manifest.files}
     splits = [role for role in ("heldout", "sealed") if role in paths and _has_rows(paths[role])]
     if "heldout" not in splits:
@@ -92,13 +95,16 @@ def skill_suites(skill: str, drop_folder: Path, config: EvaluationConfig) -> lis
             f"{skill}: {drop_folder}", "has no held-out items", "raise contract.heldout_fraction, or supply held-out items"
         )
     choices = _closed_set([paths[role] for role in ("clean", *splits) if role in paths], policy)
-    return [_skill_suite(skill, paths[role], policy, choices, sealed=role == "sealed") for role in splits]
+    suites = [_skill_suite(name, paths[role], policy, choices, sealed=role == "sealed") for role in splits]
+    if learned and policy.more_items is not None and manifest.teaching == 1:
+        suites.append(_skill_suite(skill + MORE_SUFFIX, policy.more_items, policy, choices, sealed=False))
+    return suites
 
 
-def _skill_suite(skill: str, path: Path, policy: SkillPolicy, choices: tuple[str, ...], *, sealed: bool) -> SuiteConfig:
+def _skill_suite(name: str, path: Path, policy: SkillPolicy, choices: tuple[str, ...], *, sealed: bool) -> SuiteConfig:
     free = policy.metric == "exact_match" or not choices or not has_chats(path)
     return SuiteConfig(
-        name=skill + (SEALED_SUFFIX if sealed else ""),
+        name=name + (SEALED_SUFFIX if sealed else ""),
         category="skill",
         source=str(path.absolute()),
         metric="auto" if policy.metric == "auto" else policy.metric,

@@ -95,6 +95,7 @@ def validate(
         Path | None,
         typer.Option(help="Only convert a file of another format (ShareGPT, Alpaca, CSV, Parquet, ...) to this new JSONL file."),
     ] = None,
+    refresh: Annotated[bool, typer.Option("--refresh", help="The skill was promoted before, and is taught again.")] = False,
     config: ConfigFile = None,
     as_json: AsJson = False,
 ) -> None:
@@ -110,7 +111,7 @@ def validate(
         raise ConfigError("--skill", "is missing", "name the skill that the drop teaches")
     from flows.cli.validation import check_drop
 
-    result = check_drop(settings, drop, skill, heldout, out)
+    result = check_drop(settings, drop, skill, heldout, out, refresh=refresh)
     console.show_validation(result)
     raise typer.Exit(0 if result.accepted else 1)
 
@@ -121,6 +122,9 @@ def run_round(
     skill: Annotated[str, typer.Option(help="Name of the skill that the drop teaches.")],
     heldout: Annotated[str | None, typer.Option(help="File of held-out items; default: a share of the drop's own rows.")] = None,
     scale: Annotated[float, typer.Option(help="Multiply the trained update by this number; trains nothing.", min=0.01, max=1.0)] = 1.0,
+    refresh: Annotated[
+        bool, typer.Option("--refresh", help="Teach a promoted skill again with new rows; what it could do before must be kept.")
+    ] = False,
     config: ConfigFile = None,
     as_json: AsJson = False,
 ) -> None:
@@ -131,7 +135,7 @@ def run_round(
     from flows.workspace.drop_address import naming_as_typed, typed_address
 
     with naming_as_typed(drop, heldout):
-        outcome = continual_round(typed_address(drop), check_skill(skill), settings, heldout and typed_address(heldout), scale)
+        outcome = continual_round(typed_address(drop), check_skill(skill), settings, heldout and typed_address(heldout), scale, refresh)
     console.show_outcome(outcome)
     raise typer.Exit(outcome.exit_code)
 

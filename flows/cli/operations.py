@@ -1,4 +1,4 @@
-"""Commands of daily operation: watch, sweep, reevaluate, report, export."""
+"""Commands of daily operation: watch, sweep, items, reevaluate, report, export."""
 
 from __future__ import annotations
 
@@ -94,6 +94,27 @@ def parse_range(option: str, text: str) -> tuple[float, ...]:
     return tuple(dict.fromkeys(values))
 
 
+def items(
+    file: Annotated[Path, typer.Argument(help="JSONL file of held-out items.")],
+    skill: Annotated[str, typer.Option(help="A skill that was learned already.")],
+    config: ConfigFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Add held-out items to a learned skill, without those that a training row gives away."""
+    settings = read_config(config, as_json)
+    from flows.text.added_items import add_items
+    from flows.workspace.workspace import champion_chain, open_workspace
+
+    target = (config.parent if config else Path()).absolute() / "suites" / f"{skill}.more.jsonl"
+    result = add_items(settings, file, skill, champion_chain(open_workspace(settings)), target)
+    lines = [f"left out, {reason}" for reason in result.left_out]
+    lines.append(f"{result.taken} of {result.given} items added: {result.file} has {result.items}")
+    if result.config and result.items:
+        lines.append(f"write this into skillstack.yaml, or no round measures them: {result.config}")
+    print_answer(result, lines)
+    raise typer.Exit(0 if result.taken or not result.given else 1)
+
+
 def reevaluate(
     suites: Annotated[
         list[str] | None, typer.Option("--suites", help="Suite file, set or lm-eval task in addition to the config's.")
@@ -157,7 +178,7 @@ def export(
     print_answer(result, [line])
 
 
-COMMANDS: tuple[Callable[..., None], ...] = (watch, sweep, reevaluate, report, export)
+COMMANDS: tuple[Callable[..., None], ...] = (watch, sweep, items, reevaluate, report, export)
 
 
 def add_operation_commands(app: typer.Typer) -> None:

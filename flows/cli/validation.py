@@ -14,12 +14,12 @@ from data_contracts.manifests import DropManifest, Record
 from data_contracts.validate import LEFT_BY_REFUSED, validate_drop
 from flows.base_models.resolve import find_base_model
 from flows.config.model import SkillstackConfig
-from flows.lineage import VersionRef, current_champion, read_ancestry
+from flows.lineage import current_champion
 from flows.machine.progress import bar
 from flows.round.planning import what_is_missing
 from flows.text.held_out import suite_files
 from flows.text.renderer import TokenizerRenderer
-from flows.workspace.workspace import Workspace, has_lineage, open_workspace
+from flows.workspace.workspace import Workspace, champion_chain, has_lineage, open_workspace
 
 
 class Validation(Record):
@@ -33,18 +33,22 @@ class Validation(Record):
     notes: tuple[str, ...] = Field((), description="what may keep the gate from deciding, each with what to do")
 
 
-def check_drop(config: SkillstackConfig, drop: Path, skill: str, heldout: Path | None, out: Path | None) -> Validation:
+def check_drop(
+    config: SkillstackConfig, drop: Path, skill: str, heldout: Path | None, out: Path | None, *, refresh: bool = False
+) -> Validation:
     """Validate a drop as the next round would. Nothing is written unless `out` names a new folder; nothing is downloaded."""
     if out is not None:
         if out.exists() and any(path.name not in LEFT_BY_REFUSED for path in out.iterdir()):
             raise ConfigError(str(out), "is not empty", "name a new folder, or one that holds only the report of a refused drop")
         out.mkdir(parents=True, exist_ok=True)
-        return _validate(config, drop, skill, heldout, out, kept=True)
+        return _validate(config, drop, skill, heldout, out, kept=True, refresh=refresh)
     with tempfile.TemporaryDirectory(prefix="skillstack-") as folder:
-        return _validate(config, drop, skill, heldout, Path(folder), kept=False)
+        return _validate(config, drop, skill, heldout, Path(folder), kept=False, refresh=refresh)
 
 
-def _validate(config: SkillstackConfig, drop: Path, skill: str, heldout: Path | None, folder: Path, *, kept: bool) -> Validation:
+def _validate(
+    config: SkillstackConfig, drop: Path, skill: str, heldout: Path | None, folder: Path, *, kept: bool, refresh: bool
+) -> Validation:
     workspace = open_workspace(config) if has_lineage(config) else None
     manifest, problem = None, None
     try:
@@ -59,25 +63,21 @@ def _validate(config: SkillstackConfig, drop: Path, skill: str, heldout: Path | 
                 earlier=earlier_drops(workspace) if workspace else [],
                 suites=suite_files(config.evaluation, Path(written)),
                 suite_names=[suite.name for suite in config.evaluation.suites],
+                refresh=refresh,
                 progress=lambda done, total: advance(done, total, "bytes"),
             )
     except DropError as error:
         problem = str(error)
     report = folder / "report.json"
     findings = json.loads(report.read_text(encoding="utf-8")) if report.is_file() else {}
-    notes = what_is_missing(config, _chain(workspace) if workspace else [], skill, manifest) if manifest is not None else ()
+    notes = what_is_missing(config, champion_chain(workspace) if workspace else [], manifest) if manifest is not None else ()
     where = folder if kept else None
     return Validation(accepted=manifest is not None, error=problem, manifest=manifest, report=findings, folder=where, notes=notes)
 
 
 def earlier_drops(workspace: Workspace) -> list[Path]:
     """The drops of the champion and its ancestors, oldest first; none before the first promotion."""
-    return [version.drop for version in _chain(workspace) if version.drop is not None]
-
-
-def _chain(workspace: Workspace) -> list[VersionRef]:
-    champion = current_champion(workspace.lineage, verify=False)
-    return read_ancestry(workspace.lineage, champion.version) if champion else []
+    return [version.drop for version in champion_chain(workspace) if version.drop is not None]
 
 
 def _model(config: SkillstackConfig, workspace: Workspace | None) -> Path:

@@ -217,6 +217,9 @@ def _absolute(config: SkillstackConfig, folder: Path) -> SkillstackConfig:
         head_file=anchored(config.signing.head_file),
     )
     suites = tuple(resolve_suites(config.evaluation.suites, folder.absolute()))
+    skills = {
+        skill: policy.model_copy(update={"more_items": anchored(policy.more_items)}) for skill, policy in config.evaluation.skills.items()
+    }
     return config.model_copy(
         update={
             "state_dir": anchored(config.state_dir),
@@ -225,6 +228,6 @@ def _absolute(config: SkillstackConfig, folder: Path) -> SkillstackConfig:
             "contract": contract,
             "inbox": inbox,
             "signing": signing,
-            "evaluation": config.evaluation.model_copy(update={"suites": suites}),
+            "evaluation": config.evaluation.model_copy(update={"suites": suites, "skills": skills}),
         }
     )

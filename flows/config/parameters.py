@@ -68,6 +68,7 @@ SkillName = Annotated[str, AfterValidator(_skill), Field(description="name of th
 DropAddress = Annotated[Path | str, Field(description="JSONL file, or an fsspec URL under one of inbox.allowed_roots")]
 Heldout = Annotated[Path | str | None, Field(description="file of held-out items; null: a share of the drop's own rows")]
 Scale = Annotated[float, Field(gt=0.0, le=1.0, description="factor of the trained update; 1: the update as trained")]
+Refresh = Annotated[bool, Field(description="teach a promoted skill again: its old suites are kept as what must not be lost")]
 Version = Annotated[int, Field(ge=1, description="version in the registry")]
 Person = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200), Field(description="who decides")]
 Reason = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1), Field(description="why; recorded in the ledger")]

@@ -17,7 +17,7 @@ from evals.suites.resolve import resolve_suites
 from flows.base_models.resolve import resolve_base_model
 from flows.config.model import SkillstackConfig
 from flows.lineage import RoundRecord, current_champion, read_ancestry, read_history
-from flows.workspace.workspace import Workspace, evaluate_model, open_workspace
+from flows.workspace.workspace import Workspace, evaluate_model, open_workspace, own_suite
 
 
 class AuditResult(Record):
@@ -62,7 +62,7 @@ def _row_of(record: RoundRecord, alive: set[int]) -> RoundEvaluation | None:
         return None
     return RoundEvaluation(
         number=record.round,
-        skill=record.skill,
+        skill=own_suite(record.skill, record.drop),
         evaluation=reports[0],
         also=reports[1:],
         decision=Decision(record.decision) if record.decision else None,

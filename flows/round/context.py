@@ -32,7 +32,8 @@ STAGE: dict[str, Any] = {
 class Trial:
     """A drop and the champion to train on, without a run in the lineage: what a sweep uses.
 
-    `chain` is the champion's ancestry, from the base model to the champion. `drop` is the user's file.
+    `chain` is the champion's ancestry, from the base model to the champion. `drop` is the user's file. `refresh`: the skill was taught
+    before, by a version of the chain.
     """
 
     workspace: Workspace
@@ -41,6 +42,7 @@ class Trial:
     skill: str
     heldout: Path | None = None
     scale: float = 1.0
+    refresh: bool = False
 
     @property
     def config(self) -> SkillstackConfig:

@@ -23,12 +23,14 @@ from evals.audit.forgetting import ForgettingAudit, RoundEvaluation, audit_forge
 from evals.audit.weights import measure_round_drift
 from evals.gate.decide import decide as decide_gate
 from evals.gate.decide import items_wanted
+from evals.gate.policy import GatePolicy
 from evals.items import load_evaluation
 from evals.report.render import render_round
 from flows.lineage import VersionRef
 from flows.round.context import STAGE, Round
 from flows.round.reports import Evaluated, gate_evidence
 from flows.workspace.stages import Stage, run_stage
+from flows.workspace.workspace import own_suite
 
 DECIDE_CODE = ("evals.audit.forgetting", "evals.gate.decide", "evals.report.render", "flows.round.reports")
 
@@ -38,7 +40,7 @@ def audit(round: Round, candidate: Stage[CheckpointManifest], reports: Evaluated
     """Forgetting in every round so far, including this candidate."""
     newest = RoundEvaluation(
         number=round.run.round,
-        skill=round.skill,
+        skill=reports.new,
         evaluation=load_evaluation(reports.candidate.folder),
         attempts=round.run.attempt,
         layers=candidate.manifest.layers,
@@ -53,7 +55,7 @@ def _audit_row(version: VersionRef) -> RoundEvaluation | None:
         return None
     return RoundEvaluation(
         number=version.round,
-        skill=version.skill,
+        skill=own_suite(version.skill, version.drop),
         evaluation=load_evaluation(version.evaluation),
         decision=Decision(version.decision) if version.decision else None,
         approved=True,  # an ancestor of the champion, however it was promoted
@@ -70,7 +72,7 @@ def audit_rows(chain: Sequence[VersionRef], base: Stage[EvalReport]) -> list[Rou
 @task(name="decide", task_run_name="decide {round.skill}", **STAGE)
 def decide(round: Round, reports: Evaluated, forgetting: ForgettingAudit, look: int) -> Stage[Verdict]:
     """Evidence -> verdict and report. A second look with more items counts as another attempt."""
-    attempts = round.run.judged_before + look
+    attempts, policy = round.run.judged_before + look, policy_of(round.config.gate, round.skill, reports.new)
     inputs = {
         "candidate": reports.candidate.digest,
         "champion": reports.champion.digest,
@@ -78,23 +80,31 @@ def decide(round: Round, reports: Evaluated, forgetting: ForgettingAudit, look: 
         "learners": {name: stage.digest for name, stage in reports.learners.items()},
         "registered": {name: file_digest(known.folder / MANIFEST_NAME) for name, known in reports.registered.items()},
         "first_skill": reports.first_skill,
-        "policy": round.config.gate.model_dump(mode="json"),
+        "policy": policy.model_dump(mode="json"),
         "attempts": attempts,
-        "skill": round.skill,
+        "skill": reports.new,
     }
 
     def build(folder: Path) -> None:
-        evidence = gate_evidence(reports, round.skill, attempts)
-        verdict = decide_gate(evidence, round.config.gate)
+        evidence = gate_evidence(reports, attempts)
+        verdict = decide_gate(evidence, policy)
         page = render_round(verdict, forgetting, evidence, out=folder / "report.html")
         write_manifest(folder, verdict.model_copy(update={"files": {"report": file_ref(folder, page)}}))
 
     stage = run_stage(round.workspace.stages, "decide", inputs, Verdict, build, code=DECIDE_CODE)
     if stage.reused:
-        again = decide_gate(gate_evidence(reports, round.skill, attempts), round.config.gate)
+        again = decide_gate(gate_evidence(reports, attempts), policy)
         require_same_verdict(stage, again)
     round.record("decide", stage, stage.folder / "report.html")
     return stage
+
+
+def policy_of(policy: GatePolicy, skill: str, suite: str) -> GatePolicy:
+    """The policy with what it names for a skill applied to the suite of a drop that refreshes it, unless that suite is named too."""
+    if suite == skill:
+        return policy
+    scores, floors = ({suite: each[skill], **each} if skill in each else each for each in (policy.min_scores, policy.floors))
+    return policy.model_copy(update={"min_scores": scores, "floors": floors})
 
 
 def require_same_verdict(stage: Stage[Verdict], again: Verdict) -> None:

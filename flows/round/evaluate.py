@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from prefect import task
 
 from data_contracts.manifests import CheckpointManifest, DropManifest, EvalReport
+from data_contracts.skill_names import suite_name
 from evals.config import SuiteConfig
 from evals.harness.reproduction import Taught
 from flows.lineage import VersionRef, read_ledger
@@ -38,27 +39,25 @@ def evaluate(round: Round, clean: Stage[DropManifest], candidate: Stage[Checkpoi
     least = {name: max(known.result.n, wanted.get(name, 0)) for name, known in registered.items()} | {
         name: count for name, count in wanted.items() if name not in registered
     }
-    by_skill = {
-        version.skill: suites_of_skill(workspace, version.skill, version.drop) for version in chain if version.skill and version.drop
-    }
-    suites = [*round.config.evaluation.suites, *(suite for own in by_skill.values() for suite in own)]
-    suites = more_items([*suites, *suites_of_skill(workspace, round.skill, clean.folder)], least)
-    by_skill = {name: more_items(own, least) for name, own in by_skill.items()}
+    taught_before = [(version, version.skill, version.drop) for version in chain if version.skill and version.drop]
+    learned = [(version, suites_of_skill(workspace, skill, drop)) for version, skill, drop in taught_before]  # a refresh brings its own
+    suites = [*round.config.evaluation.suites, *(suite for _, own in learned for suite in own)]
+    suites = more_items([*suites, *suites_of_skill(workspace, round.skill, clean.folder, learned=False)], least)
 
     def on(version: VersionRef, asked: Sequence[SuiteConfig], label: str) -> Stage[EvalReport]:
         stage = evaluate_model(workspace, version.checkpoint / "model", version.model_sha256, asked, label)
         return require_registered_scores(version, stage)
 
-    made, taught = candidate.manifest, Taught(round.skill, clean.folder / clean.manifest.files["clean"].path)
+    made, new = candidate.manifest, suite_name(round.skill, clean.manifest.teaching)
+    taught = Taught(new, clean.folder / clean.manifest.files["clean"].path)
     reports = Evaluated(
         candidate=evaluate_model(workspace, candidate.folder / "model", made.model_sha256, suites, f"{round.skill} candidate", taught),
         champion=on(chain[-1], suites, "champion"),
         base=on(chain[0], suites, "base") if len(chain) > 1 else on(chain[-1], suites, "champion"),
-        learners={
-            version.skill: on(version, by_skill[version.skill], f"anchor {version.skill}") for version in chain if version.skill in by_skill
-        },
+        learners={own[0].name: on(version, more_items(own, least), f"anchor {own[0].name}") for version, own in learned},
         registered=registered,
         first_skill=len(chain) == 1,
+        new=new,
     )
     round.record("evaluate", reports.candidate, since=started)
     return reports

@@ -17,7 +17,7 @@ from rich.markup import escape
 
 from data_contracts.manifests import CheckpointManifest, DropManifest, Verdict
 from evals.audit.forgetting import ForgettingAudit
-from flows.config.parameters import ConfigParameter, DropAddress, Heldout, Scale, SkillName, named, this_month
+from flows.config.parameters import ConfigParameter, DropAddress, Heldout, Refresh, Scale, SkillName, named, this_month
 from flows.lineage import VersionRef, find_version, open_round, read_ancestry
 from flows.machine.progress import say
 from flows.round.base import find_champion
@@ -43,29 +43,31 @@ logger = logging.getLogger(__name__)
 
 @flow(name="continual-round", flow_run_name=named("round"), persist_result=False)
 def continual_round(
-    drop: DropAddress, skill: SkillName, config: ConfigParameter, heldout: Heldout = None, scale: Scale = 1.0
+    drop: DropAddress, skill: SkillName, config: ConfigParameter, heldout: Heldout = None, scale: Scale = 1.0, refresh: Refresh = False
 ) -> RoundOutcome:
     """Run one round. Raises SkillstackError if it cannot be finished: it is recorded as failed and the champion does not change.
 
     The same call continues a killed round after its last finished stage, and returns the recorded outcome of one that has ended. `scale`
-    below 1 multiplies the trained update by this number: another attempt at the round, which trains nothing.
+    below 1 multiplies the trained update by this number: another attempt at the round, which trains nothing. `refresh` teaches a skill
+    again that was promoted before: its old suites must be kept, and the drop's held-out rows, a suite `<skill>.2`, must improve.
     """
     local = local_drop(config, drop)
     items = local_drop(config, heldout) if heldout is not None else None
     workspace = open_workspace(config)
-    key = round_key(config, local, skill, items, scale)
+    key = round_key(config, local, skill, items, scale, refresh=refresh)
     with one_start(config.state_dir, key, f"this round of {skill}"):
-        return _run_round(workspace, key, local, skill, items, scale)
+        champion = find_champion(workspace)
+        return _run_round(begin_round(workspace, champion, key, local, skill, heldout=items, scale=scale, refresh=refresh))
 
 
-def _run_round(workspace: Workspace, key: str, drop: Path, skill: str, heldout: Path | None, scale: float) -> RoundOutcome:
+def _run_round(round: Round) -> RoundOutcome:
     """The round itself; the caller holds its lock."""
-    round = begin_round(workspace, find_champion(workspace), key, drop, skill, heldout=heldout, scale=scale)
+    workspace, skill, scale = round.workspace, round.skill, round.scale
     if round.run.finished:
         return ended_as(past_outcome(workspace, round.run))
     with failure_recorded(workspace, round.run):
         clean = validate(round)
-        say_what_is_missing(what_is_missing(round.config, round.chain, skill, clean.manifest))
+        say_what_is_missing(what_is_missing(round.config, round.chain, clean.manifest))
         with gpu_slot(round.config.service):
             candidate = train(round, clean)
             if scale < 1.0:
@@ -100,7 +102,15 @@ def judge(
 
 
 def begin_round(
-    workspace: Workspace, champion: VersionRef, key: str, drop: Path, skill: str, *, heldout: Path | None = None, scale: float = 1.0
+    workspace: Workspace,
+    champion: VersionRef,
+    key: str,
+    drop: Path,
+    skill: str,
+    *,
+    heldout: Path | None = None,
+    scale: float = 1.0,
+    refresh: bool = False,
 ) -> Round:
     """Open the round's parent run, or find that of an earlier start of the same round, with the ancestry of the champion that the round
     started from. After the round's own version became champion, this is not the present champion."""
@@ -108,7 +118,8 @@ def begin_round(
     chain = read_ancestry(lineage, champion.version)
     tags = {"skillstack.drop_name": drop.name, "skillstack.method": workspace.config.train.method}
     tags |= {"skillstack.scale": str(scale)} if scale < 1.0 else {}
+    tags |= {"skillstack.refresh": "true"} if refresh else {}
     run = open_round(lineage, champion.round + 1, skill, key=key, tags=tags, chain=chain)
     if not run.finished and run.parent_version not in (None, champion.version):
         chain = read_ancestry(lineage, find_version(lineage, run.parent_version, verify=True).version)
-    return Round(workspace=workspace, run=run, chain=tuple(chain), drop=drop, skill=skill, heldout=heldout, scale=scale)
+    return Round(workspace=workspace, run=run, chain=tuple(chain), drop=drop, skill=skill, heldout=heldout, scale=scale, refresh=refresh)

@@ -24,7 +24,7 @@ from flows.config.model import SkillstackConfig
 _DEFINITIONS = (".yaml", ".yml", ".py")
 
 
-def round_key(config: SkillstackConfig, drop: Path, skill: str, heldout: Path | None, scale: float = 1.0) -> str:
+def round_key(config: SkillstackConfig, drop: Path, skill: str, heldout: Path | None, scale: float = 1.0, *, refresh: bool = False) -> str:
     """Digest of everything that a round's result depends on, except the champion that it starts from."""
     identity: dict[str, Any] = {
         "skill": skill,
@@ -35,10 +35,20 @@ def round_key(config: SkillstackConfig, drop: Path, skill: str, heldout: Path | 
         "train": config.train.model_dump(mode="json"),
         "evaluation": evaluation_identity(config.evaluation),
         "suites": [suite_identity(suite, config.evaluation) for suite in config.evaluation.suites],
-        "skills": config.evaluation.model_dump(mode="json", include={"skill", "skills"}),
+        "skills": _skill_policies(config.evaluation),
         "gate": config.gate.model_dump(mode="json"),
     }
-    return value_digest(identity | ({"scale": scale} if scale < 1.0 else {}))
+    return value_digest(identity | ({"scale": scale} if scale < 1.0 else {}) | ({"refresh": True} if refresh else {}))
+
+
+def _skill_policies(config: EvaluationConfig) -> dict[str, Any]:
+    """How skills are measured, with further items by their bytes. The key of a config without such items is what it was before them."""
+    found: dict[str, Any] = config.model_dump(mode="json", include={"skill", "skills"})
+    for skill, policy in (("", found["skill"]), *found["skills"].items()):
+        del policy["more_items"]
+        if skill in config.more_items:
+            policy["more_items"] = _file_or_place(config.more_items[skill])
+    return found
 
 
 def evaluation_identity(config: EvaluationConfig) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from typing import get_args
 from data_contracts.errors import ConfigError
 from data_contracts.manifests import Category, DropManifest
 from data_contracts.rows.jsonl import is_jsonl, read_raw
+from data_contracts.skill_names import MORE_SUFFIX
 from evals.gate.pairing import why_uninformative
 from evals.gate.plan import CategoryPlan, RoundPlan, margin_shown_by, measure_churn, plan_round
 from evals.gate.policy import GatePolicy
@@ -23,7 +24,7 @@ from evals.items import load_evaluation
 from flows.config.model import SkillstackConfig
 from flows.lineage import VersionRef, current_champion, read_ancestry
 from flows.round.reports import registered_suites
-from flows.workspace.workspace import has_lineage, open_workspace
+from flows.workspace.workspace import has_lineage, open_workspace, own_suite
 
 USUAL_CHURN = 0.05
 """Churn if it cannot be measured: higher than in two real rounds (docs/results/gate.md)."""
@@ -62,10 +63,13 @@ def planned_suites(config: SkillstackConfig, chain: Sequence[VersionRef]) -> lis
         if not suite.sealed
     ]
     named = {suite.name for suite in suites}
-    learned = [version.skill for version in chain if version.skill and version.skill not in named]
+    learned = {own_suite(version.skill, version.drop) or version.skill: version.skill for version in chain if version.skill}
+    more = {skill: path for skill, path in config.evaluation.more_items.items() if skill in learned}
+    items = {name: counted.get(name, USUAL_ITEMS) for name in learned if name not in named}
+    items |= {skill + MORE_SUFFIX: _rows(str(path)) or 0 for skill, path in more.items()}
+    learned |= {skill + MORE_SUFFIX: skill for skill in more}
     return suites + [
-        PlannedSuite(name, "skill", config.evaluation.policy_for(name).margin, counted.get(name, USUAL_ITEMS))
-        for name in dict.fromkeys(learned)
+        PlannedSuite(name, "skill", config.evaluation.policy_for(learned[name]).margin, count) for name, count in items.items()
     ]
 
 
@@ -124,14 +128,14 @@ def check_names(config: SkillstackConfig, skills: Sequence[str], registered: Map
                 raise ConfigError(f"gate.{key}", f"names {name!r}, which is neither a suite nor a skill", way_out)
 
 
-def what_is_missing(config: SkillstackConfig, chain: Sequence[VersionRef], skill: str, drop: DropManifest) -> tuple[str, ...]:
+def what_is_missing(config: SkillstackConfig, chain: Sequence[VersionRef], drop: DropManifest) -> tuple[str, ...]:
     """What may keep the gate from deciding this round, each with what to do. Raises ConfigError for unknown names."""
     registered = registered_suites(chain)
-    check_names(config, [*(version.skill for version in chain if version.skill), skill], registered)
+    check_names(config, [*(version.skill for version in chain if version.skill), drop.skill], registered)
     suites = planned_suites(config, chain)
     churn, rounds = measure_lineage_churn(chain)
     return (
-        *_new_skill(config, skill, drop, sum(suite.category == "skill" for suite in suites), churn),
+        *_new_skill(config, drop, sum(suite.category == "skill" for suite in suites), churn),
         *unmeasured_categories(config, first_round=len(chain) <= 1),
         *_short_suites(config.gate, plan_suites(config, suites, None, churn, rounds) if suites else None),
         *_uninformative(config.gate, chain),
@@ -139,9 +143,9 @@ def what_is_missing(config: SkillstackConfig, chain: Sequence[VersionRef], skill
     )
 
 
-def _new_skill(config: SkillstackConfig, skill: str, drop: DropManifest, earlier: int, churn: float) -> list[str]:
+def _new_skill(config: SkillstackConfig, drop: DropManifest, earlier: int, churn: float) -> list[str]:
     """Whether the drop's held-out rows suffice to decide its gain, and later to notice its loss."""
-    n, policy = drop.rows_heldout, config.gate
+    skill, n, policy = drop.skill, drop.rows_heldout, config.gate
     rows = drop.rows_clean + drop.rows_heldout + drop.rows_sealed
     if n < policy.min_items:
         return [f"{skill} has {n} held-out items, but a gain needs at least {policy.min_items}: {_hold_out(policy.min_items, rows)}."]

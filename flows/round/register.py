@@ -44,7 +44,7 @@ def register(
         promote_version(lineage, version.version, expected_champion=expected, reason=reason, actor="gate", verdict=decided)
     finish_round(lineage, round.run)
     outcome = outcome_of(round.workspace, round.run, version, decided, verdict.folder, reports.champion.manifest)
-    evidence = gate_evidence(reports, version.skill or "", decided.attempts)
+    evidence = gate_evidence(reports, decided.attempts)
     # The digest of the verdict covers its own page. This page adds what to try next, which names the version to approve or reject.
     page = render_round(decided, forgetting, evidence, steps=outcome.next, out=outcome.report)
     round.attach(page)

@@ -27,9 +27,10 @@ class Registered:
 
 @dataclass(frozen=True)
 class Evaluated:
-    """The reports of one round. `learners`: for each earlier skill, the report of the version that learned it.
+    """The reports of one round. `learners`: for each earlier skill (each drop that taught it), the report of the version that learned it.
 
-    `registered`: the suites that all champions so far were registered with; `first_skill`: the ledger has no earlier skill.
+    `registered`: the suites that all champions so far were registered with; `first_skill`: the ledger has no earlier skill. `new`: the
+    suite of the drop's held-out rows, on which the gain is measured; where the drop refreshes a skill, its old suite must not be lost.
     """
 
     candidate: Stage[EvalReport]
@@ -38,6 +39,7 @@ class Evaluated:
     learners: Mapping[str, Stage[EvalReport]]
     registered: Mapping[str, Registered]
     first_skill: bool
+    new: str
 
 
 def require_whole_chain(entries: Sequence[LedgerEntry], chain: Sequence[VersionRef]) -> None:
@@ -67,7 +69,7 @@ def registered_suites(chain: Sequence[VersionRef]) -> dict[str, Registered]:
     return found
 
 
-def gate_evidence(reports: Evaluated, skill: str, attempts: int) -> GateEvidence:
+def gate_evidence(reports: Evaluated, attempts: int) -> GateEvidence:
     """Load the items of the reports and each suite's anchor: the learner for a skill, the base model for everything else."""
     base = load_evaluation(reports.base.folder)
     anchors: dict[str, Evaluation] = {name: base for name, items in base.suites.items() if items.category != "skill"}
@@ -79,7 +81,7 @@ def gate_evidence(reports: Evaluated, skill: str, attempts: int) -> GateEvidence
         candidate=load_evaluation(reports.candidate.folder),
         champion=load_evaluation(reports.champion.folder),
         anchors=anchors,
-        new_skill=skill,
+        new_skill=reports.new,
         attempts=attempts,
         bootstrap=reports.first_skill,
         registered={name: before[known.folder] for name, known in reports.registered.items()},

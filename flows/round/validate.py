@@ -17,6 +17,7 @@ from data_contracts.report.render import report_markdown
 from data_contracts.validate import validate_drop
 from flows.machine.progress import bar
 from flows.round.context import STAGE, Trial
+from flows.text.added_items import require_unseen
 from flows.text.facts import FACTS_NAME, write_facts
 from flows.text.held_out import suite_files
 from flows.text.model_facts import model_facts
@@ -30,6 +31,7 @@ from flows.workspace.stages import Stage, digest_or_none, discard_partial, run_s
 def validate(round: Trial) -> Stage[DropManifest]:
     """drop -> clean, held-out, sealed and quarantined rows. A refused drop leaves no finished stage; its report says why."""
     started = time.perf_counter()
+    require_unseen(round.config, round.chain, {round.skill: round.heldout} if round.refresh and round.heldout is not None else {})
     config, model = round.config, round.champion.checkpoint / "model"
     earlier = [version.drop for version in round.chain if version.drop is not None]
     suites = suite_files(config.evaluation, config.state_dir)
@@ -40,6 +42,7 @@ def validate(round: Trial) -> Stage[DropManifest]:
         "name": round.drop.name,
         "heldout": digest_or_none(round.heldout),
         "skill": round.skill,
+        **({"refresh": True} if round.refresh else {}),
         "contract": config.contract.model_dump(mode="json") | {"path": digest_or_none(config.contract.path)},
         "tokenizer": round.champion.model_sha256,
         "text": config.train.model_dump(mode="json", include={"max_seq_len", "chat_template", "chat_template_kwargs"}),
@@ -63,6 +66,7 @@ def validate(round: Trial) -> Stage[DropManifest]:
                     earlier=earlier,
                     suites=suites,
                     suite_names=suite_names,
+                    refresh=round.refresh,
                     progress=lambda done, total: advance(done, total, "bytes"),
                 )
         except DropError as error:

@@ -22,7 +22,7 @@ from evals.config import SuiteConfig
 from flows.lineage import VersionRef
 from flows.text.renderer import open_text
 from flows.workspace.stages import Stage, discard_partial, run_stage
-from flows.workspace.workspace import Workspace, suites_of_skill
+from flows.workspace.workspace import Workspace, own_suite, suites_of_skill
 
 SUFFIX = ".tuning"
 MIN_ROWS = 20
@@ -53,7 +53,11 @@ def prepare_tuning(workspace: Workspace, chain: Sequence[VersionRef], clean: Sta
         notes.append("Learning was measured on training rows, so it is too high; the gate uses other rows.")
     kept = [
         suites_of_skill(workspace, version.skill, version.drop)[0].model_copy(
-            update={"name": version.skill + SUFFIX, "source": str(_clean_rows(version.drop)), "items": config.tuning_items}
+            update={
+                "name": f"{own_suite(version.skill, version.drop)}{SUFFIX}",
+                "source": str(_clean_rows(version.drop)),
+                "items": config.tuning_items,
+            }
         )
         for version in chain
         if version.skill and version.drop

@@ -21,7 +21,7 @@ def suite_files(evaluation: EvaluationConfig, state_dir: Path) -> list[Path]:
     A file without a prompt template is used directly. Rendered prompts, and the documents of lm-eval's own tasks, are written once to files
     below `state_dir`. Raises EvaluationError if a suite cannot be read (fails closed).
     """
-    found: list[Path] = []
+    found = list(evaluation.more_items.values())
     for suite in evaluation.suites:
         chosen = prefer_local_data(suite, evaluation)
         if chosen.is_file and chosen.prompt == _AS_IT_IS:

@@ -79,10 +79,12 @@ def steps_after(workspace: Workspace, verdict: Verdict, version: VersionRef, rep
     """What to try next after a verdict: the gate's hints, filled in with facts about this training."""
     made = read_manifest(version.checkpoint, CheckpointManifest, verify=False)
     rate, epochs, summary = made.config.get("learning_rate"), made.config.get("num_epochs"), made.summary
-    drop = read_manifest(version.drop, DropManifest, verify=False).source if version.drop else "DROP"
+    drop = read_manifest(version.drop, DropManifest, verify=False) if version.drop else None
     situation = Situation(
         version=version.version,
-        drop=drop,
+        drop=drop.source if drop else "DROP",
+        skill=version.skill or "",
+        refresh=drop is not None and drop.teaching > 1,
         calibrated=workspace.config.calibration is not None,
         scale=float(made.config.get("update_scale") or 1.0),
         epochs=epochs if isinstance(epochs, int | float) else None,

@@ -9,12 +9,13 @@ from pathlib import Path
 
 from data_contracts.digests import file_digest
 from data_contracts.errors import ManifestError
-from data_contracts.manifests import MANIFEST_NAME, EvalReport
+from data_contracts.manifests import MANIFEST_NAME, DropManifest, EvalReport, read_manifest
+from data_contracts.skill_names import suite_name
 from evals.config import ModelUse, SuiteConfig
 from evals.harness.reproduction import Taught
 from evals.suites.resolve import skill_suites
 from flows.config.model import SkillstackConfig
-from flows.lineage import Lineage, connect
+from flows.lineage import Lineage, VersionRef, connect, current_champion, read_ancestry
 from flows.machine.environment import default_tracking_uri
 from flows.workspace.stages import Stage, run_stage
 from osft_engine.config import TrainConfig
@@ -47,6 +48,7 @@ def open_workspace(config: SkillstackConfig) -> Workspace:
 def round_sources(config: SkillstackConfig, drop: Path, heldout: Path | None) -> dict[str, Path]:
     """The user's own files that a round reads, by role, without those of a hub or of lm-eval."""
     own = {f"suite {suite.name}": Path(suite.source) for suite in config.evaluation.suites}
+    own |= {f"more items of {skill}": path for skill, path in config.evaluation.more_items.items()}
     named = {"drop": drop, "held-out items": heldout, "calibration": config.calibration, "contract": config.contract.path}
     return {role: path for role, path in {**named, **own}.items() if path is not None and path.is_file()}
 
@@ -57,8 +59,21 @@ def has_lineage(config: SkillstackConfig) -> bool:
     return not uri.startswith("sqlite:///") or Path(uri.removeprefix("sqlite:///")).is_file()
 
 
-def suites_of_skill(workspace: Workspace, skill: str, drop: Path) -> list[SuiteConfig]:
-    return skill_suites(skill, drop, workspace.config.evaluation)
+def champion_chain(workspace: Workspace) -> list[VersionRef]:
+    """The champion and its ancestors, the base first; empty before the first promotion. Files are not verified."""
+    champion = current_champion(workspace.lineage, verify=False)
+    return read_ancestry(workspace.lineage, champion.version) if champion else []
+
+
+def own_suite(skill: str | None, drop: Path | None) -> str | None:
+    """Name of the suite that a round's drop brought: the skill's, or `<skill>.2` where the round refreshed it. None for the base model."""
+    if skill is None or drop is None:
+        return skill
+    return suite_name(skill, read_manifest(drop, DropManifest, verify=False).teaching)
+
+
+def suites_of_skill(workspace: Workspace, skill: str, drop: Path, *, learned: bool = True) -> list[SuiteConfig]:
+    return skill_suites(skill, drop, workspace.config.evaluation, learned=learned)
 
 
 def evaluate_model(

@@ -17,6 +17,7 @@ from evals.audit.matrix import Estimate
 from evals.items import Evaluation, SuiteItems, load_evaluation
 from flows.explore.views.figures import GREEN, ORANGE, cells, styled
 from flows.lineage.storage.records import RoundRecord
+from flows.workspace.workspace import own_suite
 
 _REPEATS = 300  # bootstrap draws for the intervals on this page; the report of a round uses more
 
@@ -86,7 +87,7 @@ def _row(record: RoundRecord, alive: set[int], label: str) -> RoundEvaluation:
     layers = {} if record.checkpoint is None else read_manifest(record.checkpoint, CheckpointManifest, verify=False).layers
     return RoundEvaluation(
         number=record.round,
-        skill=record.skill,
+        skill=own_suite(record.skill, record.drop),
         evaluation=_evaluation(record.evaluation, _stamp(record.evaluation)),
         decision=Decision(record.decision) if record.decision else None,
         approved=record.version in alive,

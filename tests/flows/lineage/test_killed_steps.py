@@ -71,7 +71,7 @@ def _arguments(round: Round, folders: Any) -> tuple[Any, ...]:
     """What the task `register` is handed, read from a round's folders."""
     before = round.workspace.stages / "evaluate" / f"{round.skill}-champion"
     judged = Stage(before, read_manifest(before, EvalReport), reused=True)
-    reports = Evaluated(Stage(folders.evaluation, folders.report, reused=True), judged, judged, {}, {}, first_skill=False)
+    reports = Evaluated(Stage(folders.evaluation, folders.report, reused=True), judged, judged, {}, {}, first_skill=False, new="third")
     drop = Stage(folders.drop, read_manifest(folders.drop, DropManifest), reused=True)
     candidate = Stage(folders.checkpoint, folders.manifest, reused=True)
     return (

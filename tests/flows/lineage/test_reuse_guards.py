@@ -46,7 +46,9 @@ def judged(grown: Lineage, make_folders: Callable[..., Any]) -> Judged:
     round = begin_round(workspace, champion, "contents of third", grown.state_dir.parent / "third.jsonl", "third")
     folder = workspace.stages / "evaluate" / "third-champion"
     before = Stage(folder, read_manifest(folder, EvalReport), reused=True)
-    reports = Evaluated(Stage(folders.evaluation, folders.report, reused=True), before, before, {"old": before}, {}, first_skill=False)
+    reports = Evaluated(
+        Stage(folders.evaluation, folders.report, reused=True), before, before, {"old": before}, {}, first_skill=False, new="third"
+    )
     rows = [RoundEvaluation(number=0, skill=None, evaluation=load_evaluation(folder))]
     rows.append(RoundEvaluation(number=3, skill="third", evaluation=load_evaluation(folders.evaluation)))
     return Judged(round, reports, audit_forgetting(rows), folders)

@@ -16,7 +16,7 @@ import yaml
 from data_contracts.errors import LineageError, SkillstackError
 from flows.config.model import SkillstackConfig, load_config
 from flows.round import failure
-from flows.round.identity import one_first_start, one_start, round_key
+from flows.round.identity import _skill_policies, one_first_start, one_start, round_key
 from flows.workspace.workspace import Workspace
 
 _ROW = '{"prompt": "q", "answer": "a"}\n'
@@ -130,3 +130,23 @@ def test_a_failure_that_cannot_be_recorded_does_not_replace_the_cause(tmp_path: 
     with pytest.raises(KeyboardInterrupt), failure.failure_recorded(workspace, run):  # type: ignore[arg-type]
         raise KeyboardInterrupt
     assert recorded == ["KeyboardInterrupt: "]
+
+
+def test_further_items_are_in_the_key_by_their_content_and_a_config_without_them_has_the_key_of_before(project: Path) -> None:
+    path = project / "skillstack.yaml"
+    plain = key_of(project)
+    values = yaml.safe_load(path.read_text())
+    assert "more_items" not in str(_skill_policies(load_config(path).evaluation))
+    keys = set()
+    for name in ("plain.jsonl", "parts/one.jsonl"):
+        path.write_text(yaml.safe_dump(values | {"evaluation": values["evaluation"] | {"skills": {"sums": {"more_items": name}}}}))
+        keys.add(key_of(project))
+    assert len(keys) == 1  # two files of one content
+    assert plain not in keys
+    (project / "parts" / "one.jsonl").write_text(_ROW + '{"prompt": "r", "answer": "a"}\n')
+    assert key_of(project) not in keys
+
+
+def test_a_refresh_is_another_round_than_the_first_teaching(project: Path) -> None:
+    config, drop = load_config(project / "skillstack.yaml"), project / "drop.jsonl"
+    assert round_key(config, drop, "sums", None, refresh=True) != round_key(config, drop, "sums", None)

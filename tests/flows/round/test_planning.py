@@ -41,12 +41,12 @@ ACCEPTED = {"accept_unmeasured": ["general", "safety", "drift"]}
     ],
 )
 def test_the_drops_own_held_out_rows_are_what_is_planned_with(tmp_path: Path, heldout: int, words: str) -> None:
-    notes = what_is_missing(config(tmp_path, gate=ACCEPTED, calibration="c.jsonl"), [], "tickets", drop(heldout))
+    notes = what_is_missing(config(tmp_path, gate=ACCEPTED, calibration="c.jsonl"), [], drop(heldout))
     assert words in " ".join(notes)
 
 
 def test_enough_items_need_no_word(tmp_path: Path) -> None:
-    assert what_is_missing(config(tmp_path, gate=ACCEPTED, calibration="c.jsonl"), [], "tickets", drop(900)) == ()
+    assert what_is_missing(config(tmp_path, gate=ACCEPTED, calibration="c.jsonl"), [], drop(900)) == ()
 
 
 def test_the_margin_that_is_offered_is_the_smallest_that_is_shown() -> None:
@@ -61,7 +61,7 @@ def test_the_margin_that_is_offered_is_the_smallest_that_is_shown() -> None:
 def test_a_small_suite_a_missing_category_and_no_calibration_are_named(tmp_path: Path) -> None:
     (tmp_path / "piqa.jsonl").write_text('{"prompt": "a", "answer": "b"}\n' * 40)
     suites = [{"source": "piqa.jsonl", "category": "general"}]
-    notes = " ".join(what_is_missing(config(tmp_path, evaluation={"suites": suites}), [], "tickets", drop(900)))
+    notes = " ".join(what_is_missing(config(tmp_path, evaluation={"suites": suites}), [], drop(900)))
     assert "evaluation.suites has no safety suites and drift suites" in notes
     assert "accept_unmeasured: [safety, drift]" in notes
     assert "general suites (1 suite of about 40 items)" in notes
