@@ -81,9 +81,9 @@ def _absolute(suite: SuiteConfig, folder: Path) -> SuiteConfig:
 
 def skill_suites(skill: str, drop_folder: Path, config: EvaluationConfig, *, learned: bool = True) -> list[SuiteConfig]:
     """The suites that a validated drop brings: its gate split `<skill>` and its sealed split `<skill>.sealed`, as far as it has them; where
-    the drop refreshed the skill, `<skill>.2` and `<skill>.2.sealed`, beside those of the drop that taught it first. A skill that is `learned` already may have further
-    items, the suite `<skill>.more`.
+    the drop refreshed the skill, `<skill>.2` and `<skill>.2.sealed`, beside those of the drop that taught it first.
 
+    A skill that is `learned` already may have further items, the suite `<skill>.more`.
     Raises EvaluationError where the drop has no held-out rows at all: a skill that cannot be measured cannot be defended.
     """
     manifest = read_manifest(drop_folder, DropManifest)

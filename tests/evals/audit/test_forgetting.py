@@ -111,12 +111,12 @@ def test_a_skill_does_not_stand_in_for_a_base_that_was_never_measured(make_suite
     assert (both.before, both.learned) == (0.0, 1.0)
 
 
-def test_a_refreshed_skill_has_a_suite_per_teaching_and_further_items_count_from_the_first(make_suite, make_evaluation) -> None:
+def test_a_refreshed_skill_has_a_suite_per_teaching_and_further_items_count_from_the_first(make_suite, make_evaluation, share) -> None:
     """Rows: base, a, b, a again. `a.2` was learned in row 3; `a` and the items that were added later, `a.more`, in row 1."""
     scores = {"a": (0.2, 0.9, 0.9, 0.8), "a.more": (0.2, 0.9, 0.8, 0.7), "b": (0.1, 0.1, 0.7, 0.7), "a.2": (0.1, 0.3, 0.3, 0.9)}
     rows = []
     for number, skill in enumerate((None, "a", "b", "a.2")):
-        suites = [make_suite(name, _share(values[number])) for name, values in scores.items()]
+        suites = [make_suite(name, share(values[number])) for name, values in scores.items()]
         rows.append(RoundEvaluation(number, skill, make_evaluation(f"m{number}", *suites), Decision.PASS if number else None))
     audit = audit_forgetting(rows)
     assert {each.suite: each.learned_row for each in audit.skills} == {"a": 1, "a.more": 1, "b": 2, "a.2": 3}
