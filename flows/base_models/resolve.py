@@ -8,6 +8,7 @@ from data_contracts.errors import CheckpointError
 from data_contracts.model.folder import require_model_folder
 
 NANO = Path(__file__).parent / "nano"
+INCLUDED = ("nano", "smollm2")
 
 
 def resolve_base_model(name: str, cache: Path) -> Path:
@@ -30,6 +31,11 @@ def resolve_base_model(name: str, cache: Path) -> Path:
             name, "base model folder does not exist", "set base_model to a model folder, a Hugging Face id, nano or smollm2"
         )
     return _download(name, cache)
+
+
+def public_name(name: str) -> str:
+    """The name that `base_model` has for others: the name of an included model, an id of the hub, or a folder's absolute path."""
+    return str(Path(name).resolve()) if name not in INCLUDED and Path(name).is_dir() else name
 
 
 def find_base_model(name: str, cache: Path) -> Path | None:

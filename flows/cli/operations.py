@@ -157,12 +157,16 @@ def export(
     version: Annotated[int, typer.Argument(help="Version in the registry.")],
     folder: Annotated[Path, typer.Argument(help="New folder.")],
     form: Annotated[
-        Literal["dense", "lora"], typer.Option("--as", help="dense: a model folder; lora: the update as an adapter for its parent version.")
+        Literal["dense", "lora"], typer.Option("--as", help="dense: a model folder; lora: its updates as an adapter.")
     ] = "dense",
     energy: Annotated[
         float,
         typer.Option(help="With lora: share of the squared singular values to keep per layer.", min=0.01, max=1.0),
     ] = 1.0,
+    since: Annotated[
+        Literal["base", "parent"],
+        typer.Option(help="With lora: every round since the base model, or this round alone, for its parent version."),
+    ] = "base",
     config: ConfigFile = None,
     as_json: AsJson = False,
 ) -> None:
@@ -170,7 +174,7 @@ def export(
     settings = read_config(config, as_json)
     from flows.review.export import export_version
 
-    result = export_version(settings, version, form, folder, energy)
+    result = export_version(settings, version, form, folder, energy, since)
     line = f"version {version} is in {result.folder}"
     if result.base is not None:
         low, high = min(result.ranks.values()), max(result.ranks.values())

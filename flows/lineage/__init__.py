@@ -6,6 +6,7 @@
 All functions take a `Lineage` first. MLflow is not imported before `connect`.
 """
 
+from flows.lineage.card import Adapter, model_card, write_card
 from flows.lineage.checks.ledger_rules import Finding
 from flows.lineage.checks.verification import Verification, verify_lineage
 from flows.lineage.pull import pull_version
@@ -25,6 +26,7 @@ from flows.lineage.storage.sweeps import log_sweep
 from flows.lineage.storage.tracking import attach_files, finish_round, log_stage, open_round, record_failure
 
 __all__ = [
+    "Adapter",
     "ChampionRef",
     "CollectionItem",
     "Finding",
@@ -48,6 +50,7 @@ __all__ = [
     "keep_report",
     "log_stage",
     "log_sweep",
+    "model_card",
     "open_round",
     "promote_on_approval",
     "promote_version",
@@ -64,4 +67,5 @@ __all__ = [
     "roll_back",
     "verify_lineage",
     "was_champion",
+    "write_card",
 ]

@@ -1,4 +1,4 @@
-"""Copy a version's model folder for serving: verified byte by byte, and moved into place in one step."""
+"""Copy a version's model folder for serving: verified byte by byte, moved into place in one step, with its model card beside it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 
 from data_contracts.errors import LineageError, ManifestError
 from data_contracts.manifests import CheckpointManifest, manifest_digest, read_manifest, verify_files, write_manifest
+from flows.lineage.card import write_card
 from flows.lineage.checks.verification import require_vouched
 from flows.lineage.registry.promotion import current_champion
 from flows.lineage.registry.versions import CHAMPION, aliases, find_version, verify_reference
@@ -24,6 +25,7 @@ def pull_version(lineage: Lineage, target: Path, *, alias: str = CHAMPION, versi
         raise LineageError(f"alias {alias}", "does not exist", "see `skillstack history`")
     require_vouched(lineage, reference.version)
     pull_model(reference, target)
+    write_card(lineage, reference.version, target / "model")
     return reference
 
 

@@ -12,7 +12,16 @@ from prefect import flow
 from pydantic import Field
 
 from flows.config.parameters import ConfigParameter, Person, Reason, Version, named
-from flows.lineage import LedgerEntry, approve_version, promote_on_approval, reject_version, roll_back
+from flows.lineage import (
+    LedgerEntry,
+    Lineage,
+    approve_version,
+    find_version,
+    promote_on_approval,
+    reject_version,
+    roll_back,
+    write_card,
+)
 from flows.workspace.workspace import open_workspace
 
 Days = Annotated[float, Field(gt=0.0, description="days until the approval expires")]
@@ -35,13 +44,20 @@ def promote(
     """
     lineage = open_workspace(config).lineage
     approval = approve_version(lineage, version, reviewer=reviewer, reason=reason, override=override, valid_for=timedelta(days=days))
-    return promote_on_approval(lineage, version) if at_once else approval
+    return _promoted(lineage, version) if at_once else approval
 
 
 @flow(name="promote-approved", flow_run_name=named("promote"), persist_result=False)
 def promote_approved(config: ConfigParameter, version: Version) -> LedgerEntry:
     """Make a version champion on an approval that was recorded before and has not expired."""
-    return promote_on_approval(open_workspace(config).lineage, version)
+    return _promoted(open_workspace(config).lineage, version)
+
+
+def _promoted(lineage: Lineage, version: int) -> LedgerEntry:
+    """Promote on the approval, and write the model card that names it."""
+    entry = promote_on_approval(lineage, version)
+    write_card(lineage, version, find_version(lineage, version).checkpoint / "model")
+    return entry
 
 
 @flow(name="reject", flow_run_name=named("reject"), persist_result=False)

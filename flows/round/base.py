@@ -10,7 +10,7 @@ from prefect import task
 from data_contracts.digests import model_digest, model_files, value_digest
 from data_contracts.errors import LineageError
 from data_contracts.manifests import CheckpointManifest
-from flows.base_models.resolve import resolve_base_model
+from flows.base_models.resolve import public_name, resolve_base_model
 from flows.lineage import RoundRun, VersionRef, current_champion, finish_round, log_stage, open_round, promote_version, register_candidate
 from flows.round.context import STAGE
 from flows.round.failure import failure_recorded
@@ -47,7 +47,8 @@ def _register_base(workspace: Workspace) -> VersionRef:
     base = resolve_base_model(workspace.config.base_model, workspace.models)
     model_facts(base, workspace.config.train)  # what does not load strictly is refused before anything is copied or registered
     checkpoint = describe_model(workspace, base)
-    run = open_round(workspace.lineage, 0, None, key=value_digest({"round": 0, "model": checkpoint.manifest.model_sha256}))
+    tags = {"skillstack.base_model": public_name(workspace.config.base_model)}
+    run = open_round(workspace.lineage, 0, None, key=value_digest({"round": 0, "model": checkpoint.manifest.model_sha256}), tags=tags)
     with failure_recorded(workspace, run):
         version = _evaluate_and_register(workspace, run, checkpoint)
         reason = f"round 0: the base model {workspace.config.base_model}"

@@ -7,7 +7,7 @@ from prefect import task
 from data_contracts.manifests import CheckpointManifest, Decision, DropManifest, Verdict
 from evals.audit.forgetting import ForgettingAudit
 from evals.report.render import render_round
-from flows.lineage import finish_round, promote_version, register_candidate, was_champion
+from flows.lineage import finish_round, promote_version, register_candidate, was_champion, write_card
 from flows.round.context import STAGE, Round
 from flows.round.reports import Evaluated, gate_evidence
 from flows.workspace.outcome import RoundOutcome, outcome_of
@@ -42,6 +42,8 @@ def register(
     if decided.decision is Decision.PASS and not was_champion(lineage, version.version):
         expected, reason = round.champion.version, decided.reasons[0]
         promote_version(lineage, version.version, expected_champion=expected, reason=reason, actor="gate", verdict=decided)
+    if decided.decision is Decision.PASS and (card := write_card(lineage, version.version, candidate.folder / "model")) is not None:
+        round.attach(card)
     finish_round(lineage, round.run)
     outcome = outcome_of(round.workspace, round.run, version, decided, verdict.folder, reports.champion.manifest)
     evidence = gate_evidence(reports, decided.attempts)

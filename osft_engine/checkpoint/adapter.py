@@ -6,7 +6,7 @@ dW = left right^T is what a LoRA adapter is (B = left, A = right^T, alpha = rank
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from torch import Tensor
 from data_contracts.errors import CheckpointError, ConfigError
 from data_contracts.files import write_atomically
 from data_contracts.manifests import CheckpointManifest, read_manifest
-from osft_engine.checkpoint.update import read_update
+from osft_engine.checkpoint.update import RoundUpdate, read_update
 from osft_engine.files import save_tensors
 from osft_engine.subspace.protection import LayerUpdate
 
@@ -44,14 +44,45 @@ def truncate_update(update: LayerUpdate, energy: float) -> tuple[Tensor, Tensor,
     return B.to(torch.float32), A.to(torch.float32).contiguous(), float(squares[count:].sum())
 
 
-def export_adapter(checkpoint: Path, out_dir: Path, *, base: str, energy: float = 1.0) -> AdapterExport:
+def add_updates(updates: Sequence[LayerUpdate]) -> LayerUpdate:
+    """The sum of updates of one layer. Factors are put side by side while that is thinner than the layer, else the sum is dense."""
+    first = updates[0]
+    if len(updates) == 1:
+        return first
+    rights = [each.right for each in updates if each.right is not None]
+    m, n = first.left.shape[0], rights[0].shape[0] if rights else first.left.shape[1]
+    if len(rights) < len(updates) or sum(right.shape[1] for right in rights) > min(m, n):
+        return LayerUpdate(torch.stack([each.dense() for each in updates]).sum(0), None)
+    return LayerUpdate(torch.cat([each.left for each in updates], dim=1), torch.cat(rights, dim=1))
+
+
+def export_adapter(checkpoint: Path | Sequence[Path], out_dir: Path, *, base: str, energy: float = 1.0) -> AdapterExport:
     """Write the update of a checkpoint folder as an adapter for `base`, the model that the round started from.
 
-    `energy` in (0, 1] is the share of each layer's squared update that is kept. Raises CheckpointError where the checkpoint has no update,
+    Several folders are rounds in a row, oldest first: the adapter holds the sum of their updates, for the model that the first began with.
+    `energy` in (0, 1] is the share of each layer's squared update that is kept. Raises CheckpointError where a checkpoint has no update,
     or one that an adapter cannot hold.
     """
     if not 0.0 < energy <= 1.0:
         raise ConfigError("energy", f"is {energy}, not in (0, 1]", "1.0 exports the update exactly")
+    rounds = [_readable_update(folder) for folder in ([checkpoint] if isinstance(checkpoint, Path) else checkpoint)]
+    layers = list(dict.fromkeys(name for each in rounds for name in each.layers))
+    tensors: dict[str, Tensor] = {}
+    ranks: dict[str, int] = {}
+    lost = total = 0.0
+    for name in layers:
+        update = add_updates([each.layers[name] for each in rounds if name in each.layers])
+        B, A, missing = truncate_update(update, energy)
+        tensors[f"base_model.model.{name}.lora_B.weight"], tensors[f"base_model.model.{name}.lora_A.weight"] = B.clone(), A.clone()
+        ranks[name] = B.shape[1]
+        lost += missing
+        total += float(update.dense().double().square().sum())
+    save_tensors(tensors, out_dir / "adapter_model.safetensors", {"format": "pt"})
+    write_atomically(out_dir / "adapter_config.json", json.dumps(_adapter_config(base, ranks, bool(rounds[0].transposed)), indent=2))
+    return AdapterExport(ranks, (lost / total) ** 0.5 if total > 0.0 else 0.0)
+
+
+def _readable_update(checkpoint: Path) -> RoundUpdate:
     manifest = read_manifest(checkpoint, CheckpointManifest)
     if "update" not in manifest.files:
         raise CheckpointError(str(checkpoint), f"was made by method {manifest.method} and has no osft update", "export it dense")
@@ -59,18 +90,7 @@ def export_adapter(checkpoint: Path, out_dir: Path, *, base: str, energy: float 
     if found.others:
         what = f"also trained {', '.join(list(found.others)[:3])} (train_other), which a LoRA adapter cannot hold"
         raise CheckpointError(str(checkpoint), what, "serve its dense model/, or train without train_other")
-    tensors: dict[str, Tensor] = {}
-    ranks: dict[str, int] = {}
-    lost = total = 0.0
-    for name, update in found.layers.items():
-        B, A, missing = truncate_update(update, energy)
-        tensors[f"base_model.model.{name}.lora_B.weight"], tensors[f"base_model.model.{name}.lora_A.weight"] = B.clone(), A.clone()
-        ranks[name] = B.shape[1]
-        lost += missing
-        total += float(update.dense().double().square().sum())
-    save_tensors(tensors, out_dir / "adapter_model.safetensors", {"format": "pt"})
-    write_atomically(out_dir / "adapter_config.json", json.dumps(_adapter_config(base, ranks, bool(found.transposed)), indent=2))
-    return AdapterExport(ranks, (lost / total) ** 0.5 if total > 0.0 else 0.0)
+    return found
 
 
 def _adapter_config(base: str, ranks: Mapping[str, int], fan_in_fan_out: bool) -> dict[str, object]:

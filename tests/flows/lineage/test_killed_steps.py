@@ -106,6 +106,7 @@ def test_a_round_that_passes(grown: Lineage, play: Callable[..., RoundOutcome], 
         nonlocal champion
         assert (outcome.version, outcome.champion) == (champion + 1, champion + 1)
         assert find_version(grown, outcome.version).parent_version == champion
+        assert f"version {outcome.version}" in (outcome.checkpoint / "model" / "README.md").read_text(), "its model card"
         own = [(entry.action, entry.previous) for entry in read_ledger(grown) if entry.version == outcome.version]
         assert own == [("register", champion), ("promote", champion)]
         champion = outcome.version

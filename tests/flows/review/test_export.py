@@ -21,12 +21,20 @@ class _Killed(BaseException):
 @pytest.fixture
 def exported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """`export_version` of version 2 into a folder, whose engine is killed after so many files."""
-    reference = SimpleNamespace(parent_version=1, checkpoint=tmp_path / "checkpoint")
+    base, reference = (
+        SimpleNamespace(
+            version=version, round=version - 1, parent_version=version - 1 or None, checkpoint=tmp_path / str(version), model_sha256="0"
+        )
+        for version in (1, 2)
+    )
     monkeypatch.setattr(export, "open_workspace", lambda _: SimpleNamespace(lineage=None))
     monkeypatch.setattr(export, "find_version", lambda *_, **__: reference)
+    monkeypatch.setattr(export, "read_ancestry", lambda *_: [base, reference])
+    monkeypatch.setattr(export, "original_base", lambda *_: "org/base")
+    monkeypatch.setattr(export, "write_card", lambda *_: None)
 
     def run(files: int = 2) -> export.Export:
-        def write(_: Path, out: Path, **__: object) -> adapter.AdapterExport:
+        def write(_: list[Path], out: Path, **__: object) -> adapter.AdapterExport:
             out.mkdir()
             for number, name in enumerate(("adapter_model.safetensors", "adapter_config.json")):
                 if number == files:
@@ -58,7 +66,11 @@ def test_an_export_that_an_earlier_release_left_half_done_is_completed(exported:
     assert (tmp_path / "lora" / "adapter_config.json").read_text() == "content of adapter_config.json"
 
 
-@pytest.mark.parametrize("name", ["notes.txt", "adapter_config.json"])
+def test_an_adapter_names_the_base_models_id_of_the_hub(exported: Any) -> None:
+    assert exported().base == "org/base"
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "adapter_config.json", "README.md"])
 def test_a_folder_with_something_else_is_refused(exported: Any, tmp_path: Path, name: str) -> None:
     (tmp_path / "lora").mkdir()
     (tmp_path / "lora" / name).write_text("mine")
