@@ -7,7 +7,7 @@ from pathlib import Path
 
 from data_contracts.digests import model_digest, model_files
 from data_contracts.errors import LineageError
-from data_contracts.manifests import CheckpointManifest, Decision, Record, read_manifest
+from data_contracts.manifests import Record
 from evals.audit.forgetting import ForgettingAudit, RoundEvaluation, audit_forgetting
 from evals.config import SuiteConfig
 from evals.items import load_evaluation
@@ -16,8 +16,9 @@ from evals.report.scores import score_text
 from evals.suites.resolve import resolve_suites
 from flows.base_models.resolve import resolve_base_model
 from flows.config.model import SkillstackConfig
-from flows.lineage import RoundRecord, current_champion, read_ancestry, read_history
-from flows.workspace.workspace import Workspace, evaluate_model, open_workspace, own_suite
+from flows.lineage import current_champion, read_ancestry, read_history
+from flows.lineage.audit_rows import recorded_row
+from flows.workspace.workspace import Workspace, evaluate_model, open_workspace
 
 
 class AuditResult(Record):
@@ -52,26 +53,8 @@ def audit_rounds(workspace: Workspace) -> ForgettingAudit:
     if champion is None:
         raise LineageError(workspace.lineage.where, "has no champion yet, so there is nothing to audit", "run a round first")
     alive = {version.version for version in read_ancestry(workspace.lineage, champion.version)}
-    rounds = [row for record in read_history(workspace.lineage) if (row := _row_of(record, alive)) is not None]
+    rounds = [row for record in read_history(workspace.lineage) if (row := recorded_row(record, alive)) is not None]
     return audit_forgetting(rounds)
-
-
-def _row_of(record: RoundRecord, alive: set[int]) -> RoundEvaluation | None:
-    reports = [load_evaluation(folder) for folder in (record.evaluation, record.reevaluation) if folder is not None]
-    if record.version is None or not reports or record.checkpoint is None:
-        return None
-    return RoundEvaluation(
-        number=record.round,
-        skill=own_suite(record.skill, record.drop),
-        evaluation=reports[0],
-        also=reports[1:],
-        decision=Decision(record.decision) if record.decision else None,
-        approved=record.version in alive,
-        rolled_back=record.decision == Decision.PASS.value and record.version not in alive,
-        label=f"round {record.round}" + (f" {record.skill} ({record.method})" if record.skill else " base"),
-        attempts=record.attempt,
-        layers=read_manifest(record.checkpoint, CheckpointManifest, verify=False).layers,
-    )
 
 
 def audit_checkpoints(config: SkillstackConfig, models: Sequence[str], suites: Sequence[str], out: Path | None = None) -> AuditResult:

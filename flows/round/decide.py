@@ -12,11 +12,9 @@ from data_contracts.errors import LineageError
 from data_contracts.manifests import (
     MANIFEST_NAME,
     CheckpointManifest,
-    Decision,
     EvalReport,
     Verdict,
     file_ref,
-    read_manifest,
     write_manifest,
 )
 from evals.audit.forgetting import ForgettingAudit, RoundEvaluation, audit_forgetting
@@ -26,11 +24,11 @@ from evals.gate.decide import items_wanted
 from evals.gate.policy import GatePolicy
 from evals.items import load_evaluation
 from evals.report.render import render_round
-from flows.lineage import VersionRef
+from flows.lineage import RoundRecord, VersionRef, read_history
+from flows.lineage.audit_rows import audit_row, recorded_row
 from flows.round.context import STAGE, Round
 from flows.round.reports import Evaluated, gate_evidence
 from flows.workspace.stages import Stage, run_stage
-from flows.workspace.workspace import own_suite
 
 DECIDE_CODE = ("evals.audit.forgetting", "evals.gate.decide", "evals.report.render", "flows.round.reports")
 
@@ -38,35 +36,26 @@ DECIDE_CODE = ("evals.audit.forgetting", "evals.gate.decide", "evals.report.rend
 @task(name="audit", task_run_name="audit {round.skill}", **STAGE)
 def audit(round: Round, candidate: Stage[CheckpointManifest], reports: Evaluated) -> ForgettingAudit:
     """Forgetting in every round so far, including this candidate."""
-    newest = RoundEvaluation(
+    newest = audit_row(
         number=round.run.round,
-        skill=reports.new,
-        evaluation=load_evaluation(reports.candidate.folder),
-        attempts=round.run.attempt,
+        skill=round.skill,
+        suite=reports.new,
+        method=candidate.manifest.method,
+        attempt=round.run.attempt,
+        reports=[load_evaluation(reports.candidate.folder)],
         layers=candidate.manifest.layers,
         weights=measure_round_drift(round.champion.checkpoint, candidate.folder),
     )
-    return audit_forgetting([*audit_rows(round.chain, reports.base), newest])
+    return audit_forgetting([*ancestor_rows(read_history(round.lineage), round.chain, reports.base), newest])
 
 
-def _audit_row(version: VersionRef) -> RoundEvaluation | None:
-    """A promoted round as a row of the audit; None if it has no evaluation."""
-    if version.evaluation is None:
-        return None
-    return RoundEvaluation(
-        number=version.round,
-        skill=own_suite(version.skill, version.drop),
-        evaluation=load_evaluation(version.evaluation),
-        decision=Decision(version.decision) if version.decision else None,
-        approved=True,  # an ancestor of the champion, however it was promoted
-        layers=read_manifest(version.checkpoint, CheckpointManifest, verify=False).layers,
-    )
-
-
-def audit_rows(chain: Sequence[VersionRef], base: Stage[EvalReport]) -> list[RoundEvaluation]:
+def ancestor_rows(history: Sequence[RoundRecord], chain: Sequence[VersionRef], base: Stage[EvalReport]) -> list[RoundEvaluation]:
     """The rows of the champion and its ancestors. `base` is the base model's newest report, which covers the skills too."""
-    later = [row for version in chain[1:] if (row := _audit_row(version)) is not None]
-    return [RoundEvaluation(number=0, skill=None, evaluation=load_evaluation(base.folder), approved=True), *later]
+    line = [version.version for version in chain]
+    records = {record.version: record for record in history if record.version is not None}
+    first, *later = (records[version] for version in line if version in records)
+    rows = [recorded_row(first, line, reports=[base.folder]), *(recorded_row(record, line) for record in later)]
+    return [row for row in rows if row is not None]
 
 
 @task(name="decide", task_run_name="decide {round.skill}", **STAGE)

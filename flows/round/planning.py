@@ -23,8 +23,9 @@ from evals.gate.words import CATEGORY_WORDS
 from evals.items import load_evaluation
 from flows.config.model import SkillstackConfig
 from flows.lineage import VersionRef, current_champion, read_ancestry
+from flows.lineage.audit_rows import own_suite
 from flows.round.reports import registered_suites
-from flows.workspace.workspace import has_lineage, open_workspace, own_suite
+from flows.workspace.workspace import has_lineage, open_workspace
 
 USUAL_CHURN = 0.05
 """Churn if it cannot be measured: higher than in two real rounds (docs/results/gate.md)."""

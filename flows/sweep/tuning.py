@@ -20,9 +20,10 @@ from data_contracts.manifests import DropManifest, file_ref, write_manifest
 from data_contracts.rows.jsonl import read_objects, read_raw
 from evals.config import SuiteConfig
 from flows.lineage import VersionRef
+from flows.lineage.audit_rows import own_suite
 from flows.text.renderer import open_text
 from flows.workspace.stages import Stage, discard_partial, run_stage
-from flows.workspace.workspace import Workspace, own_suite, suites_of_skill
+from flows.workspace.workspace import Workspace, suites_of_skill
 
 SUFFIX = ".tuning"
 MIN_ROWS = 20

@@ -9,8 +9,7 @@ from pathlib import Path
 
 from data_contracts.digests import file_digest
 from data_contracts.errors import ManifestError
-from data_contracts.manifests import MANIFEST_NAME, DropManifest, EvalReport, read_manifest
-from data_contracts.skill_names import suite_name
+from data_contracts.manifests import MANIFEST_NAME, EvalReport
 from evals.config import ModelUse, SuiteConfig
 from evals.harness.reproduction import Taught
 from evals.suites.resolve import skill_suites
@@ -63,13 +62,6 @@ def champion_chain(workspace: Workspace) -> list[VersionRef]:
     """The champion and its ancestors, the base first; empty before the first promotion. Files are not verified."""
     champion = current_champion(workspace.lineage, verify=False)
     return read_ancestry(workspace.lineage, champion.version) if champion else []
-
-
-def own_suite(skill: str | None, drop: Path | None) -> str | None:
-    """Name of the suite that a round's drop brought: the skill's, or `<skill>.2` where the round refreshed it. None for the base model."""
-    if skill is None or drop is None:
-        return skill
-    return suite_name(skill, read_manifest(drop, DropManifest, verify=False).teaching)
 
 
 def suites_of_skill(workspace: Workspace, skill: str, drop: Path, *, learned: bool = True) -> list[SuiteConfig]:

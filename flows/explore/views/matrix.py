@@ -10,24 +10,24 @@ from pathlib import Path
 import plotly.graph_objects as go
 
 from data_contracts.errors import LineageError, SkillstackError
-from data_contracts.manifests import MANIFEST_NAME, CheckpointManifest, Decision, read_manifest
+from data_contracts.manifests import MANIFEST_NAME
 from evals.audit.churn import RIGHT
 from evals.audit.forgetting import ForgettingAudit, RoundEvaluation, audit_forgetting
 from evals.audit.matrix import Estimate
 from evals.items import Evaluation, SuiteItems, load_evaluation
 from flows.explore.views.figures import GREEN, ORANGE, cells, styled
+from flows.lineage.audit_rows import recorded_row, round_label
 from flows.lineage.storage.records import RoundRecord
-from flows.workspace.workspace import own_suite
 
 _REPEATS = 300  # bootstrap draws for the intervals on this page; the report of a round uses more
 
 
 @dataclass(frozen=True)
 class LineageView:
-    """The audit, the evaluations behind its rows, and in words what was left out."""
+    """The audit, the items of each suite behind each of its rows, and in words what was left out."""
 
     audit: ForgettingAudit
-    evaluations: tuple[Evaluation, ...]
+    measured: tuple[Mapping[str, SuiteItems], ...]
     left_out: tuple[str, ...]
 
     @property
@@ -67,35 +67,25 @@ def view_lineage(records: Sequence[RoundRecord]) -> LineageView:
     rows: list[RoundEvaluation] = []
     left_out: list[str] = []
     for record in records:
-        label = f"round {record.round} " + (f"{record.skill} ({record.method})" if record.skill else "base")
+        label = round_label(record.round, record.skill, record.method)
         if record.evaluation is None or record.version is None:
             left_out.append(f"{label}: {record.error or 'has no evaluation yet'}")
             continue
         if record.status in ("deleted", "missing"):
             left_out.append(f"{label}: its run is {record.status} in MLflow; shown from the files that it left")
         try:
-            rows.append(_row(record, alive, label))
+            row = recorded_row(record, alive, load=lambda folder: _evaluation(folder, _stamp(folder)))
+            rows += [row] if row is not None else []
         except SkillstackError as error:
             left_out.append(f"{label}: {error}")
     if not rows:
         raise LineageError("lineage", "no round has an evaluation that can be read", "; ".join(left_out) or "run a round first")
-    return LineageView(audit_forgetting(rows, repeats=_REPEATS), tuple(row.evaluation for row in rows), tuple(left_out))
+    return LineageView(audit_forgetting(rows, repeats=_REPEATS), tuple(map(_suites, rows)), tuple(left_out))
 
 
-def _row(record: RoundRecord, alive: set[int], label: str) -> RoundEvaluation:
-    assert record.evaluation is not None
-    layers = {} if record.checkpoint is None else read_manifest(record.checkpoint, CheckpointManifest, verify=False).layers
-    return RoundEvaluation(
-        number=record.round,
-        skill=own_suite(record.skill, record.drop),
-        evaluation=_evaluation(record.evaluation, _stamp(record.evaluation)),
-        decision=Decision(record.decision) if record.decision else None,
-        approved=record.version in alive,
-        rolled_back=record.decision == Decision.PASS.value and record.version not in alive,
-        label=label,
-        attempts=record.attempt,
-        layers=layers,
-    )
+def _suites(row: RoundEvaluation) -> dict[str, SuiteItems]:
+    """Suite -> its items; a later report replaces the suites of an earlier one, as in the audit."""
+    return {name: items for evaluation in (row.evaluation, *row.also) for name, items in evaluation.suites.items()}
 
 
 def _stamp(folder: Path) -> int:
@@ -132,7 +122,7 @@ def matrix_rows(view: LineageView) -> list[dict[str, str]]:
 
 def reference_row(view: LineageView, row: int, suite: str) -> int | None:
     """The row with which a cell is compared: the newest earlier row of the lineage that has the suite."""
-    earlier = [each for each in view.audit.lineage_rows if each < row and suite in view.evaluations[each].suites]
+    earlier = [each for each in view.audit.lineage_rows if each < row and suite in view.measured[each]]
     return earlier[-1] if earlier else None
 
 
@@ -142,10 +132,10 @@ def changed_items(view: LineageView, row: int, suite: str) -> tuple[ChangedItem,
     The text of a sealed split is not shown, so that nobody can write it into the next drop.
     """
     reference = reference_row(view, row, suite)
-    after = view.evaluations[row].suites.get(suite)
+    after = view.measured[row].get(suite)
     if reference is None or after is None or after.result.sealed or after.category == "drift":
         return ()
-    return compare_items(view.evaluations[reference].suites[suite], after)
+    return compare_items(view.measured[reference][suite], after)
 
 
 def compare_items(before: SuiteItems, after: SuiteItems) -> tuple[ChangedItem, ...]:
