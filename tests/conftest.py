@@ -14,6 +14,31 @@ _PATIENCE = "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS"
 os.environ.setdefault(_PATIENCE, OFFLINE_AND_QUIET[_PATIENCE])
 
 
+# Text of people that a terminal, Markdown or HTML would take for something else.
+HOSTILE = (
+    "closes [/b] what nobody opened",
+    "[red]red[/red] [link=https://evil.test]click[/link]",
+    ":smile: :warning:",
+    "<script>alert(1)</script> <img src=x onerror=alert(1)>",
+    "a | b | c\n| d | e |\n\n# Heading",
+    "\x1b[31mred\x1b[0m \x1b]0;title\x07 \x9b2J",
+    "right\u202eto left",
+    "snake_case _em_ __strong__ a*b*c",
+    "[click](javascript:alert(1)) `code` **bold** ~~gone~~ ![x](y)",
+)
+
+
+@pytest.fixture
+def hostile_texts() -> tuple[str, ...]:
+    return HOSTILE
+
+
+@pytest.fixture(params=HOSTILE)
+def hostile(request: pytest.FixtureRequest) -> str:
+    """One of them: the test runs with each."""
+    return str(request.param)
+
+
 @pytest.fixture(autouse=True)
 def _one_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     """Trainings of this process take one pass where a test does not say how many: few tests are about how long a training is."""

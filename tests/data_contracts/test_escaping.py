@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+
 import pytest
 
 from data_contracts.escaping import markdown_text, visible
@@ -40,3 +42,21 @@ def test_controls_are_shown_and_letters_stay(text: str, shown: str) -> None:
 )
 def test_markdown_shows_the_text_on_one_line(text: str, escaped: str) -> None:
     assert markdown_text(text) == escaped
+
+
+def test_markdown_shows_the_text_itself(hostile: str) -> None:
+    """By an independent renderer: CommonMark with tables and strikethrough, raw HTML allowed."""
+    from markdown_it import MarkdownIt
+
+    renderer = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"])
+    flat = " ".join(visible(hostile).split())
+    assert renderer.render(markdown_text(hostile)) == f"<p>{html.escape(flat, quote=True)}</p>\n"
+    table = renderer.render(f"| a | b |\n|---|---|\n| {markdown_text(hostile)} | end |\n")
+    assert (table.count("<td>"), f"<td>{html.escape(flat, quote=True)}</td>" in table) == (2, True)
+
+
+@pytest.mark.parametrize("start", ["# no heading", "- no item", "+ no item", "1. no list", "12) no list", "> no quote", "=== no rule"])
+def test_markdown_begins_no_block(start: str) -> None:
+    from markdown_it import MarkdownIt
+
+    assert MarkdownIt("commonmark").render(markdown_text(start)) == f"<p>{html.escape(start)}</p>\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,6 +19,16 @@ def _environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         prepare_environment(tmp_path_factory.mktemp("state"))
         patch.delenv("MLFLOW_TRACKING_URI")  # each test's own state_dir decides
         yield
+
+
+@pytest.fixture(scope="session")
+def loaded() -> tuple[Any, Any]:
+    """The shipped model nano and its tokenizer; only to be read."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from flows.base_models.resolve import NANO
+
+    return AutoModelForCausalLM.from_pretrained(NANO), AutoTokenizer.from_pretrained(NANO)
 
 
 @pytest.fixture

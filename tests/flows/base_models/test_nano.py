@@ -10,15 +10,7 @@ import pytest
 
 from flows.base_models.resolve import NANO
 from flows.demo.skills import BASE_SKILLS, NEW_SKILLS
-from flows.demo.tokenizer import build_tokenizer
-from flows.demo.train_nano import CLAIMED, chat_row, exact_match, score_skills
-
-
-@pytest.fixture(scope="module")
-def loaded() -> tuple[Any, Any]:
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    return AutoModelForCausalLM.from_pretrained(NANO), AutoTokenizer.from_pretrained(NANO)
+from flows.demo.train_nano import CLAIMED, score_skills
 
 
 @pytest.fixture(scope="module")
@@ -44,19 +36,6 @@ def test_it_has_the_skills_that_its_card_claims(loaded: tuple[Any, Any], card: d
 def test_it_cannot_do_yet_what_the_drops_will_teach(loaded: tuple[Any, Any]) -> None:
     scores = score_skills(*loaded, NEW_SKILLS.values(), items=40)
     assert all(score <= 0.6 for score in scores.values()), scores
-
-
-def test_exact_match_wants_the_whole_answer(loaded: tuple[Any, Any]) -> None:
-    assert exact_match(*loaded, [("copy kmp", "kmp"), ("copy kmp", "km"), ("copy kmp", "kmpp")]) == pytest.approx(1 / 3)
-
-
-def test_its_tokenizer_is_the_one_that_the_project_builds(loaded: tuple[Any, Any]) -> None:
-    shipped, built = loaded[1], build_tokenizer()
-    text = "".join(chat_row("route the parcel of order 4821 is not right", "shipping")) + "\nWords it never saw, in ASCII: Zebra!"
-    assert shipped(text).input_ids == built(text).input_ids
-    assert shipped.get_vocab() == built.get_vocab()
-    assert shipped.chat_template == built.chat_template
-    assert shipped.decode(shipped(text).input_ids) == text
 
 
 def test_nothing_but_safetensors_and_text_is_shipped() -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -12,34 +10,14 @@ import pytest
 
 from data_contracts.errors import ConfigError
 from flows.demo.materials import calibration_rows, write_base_suites, write_drop
-from flows.demo.skills import BASE_SKILLS, FIND, NEW_SKILLS, PRACTICE, is_heldout, pairs
-from flows.demo.story import NANO_STORY, write_story
+from flows.demo.skills import BASE_SKILLS, is_heldout
+from flows.demo.story import NANO_STORY
 from flows.demo.tokenizer import build_tokenizer
 from flows.demo.train_nano import chat_row
-
-ALL_SKILLS = {**BASE_SKILLS, **NEW_SKILLS, PRACTICE.name: PRACTICE, FIND.name: FIND}
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-
-
-@pytest.mark.parametrize("name", ALL_SKILLS)
-def test_answers_are_a_function_of_the_prompt(name: str) -> None:
-    answers: dict[str, str] = {}
-    for prompt, answer in islice(pairs(ALL_SKILLS[name], random.Random(3), heldout=False), 2000):
-        assert answers.setdefault(prompt, answer) == answer
-
-
-@pytest.mark.parametrize("name", ALL_SKILLS)
-def test_every_prompt_is_short_and_in_the_vocabulary(name: str) -> None:
-    tokenizer = build_tokenizer()
-    for prompt, answer in islice(pairs(ALL_SKILLS[name], random.Random(4), heldout=True), 200):
-        text = "".join(chat_row(prompt, answer))
-        ids = tokenizer(text).input_ids
-        assert len(ids) <= 64
-        assert tokenizer.unk_token_id not in ids
-        assert tokenizer.decode(ids) == text
 
 
 def test_chat_row_is_what_the_chat_template_makes() -> None:
@@ -75,22 +53,3 @@ def test_a_drop_has_no_prompt_twice(tmp_path: Path, skill: str) -> None:
 def test_a_skill_the_demo_does_not_have_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"juggling.*route"):
         write_drop("juggling", tmp_path / "drop.jsonl")
-
-
-@pytest.mark.parametrize("model", ["nano", "smollm2"])
-def test_a_story_is_a_config_that_the_flow_accepts(tmp_path: Path, model: str) -> None:
-    from flows.config.model import parse_config
-
-    story = write_story(model, tmp_path)
-    for chapter in story.chapters:
-        values = {**story.config, "train": {**story.config["train"], **chapter.train}}
-        config = parse_config(values, where=chapter.title, folder=tmp_path)
-        assert chapter.drop.is_file()
-        assert all(Path(suite.source).is_file() for suite in config.evaluation.suites)
-        assert config.calibration is not None
-        assert config.calibration.is_file()
-
-
-def test_a_story_nobody_wrote_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="nano, smollm2"):
-        write_story("gpt-9", tmp_path)

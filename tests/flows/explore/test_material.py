@@ -10,11 +10,10 @@ import torch
 
 from data_contracts.errors import CheckpointError
 from flows.base_models.resolve import NANO
-from flows.config.model import SkillstackConfig
 from flows.explore import material
 from flows.explore.answer import Missing, attempt
-from flows.explore.scene import Scene, Subject, require_model
-from flows.explore.updates import GRADIENT, Source, list_sources, rotated_by_protection
+from flows.explore.scene import Subject, require_model
+from flows.explore.updates import GRADIENT, Source, rotated_by_protection
 from flows.explore.views.constraint import constrain
 from osft_engine.method.ranks import measure_importance
 from osft_engine.subspace.protection import protect_activations, protect_weights
@@ -86,8 +85,3 @@ def test_folders_that_are_no_models(tmp_path: Path) -> None:
         require_model(Subject("x", tmp_path))
     (tmp_path / "model.safetensors").write_bytes(b"broken")
     assert isinstance(attempt(lambda: material.open_model(Subject("x", tmp_path), None)), Missing)
-
-
-def test_sources_without_a_lineage() -> None:
-    away = Missing("here", "nothing", "")
-    assert list(list_sources(Scene(SkillstackConfig(), away, away), "nano (included)")) == [GRADIENT]

@@ -7,17 +7,14 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import yaml
 
-from data_contracts.errors import LineageError, SkillstackError
-from flows.config.model import SkillstackConfig, load_config
-from flows.round import failure
+from data_contracts.errors import SkillstackError
+from flows.config.model import load_config
 from flows.round.identity import _skill_policies, one_first_start, one_start, round_key
-from flows.workspace.workspace import Workspace
 
 _ROW = '{"prompt": "q", "answer": "a"}\n'
 
@@ -113,23 +110,6 @@ def test_a_lock_is_free_when_its_holder_was_killed(tmp_path: Path) -> None:
         holder.kill()
     with one_start(tmp_path, "a" * 64, "round"), one_first_start(tmp_path):
         pass
-
-
-def test_a_failure_that_cannot_be_recorded_does_not_replace_the_cause(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    lineage: Any = SimpleNamespace()
-    workspace, run = Workspace(SkillstackConfig(state_dir=tmp_path), lineage), SimpleNamespace(round=3)
-
-    def away(*_: object) -> None:
-        raise LineageError("http://mlflow", "no answer", "start it")
-
-    monkeypatch.setattr(failure, "record_failure", away)
-    with pytest.raises(ZeroDivisionError), failure.failure_recorded(workspace, run):  # type: ignore[arg-type]
-        raise ZeroDivisionError
-    recorded: list[str] = []
-    monkeypatch.setattr(failure, "record_failure", lambda _lineage, _run, line: recorded.append(line))
-    with pytest.raises(KeyboardInterrupt), failure.failure_recorded(workspace, run):  # type: ignore[arg-type]
-        raise KeyboardInterrupt
-    assert recorded == ["KeyboardInterrupt: "]
 
 
 def test_further_items_are_in_the_key_by_their_content_and_a_config_without_them_has_the_key_of_before(project: Path) -> None:

@@ -54,13 +54,6 @@ def test_every_way_in_which_a_round_ends_stops_the_watch_for_its_heartbeat(name:
     assert f"prefect.flow-run.{name}" in ENDED
 
 
-@pytest.mark.parametrize("seconds", [60.0, 75.0, 120.0, 600.0])
-def test_at_least_two_heartbeats_fit_into_the_window(seconds: float) -> None:
-    service = ServiceConfig(heartbeat_timeout_seconds=seconds)
-    assert 30 <= service.heartbeat_interval_seconds <= seconds / 2
-    assert zombie_automation(service).trigger.within.total_seconds() == seconds  # type: ignore[union-attr]
-
-
 def test_every_deployment_beats_at_the_interval_that_deploy_chose_and_carries_the_tag() -> None:
     """Prefect's own interval, 180 s, is longer than the window: a worker that is started plainly must not decide it."""
     for deployment in yaml.safe_load(PREFECT_FILE.read_text())["deployments"]:

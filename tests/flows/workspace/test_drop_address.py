@@ -14,7 +14,6 @@ import pytest
 
 from data_contracts.errors import ConfigError, DropError, SkillstackError
 from flows.config.model import SkillstackConfig, parse_config
-from flows.config.parameters import check_month, check_skill
 from flows.inbox.box import Inbox
 from flows.workspace.drop_address import local_drop, naming_as_typed, require_allowed, typed_address
 
@@ -181,22 +180,6 @@ def test_a_person_at_the_shell_may_point_upwards(tmp_path: Path, monkeypatch: py
     monkeypatch.chdir(tmp_path / "work")
     assert typed_address("../drop.jsonl") == str(tmp_path / "drop.jsonl")
     assert typed_address("s3://bucket/x") == "s3://bucket/x"
-
-
-@pytest.mark.parametrize(
-    "name", ["", ".", "..", "../x", "a/b", "a\\b", "a..b", "a\0b", "x" * 65, "skill.sealed", "v2.1", "-rf", "ä", "a\n"]
-)
-def test_skill_names_lead_nowhere(name: str) -> None:
-    with pytest.raises(ConfigError, match="is not a valid name of a skill"):
-        check_skill(name)
-
-
-def test_plain_names_and_months_pass() -> None:
-    assert check_skill("agnews-v2_1x") == "agnews-v2_1x"
-    assert check_month("2026-11") == "2026-11"
-    for month in ("2026-13", "november", "2026-1"):
-        with pytest.raises(ConfigError, match="write it as"):
-            check_month(month)
 
 
 def test_what_is_refused_is_named_as_it_was_typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,7 +30,7 @@ def test_every_decision_has_a_name_and_a_way_to_end() -> None:
 
 
 def test_blocked_and_held_rounds_are_named_so_and_their_outcome_comes_back() -> None:
-    """On an embedded server with a database of its own: one flow run a decision."""
+    """On an embedded server with a database of its own: one flow run per decision."""
     runs: dict[Decision, str] = {}
 
     @flow(persist_result=False)

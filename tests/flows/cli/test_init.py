@@ -1,0 +1,59 @@
+"""What init writes is a project that loads, and it overwrites nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from data_contracts.errors import ConfigError
+from flows.cli.init import write_project
+from flows.config.model import load_config
+
+
+def test_what_init_writes_is_a_config_that_loads_and_names_the_contract_beside_it(tmp_path: Path) -> None:
+    config_file, contract, *suites = write_project(tmp_path)
+    config = load_config(config_file)
+    assert {Path(suite.source) for suite in config.evaluation.suites} | {config.calibration} == set(suites)
+    assert config.bootstrap is True
+    assert config.contract.path == contract
+    assert config.state_dir == tmp_path / ".skillstack"
+
+
+def test_init_overwrites_nothing(tmp_path: Path) -> None:
+    mine = tmp_path / "skillstack.yaml"
+    mine.write_text("base_model: mine\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match="already exists"):
+        write_project(tmp_path)
+    assert mine.read_text() == "base_model: mine\n"
+    assert list(tmp_path.iterdir()) == [mine]
+
+
+@pytest.mark.parametrize("base", ["nano", "smollm2"])
+def test_init_leaves_no_category_unmeasured_and_sizes_the_suites_for_their_margins(tmp_path: Path, base: str) -> None:
+    from flows.round.planning import check_names, plan_suites, planned_suites, unmeasured_categories
+
+    config = load_config(write_project(tmp_path, base)[0])
+    assert unmeasured_categories(config, first_round=True) == []
+    check_names(config, ["tickets"], {})
+    plan = plan_suites(config, planned_suites(config, []), None, 0.02, "")
+    shown = {each.category: each.chance_shown for each in plan.categories}
+    assert shown["general"] > 0.8
+    if base != "nano":
+        assert shown["safety"] > 0.7
+
+
+def test_a_base_model_with_an_odd_name_is_quoted(tmp_path: Path) -> None:
+    assert load_config(write_project(tmp_path, "org/model: 7b #1")[0]).base_model == "org/model: 7b #1"
+
+
+def test_the_calibration_text_shares_nothing_with_the_suites(tmp_path: Path) -> None:
+    import json
+
+    config = load_config(write_project(tmp_path, "smollm2")[0])
+    assert config.calibration is not None
+    suites = {line for suite in config.evaluation.suites for line in Path(suite.source).read_text().splitlines()}
+    texts = [json.loads(line)["text"] for line in suites if "text" in json.loads(line)]
+    calibration = config.calibration.read_text()
+    assert len(texts) >= 60
+    assert not any(json.dumps(text, ensure_ascii=False)[1:-1] in calibration for text in texts)

@@ -1,0 +1,90 @@
+"""The month's report says what waits for a person and what is wrong, as text."""
+
+from __future__ import annotations
+
+import html
+from datetime import UTC, datetime
+from pathlib import Path
+
+from evals.audit.forgetting import ForgettingAudit
+from evals.report.render import MonthView
+from flows.lineage import Finding, LedgerEntry, RoundRecord, Verification
+from flows.lineage.storage.records import FIRST_PRIOR
+from flows.review.monthly import MonthlyReport, month_view, summary_lines, waiting_versions
+
+
+def record(version: int, **changes: object) -> RoundRecord:
+    values = {"round": version, "skill": "x", "attempt": 1, "version": version, "status": "finished", "run_id": str(version), **changes}
+    return RoundRecord.model_validate(values)
+
+
+def test_only_what_can_still_replace_the_champion_waits() -> None:
+    champion = record(2, champion=True, decision="PASS", parent_version=1)
+    held = record(3, decision="INCONCLUSIVE", parent_version=2)
+    late = record(4, decision="INCONCLUSIVE", parent_version=1)
+    refused = record(5, decision="INCONCLUSIVE", parent_version=2, rejected=True)
+    blocked = record(6, decision="BLOCK", parent_version=2)
+    assert list(waiting_versions([champion, held, late, refused, blocked])) == [3]
+
+
+HOSTILE = "<script>alert(1)</script> a|b [x](y) \x1b[31m"
+
+
+def monthly(tmp_path: Path) -> MonthlyReport:
+    finding = Finding(where="model.safetensors", problem="is missing")
+    digests = {"model_sha256": "0" * 64, "manifest_sha256": "1" * 64, "prior": FIRST_PRIOR}
+    about = {
+        "version": 2,
+        "previous": 1,
+        "champion": 2,
+        "time": datetime(2026, 11, 3, 6, 0, tzinfo=UTC),
+        "actor": HOSTILE,
+        "reason": HOSTILE,
+    }
+    entry = LedgerEntry(sequence=0, action="promote-approved", decision="INCONCLUSIVE", authenticated="ann", **about, **digests)
+    return MonthlyReport(
+        month="2026-11",
+        champion=2,
+        rounds=(),
+        decisions=(entry,),
+        waiting=(3,),
+        verification=Verification(rounds=1, files=1, bytes=1, findings=(finding,), head="0:abc"),
+        gaps=(),
+        page=tmp_path / "a.html",
+        summary=tmp_path / "a.md",
+    )
+
+
+def test_findings_are_in_the_monthly_report(tmp_path: Path) -> None:
+    audit = ForgettingAudit.model_construct(rounds=(), suites=(), matrix=())
+    text = "\n".join(summary_lines(monthly(tmp_path), audit))
+    assert ": 1 finding. The ledger is not signed. Head of the ledger: 0:abc." in text
+    assert "- model.safetensors: is missing" in text
+    assert "**Waiting for a person:** version 3" in text
+    assert "| 2026-11-03 06:00 | promote-approved (verdict INCONCLUSIVE) | 2 | " in text
+    assert "<script>" not in text
+    assert "\x1b" not in text
+
+
+def test_the_months_page_holds_decisions_and_findings_as_text(tmp_path: Path) -> None:
+    """The page said what the lineage's page says, under another title: no decision, no finding."""
+    view = month_view(monthly(tmp_path))
+    assert view.decisions == (
+        ("2026-11-03 06:00", "promote-approved (verdict INCONCLUSIVE)", "2", f"{HOSTILE} (signed in as ann)", HOSTILE),
+    )
+    page = lineage_page(view)
+    for said in ("Skills of the model, 2026-11", "promote-approved (verdict INCONCLUSIVE)", "is missing", "Waiting for a person", "0:abc"):
+        assert said in page
+    assert "<script>alert" not in page
+    assert html.escape("<script>alert(1)</script> a|b [x](y)") in page
+
+
+def lineage_page(view: MonthView) -> str:
+    """The block of the page that a month adds, with the template that every page uses."""
+    from evals.report.render import _environment
+
+    template = _environment().get_template("lineage.html.j2")
+    context = template.new_context(
+        {"month": view, "audit": ForgettingAudit.model_construct(rounds=(), suites=(), matrix=(), interval="90 %")}
+    )
+    return "".join("".join(template.blocks[name](context)) for name in ("title", "header", "month"))
