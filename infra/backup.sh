@@ -50,8 +50,16 @@ restore)
   (cd "$folder" && sha256sum --quiet --check SHA256SUMS)
   mkdir -p "$SKILLSTACK_STATE"
   [ -z "$(ls -A "$SKILLSTACK_STATE")" ] || { echo "error: $SKILLSTACK_STATE is not empty" >&2; exit 1; }
+  # Compose's PostgreSQL makes the databases itself when it starts on an empty volume; another server has none.
   for name in "${databases[@]}"; do
-    psql --quiet --dbname postgres --command "CREATE DATABASE \"$name\""
+    if [ -z "$(psql -Atc "SELECT 1 FROM pg_database WHERE datname = '$name'" postgres)" ]; then
+      psql --quiet --command "CREATE DATABASE \"$name\"" postgres
+    elif [ -n "$(psql -Atc "SELECT 1 FROM pg_tables WHERE schemaname = 'public' LIMIT 1" "$name")" ]; then
+      echo "error: the database $name is not empty: restore before MLflow and Prefect start, or drop it" >&2
+      exit 1
+    fi
+  done
+  for name in "${databases[@]}"; do
     pg_restore --exit-on-error --no-owner --dbname "$name" "$folder/$name.dump"
   done
   tar --extract --file "$folder/state.tar" --directory "$SKILLSTACK_STATE"
