@@ -161,6 +161,14 @@ def bootstrap_means(
     return means
 
 
+def wilson_interval(right: float, n: int, alpha: float = 0.05) -> tuple[float, float]:
+    """The (1 - 2 alpha) interval of a share of right answers (Wilson 1927); it has a width where all or none are right."""
+    z2 = float(stats.norm.isf(alpha)) ** 2
+    share = right / n
+    middle, half = share + z2 / (2 * n), math.sqrt(z2) * math.sqrt(share * (1 - share) / n + z2 / (4 * n * n))
+    return max(0.0, (middle - half) / (1 + z2 / n)), min(1.0, (middle + half) / (1 + z2 / n))
+
+
 def percentile_interval(samples: Floats, alpha: float = 0.05) -> tuple[float, float]:
     """The (1 - 2 alpha) percentile interval of bootstrap samples."""
     low, high = np.quantile(samples, [alpha, 1.0 - alpha])

@@ -113,6 +113,7 @@ class ForgettingAudit(Record):
     rounds: tuple[AuditRound, ...]
     suites: tuple[AuditSuite, ...]
     matrix: tuple[tuple[float | None, ...], ...] = Field(description="rounds x suites; None where not measured or not comparable")
+    intervals: tuple[tuple[tuple[float, float] | None, ...], ...] = Field((), description="90 % interval of each score of the matrix")
     lineage_rows: tuple[int, ...] = Field(description="rows that later rounds build on; the others are shown and left out of every summary")
     transfer: Transfer
     skills: tuple[SkillHistory, ...]
@@ -149,6 +150,7 @@ def audit_forgetting(
         rounds=tuple(_describe_round(entry) for entry in lineage),
         suites=suites,
         matrix=tuple(tuple(table.score(row) for table in tables) for row in range(len(lineage))),
+        intervals=tuple(tuple(table.interval(row) for table in tables) for row in range(len(lineage))),
         lineage_rows=rows,
         transfer=measure_transfer([table for table in tables if not table.sealed], rows, learned),
         skills=tuple(history for table in tables if (history := _skill_history(table, rows, learned, from_base)) is not None),

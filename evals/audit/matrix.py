@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from data_contracts.manifests import Category, Record
 from evals.gate.validity import item_faults
 from evals.items import Evaluation, SuiteItems
-from evals.statistics import bootstrap_means, percentile_interval
+from evals.statistics import bootstrap_means, percentile_interval, wilson_interval
 
 Floats = NDArray[np.float64]
 
@@ -76,6 +76,16 @@ class SuiteTable:
 
     def mean(self, row: int) -> float:
         return float(np.average(self.scores[row], weights=self.newest.weight))
+
+    def interval(self, row: int) -> tuple[float, float] | None:
+        """The 90 % interval of the score: Wilson's where every item is right or wrong, as a bootstrap of equal items has no width."""
+        if np.isnan(self.scores[row]).any():
+            return None
+        if self.category != "drift" and bool(np.isin(self.scores[row], (0.0, 1.0)).all()) and not any(self.newest.cluster):
+            low, high = wilson_interval(float(self.scores[row].sum()), self.n)
+        else:
+            low, high = percentile_interval(self.samples(row))
+        return _tidy(low), _tidy(high)
 
     def samples(self, row: int) -> Floats:
         samples: Floats = self.resampled[row]

@@ -10,60 +10,73 @@ from markupsafe import Markup, escape
 
 @dataclass(frozen=True)
 class Point:
-    """One round on a curve: x is the row, y a share in [0, 1] or a plain number; `mark` is kept, learned or blocked."""
+    """One attempt on a curve: x is the number of its round, y a share in [0, 1] or a plain number; `mark` is kept, learned or blocked."""
 
     x: int
     y: float
     mark: str
     words: str
+    low: float | None = None
+    high: float | None = None
 
 
-def interval_bar(effect: float, low: float | None, high: float | None, margin: float | None, reach: float, words: str) -> Markup:
-    """One row of a forest plot: zero line, the margin (dashed), the interval and the estimate, on a scale from -reach to +reach."""
-    width, middle = 260.0, 130.0
+def curve(points: Sequence[Point], last: int, title: str, bottom: float, top: float, ticks: Sequence[tuple[float, str]]) -> Markup:
+    """A score and its interval over the rounds 0 to `last`, so that curves beside each other line up. The line joins what was promoted."""
+    width, height, left, right, upper, lower = 260.0, 120.0, 34.0, 10.0, 8.0, 20.0
 
-    def place(value: float) -> float:
-        return round(middle + max(-1.0, min(1.0, value / reach)) * (middle - 8), 1)
+    def across(x: float) -> float:
+        return round(left + x / max(last, 1) * (width - left - right), 1)
 
-    parts = [f'<line class="zero" x1="{middle}" x2="{middle}" y1="2" y2="22"/>']
-    if margin:
-        parts.append(f'<line class="margin" x1="{place(-margin)}" x2="{place(-margin)}" y1="2" y2="22"/>')
-    if low is not None and high is not None:
-        parts.append(f'<line class="whisker" x1="{place(low)}" x2="{place(high)}" y1="12" y2="12"/>')
-        parts += [f'<line class="whisker" x1="{place(end)}" x2="{place(end)}" y1="8" y2="16"/>' for end in (low, high)]
-    side = "worse" if effect < 0 else "better"
-    parts.append(f'<circle class="{side}" cx="{place(effect)}" cy="12" r="4.5"/>')
-    inner = "".join(parts)
-    return Markup(f'<svg class="bar" viewBox="0 0 {width:.0f} 24" role="img" aria-label="{escape(words)}">{inner}</svg>')
-
-
-def curve(points: Sequence[Point], rows: int, title: str, bottom: float, top: float, ticks: Sequence[tuple[float, str]]) -> Markup:
-    """A score over the rounds. `rows` is the number of rounds on the x axis, so that curves beside each other line up."""
-    width, height, left, right, upper, lower = 260.0, 120.0, 34.0, 8.0, 8.0, 20.0
-    span = max(rows - 1, 1)
-
-    def at(point: Point) -> tuple[float, float]:
-        x = left + point.x / span * (width - left - right)
-        share = (point.y - bottom) / (top - bottom) if top > bottom else 0.5
-        return round(x, 1), round(height - lower - share * (height - lower - upper), 1)
+    def up(y: float) -> float:
+        share = (y - bottom) / (top - bottom) if top > bottom else 0.5
+        return round(height - lower - max(0.0, min(1.0, share)) * (height - lower - upper), 1)
 
     parts = []
     for value, words in ticks:
-        _, y = at(Point(0, value, "", ""))
-        parts.append(f'<line class="grid" x1="{left}" x2="{width - right}" y1="{y}" y2="{y}"/>')
-        parts.append(f'<text class="tick" x="{left - 5}" y="{y + 3.5}" text-anchor="end">{escape(words)}</text>')
-    for row in range(rows):
-        if rows <= 8 or row % 2 == 0:
-            x, _ = at(Point(row, bottom, "", ""))
-            parts.append(f'<text class="tick" x="{x}" y="{height - 5}" text-anchor="middle">{row}</text>')
-    line = " ".join(f"{x},{y}" for x, y in (at(point) for point in points if point.mark != "blocked"))
+        parts.append(f'<line class="grid" x1="{left}" x2="{width - right}" y1="{up(value)}" y2="{up(value)}"/>')
+        parts.append(f'<text class="tick" x="{left - 5}" y="{up(value) + 3.5}" text-anchor="end">{escape(words)}</text>')
+    every = max(1, -(-(last + 1) // 8))
+    for number in range(0, last + 1, every):
+        parts.append(f'<text class="tick" x="{across(number)}" y="{height - 5}" text-anchor="middle">{number}</text>')
+    for point in points:
+        if point.low is not None and point.high is not None:
+            x = across(point.x)
+            parts.append(f'<line class="reach {point.mark}" x1="{x}" x2="{x}" y1="{up(point.low)}" y2="{up(point.high)}"/>')
+    line = " ".join(f"{across(point.x)},{up(point.y)}" for point in points if point.mark != "blocked")
     parts.append(f'<polyline class="line" points="{line}"/>')
     for point in points:
-        x, y = at(point)
-        parts.append(f'<circle class="dot {point.mark}" cx="{x}" cy="{y}" r="{5 if point.mark == "learned" else 3.5}"/>')
+        parts.append(
+            f'<circle class="dot {point.mark}" cx="{across(point.x)}" cy="{up(point.y)}" r="{5 if point.mark == "learned" else 3.5}"/>'
+        )
     words = f"{title}: " + "; ".join(point.words for point in points)
+    return _svg("curve", width, height, words, parts)
+
+
+def loss_curve(losses: Sequence[tuple[int, float]], words: str) -> Markup:
+    """Training loss over the steps, from zero up, with the first and last step and the highest loss as ticks."""
+    width, height, left, right, upper, lower = 420.0, 140.0, 38.0, 14.0, 8.0, 20.0
+    first, last, top = losses[0][0], losses[-1][0], max(loss for _, loss in losses) or 1.0
+
+    def across(step: int) -> float:
+        return round(left + (step - first) / max(last - first, 1) * (width - left - right), 1)
+
+    def up(loss: float) -> float:
+        return round(height - lower - loss / top * (height - lower - upper), 1)
+
+    parts = []
+    for value in (0.0, top / 2, top):
+        parts.append(f'<line class="grid" x1="{left}" x2="{width - right}" y1="{up(value)}" y2="{up(value)}"/>')
+        parts.append(f'<text class="tick" x="{left - 5}" y="{up(value) + 3.5}" text-anchor="end">{value:.2g}</text>')
+    parts.append(f'<text class="tick" x="{left}" y="{height - 5}">step {first}</text>')
+    parts.append(f'<text class="tick" x="{width - right}" y="{height - 5}" text-anchor="end">{last}</text>')
+    line = " ".join(f"{across(step)},{up(loss)}" for step, loss in losses)
+    parts.append(f'<polyline class="line" points="{line}"/>')
+    return _svg("curve loss", width, height, words, parts)
+
+
+def _svg(kind: str, width: float, height: float, words: str, parts: Sequence[str]) -> Markup:
     inner = "".join(parts)
-    return Markup(f'<svg class="curve" viewBox="0 0 {width:.0f} {height:.0f}" role="img" aria-label="{escape(words)}">{inner}</svg>')
+    return Markup(f'<svg class="{kind}" viewBox="0 0 {width:.0f} {height:.0f}" role="img" aria-label="{escape(words)}">{inner}</svg>')
 
 
 def share_bar(share: float, words: str) -> Markup:

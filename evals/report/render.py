@@ -8,15 +8,18 @@ The pages need no network and no server; the same input gives the same bytes (no
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment
+from markupsafe import Markup
 
 from data_contracts.escaping import markdown_text
 from data_contracts.files import write_atomically
 from data_contracts.manifests import Verdict
+from data_contracts.rendering.plain import plain_prompt
 from data_contracts.report.environment import page_environment
 from evals.audit.forgetting import ForgettingAudit
 from evals.gate.decide import GateEvidence
@@ -24,6 +27,10 @@ from evals.gate.words import signed
 from evals.items import Evaluation
 from evals.report import figures as report_figures
 from evals.report import view as report_view
+from evals.report.answers import SHOWN, Answer, answer_suites
+from evals.report.facts import Event, RoundCost, RoundFacts, count, duration, moment
+from evals.report.forest import draw_forest
+from evals.report.reasons import group_reasons, split_reasons
 from evals.report.scores import percent, score_text
 
 __all__ = ["MonthView", "render_lineage", "render_round", "verdict_markdown"]
@@ -37,50 +44,82 @@ FATES = {
 
 def _environment() -> Environment:
     environment = page_environment("evals.report")
-    environment.filters |= {"signed": signed, "estimate": report_view.estimate_words, "percent": percent, "score": score_text}
+    environment.filters |= {
+        "plain": plain_prompt,
+        "signed": signed,
+        "estimate": report_view.estimate_words,
+        "percent": percent,
+        "score": score_text,
+    }
     environment.globals |= {
         "badge_of": report_view.verdict_badge,
         "noise": report_view.noise_words,
         "share_bar": report_figures.share_bar,
         "change_words": report_view.change_words,
-        "effect": report_view.effect_words,
         "fates": FATES,
+        "duration": duration,
+        "count": count,
+        "moment": moment,
     }
     return environment
 
 
 def render_round(
-    verdict: Verdict, audit: ForgettingAudit, evidence: GateEvidence | None = None, *, steps: Sequence[str] = (), out: Path
+    verdict: Verdict,
+    audit: ForgettingAudit,
+    evidence: GateEvidence | None = None,
+    *,
+    steps: Sequence[str] = (),
+    facts: RoundFacts | None = None,
+    answers: Sequence[Answer] = (),
+    out: Path,
 ) -> Path:
-    """Write the page of one round: the verdict first, then what was lost and whether that is noise, then the audit. Returns `out`.
+    """Write the page of one round: verdict, facts and plot first, then why, what was answered, and how the lineage stands. Returns `out`.
 
     `evidence` adds each suite's score before and after; without it the page has the differences only. `steps` says what to try next.
     """
-    groups = report_view.group_checks(verdict)
-    reasons, flagged = report_view.split_reasons(verdict)
+    headline, notes, flagged = split_reasons(verdict)
+    categories = {suite.name: suite.category for suite in audit.suites}
+    known = facts or RoundFacts()
     page = _environment().get_template("round.html.j2")
     text = page.render(
         verdict=verdict,
         badge=report_view.BADGES[verdict.decision],
-        reasons=reasons,
+        headline=headline,
+        notes=[*notes, *(scoring_notes(evidence.candidate) if evidence else [])],
         flagged=flagged,
         steps=steps,
-        suites=report_view.check_rows(groups.suites),
-        pooled=report_view.check_rows(groups.pooled),
-        anchored=report_view.check_rows(groups.anchored),
-        warnings=report_view.check_rows(groups.warnings),
-        scores=_scores(evidence),
-        notes=scoring_notes(evidence.candidate) if evidence else [],
-        facts=report_view.facts(verdict),
+        forest=draw_forest(verdict, categories, suite_scores(evidence), suite_floors(verdict, categories)),
+        reasons=group_reasons(verdict, categories),
+        known=known,
+        loss=loss_view(known),
+        answers=answer_suites(answers),
+        kinds=[kind for kind in SHOWN if any(answer.kind == kind for answer in answers)],
+        budget=report_view.budget_rows(audit, report_view.budgets_of(verdict.policy)),
+        digests=report_view.digest_rows(verdict),
         **_audit_view(audit),
     )
     write_atomically(out, text)
     return out
 
 
-def render_lineage(audit: ForgettingAudit, out: Path, month: MonthView | None = None) -> Path:
-    """Write the page of a lineage: what was kept, what was lost, what is left; of a month also what was decided. Returns `out`."""
-    write_atomically(out, _environment().get_template("lineage.html.j2").render(month=month, **_audit_view(audit)))
+def render_lineage(
+    audit: ForgettingAudit,
+    out: Path,
+    month: MonthView | None = None,
+    *,
+    rounds: Sequence[RoundCost] = (),
+    events: Sequence[Event] = (),
+    policy: Mapping[str, Any] | None = None,
+) -> Path:
+    """Write the page of a lineage: what was kept, what was lost, what is left; of a month also what was decided. Returns `out`.
+
+    `rounds` and `events` say who decided what and when, and what each attempt took; `policy` holds the budget over all rounds.
+    """
+    budget = report_view.budget_rows(audit, report_view.budgets_of(policy or {}))
+    known = RoundFacts(rounds=tuple(rounds), events=tuple(events))
+    text = _environment().get_template("lineage.html.j2").render(month=month, known=known, budget=budget, **_audit_view(audit))
+    write_atomically(out, text)
     return out
 
 
@@ -107,16 +146,33 @@ def _audit_view(audit: ForgettingAudit) -> dict[str, object]:
     }
 
 
-def _scores(evidence: GateEvidence | None) -> dict[str, tuple[str, str]]:
-    """Suite -> (champion's score, candidate's score) in words."""
+def suite_scores(evidence: GateEvidence | None) -> dict[str, tuple[float, float]]:
+    """Suite -> (champion's score, candidate's score)."""
     if evidence is None:
         return {}
-    found = {}
-    for name, items in evidence.candidate.suites.items():
-        if name in evidence.champion.suites:
-            before, after = evidence.champion.suites[name].result.score, items.result.score
-            found[name] = score_text(before, items.category), score_text(after, items.category)
-    return found
+    before, after = evidence.champion.suites, evidence.candidate.suites
+    return {name: (before[name].result.score, items.result.score) for name, items in after.items() if name in before}
+
+
+def suite_floors(verdict: Verdict, categories: Mapping[str, str]) -> dict[str, float]:
+    """Suite -> the loss that blocks it by itself, as the verdict's policy has it (score units)."""
+    floor, own = verdict.policy.get("floor"), verdict.policy.get("floors") or {}
+    found = {name: own.get(name, floor) for name, category in categories.items() if category != "drift"}
+    return {name: float(value) for name, value in found.items() if value is not None}
+
+
+def loss_view(known: RoundFacts) -> tuple[Markup, str] | None:
+    """The curve of the training loss, and a sentence that says whether it settled; None where it was not recorded."""
+    if len(known.loss) < 2:
+        return None
+    (_, first), (step, last) = known.loss[0], known.loss[-1]
+    fell = f"The training loss went from {first:.2f} to {last:.2f} nats per token in {step:,} steps"
+    settled = {
+        True: " and had settled when training ended.",
+        False: ", and was still falling when training ended: more passes may teach more.",
+        None: ".",
+    }[known.settled]
+    return report_figures.loss_curve(known.loss, fell + settled), fell + settled
 
 
 def scoring_notes(candidate: Evaluation) -> list[str]:
@@ -135,17 +191,23 @@ def scoring_notes(candidate: Evaluation) -> list[str]:
 
 
 def verdict_markdown(verdict: Verdict, audit: ForgettingAudit | None = None) -> str:
-    """The verdict for a Prefect artifact and a model version's description: reasons, the suites, the lineage in a few numbers."""
+    """The verdict for a Prefect artifact and a model version's description: the headline, a line per group of suites, and every suite."""
     _, sign, words = report_view.BADGES[verdict.decision]
-    lines = [f"## {sign} {words}", "", *(f"- {markdown_text(reason)}" for reason in verdict.reasons), ""]
-    rows = [check for check in report_view.group_checks(verdict).suites if check.effect is not None]
-    if rows:
-        lines += ["| suite | question | answer | change (interval) | items | p |", "|---|---|---|---|---|---|"]
-        for row in report_view.check_rows(rows):
-            p = f"{row.check.p_value:.2g}" if row.check.p_value is not None else ""
-            cells = (markdown_text(row.check.subject), row.question, row.badge[2], report_view.effect_words(row.check), str(row.check.n), p)
-            lines.append(f"| {' | '.join(cells)} |")
-        lines.append("")
+    headline, notes, flagged = split_reasons(verdict)
+    categories = {suite.name: suite.category for suite in audit.suites} if audit is not None else {}
+    lines = [f"## {sign} {words}", "", markdown_text(headline), ""]
+    for group in group_reasons(verdict, categories):
+        lines.append(f"- {group.badge[1]} **{markdown_text(group.title)}**: {markdown_text(group.summary)}")
+    lines += [f"- {markdown_text(note)}" for note in notes]
+    lines += [f"- Flagged: {markdown_text(each)}" for each in flagged]
+    forest = draw_forest(verdict, categories, {}, {})
+    if forest is not None:
+        lines += ["", "| suite | kind | verdict | change (interval) | over all rounds |", "|---|---|---|---|---|"]
+        for each in forest.groups:
+            for row in each.rows:
+                cells = (markdown_text(row.subject), each.title, row.badge[2], row.change, row.since.removeprefix("over all rounds "))
+                lines.append(f"| {' | '.join(cells)} |")
+    lines.append("")
     if audit is not None:
         transfer = audit.transfer
         average = report_view.estimate_words(transfer.average_accuracy, plain=True)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from markupsafe import Markup
 
-from data_contracts.manifests import CheckOutcome, Decision, Verdict
+from data_contracts.manifests import Decision, Verdict
 from evals.audit.forgetting import AuditRound, AuditSuite, Estimate, ForgettingAudit
-from evals.gate.drift import FLAGGED
 from evals.gate.words import signed
-from evals.report.figures import Point, curve, interval_bar
+from evals.report.figures import Point, curve
 from evals.report.scores import percent, score_text
 
 BADGES = {
@@ -20,40 +20,8 @@ BADGES = {
     Decision.INCONCLUSIVE: ("hold", "?", "Inconclusive: held for a person"),
     Decision.ERROR: ("error", "!", "Error: nothing was decided"),
 }
-OUTCOMES = {
-    "pass": ("pass", "✓", "passed"),
-    "block": ("block", "✕", "blocks"),
-    "inconclusive": ("hold", "?", "not shown"),
-    "error": ("error", "!", "error"),
-    "n/a": ("none", "–", "not judged"),
-}
-WARNINGS = ("drift_warning", "early_warning")
-QUESTIONS = {
-    "gain": "New skill learned?",
-    "non_inferiority": "Kept on average?",
-    "anchor": "Kept over all rounds?",
-    "regression": "Kept?",
-    "floor": "Through the floor?",
-    "drift": "General text kept?",
-    "anchor_drift": "Kept over all rounds?",
-    "validity": "Comparable?",
-    "margin": "Within its own margin?",
-    "unmeasured": "Measured?",
-    "measurement": "Measured rightly?",
-    "drift_warning": "Text harder to predict?",
-    "early_warning": "Right answers less likely?",
-}
-SUITE_CHECKS = ("regression", "floor", "margin", "drift", "gain")
 LARGE_LOSS = 0.03
 """Losses against the learned score from here on are marked in the matrix (3 points, the cumulative budget's default)."""
-
-
-@dataclass(frozen=True)
-class CheckRow:
-    check: CheckOutcome
-    question: str
-    badge: tuple[str, str, str]
-    figure: Markup | None
 
 
 @dataclass(frozen=True)
@@ -65,67 +33,6 @@ class Cell:
     note: str
     kind: str
     words: str
-
-
-@dataclass(frozen=True)
-class CheckGroups:
-    """A verdict's checks as a reader looks for them."""
-
-    suites: list[CheckOutcome]
-    """One suite against the champion. Where a loss is proven, a second row that says it fell through the floor is left out."""
-    pooled: list[CheckOutcome]
-    """One category, or what is not about one suite."""
-    anchored: list[CheckOutcome]
-    """One suite against its anchor."""
-    warnings: list[CheckOutcome]
-
-
-def group_checks(verdict: Verdict) -> CheckGroups:
-    subjects = {check.subject for check in verdict.checks if check.check == "regression"}
-    proven = {check.subject for check in verdict.checks if check.check == "regression" and check.outcome == "block"}
-    warnings = [check for check in verdict.checks if check.check in WARNINGS]
-    suites = [check for check in verdict.checks if check.check in SUITE_CHECKS and not (check.check == "floor" and check.subject in proven)]
-    rest = [check for check in verdict.checks if check.check not in (*SUITE_CHECKS, *WARNINGS)]
-    pooled, anchored = [each for each in rest if each.subject not in subjects], [each for each in rest if each.subject in subjects]
-    return CheckGroups(suites, pooled, anchored, warnings)
-
-
-def split_reasons(verdict: Verdict) -> tuple[list[str], list[str]]:
-    """(the reasons of the decision, what is flagged besides)."""
-    flagged = [reason for reason in verdict.reasons if reason.startswith(FLAGGED)]
-    return [reason for reason in verdict.reasons if reason not in flagged], [reason.removeprefix(FLAGGED) for reason in flagged]
-
-
-def check_rows(checks: Sequence[CheckOutcome]) -> list[CheckRow]:
-    """One row per check with its forest plot, all on one scale."""
-    ends = [abs(end) for check in checks if check.check != "gain" for end in (check.effect, check.low, check.high) if end is not None]
-    reach = max([0.06, *(end * 1.05 for end in ends)])
-    return [_check_row(check, min(reach, 0.5)) for check in checks]
-
-
-def _check_row(check: CheckOutcome, reach: float) -> CheckRow:
-    figure = None
-    if check.effect is not None and check.check != "early_warning":
-        figure = interval_bar(check.effect, check.low, check.high, check.margin, reach, f"{check.subject}: {effect_words(check)}")
-    badge = ("hold", "⚑", "flagged") if check.check in WARNINGS else OUTCOMES[check.outcome]
-    return CheckRow(check, QUESTIONS.get(check.check, check.check), badge, figure)
-
-
-def effect_words(check: CheckOutcome) -> str:
-    """'−9.5 (90 %: −12.1 to −6.9)' in points, or in percent for drift (where positive is better, as everywhere).
-
-    The level stands beside every interval, because checks that promote become stricter the more often a round is tried.
-    """
-    if check.effect is None:
-        return ""
-    if check.check == "early_warning":
-        return f"{check.effect:.3g} nats".replace("-", "−")
-    level = f"{100 * check.confidence:.3g} %: " if check.confidence is not None else ""
-    if check.check == "drift_warning":  # often far below the tenth of a percent that other rows have
-        return f"{100 * check.effect:.2g} % ({level}{100 * (check.low or 0.0):.2g} to {100 * (check.high or 0.0):.2g})".replace("-", "−")
-    unit = " %" if check.check in ("drift", "anchor_drift", "drift_warning") else ""
-    reach = f" ({level}{signed(check.low)} to {signed(check.high)})" if check.low is not None and check.high is not None else ""
-    return f"{signed(check.effect)}{unit}{reach}"
 
 
 def matrix_rows(audit: ForgettingAudit, *, drift: bool, sealed: bool) -> tuple[list[AuditSuite], list[tuple[AuditRound, list[Cell]]]]:
@@ -158,23 +65,72 @@ def _cell(audit: ForgettingAudit, row: int, column: int) -> Cell:
 
 
 def suite_curves(audit: ForgettingAudit) -> list[tuple[AuditSuite, Markup]]:
-    """A small curve for each suite that is not sealed, all with the same x axis."""
+    """A small curve for each suite that is not sealed, all with the same x axis: the number of the round, not of the attempt."""
     curves = []
+    last = max((each.number for each in audit.rounds), default=0)
     for column, suite in enumerate(audit.suites):
         measured = [(row, values[column]) for row, values in enumerate(audit.matrix) if values[column] is not None]
         if suite.sealed or len(measured) < 2:
             continue
-        points = [_point(audit, suite, row, value) for row, value in measured if value is not None]
-        low, high = (0.0, 1.0) if suite.category != "drift" else _span([point.y for point in points])
+        points = [_point(audit, suite, column, row, value) for row, value in measured if value is not None]
+        ends = [end for point in points for end in (point.y, point.low, point.high) if end is not None]
+        low, high = (0.0, 1.0) if suite.category != "drift" else _span(ends)
         ticks = [(0.0, "0"), (0.5, "50"), (1.0, "100")] if suite.category != "drift" else [(low, f"{low:.2f}"), (high, f"{high:.2f}")]
-        curves.append((suite, curve(points, len(audit.rounds), suite.name, low, high, ticks)))
+        curves.append((suite, curve(points, last, suite.name, low, high, ticks)))
     return curves
 
 
-def _point(audit: ForgettingAudit, suite: AuditSuite, row: int, value: float) -> Point:
+def _point(audit: ForgettingAudit, suite: AuditSuite, column: int, row: int, value: float) -> Point:
     mark = "learned" if row == suite.learned_in and row else "kept" if row in audit.lineage_rows else "blocked"
-    words = score_text(value, suite.category)
-    return Point(row, value, mark, f"{audit.rounds[row].label} {words}{'' if mark == 'kept' else f' ({mark})'}")
+    low, high = (audit.intervals[row][column] if audit.intervals else None) or (None, None)
+    reach = f" ({score_text(low, suite.category)} to {score_text(high, suite.category)})" if low is not None else ""
+    words = f"{audit.rounds[row].label} {score_text(value, suite.category)}{reach}{'' if mark == 'kept' else f' ({mark})'}"
+    return Point(audit.rounds[row].number, value, mark, words, low, high)
+
+
+@dataclass(frozen=True)
+class BudgetRow:
+    """How much of what a suite may lose over all rounds is used; shares of the score (drift: of bits per byte). `since` says from where."""
+
+    suite: str
+    category: str
+    since: str
+    change: float
+    budget: float
+    unit: str
+
+    @property
+    def left(self) -> float:
+        """What may still be lost; negative where more was lost than is allowed. A gain is not saved up."""
+        return self.budget + min(0.0, self.change)
+
+
+def budget_rows(audit: ForgettingAudit, budgets: Mapping[str, float]) -> list[BudgetRow]:
+    """Every suite with an anchor, least left first; `budgets` gives each category's, without sealed splits. The newest row counts."""
+    by_name = {suite.name: suite for suite in audit.suites}
+    rows = []
+    for skill in audit.skills:
+        if not skill.sealed and skill.learned_row != audit.lineage_rows[-1] and "skill" in budgets:
+            better = 1.0 if by_name[skill.suite].higher_is_better else -1.0
+            since = audit.rounds[skill.learned_row].label
+            rows.append(BudgetRow(skill.suite, "skill", since, better * (skill.now - skill.learned), budgets["skill"], "points"))
+    for change in audit.changes:
+        if change.sealed or change.category not in budgets:
+            continue
+        drift = change.category == "drift"
+        better = 1.0 if by_name[change.suite].higher_is_better else -1.0
+        moved = better * (change.now - change.base) / (change.base if drift else 1.0)
+        unit = "%" if drift else "points"
+        rows.append(
+            BudgetRow(change.suite, change.category, audit.rounds[audit.lineage_rows[0]].label, moved, budgets[change.category], unit)
+        )
+    return sorted(rows, key=lambda row: (row.left / row.budget, row.suite))
+
+
+def budgets_of(policy: Mapping[str, Any]) -> dict[str, float]:
+    """Category -> what it may lose over all rounds, from a verdict's policy or the config's; empty where the policy has no budget."""
+    found = {category: policy.get("anchor_budget") for category in ("skill", "general", "safety")} | {"drift": policy.get("drift_budget")}
+    return {category: float(value) for category, value in found.items() if value is not None}
 
 
 def _span(values: Sequence[float]) -> tuple[float, float]:
@@ -220,7 +176,7 @@ def verdict_badge(decision: Decision | None, *, approved: bool = False, rolled_b
     return badge
 
 
-def facts(verdict: Verdict) -> list[tuple[str, str]]:
+def digest_rows(verdict: Verdict) -> list[tuple[str, str]]:
     """What an auditor needs to find the evidence again."""
     rows = [
         ("Candidate", verdict.candidate_sha256),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from data_contracts.digests import model_digest, model_files
 from data_contracts.errors import LineageError
@@ -18,6 +19,8 @@ from flows.base_models.resolve import resolve_base_model
 from flows.config.model import SkillstackConfig
 from flows.lineage import current_champion, read_ancestry, read_history
 from flows.lineage.audit_rows import recorded_row
+from flows.lineage.registry.history import read_lineage
+from flows.workspace.round_facts import events_of, round_costs
 from flows.workspace.workspace import Workspace, evaluate_model, open_workspace
 
 
@@ -30,7 +33,10 @@ class AuditResult(Record):
 
 def audit_lineage(config: SkillstackConfig, out: Path | None = None) -> AuditResult:
     """Audit all decided rounds, rejected ones included, from stored evaluations: no model is loaded."""
-    return _report(audit_rounds(open_workspace(config)), out or config.state_dir / "reports" / "lineage.html")
+    workspace = open_workspace(config)
+    audit, (records, ledger) = audit_rounds(workspace), read_lineage(workspace.lineage)
+    known = {"rounds": tuple(round_costs(records)), "events": events_of(ledger), "policy": config.gate.model_dump(mode="json")}
+    return _report(audit, out or config.state_dir / "reports" / "lineage.html", **known)
 
 
 def score_table(audit: ForgettingAudit) -> tuple[list[str], list[list[str]]]:
@@ -71,6 +77,7 @@ def _evaluate(workspace: Workspace, number: int, name: str, suites: Sequence[Sui
     return RoundEvaluation(number=number, skill=None, evaluation=load_evaluation(stage.folder), label=name)
 
 
-def _report(audit: ForgettingAudit, out: Path) -> AuditResult:
+def _report(audit: ForgettingAudit, out: Path, **known: Any) -> AuditResult:
+    """`known`: what `render_lineage` is told of the lineage besides its scores."""
     out.parent.mkdir(parents=True, exist_ok=True)
-    return AuditResult(audit=audit, report=render_lineage(audit, out))
+    return AuditResult(audit=audit, report=render_lineage(audit, out, **known))

@@ -14,7 +14,6 @@ from pydantic import Field
 from flows.config.parameters import ConfigParameter, Person, Reason, Version, named
 from flows.lineage import (
     LedgerEntry,
-    Lineage,
     approve_version,
     find_version,
     promote_on_approval,
@@ -22,7 +21,8 @@ from flows.lineage import (
     roll_back,
     write_card,
 )
-from flows.workspace.workspace import open_workspace
+from flows.workspace.round_page import decided_again
+from flows.workspace.workspace import Workspace, open_workspace
 
 Days = Annotated[float, Field(gt=0.0, description="days until the approval expires")]
 Target = Annotated[int | None, Field(description="version to return to; null: the previous champion")]
@@ -42,28 +42,37 @@ def promote(
 
     With `at_once=False` the approval is only recorded; `promote_approved` uses it before it expires.
     """
-    lineage = open_workspace(config).lineage
-    approval = approve_version(lineage, version, reviewer=reviewer, reason=reason, override=override, valid_for=timedelta(days=days))
-    return _promoted(lineage, version) if at_once else approval
+    workspace = open_workspace(config)
+    valid_for = timedelta(days=days)
+    approval = approve_version(workspace.lineage, version, reviewer=reviewer, reason=reason, override=override, valid_for=valid_for)
+    return _promoted(workspace, version) if at_once else _shown(workspace, approval)
 
 
 @flow(name="promote-approved", flow_run_name=named("promote"), persist_result=False)
 def promote_approved(config: ConfigParameter, version: Version) -> LedgerEntry:
     """Make a version champion on an approval that was recorded before and has not expired."""
-    return _promoted(open_workspace(config).lineage, version)
+    return _promoted(open_workspace(config), version)
 
 
-def _promoted(lineage: Lineage, version: int) -> LedgerEntry:
-    """Promote on the approval, and write the model card that names it."""
+def _promoted(workspace: Workspace, version: int) -> LedgerEntry:
+    """Promote on the approval, and write the page and the model card that name it."""
+    lineage = workspace.lineage
     entry = promote_on_approval(lineage, version)
     write_card(lineage, version, find_version(lineage, version).checkpoint / "model")
+    return _shown(workspace, entry)
+
+
+def _shown(workspace: Workspace, entry: LedgerEntry) -> LedgerEntry:
+    """The entry, after the pages of its versions were written again with it."""
+    decided_again(workspace, entry)
     return entry
 
 
 @flow(name="reject", flow_run_name=named("reject"), persist_result=False)
 def reject(config: ConfigParameter, version: Version, reviewer: Person, reason: Reason) -> LedgerEntry:
     """Record that a held version is refused. The champion does not change."""
-    return reject_version(open_workspace(config).lineage, version, reviewer=reviewer, reason=reason)
+    workspace = open_workspace(config)
+    return _shown(workspace, reject_version(workspace.lineage, version, reviewer=reviewer, reason=reason))
 
 
 @flow(name="rollback", flow_run_name=named("rollback"), persist_result=False)
@@ -72,4 +81,5 @@ def rollback(config: ConfigParameter, reason: Reason, actor: Person, to: Target 
 
     Raises LineageError if there is no earlier champion, ManifestError if its files changed.
     """
-    return roll_back(open_workspace(config).lineage, to, reason=reason, actor=actor)
+    workspace = open_workspace(config)
+    return _shown(workspace, roll_back(workspace.lineage, to, reason=reason, actor=actor))

@@ -23,9 +23,9 @@ from evals.report.render import MonthView, render_lineage
 from flows.config.parameters import ConfigParameter, check_month, named, this_month
 from flows.lineage import LedgerEntry, RoundRecord, Verification, keep_report, read_tree, verify_lineage
 from flows.lineage.registry.history import actor_of
-from flows.lineage.storage.records import DECISIONS
 from flows.review.audit import audit_rounds, score_table
 from flows.workspace.pages import not_vital, publish_audit
+from flows.workspace.round_facts import event_words, round_costs
 from flows.workspace.workspace import open_workspace
 
 
@@ -74,7 +74,8 @@ def monthly_audit(config: ConfigParameter, month: Month = "") -> MonthlyReport:
         page=folder / f"audit-{month}.html",
         summary=folder / f"audit-{month}.md",
     )
-    render_lineage(audit, report.page, month_view(report))
+    costs = tuple(round_costs(tree.rounds))
+    render_lineage(audit, report.page, month_view(report), rounds=costs, policy=config.gate.model_dump(mode="json"))
     text = "\n".join(summary_lines(report, audit)) + "\n"
     write_atomically(report.summary, text)
     keep_report(workspace.lineage, report.page, report.summary)
@@ -91,16 +92,11 @@ def month_view(report: MonthlyReport) -> MonthView:
         waiting=", ".join(f"version {number}" for number in report.waiting),
         checked=checked_words(report.verification),
         decisions=tuple(
-            (f"{entry.time:%Y-%m-%d %H:%M}", event_of(entry), str(entry.version), actor_of(entry), entry.reason)
+            (f"{entry.time:%Y-%m-%d %H:%M}", event_words(entry), str(entry.version), actor_of(entry), entry.reason)
             for entry in report.decisions
         ),
         findings=tuple((finding.where, finding.problem) for finding in report.verification.findings),
     )
-
-
-def event_of(entry: LedgerEntry) -> str:
-    """The action of an entry, with the verdict of its version if it is a decision."""
-    return f"{entry.action} (verdict {entry.decision})" if entry.decision and entry.action in DECISIONS else entry.action
 
 
 def checked_words(result: Verification) -> str:
@@ -137,7 +133,7 @@ def summary_lines(report: MonthlyReport, audit: ForgettingAudit) -> Iterator[str
         yield "|---|---|---|---|---|"
         for entry in report.decisions:
             who, why = markdown_text(actor_of(entry)), markdown_text(entry.reason)
-            yield f"| {entry.time:%Y-%m-%d %H:%M} | {event_of(entry)} | {entry.version} | {who} | {why} |"
+            yield f"| {entry.time:%Y-%m-%d %H:%M} | {event_words(entry)} | {entry.version} | {who} | {why} |"
         yield ""
     yield from _matrix(audit)
     yield from (f"- {markdown_text(gap)}" for gap in report.gaps)

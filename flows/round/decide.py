@@ -14,7 +14,6 @@ from data_contracts.manifests import (
     CheckpointManifest,
     EvalReport,
     Verdict,
-    file_ref,
     write_manifest,
 )
 from evals.audit.forgetting import ForgettingAudit, RoundEvaluation, audit_forgetting
@@ -23,14 +22,14 @@ from evals.gate.decide import decide as decide_gate
 from evals.gate.decide import items_wanted
 from evals.gate.policy import GatePolicy
 from evals.items import load_evaluation
-from evals.report.render import render_round
 from flows.lineage import RoundRecord, VersionRef, read_history
 from flows.lineage.audit_rows import audit_row, recorded_row
 from flows.round.context import STAGE, Round
 from flows.round.reports import Evaluated, gate_evidence
+from flows.workspace.round_page import ANSWERS, PAGE, store_page
 from flows.workspace.stages import Stage, run_stage
 
-DECIDE_CODE = ("evals.audit.forgetting", "evals.gate.decide", "evals.report.render", "flows.round.reports")
+DECIDE_CODE = ("evals.audit.forgetting", "evals.gate.decide", "evals.report.render", "flows.round.reports", "flows.workspace.round_page")
 
 
 @task(name="audit", task_run_name="audit {round.skill}", **STAGE)
@@ -77,14 +76,13 @@ def decide(round: Round, reports: Evaluated, forgetting: ForgettingAudit, look: 
     def build(folder: Path) -> None:
         evidence = gate_evidence(reports, attempts)
         verdict = decide_gate(evidence, policy)
-        page = render_round(verdict, forgetting, evidence, out=folder / "report.html")
-        write_manifest(folder, verdict.model_copy(update={"files": {"report": file_ref(folder, page)}}))
+        write_manifest(folder, store_page(folder, verdict, forgetting, evidence))
 
     stage = run_stage(round.workspace.stages, "decide", inputs, Verdict, build, code=DECIDE_CODE)
     if stage.reused:
         again = decide_gate(gate_evidence(reports, attempts), policy)
         require_same_verdict(stage, again)
-    round.record("decide", stage, stage.folder / "report.html")
+    round.record("decide", stage, stage.folder / PAGE, stage.folder / ANSWERS)
     return stage
 
 

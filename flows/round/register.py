@@ -6,12 +6,12 @@ from prefect import task
 
 from data_contracts.manifests import CheckpointManifest, Decision, DropManifest, Verdict
 from evals.audit.forgetting import ForgettingAudit
-from evals.report.render import render_round
 from flows.lineage import finish_round, promote_version, register_candidate, was_champion, write_card
 from flows.round.context import STAGE, Round
-from flows.round.reports import Evaluated, gate_evidence
+from flows.round.reports import Evaluated
 from flows.workspace.outcome import RoundOutcome, outcome_of
 from flows.workspace.pages import not_vital, publish_verdict
+from flows.workspace.round_page import write_page
 from flows.workspace.stages import Stage
 from flows.workspace.workspace import round_sources
 
@@ -46,9 +46,8 @@ def register(
         round.attach(card)
     finish_round(lineage, round.run)
     outcome = outcome_of(round.workspace, round.run, version, decided, verdict.folder, reports.champion.manifest)
-    evidence = gate_evidence(reports, decided.attempts)
     # The digest of the verdict covers its own page. This page adds what to try next, which names the version to approve or reject.
-    page = render_round(decided, forgetting, evidence, steps=outcome.next, out=outcome.report)
+    page = write_page(round.workspace, version, forgetting)
     round.attach(page)
     with not_vital(f"version {version.version}"):
         publish_verdict(decided, forgetting, page, reports.candidate.manifest, reports.champion.manifest, version, outcome.next)

@@ -29,7 +29,16 @@ def test_every_file_of_the_packages_is_in_the_wheel(installed: Path) -> None:
 DATA = {
     "data_contracts/contract/contracts": {"default.yaml"},
     "data_contracts/report/templates": {"report.html.j2"},
-    "evals/report/templates": {"round.html.j2", "audit.html.j2", "lineage.html.j2", "page.html.j2", "report.css", "report.js"},
+    "evals/report/templates": {
+        "round.html.j2",
+        "forest.html.j2",
+        "answers.html.j2",
+        "audit.html.j2",
+        "lineage.html.j2",
+        "page.html.j2",
+        "report.css",
+        "report.js",
+    },
     "evals/suites/sets": {"general-small.yaml", "safety.jsonl", "drift.jsonl"},
     "flows/base_models/nano": {"config.json", "model.safetensors", "tokenizer.json", "chat_template.jinja", "nano.json"},
     "flows/explore": {"sample.jsonl"},

@@ -1,22 +1,23 @@
 "use strict";
 // The items are all in the page; without a script they are simply all shown.
-(function () {
-  const form = document.getElementById("item-filters");
-  if (!form) return;
+for (const form of document.querySelectorAll("form.filters")) {
   form.hidden = false;
-  const items = Array.from(document.querySelectorAll("#items .item"));
-  const count = document.getElementById("item-count");
+  const items = Array.from(document.querySelectorAll(form.dataset.items));
+  const folded = new Set(items.map((item) => item.parentElement.closest("details")).filter((each) => each && !each.contains(form)));
+  const suites = document.querySelectorAll("#side-by-side .suite");
   const apply = () => {
-    const suite = form.elements.suite.value, fate = form.elements.fate.value, text = form.elements.text.value.toLowerCase();
+    const suite = form.elements.suite.value, kind = form.elements.kind.value, text = form.elements.text.value.toLowerCase();
     let shown = 0;
     for (const item of items) {
-      const keep = (!suite || item.dataset.suite === suite) && (!fate || item.dataset.fate === fate) && (!text || item.textContent.toLowerCase().includes(text));
+      const keep = (!suite || item.dataset.suite === suite) && (!kind || item.dataset.kind === kind) && (!text || item.textContent.toLowerCase().includes(text));
       item.hidden = !keep;
       if (keep) shown += 1;
     }
-    count.textContent = shown + " of " + items.length + " items shown";
+    for (const each of folded) each.open = Boolean(suite || kind || text);
+    for (const each of suites) if (items.some((item) => each.contains(item))) each.hidden = !items.some((item) => each.contains(item) && !item.hidden);
+    form.querySelector(".count").textContent = shown + " of " + items.length + " items shown";
   };
-  form.addEventListener("input", apply);
+  for (const event of ["input", "change"]) form.addEventListener(event, apply);
   form.addEventListener("submit", (event) => event.preventDefault());
   apply();
-})();
+}

@@ -254,7 +254,7 @@ def log_datasets(lineage: Lineage, run_id: str, path: str, datasets: Sequence[tu
 
 
 @plainly
-def attach_files(lineage: Lineage, parent: RoundRun, *files: Path) -> None:
+def attach_files(lineage: Lineage, parent: RoundRun | VersionRef, *files: Path) -> None:
     """Log files as artifacts of the round itself, for what belongs to no finished stage; missing files are ignored."""
     for path in files:
         if path.is_file():

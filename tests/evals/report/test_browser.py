@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ import pytest
 from data_contracts.manifests import Decision, LayerCapacity
 from evals.audit.forgetting import RoundEvaluation, audit_forgetting
 from evals.gate.decide import GateEvidence, GatePolicy, decide
+from evals.report.answers import compare_answers
+from evals.report.facts import Difference, Event, RoundCost, RoundFacts
 from evals.report.render import render_lineage, render_round
 
 
@@ -26,6 +29,7 @@ def asked(**fields: object) -> GatePolicy:
 
 BROWSER = next((found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None)
 DRIVER = shutil.which("chromedriver")
+AXE = Path(__file__).parents[2] / "vendor" / "axe-core" / "axe.min.js"
 
 pytestmark = [
     pytest.mark.services,
@@ -104,10 +108,40 @@ def pages(tmp_path_factory, make_suite, make_evaluation) -> dict[str, Path]:
     anchors = {name: rows[index + 1].evaluation for index, name in enumerate(names[:4])} | {"piqa": rows[0].evaluation}
     evidence = GateEvidence(rows[5].evaluation, rows[4].evaluation, anchors, "yelp")
     folder = tmp_path_factory.mktemp("pages")
+    verdict, answers = decide(evidence, asked()), compare_answers(rows[5].evaluation, rows[4].evaluation, "yelp")
+    known = round_facts()
+    steps = (
+        "Offer part of the trained update: skillstack round 2026-11-yelp.jsonl --skill yelp --scale 0.5",
+        "Or decide in your own name.",
+    )
     return {
-        "round": render_round(decide(evidence, asked()), audit, evidence, out=folder / "round.html"),
-        "lineage": render_lineage(audit, out=folder / "lineage.html"),
+        "round": render_round(verdict, audit, evidence, steps=steps, facts=known, answers=answers, out=folder / "round.html"),
+        "lineage": render_lineage(
+            audit, out=folder / "lineage.html", rounds=known.rounds, events=known.events, policy=asked().model_dump(mode="json")
+        ),
     }
+
+
+def round_facts() -> RoundFacts:
+    """Facts with the longest texts that are likely."""
+    when = datetime(2026, 11, 3, 6, 0, tzinfo=UTC)
+    why = "needed for the release of Thursday; the losses are on a suite that nobody uses any more, see the minutes"
+    cost = RoundCost(
+        5, 2, "yelp", 7, "BLOCK", "promoted by override", "ana (signed in as ana.garcia)", when, 7261.0, 3600.0, 1234567, "cuda:0"
+    )
+    return RoundFacts(
+        version=7,
+        rows=(
+            ("Drop", "a-very-long-name-of-a-drop-with-no-space-in-it-2026-11.jsonl"),
+            ("Training", "3 passes, 1,234 steps of 32 examples"),
+        ),
+        loss=tuple((step, 3.0 / step) for step in range(1, 60)),
+        settled=False,
+        since="version 6 (round 4, dbpedia)",
+        differences=(Difference("learning rate", "0.001", "0.0003"), Difference("version of transformers", "5.17.0", "5.23.0")),
+        events=(Event(when, "override (verdict BLOCK)", 7, "ana (signed in as ana.garcia)", why),),
+        rounds=(cost,),
+    )
 
 
 def _show(browser: Any, page: Path, *, width: int = 1280, scheme: str = "light") -> None:
@@ -119,11 +153,99 @@ def _show(browser: Any, page: Path, *, width: int = 1280, scheme: str = "light")
 
 
 @pytest.mark.parametrize("name", ["round", "lineage"])
-@pytest.mark.parametrize("width", [360, 800, 1400])
+@pytest.mark.parametrize("width", [360, 420, 800, 1400])
 def test_nothing_is_logged_and_the_page_is_never_wider_than_the_window(browser, pages, name: str, width: int) -> None:
     _show(browser, pages[name], width=width)
     assert browser.get_log("browser") == []
     assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+
+
+# Text that is cut by its own box or by one around it, but for the heat map, which scrolls, and what only a screen reader sees.
+CUT = """
+document.querySelectorAll("details").forEach((each) => { each.open = true; });
+const cut = [];
+const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+while (walker.nextNode()) {
+  const element = walker.currentNode.parentElement;
+  if (!walker.currentNode.textContent.trim() || element.closest("script, style, .sr, .skip, .scroll, [hidden]")) continue;
+  const range = document.createRange(); range.selectNodeContents(walker.currentNode);
+  for (const box of range.getClientRects()) {
+    if (box.right > window.innerWidth + 1 || box.left < -1) cut.push(walker.currentNode.textContent.trim().slice(0, 60));
+  }
+}
+return cut;
+"""
+# Rows of the plot whose parts lie over each other.
+COVERED = """
+const covered = [];
+for (const row of document.querySelectorAll(".forest li")) {
+  const filled = Array.from(row.children).filter((e) => e.textContent.trim() || e.querySelector("svg"));
+  const boxes = filled.map((e) => e.getBoundingClientRect());
+  boxes.forEach((a, i) => boxes.slice(i + 1).forEach((b) => {
+    if (a.left < b.right - 1 && b.left < a.right - 1 && a.top < b.bottom - 1 && b.top < a.bottom - 1) covered.push(row.textContent.trim());
+  }));
+}
+return covered;
+"""
+
+
+@pytest.mark.parametrize("name", ["round", "lineage"])
+@pytest.mark.parametrize("width", [420, 1400])
+def test_no_text_is_cut_and_no_part_of_the_plot_covers_another(browser, pages, name: str, width: int) -> None:
+    _show(browser, pages[name], width=width)
+    assert browser.execute_script(CUT) == []
+    assert browser.execute_script(COVERED) == []
+
+
+def test_the_verdict_and_the_next_step_are_on_a_phones_first_screen_and_the_plot_on_a_desks(browser, pages) -> None:
+    _show(browser, pages["round"], width=420)
+    assert browser.execute_script("return document.querySelector('p.next').getBoundingClientRect().bottom") < 900
+    _show(browser, pages["round"], width=1400)
+    assert browser.execute_script("return document.querySelector('.forest li').getBoundingClientRect().bottom") < 900
+
+
+def test_marks_lie_inside_the_plot_and_ticks_line_up_with_the_grid(browser, pages) -> None:
+    for width in (420, 1400):
+        _show(browser, pages["round"], width=width)
+        outside = browser.execute_script(
+            "const marks = 'svg.plot circle, svg.plot .beyond, svg.plot .anchor, svg.plot .whisker';"
+            "return Array.from(document.querySelectorAll(marks)).filter((e) => {"
+            " const a = e.getBoundingClientRect(), b = e.closest('svg.plot').getBoundingClientRect();"
+            " return a.left < b.left - 1 || a.right > b.right + 1; }).length"
+        )
+        assert outside == 0
+        zero, tick = browser.execute_script(
+            "const middle = (e) => { const b = e.getBoundingClientRect(); return (b.left + b.right) / 2; };"
+            "return [middle(document.querySelector('svg.plot .zero')),"
+            " middle(Array.from(document.querySelectorAll('svg.axis text')).find((e) => e.textContent === '0'))]"
+        )
+        assert abs(zero - tick) < 1.5
+
+
+def test_no_page_asks_any_host_for_anything(browser, pages) -> None:
+    for page in pages.values():
+        _show(browser, page)
+        assert browser.execute_script("return performance.getEntriesByType('resource').map((each) => each.name)") == []
+
+
+def test_answers_are_filtered_by_suite_kind_and_text(browser, pages) -> None:
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.support.ui import Select
+
+    _show(browser, pages["round"], width=420)
+    form = browser.find_element(By.CSS_SELECTOR, "form[data-items='#side-by-side .answer']")
+    cards = browser.find_elements(By.CSS_SELECTOR, "#side-by-side .answer")
+    Select(form.find_element(By.NAME, "suite")).select_by_visible_text("agnews")
+    Select(form.find_element(By.NAME, "kind")).select_by_visible_text("lost")
+    shown = [card for card in cards if card.is_displayed()]
+    assert shown
+    assert {(card.get_attribute("data-suite"), card.get_attribute("data-kind")) for card in shown} == {("agnews", "lost")}
+    words = [line.text for line in shown[0].find_elements(By.TAG_NAME, "dt")]
+    assert words[1:] == ["should be", "was", "is now"]
+    assert form.find_element(By.CSS_SELECTOR, ".count").text == f"{len(shown)} of {len(cards)} items shown"
+    assert [each.text for each in browser.find_elements(By.CSS_SELECTOR, "#side-by-side h3") if each.is_displayed()] == [
+        each.text for each in browser.find_elements(By.CSS_SELECTOR, "#side-by-side h3") if each.text.startswith("agnews")
+    ]
 
 
 @pytest.mark.parametrize("name", ["round", "lineage"])
@@ -146,17 +268,30 @@ def test_items_can_be_found_from_the_keyboard(browser, pages) -> None:
     from selenium.webdriver.common.by import By
     from selenium.webdriver.common.keys import Keys
 
-    _show(browser, pages["round"])
+    _show(browser, pages["lineage"])
     summary = browser.find_element(By.XPATH, "//summary[starts-with(normalize-space(), 'Browse the')]")
     summary.send_keys(Keys.ENTER)
-    form = browser.find_element(By.ID, "item-filters")
+    form = browser.find_element(By.CSS_SELECTOR, "form[data-items='#items .item']")
     assert form.is_displayed()
     items = browser.find_elements(By.CSS_SELECTOR, "#items .item")
     form.find_element(By.NAME, "text").send_keys("Question 7 of agnews")
     shown = [item for item in items if item.is_displayed()]
     assert 1 <= len(shown) < len(items)
     assert all("agnews" in item.text for item in shown)
-    assert browser.find_element(By.ID, "item-count").text == f"{len(shown)} of {len(items)} items shown"
+    assert form.find_element(By.CSS_SELECTOR, ".count").text == f"{len(shown)} of {len(items)} items shown"
+
+
+@pytest.mark.parametrize("name", ["round", "lineage"])
+@pytest.mark.parametrize("width", [420, 1400])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing(browser, pages, name: str, width: int, scheme: str) -> None:
+    """axe-core, every rule, with everything unfolded. Contrast over mixed colours, which it leaves open, is measured above."""
+    _show(browser, pages[name], width=width, scheme=scheme)
+    browser.execute_script("document.querySelectorAll('details').forEach((each) => { each.open = true; })")
+    browser.execute_script(AXE.read_text(encoding="utf-8"))
+    found = browser.execute_async_script("axe.run().then(arguments[0])")
+    assert len(found["passes"]) > 20
+    assert [(rule["id"], rule["impact"], rule["nodes"][0]["html"]) for rule in found["violations"]] == []
 
 
 def test_first_tab_skips_to_the_content(browser, pages) -> None:

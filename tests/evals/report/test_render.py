@@ -21,7 +21,7 @@ def asked(**fields: object) -> GatePolicy:
     return GatePolicy.model_validate({"accept_unmeasured": ("general", "safety", "drift"), **fields})
 
 
-VOID = {"meta", "br", "input", "link", "hr", "img", "circle", "line", "rect", "polyline"}
+VOID = {"meta", "br", "input", "link", "hr", "img", "circle", "line", "rect", "polyline", "path"}
 SKILLS = ("agnews", "dbpedia", "sst2")
 
 
@@ -46,7 +46,8 @@ class Page(HTMLParser):
         if tag == "a" and (found.get("href") or "").startswith("#"):
             self.targets.append((found["href"] or "")[1:])
         self.loads += [value for name in ("src", "href", "data") if (value := found.get(name)) and not value.startswith("#")]
-        if tag == "svg" and not (found.get("role") == "img" and found.get("aria-label")):
+        inside = "svg" in self.open[:-1]
+        if tag == "svg" and not (inside or found.get("aria-hidden") or (found.get("role") == "img" and found.get("aria-label"))):
             self.unlabelled.append(tag)
 
     def handle_endtag(self, tag: str) -> None:
@@ -109,13 +110,11 @@ def test_a_round_page_is_whole_and_loads_nothing(tmp_path: Path, round_page, los
 def test_the_verdict_comes_first_and_names_what_was_lost(tmp_path: Path, round_page) -> None:
     verdict, audit, evidence = round_page()
     page = Page(render_round(verdict, audit, evidence, out=tmp_path / "report.html").read_text(encoding="utf-8"))
-    assert (
-        page.text.index("Blocked: lost agnews")
-        < page.text.index("What was lost, and is it noise?")
-        < page.text.index("Every skill after every round")
-    )
+    order = ("✕ Blocked", "lost agnews", "Change of every suite", "Earlier skills", "Why, in words", "Every skill after every round")
+    places = [page.text.index(words, page.text.index("Skip to the content")) for words in order]
+    assert places == sorted(places)
     for reason in verdict.reasons:
-        assert " ".join(reason.split()) in page.text
+        assert " ".join(reason.removeprefix("Blocked: ").split()) in page.text
     for words in ("75.0", "60.0", "This is a real loss, not noise", "Capacity left", "11.5°"):
         assert words in page.text
 
@@ -125,7 +124,7 @@ def test_what_is_flagged_is_said_with_the_verdict_and_shown_with_its_numbers(tmp
     warned = {check.subject for check in verdict.checks if check.check in ("drift_warning", "early_warning")}
     assert warned
     text = Page(render_round(verdict, audit, evidence, out=tmp_path / "report.html").read_text(encoding="utf-8")).text
-    assert text.index("⚑ Flagged: general text became harder to predict") < text.index("What was lost, and is it noise?")
+    assert text.index("⚑ Flagged: general text became harder to predict") < text.index("Change of every suite")
     for check in verdict.checks:
         if check.check in ("drift_warning", "early_warning"):
             assert " ".join(check.sentence.split()) in text
@@ -204,7 +203,10 @@ def test_markdown_for_the_registry(round_page) -> None:
     verdict, audit, _ = round_page()
     text = verdict_markdown(verdict, audit)
     assert text.startswith("## ✕ Blocked")
-    assert "| agnews | Kept? | blocks |" in text
+    assert "- ✕ **Earlier skills**: 1 of 2 suites lost: agnews −15.0; on average −7.5 points" in text
+    assert re.search(r"\| agnews \| Earlier skills \| blocks \| −15\.0 \(90 %: −\d", text)
+    groups = [line for line in text.splitlines() if line.startswith("- ") and "**" in line]
+    assert len(groups) == 5, "one line per kind of suite, not one per check"
     assert "forgetting" in text
     assert verdict.candidate_sha256[:12] in text
     assert verdict_markdown(verdict) != text

@@ -1,0 +1,85 @@
+"""The page of a version, from what its round stored: written when the round ends, and again when a person has decided about it."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from data_contracts.errors import SkillstackError
+from data_contracts.manifests import EvalReport, Verdict, file_ref, read_manifest
+from evals.audit.forgetting import ForgettingAudit
+from evals.gate.decide import GateEvidence
+from evals.items import Evaluation, load_evaluation
+from evals.report.answers import compare_answers, read_answers, write_answers
+from evals.report.render import render_round
+from flows.lineage import LedgerEntry, VersionRef, attach_files, find_version
+from flows.lineage.registry.replaying import stored_reports
+from flows.workspace.outcome import steps_after
+from flows.workspace.round_facts import read_facts
+from flows.workspace.workspace import Workspace
+
+logger = logging.getLogger(__name__)
+
+AUDIT, ANSWERS, PAGE = "audit.json", "answers.parquet", "report.html"
+"""Files beside a verdict: the audit and the answers that its page shows, and the page as it was when the gate decided."""
+
+
+def store_page(folder: Path, verdict: Verdict, audit: ForgettingAudit, evidence: GateEvidence) -> Verdict:
+    """Write the page, and what it is made of, into the folder of a verdict. Returns the verdict with the digests of these files."""
+    answers = compare_answers(evidence.candidate, evidence.champion, verdict.new_skill)
+    (folder / AUDIT).write_text(audit.model_dump_json() + "\n", encoding="utf-8")
+    write_answers(folder / ANSWERS, answers)
+    render_round(verdict, audit, evidence, answers=answers, out=folder / PAGE)
+    files = {"report": PAGE, "audit": AUDIT, "answers": ANSWERS}
+    return verdict.model_copy(update={"files": {role: file_ref(folder, folder / name) for role, name in files.items()}})
+
+
+def page_of(workspace: Workspace, version: int) -> Path:
+    """Where the page of a version is."""
+    return workspace.config.state_dir / "reports" / f"version-{version}.html"
+
+
+def write_page(workspace: Workspace, version: VersionRef) -> Path:
+    """Write the page of a registered version with its facts and decisions, from stored values alone.
+
+    Raises LineageError or ManifestError if something that it is made of is missing or was changed.
+    """
+    assert version.verdict is not None
+    verdict = read_manifest(version.verdict, Verdict)
+    folders = stored_reports(workspace.config.state_dir)
+    loaded = {digest: load_evaluation(folders[digest]) for digest in {*verdict.inputs.values()} if digest in folders}
+    by_role = {role: loaded[digest] for role, digest in verdict.inputs.items() if digest in loaded}
+    steps = (
+        steps_after(workspace, verdict, version, read_manifest(version.evaluation, EvalReport, verify=False)) if version.evaluation else ()
+    )
+    out = page_of(workspace, version.version)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    return render_round(
+        verdict,
+        ForgettingAudit.model_validate_json((version.verdict / verdict.files["audit"].path).read_text(encoding="utf-8")),
+        _evidence(verdict, by_role),
+        steps=steps,
+        facts=read_facts(workspace, version.version),
+        answers=read_answers(version.verdict / verdict.files["answers"].path),
+        out=out,
+    )
+
+
+def _evidence(verdict: Verdict, by_role: dict[str, Evaluation]) -> GateEvidence | None:
+    """Champion and candidate of a verdict; None where their items are not there any more."""
+    if not {"candidate", "champion"} <= by_role.keys():
+        return None
+    return GateEvidence(by_role["candidate"], by_role["champion"], {}, verdict.new_skill, verdict.attempts, verdict.bootstrap)
+
+
+def decided_again(workspace: Workspace, entry: LedgerEntry) -> None:
+    """Write the pages of the versions that a decision is about once more. The decision stands whether or not that can be done."""
+    left = {entry.previous} if entry.action == "rollback" and entry.previous is not None else set()
+    for number in sorted({entry.version} | left):
+        try:
+            version = find_version(workspace.lineage, number)
+            if version.verdict is None or "audit" not in read_manifest(version.verdict, Verdict, verify=False).files:
+                continue  # the base model, or a round of an earlier release
+            attach_files(workspace.lineage, version, write_page(workspace, version))
+        except (SkillstackError, OSError) as error:
+            logger.warning("the page of version %s does not show this decision: %s", number, error)
