@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from data_contracts.manifests import CheckOutcome, Verdict
 from evals.gate.drift import FLAGGED
-from evals.gate.words import signed
+from evals.gate.words import signed, size
 from evals.report.forest import AGAINST_ANCHOR, OUTCOMES, SEVERITY, TITLES, WARNINGS, Badge, subjects_of
 
 OPENINGS = ("Pass: ", "Blocked: ", "Inconclusive: ", "Error: ")
@@ -71,7 +71,8 @@ def _summary(checks: Sequence[CheckOutcome], worst: str) -> str:
     mean = next((check for check in judged if check.check == "non_inferiority" and check.effect is not None), None)
     parts = [_counted(singles, len(suites), worst)] if singles or suites else []
     if mean is not None and mean.effect is not None:
-        parts.append(f"on average {signed(mean.effect)} points")
+        held = f", and a loss of {size(mean.margin)} is not ruled out" if mean.outcome == "inconclusive" and mean.margin else ""
+        parts.append(f"on average {signed(mean.effect)} points{held}")
     return "; ".join(part for part in parts if part) or _unmeasured(judged)
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from data_contracts.errors import SkillstackError
+from data_contracts.errors import LineageError, SkillstackError
 from data_contracts.manifests import EvalReport, Verdict, file_ref, read_manifest
 from evals.audit.forgetting import ForgettingAudit
 from evals.gate.decide import GateEvidence
-from evals.items import Evaluation, load_evaluation
-from evals.report.answers import compare_answers, read_answers, write_answers
+from evals.items import load_evaluation
+from evals.report.answers import Answer, compare_answers, read_answers, write_answers
 from evals.report.render import render_round
 from flows.lineage import LedgerEntry, VersionRef, attach_files, find_version
 from flows.lineage.registry.replaying import stored_reports
@@ -39,37 +39,48 @@ def page_of(workspace: Workspace, version: int) -> Path:
     return workspace.config.state_dir / "reports" / f"version-{version}.html"
 
 
-def write_page(workspace: Workspace, version: VersionRef) -> Path:
-    """Write the page of a registered version with its facts and decisions, from stored values alone.
+def write_page(workspace: Workspace, version: VersionRef, audit: ForgettingAudit | None = None) -> Path:
+    """Write the page of a registered version with its facts and decisions, from stored values alone unless the audit is at hand.
 
     Raises LineageError or ManifestError if something that it is made of is missing or was changed.
     """
     assert version.verdict is not None
     verdict = read_manifest(version.verdict, Verdict)
-    folders = stored_reports(workspace.config.state_dir)
-    loaded = {digest: load_evaluation(folders[digest]) for digest in {*verdict.inputs.values()} if digest in folders}
-    by_role = {role: loaded[digest] for role, digest in verdict.inputs.items() if digest in loaded}
-    steps = (
-        steps_after(workspace, verdict, version, read_manifest(version.evaluation, EvalReport, verify=False)) if version.evaluation else ()
-    )
+    evidence, report = _evidence(workspace, verdict), version.evaluation
     out = page_of(workspace, version.version)
     out.parent.mkdir(parents=True, exist_ok=True)
     return render_round(
         verdict,
-        ForgettingAudit.model_validate_json((version.verdict / verdict.files["audit"].path).read_text(encoding="utf-8")),
-        _evidence(verdict, by_role),
-        steps=steps,
+        audit or _stored_audit(version.verdict, verdict),
+        evidence,
+        steps=steps_after(workspace, verdict, version, read_manifest(report, EvalReport, verify=False)) if report else (),
         facts=read_facts(workspace, version.version),
-        answers=read_answers(version.verdict / verdict.files["answers"].path),
+        answers=_stored_answers(version.verdict, verdict, evidence),
         out=out,
     )
 
 
-def _evidence(verdict: Verdict, by_role: dict[str, Evaluation]) -> GateEvidence | None:
+def _evidence(workspace: Workspace, verdict: Verdict) -> GateEvidence | None:
     """Champion and candidate of a verdict; None where their items are not there any more."""
-    if not {"candidate", "champion"} <= by_role.keys():
+    folders = stored_reports(workspace.config.state_dir)
+    candidate, champion = (folders.get(verdict.inputs.get(role, "")) for role in ("candidate", "champion"))
+    if candidate is None or champion is None:
         return None
-    return GateEvidence(by_role["candidate"], by_role["champion"], {}, verdict.new_skill, verdict.attempts, verdict.bootstrap)
+    both = load_evaluation(candidate), load_evaluation(champion)
+    return GateEvidence(*both, {}, verdict.new_skill, verdict.attempts, verdict.bootstrap)
+
+
+def _stored_audit(folder: Path, verdict: Verdict) -> ForgettingAudit:
+    if "audit" not in verdict.files:
+        raise LineageError(str(folder), "has no audit: it was decided by an earlier release", "its page stays as it was")
+    return ForgettingAudit.model_validate_json((folder / verdict.files["audit"].path).read_text(encoding="utf-8"))
+
+
+def _stored_answers(folder: Path, verdict: Verdict, evidence: GateEvidence | None) -> tuple[Answer, ...]:
+    """The answers beside the verdict; where an earlier release stored none, they are compared again."""
+    if "answers" in verdict.files:
+        return read_answers(folder / verdict.files["answers"].path)
+    return compare_answers(evidence.candidate, evidence.champion, verdict.new_skill) if evidence is not None else ()
 
 
 def decided_again(workspace: Workspace, entry: LedgerEntry) -> None:

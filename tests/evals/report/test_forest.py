@@ -10,7 +10,6 @@ import pytest
 from data_contracts.manifests import CheckOutcome, Decision, Verdict
 from evals.gate.decide import GatePolicy, decide
 from evals.report.forest import Forest, ForestRow, draw_forest, effect_words, small
-from evals.report.reasons import group_reasons, split_reasons
 
 CATEGORIES = {"old": "skill", "older": "skill", "new": "skill", "piqa": "general", "text": "drift"}
 FLOORS = dict.fromkeys(("old", "older", "new", "piqa"), 0.05)
@@ -124,26 +123,23 @@ def test_an_error_has_no_plot(evidence) -> None:
     assert draw_forest(verdict, CATEGORIES, {}, {}) is None
 
 
-def test_a_blocked_round_says_a_line_per_kind_and_holds_every_sentence(judged) -> None:
-    verdict, _ = judged(old=(60, 2), older=(90, 2), piqa=(50, 0))
-    groups = group_reasons(verdict, CATEGORIES)
-    lines = {group.title: group.summary for group in groups}
-    assert lines["Earlier skills"].startswith("2 of 2 suites lost: older −22.0, old −14.5; on average −")
-    assert lines["General abilities"].startswith("1 of 1 suite lost: piqa −12.5")
-    assert lines["New skill"] == "new learned, +50.0 points"
-    said = {sentence for group in groups for sentence in group.sentences}
-    proven = {check.subject for check in verdict.checks if check.check == "regression" and check.outcome == "block"}
-    assert said == {check.sentence for check in verdict.checks if not (check.check == "floor" and check.subject in proven)}
-    assert "This is a real loss, not noise." in groups[0].sentences[0] or "beyond the margin" in groups[0].sentences[0]
+def _check(check: str = "regression", subject: str = "old", **fields: object) -> CheckOutcome:
+    return CheckOutcome.model_validate({"check": check, "subject": subject, "outcome": "pass", "sentence": "s", **fields})
 
 
-def test_the_headline_is_said_once_and_notes_are_what_no_group_says(judged) -> None:
-    verdict, _ = judged(old=(60, 2))
-    headline, notes, flagged = split_reasons(verdict)
-    assert headline == verdict.reasons[0].removeprefix("Blocked: ")
-    assert not {check.sentence for check in verdict.checks} & set(notes)
-    assert any(note.startswith("Minimum detectable effect") for note in notes)
-    assert set(verdict.reasons[1:]) <= {*notes, *(f"Flagged: {each}" for each in flagged), *(check.sentence for check in verdict.checks)}
+@pytest.mark.parametrize(
+    ("check", "words"),
+    [
+        (_check(effect=-0.095, low=-0.121, high=-0.069, confidence=0.9), "−9.5 (90 %: −12.1 to −6.9)"),
+        (_check(effect=0.0), "0.0"),
+        (_check(), ""),
+        (_check("drift", effect=-0.02, low=-0.03, high=-0.01, confidence=0.95), "−2.0 % (95 %: −3.0 to −1.0)"),
+        (_check("drift_warning", effect=-0.0004, low=-0.0005, high=-0.0003, confidence=0.9), "−0.040 % (90 %: −0.050 to −0.030)"),
+        (_check("early_warning", effect=-0.05), "−0.050 nats per item"),
+    ],
+)
+def test_an_effect_in_words(check: CheckOutcome, words: str) -> None:
+    assert effect_words(check) == words
 
 
 @pytest.mark.parametrize(

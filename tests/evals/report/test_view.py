@@ -2,68 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from data_contracts.manifests import CheckOutcome, Decision
+from data_contracts.manifests import Decision
 from evals.audit.forgetting import RoundEvaluation, audit_forgetting
 from evals.audit.matrix import Estimate
 from evals.gate.decide import GatePolicy, decide
 from evals.report.view import (
+    budget_rows,
+    budgets_of,
     change_words,
-    check_rows,
-    effect_words,
+    digest_rows,
     estimate_words,
-    facts,
-    group_checks,
     matrix_rows,
     noise_words,
-    split_reasons,
     suite_curves,
     verdict_badge,
 )
 
 ACCEPTED = GatePolicy(accept_unmeasured=("general", "safety", "drift"))
-
-
-def _check(check: str = "regression", subject: str = "old", **fields: object) -> CheckOutcome:
-    return CheckOutcome.model_validate({"check": check, "subject": subject, "outcome": "pass", "sentence": "s", **fields})
-
-
-@pytest.mark.parametrize(
-    ("check", "words"),
-    [
-        (_check(effect=-0.095, low=-0.121, high=-0.069, confidence=0.9), "−9.5 (90 %: −12.1 to −6.9)"),
-        (_check(effect=0.0), "0.0"),
-        (_check(), ""),
-        (_check("drift", effect=-0.02, low=-0.03, high=-0.01, confidence=0.95), "−2.0 % (95 %: −3.0 to −1.0)"),
-        (_check("drift_warning", effect=-0.0004, low=-0.0005, high=-0.0003, confidence=0.9), "−0.04 % (90 %: −0.05 to −0.03)"),
-        (_check("early_warning", effect=-0.05), "−0.05 nats"),
-    ],
-)
-def test_an_effect_in_words(check: CheckOutcome, words: str) -> None:
-    assert effect_words(check) == words
-
-
-def test_checks_are_grouped_as_a_reader_looks_for_them(evidence) -> None:
-    verdict = decide(evidence(old=(60, 0), since={"older": 5}, drift=1.004), ACCEPTED)
-    groups = group_checks(verdict)
-    assert {check.subject for check in groups.suites} == {"old", "older", "piqa", "new", "text"}
-    assert [check.check for check in groups.suites if check.subject == "old"] == ["regression"], "the floor says the same again"
-    assert {check.subject for check in groups.pooled} >= {"earlier skills", "general suites"}
-    assert {check.check for check in groups.anchored} == {"anchor"}
-    together = [*groups.suites, *groups.pooled, *groups.anchored, *groups.warnings]
-    left_out = [check for check in verdict.checks if check not in together]
-    assert [(check.check, check.subject) for check in left_out] == [("floor", "old")]
-    assert [row.badge[2] for row in check_rows(groups.warnings)] == ["flagged"] * len(groups.warnings)
-
-
-def test_flags_are_shown_apart_from_the_reasons(evidence) -> None:
-    verdict = decide(evidence(drift=1.004), ACCEPTED)
-    reasons, flagged = split_reasons(verdict)
-    assert len(reasons) + len(flagged) == len(verdict.reasons)
-    assert flagged[0].startswith("general text became harder")
-    assert not any(reason.startswith("Flagged") for reason in reasons)
 
 
 @pytest.fixture
@@ -105,6 +65,24 @@ def test_curves_are_of_suites_that_are_not_sealed(audit) -> None:
     assert change_words("text", audit).startswith("+30.0 % (")
 
 
+def test_a_suites_budget_is_what_may_still_be_lost_and_a_gain_is_not_saved_up(audit) -> None:
+    rows = {row.suite: row for row in budget_rows(audit, {"skill": 0.06, "drift": 0.5})}
+    assert (rows["a"].since, rows["a"].unit, rows["text"].unit) == ("round 1: a", "points", "%")
+    assert rows["a"].change == pytest.approx(-0.05)
+    assert rows["a"].left == pytest.approx(0.06 - 0.05)
+    assert rows["text"].change == pytest.approx(-0.3), "more bits per byte are a loss"
+    assert rows["text"].left == pytest.approx(0.5 - 0.3)
+    assert [*rows] == ["a", "text"], "least left first"
+    assert replace(rows["a"], change=0.04).left == 0.06
+    assert budget_rows(audit, {}) == []
+
+
+def test_budgets_are_those_of_the_policy() -> None:
+    policy = GatePolicy(anchor_budget=0.04, drift_budget=0.05).model_dump(mode="json")
+    assert budgets_of(policy) == {"skill": 0.04, "general": 0.04, "safety": 0.04, "drift": 0.05}
+    assert budgets_of({}) == {}
+
+
 @pytest.mark.parametrize(
     ("low", "high", "higher", "words"),
     [
@@ -133,6 +111,6 @@ def test_a_badge_says_what_a_person_did() -> None:
 
 
 def test_every_report_that_was_read_is_named(evidence) -> None:
-    rows = dict(facts(decide(evidence(), ACCEPTED)))
+    rows = dict(digest_rows(decide(evidence(), ACCEPTED)))
     assert {"Candidate", "Champion", "Report read: candidate", "Report read: anchor of old"} <= rows.keys()
     assert rows["Attempt of this round"] == "1"

@@ -62,7 +62,8 @@ def ended(grown: Lineage, make_folders: Callable[..., Any], monkeypatch: pytest.
         round = begin_round(workspace, champion, "contents of third", grown.state_dir.parent / "third.jsonl", "third")
         folder = workspace.stages / "evaluate" / "third-champion"
         before = Stage(folder, read_manifest(folder, EvalReport), reused=True)
-        reports = Evaluated(Stage(folders.evaluation, folders.report, reused=True), before, before, {"old": before}, {}, first_skill=False)
+        after = Stage(folders.evaluation, folders.report, reused=True)
+        reports = Evaluated(after, before, before, {"old": before}, {}, first_skill=False, new="third")
         rows = [RoundEvaluation(number=0, skill=None, evaluation=load_evaluation(folder))]
         rows.append(RoundEvaluation(number=3, skill="third", evaluation=load_evaluation(folders.evaluation)))
         forgetting = audit_forgetting(rows)
