@@ -78,6 +78,7 @@ def import_once() -> None:
     for name in hidden & set(os.environ):
         del os.environ[name]
     os.environ |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # before this folder, whose evals.py has the name of a package
     from flows.machine.environment import OFFLINE_AND_QUIET
 
     os.environ |= {name: value for name, value in OFFLINE_AND_QUIET.items() if name not in os.environ}
