@@ -1,13 +1,22 @@
-"""A `skillstack` command forked from a process that has imported the libraries which take seconds; everything it starts is as ever."""
+"""A `skillstack` command forked from a process that has imported the libraries which take seconds; everything it starts is as ever.
+
+And a Prefect server that several rounds share.
+"""
 
 from __future__ import annotations
 
 import atexit
+import contextlib
 import importlib
 import os
 import select
+import socket
+import subprocess
 import sys
 import threading
+import time
+import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
 IMPORTED_ONCE = (
@@ -86,3 +95,28 @@ def import_once() -> None:
         importlib.import_module(name)
     assert not any(name.split(".")[0] == "prefect" for name in sys.modules)
     assert threading.active_count() == 1, "a thread would be missing in the commands"
+
+
+@contextlib.contextmanager
+def prefect_server(folder: Path) -> Iterator[None]:
+    """A Prefect server for the rounds that share one, and a lineage that has its base."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    environment = os.environ | {"PREFECT_HOME": str(folder / "server"), "PREFECT_SERVER_LOGGING_LEVEL": "CRITICAL"}
+    line = [sys.executable, "-P", "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", port, "--no-ui"]
+    server = subprocess.Popen(line, cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        while server.poll() is None and not answers(f"http://127.0.0.1:{port}/api/health"):
+            time.sleep(0.5)
+        (folder / "server.url").write_text(f"http://127.0.0.1:{port}/api")
+        yield
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def answers(url: str) -> bool:
+    with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=5) as answer:
+        return bool(answer.status == 200)
+    return False

@@ -3,14 +3,16 @@
     python tests/benchmarks/random_kills.py FOLDER [--kills 100] [--seed 0]     # goes on where it was stopped; one thread, nice 10
     python tests/benchmarks/random_kills.py FOLDER --table                      # Markdown: how many kills at which stage, and what differed
 
-A round without a kill is run first; it says how long a round takes and what must come out. Every later round starts in a fresh state
-directory and is killed at a random moment of that time, up to KILLS_A_ROUND times; half of the kills take the command alone, as the
-kernel does for want of memory, and half every process of the round, as when a machine is gone. Then it is left to end, and its weights,
-verdict, history, ledger and `verify` are compared with those of the round without a kill, which promotes its version. Every kill is a
-line of FOLDER/kills.jsonl, every round that ended a line of FOLDER/ends.jsonl.
+A round without a kill is run first; it says how long each stage takes and what must come out. Every later round is killed up to
+KILLS_A_ROUND times: half of the kills come at a random moment of the whole time, half at a random moment of a random stage, because the
+stages that write to the registry are short. Half of the kills take the command alone, as the kernel does for want of memory, and half
+every process of the round, as when a machine is gone. Then the round is left to end, and its weights, verdict, history, ledger and `verify`
+are compared with those of the round without a kill, which promotes its version. Every kill is a line of FOLDER/kills.jsonl, every round
+that ended a line of FOLDER/ends.jsonl.
 
-Each command is forked from this process, which has imported the libraries that take seconds: the round's trainer and its Prefect server are
-processes of their own as ever.
+Every FRESH_EVERY-th round begins without a state and on a Prefect server of its own, as on a laptop; the others begin as a copy of a
+lineage that has its base, and share one Prefect server, as in a service. Each command is forked from this process, which has imported the
+libraries that take seconds; the trainer and the server are processes of their own as ever.
 """
 
 from __future__ import annotations
@@ -30,9 +32,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from forked_command import Command, import_once
+from forked_command import Command, import_once, prefect_server
 
-ITEMS, ROWS, KILLS_A_ROUND = 60, 240, 4
+ITEMS, ROWS, KILLS_A_ROUND, FRESH_EVERY = 60, 240, 6, 5
+POLL_SECONDS = 0.02
 STAGES = ("before the first stage", "validate", "train", "evaluate", "decide", "register", "after the verdict is registered")
 PROMOTES = {"accept_unmeasured": ["safety", "drift"], "min_learned": 0.0, "min_gain": 0.0}
 """Settings of the gate without which this small round would be held."""
@@ -57,6 +60,7 @@ def write_project(folder: Path) -> None:
         "contract": {"heldout_fraction": 0.25},
         "evaluation": {"num_threads": 1, "suites": suites},
         "train": {"num_epochs": 3, "effective_batch_size": 4, "num_threads": 1, "learning_rate": 2e-3, "save_every_steps": 10},
+        "service": {"gpu_limit": ""},
         "gate": {"margin_general": 0.2, "margin_skill": 0.2, "floor": 0.3, "anchor_budget": 0.3} | PROMOTES,
     }
     (folder / "values.yaml").write_text(yaml.safe_dump(values))
@@ -79,7 +83,13 @@ def answer(folder: Path, config: Path, *arguments: str) -> tuple[int, Any]:
 
 def finish(folder: Path, config: Path) -> dict[str, Any]:
     """Leave the round to end, and gather what is compared."""
-    code, out, err = start(folder, config).result()
+    round = start(folder, config)
+    entered: dict[str, float] = {}
+    began, state = time.monotonic(), config.with_suffix("")
+    while not round.wait(POLL_SECONDS):
+        entered.setdefault(stage_of(state), time.monotonic() - began)
+    entered["end"] = time.monotonic() - began
+    code, out, err = round.result()
     if code not in (0, 2, 3):
         return {"error": (out + err)[-800:]}
     outcome = json.loads(out)
@@ -94,6 +104,7 @@ def finish(folder: Path, config: Path) -> dict[str, Any]:
         "verdict": verdict,
         "history": rounds,
         "verify": "well" if code == 0 else verified,
+        "entered": entered,
     }
 
 
@@ -126,7 +137,7 @@ def stage_of(state: Path) -> str:
     if done("decide"):
         return STAGES[6] if _registered(state) else STAGES[5]
     if done("train"):
-        return STAGES[4] if not any(stages.glob("evaluate/*.partial")) and done("evaluate") else STAGES[3]
+        return STAGES[4] if any(stages.glob("decide/*")) else STAGES[3]
     if done("validate"):
         return STAGES[2]
     return STAGES[1] if any(stages.glob("validate/*")) else STAGES[0]
@@ -155,36 +166,85 @@ def lines(path: Path) -> list[dict[str, Any]]:
 def reference(folder: Path) -> dict[str, Any]:
     path = folder / "reference.json"
     if not path.is_file():
-        began = time.monotonic()
-        found = finish(folder, config_of(folder, "reference"))
+        found = finish(folder, beginning(folder, "reference", fresh=False))
         assert "error" not in found, found["error"]
         assert found["verdict"]["champion"] == found["verdict"]["version"] > 1, "it is to promote"
-        path.write_text(json.dumps(found | {"seconds": time.monotonic() - began}))
+        path.write_text(json.dumps(found))
     found = json.loads(path.read_text())
     assert isinstance(found, dict)
     return found
 
 
+def beginning(folder: Path, name: str, *, fresh: bool) -> Path:
+    """The config of a new state directory: one that does not exist yet, or a copy of a lineage with its base alone."""
+    shutil.rmtree(folder / name, ignore_errors=True)
+    config = config_of(folder, name)
+    if fresh:
+        os.environ.pop("PREFECT_API_URL", None)
+        return config
+    os.environ["PREFECT_API_URL"] = (folder / "server.url").read_text()
+    shutil.copytree(folder / "base", folder / name)
+    return config
+
+
+def reached(round: Command, state: Path, expected: dict[str, Any], chance: random.Random) -> bool:
+    """Wait for the moment of a kill; False if the round ended before it."""
+    entered: dict[str, float] = expected["entered"]
+    names, stage = list(entered), stage_of(state)
+    passed = names.index(stage) if stage in names else 0
+    if chance.random() < 0.5:
+        return not round.wait(chance.uniform(0.0, entered["end"] - entered[names[passed]]))
+    number = chance.randrange(passed, len(names) - 1)
+    share = chance.random()
+    while not round.wait(POLL_SECONDS):
+        if STAGES.index(stage_of(state)) >= STAGES.index(names[number]):
+            return not round.wait(share * (entered[names[number + 1]] - entered[names[number]]))
+    return False
+
+
 def interrupted_round(folder: Path, number: int, expected: dict[str, Any], chance: random.Random) -> None:
-    state = folder / f"round-{number}"
-    shutil.rmtree(state, ignore_errors=True)
-    config = config_of(folder, state.name)
+    fresh = number % FRESH_EVERY == 0
+    config = beginning(folder, f"round-{number}", fresh=fresh)
+    state = config.with_suffix("")
     for attempt in range(1, KILLS_A_ROUND + 1):
-        process, everything = start(folder, config), chance.random() < 0.5
-        delay = chance.uniform(0.02, 1.0) * expected["seconds"]
-        if process.wait(delay):
-            break  # it ended before its moment came
+        process, everything, began = start(folder, config), chance.random() < 0.5, time.monotonic()
+        if not reached(process, state, expected, chance):
+            break
         stage = stage_of(state)
         kill(process, state, everything)
-        append(
-            folder / "kills.jsonl",
-            {"round": number, "attempt": attempt, "seconds": round(delay, 2), "stage": stage, "killed": "all" if everything else "command"},
-        )
+        line = {"round": number, "attempt": attempt, "fresh": fresh, "stage": stage, "killed": "all" if everything else "command"}
+        append(folder / "kills.jsonl", line | {"seconds": round(time.monotonic() - began, 2)})
     found = finish(folder, config)
     differs = [name for name in COMPARED if found.get(name) != expected[name]]
     append(folder / "ends.jsonl", {"round": number, "differs": differs, **({"found": found} if differs else {})})
     if not differs:
         shutil.rmtree(state)
+
+
+def make_base(folder: Path) -> None:
+    """Register the base in a state directory that the rounds copy."""
+    if (folder / "base").is_dir():
+        return
+    shutil.rmtree(folder / "base.partial", ignore_errors=True)
+    config = config_of(folder, "base.partial")
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            from flows.config.model import load_config
+            from flows.machine.environment import prepare_environment
+
+            settings = load_config(config)
+            prepare_environment(settings.state_dir)
+            from flows.round.base import ensure_champion
+            from flows.workspace.workspace import open_workspace
+
+            ensure_champion(open_workspace(settings))
+            code = 0
+        finally:
+            os._exit(code)
+    assert os.waitpid(pid, 0)[1] == 0
+    (folder / "base.partial").rename(folder / "base")
 
 
 def table(folder: Path) -> str:
@@ -215,11 +275,13 @@ def main() -> None:
         folder.mkdir(parents=True, exist_ok=True)
         if not (folder / "values.yaml").is_file():
             write_project(folder)
-        expected = reference(folder)
-        number = 1 + max((each["round"] for each in lines(folder / "ends.jsonl")), default=0)
-        while sum(each["round"] < number for each in lines(folder / "kills.jsonl")) < options.kills:
-            interrupted_round(folder, number, expected, random.Random(f"{options.seed} {number}"))
-            number += 1
+        make_base(folder)
+        with prefect_server(folder):
+            expected = reference(folder)
+            number = 1 + max((each["round"] for each in lines(folder / "ends.jsonl")), default=0)
+            while sum(each["round"] < number for each in lines(folder / "kills.jsonl")) < options.kills:
+                interrupted_round(folder, number, expected, random.Random(f"{options.seed} {number}"))
+                number += 1
     print(table(folder))
 
 
