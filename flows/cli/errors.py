@@ -1,12 +1,17 @@
 """How a command reports an error: one line (where, what, the way out), or one JSON object with --json; exit code 1.
 
-click's own exit code for a wrong option is 2, which here means that the gate blocked the round.
+click's own exit code for a wrong option is 2, which here means that the gate blocked the round. A command that SIGTERM stops exits with 75,
+as a training does: the same command goes on from what is saved.
 """
 
 from __future__ import annotations
 
+import signal
+import threading
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
 from typing import Any
 
 import typer
@@ -17,15 +22,44 @@ from data_contracts.full_disk import WHAT, is_full_disk
 from flows.cli import console
 from flows.cli.options import repeat_options
 from flows.machine.extras import missing_extra
+from osft_engine.loop.stopping import STOPPED
 
 FAILED = 1
+
+
+class StoppedBySignal(SystemExit):
+    """SIGTERM, as an exception: what a command began is ended by its `finally` blocks, such as the trainer's process group."""
+
+
+@contextmanager
+def _sigterm_raises() -> Iterator[None]:
+    """Prefect handles the signal while a flow runs, and then sends it again to the handler that was there before."""
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one must not cut off what the first began
+        raise StoppedBySignal(STOPPED)
+
+    if threading.current_thread() is not threading.main_thread():  # Python allows handlers in no other
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def run(app: typer.Typer, arguments: Sequence[str]) -> int:
     """Run one command line and return its exit code."""
     console.choose("--json" in arguments)  # a wrong option is refused before its command can choose
     try:
-        return int(app(args=repeat_options(arguments), prog_name="skillstack", standalone_mode=False) or 0)
+        with _sigterm_raises():
+            return int(app(args=repeat_options(arguments), prog_name="skillstack", standalone_mode=False) or 0)
+    except StoppedBySignal:
+        console.show_error(
+            SkillstackError("skillstack", "was stopped by SIGTERM", "run the same command again, it continues from what is saved")
+        )
+        return STOPPED
     except TyperException as error:
         return _failed(usage_error(error))
     except SkillstackError as error:
