@@ -211,10 +211,12 @@ def _absolute(config: SkillstackConfig, folder: Path) -> SkillstackConfig:
     contract = config.contract.model_copy(update={"path": anchored(config.contract.path)})
     roots = tuple(anchored_address(root) for root in config.inbox.allowed_roots)
     inbox = config.inbox.model_copy(update={"folder": anchored_address(config.inbox.folder), "allowed_roots": roots})
-    signing = SigningConfig(
-        private_key=anchored(config.signing.private_key),
-        public_keys=tuple((folder / path).absolute() for path in config.signing.public_keys),
-        head_file=anchored(config.signing.head_file),
+    signing = config.signing.model_copy(
+        update={
+            "private_key": anchored(config.signing.private_key),
+            "public_keys": tuple((folder / path).absolute() for path in config.signing.public_keys),
+            "head_file": anchored(config.signing.head_file),
+        }
     )
     suites = tuple(resolve_suites(config.evaluation.suites, folder.absolute()))
     skills = {

@@ -34,7 +34,7 @@ from typing import Any
 import yaml
 from forked_command import Command, import_once, prefect_server
 
-ITEMS, ROWS, KILLS_A_ROUND, FRESH_EVERY = 60, 240, 6, 5
+ITEMS, ROWS, KILLS_A_ROUND, FRESH_EVERY = 60, 240, 10, 5
 POLL_SECONDS = 0.02
 STAGES = ("before the first stage", "validate", "train", "evaluate", "decide", "register", "after the verdict is registered")
 PROMOTES = {"accept_unmeasured": ["safety", "drift"], "min_learned": 0.0, "min_gain": 0.0}

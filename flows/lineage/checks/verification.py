@@ -27,8 +27,9 @@ from data_contracts.manifests import (
 from flows.lineage.checks.cache_checks import check_caches
 from flows.lineage.checks.ledger_rules import Finding, broken_rules
 from flows.lineage.checks.version_checks import check_replay, check_sources, check_version
+from flows.lineage.registry.heads import head_of, kept_heads
 from flows.lineage.registry.history import problem_of, read_lineage
-from flows.lineage.registry.ledger import LEDGER_FILE, champion_by_ledger, head_of, kept_heads, read_copy, read_ledger
+from flows.lineage.registry.ledger import LEDGER_FILE, champion_by_ledger, read_copy, read_ledger
 from flows.lineage.registry.replaying import stored_reports
 from flows.lineage.registry.versions import CHAMPION, aliases, raw_versions
 from flows.lineage.storage.collected import expected_files, read_collected

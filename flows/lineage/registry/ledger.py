@@ -1,14 +1,11 @@
 """The ledger: the append-only record of all decisions about the champion, a hash chain in version tags with a copy as an artifact.
 
 An entry is a tag of its version, so the version's page shows what happened to it. The registered model's tag `ledger_head` has the number
-and digest of the newest entry, so that a shortened chain is detected as well as an edited one. The head may also be kept in a second place
-(`signing.head_file`), which detects a chain that was rewritten completely.
+and digest of the newest entry, so that a shortened chain is detected as well as an edited one. heads.py keeps it in a second place too.
 """
 
 from __future__ import annotations
 
-import os
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -19,6 +16,7 @@ from pydantic import ValidationError
 
 from data_contracts.errors import LineageError, ManifestError
 from data_contracts.manifests import EvalReport, SuiteResult, read_manifest
+from flows.lineage.registry.heads import head_of, keep_head
 from flows.lineage.registry.versions import raw_versions
 from flows.lineage.storage.connection import PREFIX, Lineage, plainly
 from flows.lineage.storage.describe import legal_name
@@ -105,40 +103,6 @@ def write_entry(lineage: Lineage, entry: LedgerEntry) -> None:
 
 def _tag_of(sequence: int) -> str:
     return f"{ENTRY_TAG}{sequence:06d}"
-
-
-def head_of(entry: LedgerEntry) -> str:
-    """`number:digest`: kept in another place, it proves later that no entry up to this one was changed."""
-    return f"{entry.sequence}:{entry.digest}"
-
-
-def keep_head(lineage: Lineage, entry: LedgerEntry) -> None:
-    """Append the head to the file in a second place. Raises LineageError if it cannot be written: the entry then stays pending."""
-    path = lineage.keys.head_file
-    if path is None or head_of(entry) in kept_heads(path):
-        return
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        torn = path.is_file() and path.read_bytes()[-1:] not in (b"", b"\n")
-        with path.open("a", encoding="utf-8") as stream:
-            stream.write("\n" * torn + head_of(entry) + "\n")
-            stream.flush()
-            os.fsync(stream.fileno())
-    except OSError as error:
-        raise LineageError(
-            str(path), f"the ledger's head cannot be written: {error.strerror}", "make signing.head_file writable"
-        ) from error
-
-
-def kept_heads(path: Path) -> list[str]:
-    """The heads in the second place, oldest first; an incomplete line (after a full disk) is left out."""
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except FileNotFoundError:
-        return []
-    except (OSError, UnicodeDecodeError) as error:
-        raise LineageError(str(path), "cannot be read", "restore it from backup") from error
-    return [line for line in lines if re.fullmatch(r"\d+:[0-9a-f]{64}", line)]
 
 
 def read_copy(lineage: Lineage) -> list[str] | None:

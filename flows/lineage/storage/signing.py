@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey, EllipticCurvePublicKey
 
 KEY_VARIABLE, PASSWORD_VARIABLE = "SKILLSTACK_SIGNING_KEY", "SKILLSTACK_SIGNING_KEY_PASSWORD"
+HEAD_URL_VARIABLE = "SKILLSTACK_HEAD_URL"
 PRIVATE_NAME, PUBLIC_NAME = "skillstack.key", "skillstack.pub"
 
 
@@ -42,6 +43,11 @@ class SigningConfig(BaseModel):
     head_file: Path | None = Field(
         None, description="file in another place (another disk, a share) to which the head of the ledger is appended after each entry"
     )
+    head_url: str = Field(
+        "",
+        pattern=r"^(https?://\S+)?$",
+        description=f"webhook that gets the head of the ledger after each entry (JSON by POST); {HEAD_URL_VARIABLE} takes precedence",
+    )
 
 
 @dataclass(frozen=True)
@@ -51,6 +57,7 @@ class Keys:
     private: EllipticCurvePrivateKey | None = None
     public: tuple[EllipticCurvePublicKey, ...] = ()
     head_file: Path | None = None
+    head_url: str = ""
 
     @property
     def required(self) -> bool:
@@ -65,7 +72,7 @@ def load_keys(config: SigningConfig) -> Keys:
     public = [read_public(path) for path in config.public_keys]
     if private is not None and fingerprint(private.public_key()) not in {fingerprint(key) for key in public}:
         public.append(private.public_key())
-    return Keys(private, tuple(public), config.head_file)
+    return Keys(private, tuple(public), config.head_file, os.environ.get(HEAD_URL_VARIABLE) or config.head_url)
 
 
 def with_public(keys: Keys, paths: Sequence[Path]) -> Keys:

@@ -34,6 +34,7 @@ from flows.lineage import (
     verify_lineage,
 )
 from flows.lineage.registry import ledger
+from flows.lineage.registry.heads import head_of
 from flows.lineage.storage.facts import facts_digest
 from flows.lineage.storage.records import FIRST_PRIOR, LedgerEntry
 from flows.lineage.storage.signing import SigningConfig, make_key_pair
@@ -100,7 +101,7 @@ def cut_chain(lineage: Lineage) -> None:
     """The newest entry taken out, head and copy brought up to date."""
     entries = read_ledger(lineage)
     sql(lineage, "DELETE FROM model_version_tags WHERE key = ?", f"{ledger.ENTRY_TAG}{len(entries) - 1:06d}")
-    lineage.client.set_registered_model_tag("tiny", ledger.HEAD_TAG, ledger.head_of(entries[-2]))
+    lineage.client.set_registered_model_tag("tiny", ledger.HEAD_TAG, head_of(entries[-2]))
     ledger.copy_to_artifact(lineage, entries[:-1])
 
 
@@ -261,7 +262,7 @@ def test_a_chain_that_was_rebuilt_whole_or_cut_short_is_found(signed, open_store
         assert verify_lineage(unsigned).findings == ()  # without a key, or a head that was kept elsewhere, nothing shows
     problems = [finding.problem for finding in verify_lineage(open_store_at(lineage.state_dir, config)).findings]
     assert any(wanted in problem for problem in problems), problems
-    assert verify_lineage(unsigned, head=ledger.head_of(entries[-1])).findings != ()
+    assert verify_lineage(unsigned, head=head_of(entries[-1])).findings != ()
     with pytest.raises(SkillstackError):
         pull_version(open_store_at(lineage.state_dir, config), tmp_path / "served")
 
