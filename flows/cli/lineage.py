@@ -12,7 +12,7 @@ from rich.table import Table
 
 from flows.cli.console import choose, print_answer, show_ledger_entry
 from flows.cli.options import AsJson, ConfigFile, read_config
-from flows.lineage import collect_garbage, introduce_key, pull_version, read_tree, rebuild_version, verify_lineage
+from flows.lineage import collect_garbage, introduce_key, pull_version, read_tree, rebuild_version, sign_version, verify_lineage
 
 if TYPE_CHECKING:
     from flows.lineage import Lineage
@@ -162,13 +162,20 @@ def keys_introduce(
     show_ledger_entry(introduce_key(_lineage(config, as_json), public_key, reason=reason, actor=actor or getpass.getuser()))
 
 
+def keys_sign(version: Version, config: ConfigFile = None, as_json: AsJson = False) -> None:
+    """Sign a version's model folder with OpenSSF model_signing: a version older than `signing.models`, or after a change of the key."""
+    signature = sign_version(_lineage(config, as_json), version)
+    print_answer({"version": version, "signature": signature}, [f"version {version} is signed: {signature}"])
+
+
 COMMANDS: tuple[Callable[..., None], ...] = (verify, lineage, pull, gc, rebuild, approve, reject)
 
 
 def add_lineage_commands(app: typer.Typer) -> None:
     for command in COMMANDS:
         app.command()(command)
-    keys = typer.Typer(help="Keys that sign the ledger.", no_args_is_help=True)
+    keys = typer.Typer(help="Keys that sign the ledger and the models.", no_args_is_help=True)
     keys.command("new")(keys_new)
     keys.command("introduce")(keys_introduce)
+    keys.command("sign")(keys_sign)
     app.add_typer(keys, name="keys")

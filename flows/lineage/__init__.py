@@ -15,7 +15,7 @@ from flows.lineage.registry.history import read_ancestry, read_history
 from flows.lineage.registry.ledger import keep_report, read_ledger, was_champion
 from flows.lineage.registry.promotion import current_champion, introduce_key, promote_version, roll_back
 from flows.lineage.registry.rebuild import rebuild_version
-from flows.lineage.registry.registration import record_reevaluation, register_candidate
+from flows.lineage.registry.registration import record_reevaluation, register_candidate, sign_version
 from flows.lineage.registry.retention import CollectionItem, RetentionPolicy, collect_garbage
 from flows.lineage.registry.tree import LineageTree, read_tree
 from flows.lineage.registry.versions import find_version
@@ -65,6 +65,7 @@ __all__ = [
     "register_candidate",
     "reject_version",
     "roll_back",
+    "sign_version",
     "verify_lineage",
     "was_champion",
     "write_card",

@@ -10,6 +10,7 @@ from data_contracts.errors import LineageError, ManifestError
 from data_contracts.manifests import CheckpointManifest, manifest_digest, read_manifest, verify_files, write_manifest
 from flows.lineage.card import write_card
 from flows.lineage.checks.verification import require_vouched
+from flows.lineage.model_signature import SIGNATURE_NAME
 from flows.lineage.registry.promotion import current_champion
 from flows.lineage.registry.versions import CHAMPION, aliases, find_version, verify_reference
 from flows.lineage.storage.connection import Lineage, plainly
@@ -19,13 +20,16 @@ from flows.lineage.storage.records import VersionRef
 def pull_version(lineage: Lineage, target: Path, *, alias: str = CHAMPION, version: int | None = None) -> VersionRef:
     """Copy the model of an alias (or of a version number) to `target/model`, verified before and after.
 
-    For `champion` the alias is also compared with the ledger."""
+    For `champion` the alias is also compared with the ledger. An OpenSSF signature of the model is copied to `target/model.sig`.
+    """
     reference = current_champion(lineage, verify=False) if alias == CHAMPION and version is None else _find(lineage, alias, version)
     if reference is None:
         raise LineageError(f"alias {alias}", "does not exist", "see `skillstack history`")
     require_vouched(lineage, reference.version)
     pull_model(reference, target)
     write_card(lineage, reference.version, target / "model")
+    if (signature := reference.checkpoint / SIGNATURE_NAME).is_file():
+        shutil.copyfile(signature, target / SIGNATURE_NAME)
     return reference
 
 

@@ -21,6 +21,7 @@ OPTIONAL = {
     ("osft_engine", "datasets"): "eval",
     ("osft_engine", "bitsandbytes"): "quantize",
     ("data_contracts", "pyarrow"): "eval",
+    ("flows", "model_signing"): "signing",
 }
 #: The extras of each folder's importers, the longest name first.
 EXTRAS = {"flows/explore": "explore", "flows": "service", "evals": "eval", "osft_engine": "", "data_contracts": ""}
@@ -60,7 +61,7 @@ def test_every_import_is_brought_by_the_extra_of_its_folder(package: str, projec
 
 def test_all_is_all_that_a_user_may_need(project: Any) -> None:
     users = set(project.extras) - {"all", "dev", "servers"}
-    assert users == {"eval", "service", "explore", "demo", "quantize"}
+    assert users == {"eval", "service", "explore", "demo", "quantize", "signing"}
     assert project.closure("all") == set().union(*(project.closure(extra) for extra in users))
 
 

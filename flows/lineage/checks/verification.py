@@ -27,15 +27,16 @@ from data_contracts.manifests import (
 from flows.lineage.checks.cache_checks import check_caches
 from flows.lineage.checks.ledger_rules import Finding, broken_rules
 from flows.lineage.checks.version_checks import check_replay, check_sources, check_version
+from flows.lineage.model_signature import SIGNATURE_NAME, signature_problem
 from flows.lineage.registry.heads import head_of, kept_heads
 from flows.lineage.registry.history import problem_of, read_lineage
 from flows.lineage.registry.ledger import LEDGER_FILE, champion_by_ledger, read_copy, read_ledger
 from flows.lineage.registry.replaying import stored_reports
-from flows.lineage.registry.versions import CHAMPION, aliases, raw_versions
+from flows.lineage.registry.versions import CHAMPION, aliases, find_version, raw_versions
 from flows.lineage.storage.collected import expected_files, read_collected
 from flows.lineage.storage.connection import PREFIX, Lineage, plainly
 from flows.lineage.storage.records import LedgerEntry, RegisteredVersion, RoundRecord
-from flows.lineage.storage.signing import bad_signatures, require_signed, signed_from, with_public
+from flows.lineage.storage.signing import bad_signatures, require_signed, signed_from, trusted_keys, with_public
 from flows.lineage.storage.tracking import find_runs
 
 _KINDS: tuple[tuple[str, type[Manifest]], ...] = (
@@ -48,7 +49,8 @@ _KINDS: tuple[tuple[str, type[Manifest]], ...] = (
 
 
 class Verification(Record):
-    """`head`: the head of the ledger; `signed_from`: number of the first signed entry; `replayed`: number of recomputed verdicts."""
+    """`head`: the head of the ledger; `signed_from`: number of the first signed entry; `replayed`: number of recomputed verdicts;
+    `signed_models`: number of model folders whose OpenSSF signature was verified."""
 
     rounds: int
     files: int
@@ -58,6 +60,7 @@ class Verification(Record):
     replayed: int = 0
     head: str | None = None
     signed_from: int | None = None
+    signed_models: int = 0
 
     @property
     def ok(self) -> bool:
@@ -68,7 +71,8 @@ class Verification(Record):
         if self.signed_from is None:
             return "the ledger is not signed"
         before = "" if self.signed_from == 0 else f"; {self.signed_from} entries before it are older than the key"
-        return f"signed from entry {self.signed_from} on{before}"
+        models = f"; {self.signed_models} model folders have a valid OpenSSF signature" if self.signed_models else ""
+        return f"signed from entry {self.signed_from} on{before}{models}"
 
 
 @plainly
@@ -99,6 +103,8 @@ def verify_lineage(lineage: Lineage, public_keys: Sequence[Path] = (), head: str
     champions = [record for record in records if record.was_champion and record.verdict is not None]
     for record in champions:
         findings += check_replay(lineage, record, reports)
+    model_findings, signed_models = _check_models(lineage, entries, records)
+    findings += model_findings
     findings += check_sources(lineage, versions)
     findings += check_caches(lineage, reports)
     return Verification(
@@ -110,6 +116,7 @@ def verify_lineage(lineage: Lineage, public_keys: Sequence[Path] = (), head: str
         replayed=len(champions),
         head=head_of(entries[-1]) if entries else None,
         signed_from=signed_from(entries),
+        signed_models=signed_models,
     )
 
 
@@ -128,6 +135,10 @@ def require_vouched(lineage: Lineage, version: int) -> None:
     for finding in (*broken_rules(entries, registered_versions(lineage)), *_check_kept(lineage, entries, None)):
         if finding.version in (None, version) or finding.where.startswith("ledger"):
             raise LineageError(finding.where, finding.problem, "see `skillstack verify`")
+    if lineage.keys.models:
+        checkpoint = find_version(lineage, version).checkpoint
+        if problem := signature_problem(checkpoint, trusted_keys(entries, lineage.keys.public)):
+            raise LineageError(str(checkpoint), problem, "see `skillstack verify`")
 
 
 def _check_all_files(records: Sequence[RoundRecord]) -> tuple[list[Finding], list[FileRef]]:
@@ -144,6 +155,20 @@ def _check_signatures(lineage: Lineage, entries: Sequence[LedgerEntry]) -> Itera
     if lineage.keys.required:
         for number, problem in bad_signatures(entries, lineage.keys.public):
             yield Finding(where=f"ledger entry {number}", problem=problem, version=entries[number].version)
+
+
+def _check_models(lineage: Lineage, entries: Sequence[LedgerEntry], records: Sequence[RoundRecord]) -> tuple[list[Finding], int]:
+    """Findings, and the number of valid signatures: of every model folder that has one, of all with `signing.models`."""
+    findings, valid = [], 0
+    trusted = trusted_keys(entries, lineage.keys.public) if lineage.keys.required else ()
+    for record in records:
+        if not trusted or record.checkpoint is None or record.collected is not None:
+            continue
+        if lineage.keys.models or (record.checkpoint / SIGNATURE_NAME).exists():
+            problem = signature_problem(record.checkpoint, trusted)
+            findings += [_finding(record, record.checkpoint / "model", problem)] if problem else []
+            valid += problem is None
+    return findings, valid
 
 
 def _check_kept(lineage: Lineage, entries: Sequence[LedgerEntry] | None, head: str | None) -> Iterable[Finding]:

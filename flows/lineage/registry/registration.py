@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from data_contracts.manifests import CheckpointManifest, EvalReport, Verdict, manifest_digest
+from flows.lineage.model_signature import sign_model
 from flows.lineage.registry.entries import finish_pending, promotion_lock, record_note
 from flows.lineage.registry.ledger import read_ledger
-from flows.lineage.registry.versions import find_version, record_version, tag_reevaluation
+from flows.lineage.registry.versions import find_version, record_version, tag_reevaluation, verify_reference
 from flows.lineage.storage.connection import Lineage, plainly
 from flows.lineage.storage.records import RoundRun, VersionRef
 
@@ -42,6 +43,8 @@ def register_candidate(
         drop=drop,
         sources=sources or {},
     )
+    if lineage.keys.models:
+        sign_model(lineage.keys, version.checkpoint)
     record_registration(lineage, version)
     return version
 
@@ -70,3 +73,11 @@ def record_measurement(lineage: Lineage, version: int, report: EvalReport) -> No
         if not any(entry.version == version and entry.evidence_sha256 == digest for entry in read_ledger(lineage)):
             target = find_version(lineage, version)
             record_note(lineage, "reevaluate", target, reason="evaluated on more suites", actor="skillstack", evidence_sha256=digest)
+
+
+@plainly
+def sign_version(lineage: Lineage, version: int) -> Path:
+    """Sign the model folder of a registered version, after its files were verified; gives the signature's path."""
+    reference = find_version(lineage, version)
+    verify_reference(reference)
+    return sign_model(lineage.keys, reference.checkpoint)

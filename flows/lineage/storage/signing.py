@@ -40,6 +40,10 @@ class SigningConfig(BaseModel):
         (),
         description="PEM files of trusted keys; if there is one, `pull` and promotions refuse unsigned entries, and `verify` reports them",
     )
+    models: bool = Field(
+        False,
+        description="also sign each version's model folder with OpenSSF model_signing (extra `signing`); `pull` and `verify` require it",
+    )
     head_file: Path | None = Field(
         None, description="file in another place (another disk, a share) to which the head of the ledger is appended after each entry"
     )
@@ -52,12 +56,14 @@ class SigningConfig(BaseModel):
 
 @dataclass(frozen=True)
 class Keys:
-    """The loaded keys. `public` always includes the public key of `private`."""
+    """The loaded keys. `public` always includes the public key of `private`; `models`: whether model folders are signed too."""
 
     private: EllipticCurvePrivateKey | None = None
     public: tuple[EllipticCurvePublicKey, ...] = ()
     head_file: Path | None = None
     head_url: str = ""
+    private_path: Path | None = None
+    models: bool = False
 
     @property
     def required(self) -> bool:
@@ -72,7 +78,8 @@ def load_keys(config: SigningConfig) -> Keys:
     public = [read_public(path) for path in config.public_keys]
     if private is not None and fingerprint(private.public_key()) not in {fingerprint(key) for key in public}:
         public.append(private.public_key())
-    return Keys(private, tuple(public), config.head_file, os.environ.get(HEAD_URL_VARIABLE) or config.head_url)
+    head_url = os.environ.get(HEAD_URL_VARIABLE) or config.head_url
+    return Keys(private, tuple(public), config.head_file, head_url, path, config.models)
 
 
 def with_public(keys: Keys, paths: Sequence[Path]) -> Keys:
@@ -189,20 +196,35 @@ def bad_signatures(entries: Sequence[LedgerEntry], keys: Iterable[EllipticCurveP
     Entries before the first signed one are older than the key: the first signature covers them through the hash chain. A key that an
     entry introduces is trusted from the next entry on, and only if that entry itself has a valid signature.
     """
+    for number, problem, _ in _walk(entries, keys):
+        if problem:
+            yield number, problem
+
+
+def trusted_keys(entries: Sequence[LedgerEntry], keys: Iterable[EllipticCurvePublicKey]) -> tuple[EllipticCurvePublicKey, ...]:
+    """The given keys and those that signed entries of the ledger introduce."""
+    return (*keys, *(new for _, _, new in _walk(entries, keys) if new is not None))
+
+
+def _walk(
+    entries: Sequence[LedgerEntry], keys: Iterable[EllipticCurvePublicKey]
+) -> Iterator[tuple[int, str, EllipticCurvePublicKey | None]]:
+    """(number, problem or "", introduced key) of each entry that has one of these."""
     trusted = {fingerprint(key): key for key in keys}
     first = signed_from(entries)
     if entries and first is None:
-        yield len(entries) - 1, "no entry of the ledger is signed, but a public key is configured"
+        yield len(entries) - 1, "no entry of the ledger is signed, but a public key is configured", None
     for entry in entries[first:] if first is not None else ():
         if entry.signature is None:
-            yield entry.sequence, "is not signed, but entries before it are"
+            yield entry.sequence, "is not signed, but entries before it are", None
         elif entry.key not in trusted:
-            yield entry.sequence, f"is signed by a key that is not trusted here ({entry.key})"
+            yield entry.sequence, f"is signed by a key that is not trusted here ({entry.key})", None
         elif not is_signed_by(entry, trusted[entry.key]):
-            yield entry.sequence, "its signature does not match its text: it was changed, or written without the key"
+            yield entry.sequence, "its signature does not match its text: it was changed, or written without the key", None
         elif entry.introduces is not None:
             new = parse_public(entry.introduces.encode())
             trusted[fingerprint(new)] = new
+            yield entry.sequence, "", new
 
 
 def require_signed(keys: Keys, entries: Sequence[LedgerEntry], versions: Iterable[int] = ()) -> None:
