@@ -42,7 +42,7 @@ def sign_model(keys: Keys, checkpoint: Path) -> Path:
     password = os.environ.get(PASSWORD_VARIABLE)
     signer = Config().use_elliptic_key_signer(private_key=keys.private_path, password=password.encode() if password else None)
     model = checkpoint / "model"
-    signer.set_hashing_config(hashing.Config().set_ignored_paths(paths=[model / UNSIGNED], ignore_git_paths=True))
+    signer.set_hashing_config(hashing.Config().set_ignored_paths(paths=[UNSIGNED], ignore_git_paths=True))
     signer.sign(model, partial)
     os.replace(partial, target)
     return target
