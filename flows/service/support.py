@@ -25,7 +25,7 @@ from data_contracts.files import replacing
 from data_contracts.manifests import Record
 from data_contracts.privacy.secrets import find_secrets
 from flows.config.model import SkillstackConfig
-from flows.lineage.registry.ledger import head_of
+from flows.lineage.registry.heads import head_of
 from flows.lineage.storage.state import STATE_FILE
 from flows.service.doctor import diagnose
 from flows.workspace.workspace import has_lineage, open_workspace
