@@ -116,9 +116,12 @@ def _object(value: Any, where: str) -> dict[str, Any]:
 
 
 def _parquet_rows(source: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    import pyarrow
-    import pyarrow.parquet
-
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ModuleNotFoundError as error:  # `pip install skillstack` brings the engine and the contracts only
+        way_out = "pip install 'skillstack[eval]', or export the data as .jsonl or .csv"
+        raise DropError(str(source), "is Parquet, which needs the package pyarrow", way_out) from error
     try:
         table = pyarrow.parquet.ParquetFile(source)
         for batch in table.iter_batches():

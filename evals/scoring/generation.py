@@ -7,13 +7,15 @@ batches of equal length.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from lm_eval.models.utils_hf import stop_sequences_criteria
 from transformers import GenerationConfig
 
+from data_contracts.errors import EvaluationError
 from evals.scoring.scorer import EXACT, MASK_ERROR
 
 Ids = tuple[int, ...]
@@ -45,7 +47,8 @@ class GreedyGenerator:
         ids, mask = self._padded(contexts)
         width = ids.shape[1]
         criteria = stop_sequences_criteria(self._tokenizer, list(stops), width, len(contexts)) if stops else None
-        said = self._generate(ids, mask, GenerationConfig(max_new_tokens=limit, **self._settings(ends)), stopping_criteria=criteria)
+        with _failure_explained(self._model):
+            said = self._generate(ids, mask, GenerationConfig(max_new_tokens=limit, **self._settings(ends)), stopping_criteria=criteria)
         return [self.text(_before_end(tokens[width:], ends), stops) for tokens in said.tolist()]
 
     def text(self, tokens: Sequence[int], stops: Sequence[str] = ()) -> str:
@@ -102,6 +105,19 @@ class GreedyGenerator:
         error = masked - reference
         close = self._model.dtype != torch.float32 or bool((error.abs() <= EXACT * (1.0 + reference.abs())).all())
         return close and bool(error.norm() <= MASK_ERROR * (unmasked - reference).norm())
+
+
+@contextmanager
+def _failure_explained(model: Any) -> Iterator[None]:
+    """Some models can be trained and scored, and cannot write: xLSTM mis-shapes its state, others lack a cache."""
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # a model's own code raises any type
+        line = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        way_out = "give it suites with choices or texts, which are scored without generating"
+        raise EvaluationError(type(model).__name__, f"cannot write answers: {line}", way_out) from error
 
 
 def _before_end(tokens: Sequence[int], ends: Collection[int]) -> list[int]:

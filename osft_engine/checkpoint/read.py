@@ -47,7 +47,7 @@ def load_model(folder: Path, config: TrainConfig) -> Any:
     from transformers import AutoModelForCausalLM
     from transformers.utils.logging import disable_progress_bar
 
-    from osft_engine.checkpoint.quantization import quantization_settings
+    from osft_engine.checkpoint.quantization import quantization_settings, require_whole_blocks
 
     device = pick_device(config)
     dtype = pick_dtype(config, device)
@@ -62,7 +62,10 @@ def load_model(folder: Path, config: TrainConfig) -> Any:
         device_map=None if quantization is None else {"": device},
     )
     _keep_weights_as_they_are(model)
-    return model if quantization is not None else model.to(device)
+    if quantization is None:
+        return model.to(device)
+    require_whole_blocks(model)
+    return model
 
 
 def _keep_weights_as_they_are(model: Any, rescale_every: int = 0) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -70,3 +71,11 @@ def test_a_file_of_another_kind_is_converted_to_rows_that_pass(name: str, good_l
     manifest = validate_drop(tmp_path / "new.jsonl", tmp_path / "out", skill="notes", config=ContractConfig())
     assert manifest.rows_read == len(rows)
     assert manifest.rows_quarantined == 0
+
+
+def test_parquet_without_its_package_is_one_line(good_lines: list[bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_parquet(tmp_path / "data", [json.loads(line) for line in good_lines])
+    monkeypatch.setitem(sys.modules, "pyarrow", None)  # as where `pip install skillstack` brought the engine only
+    with pytest.raises(DropError, match=r"needs the package pyarrow.*pip install 'skillstack\[eval\]'"):
+        convert_drop(tmp_path / "data", tmp_path / "new.jsonl")
+    assert not (tmp_path / "new.jsonl").exists()

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
+from data_contracts.errors import EvaluationError
 from evals.scoring.generation import GreedyGenerator
 
 TOKENIZER = SimpleNamespace(pad_token_id=0, eos_token_id=None)
@@ -46,3 +47,13 @@ def test_contexts_of_unequal_length_share_no_batch_where_padding_counts(dtype: t
     generator = GreedyGenerator(_without_mask(_llama(0.1, 0)).to(dtype), TOKENIZER, max_rows=4)
     assert sorted(map(sorted, generator.batches([(1, 2), (3, 4, 5), (6, 7)]))) == [[0, 2], [1]]
     assert len(GreedyGenerator(_llama(0.1, 0).to(dtype), TOKENIZER, max_rows=4).batches([(1, 2), (3, 4, 5), (6, 7)])) == 1
+
+
+def test_a_model_that_cannot_write_is_named_with_the_way_out() -> None:
+    """Transformers' xLSTM trains and scores, and mis-shapes its state when it generates."""
+    sizes = {"hidden_size": 32, "embedding_dim": 32, "num_heads": 4, "num_blocks": 2, "num_hidden_layers": 2, "chunk_size": 8}
+    generator = GreedyGenerator(
+        AutoModelForCausalLM.from_config(AutoConfig.for_model("xlstm", vocab_size=263, **sizes)), TOKENIZER, max_rows=4
+    )
+    with pytest.raises(EvaluationError, match=r"^xLSTMForCausalLM: cannot write answers: .+ \(give it suites with choices or texts"):
+        generator.answers([(1, 2, 3), (4, 5, 6)], ends=(), stops=(), limit=4)

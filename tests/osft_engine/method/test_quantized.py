@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from safetensors.torch import load_file
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from data_contracts.errors import CheckpointError
 from osft_engine.checkpoint.update import load_update
 from osft_engine.config import TrainConfig
 from osft_engine.rescale import scale_candidate
@@ -36,6 +37,13 @@ def wide_base(tmp_path_factory: pytest.TempPathFactory, tokenizer: PreTrainedTok
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+@needs_bitsandbytes
+def test_rows_that_are_no_whole_blocks_are_refused_on_a_cpu(make_run: Callable[..., TrainRun]) -> None:
+    """The tiny base has rows of 32 and 48 numbers."""
+    with pytest.raises(CheckpointError, match=r"layers\.0\..*has rows of (32|48) numbers, which bitsandbytes reads wrongly on a CPU"):
+        train_candidate(make_run(quantize="nf4", device="cpu"))
 
 
 @needs_bitsandbytes
