@@ -5,7 +5,6 @@ Exit codes: 0 pass, 2 blocked, 3 inconclusive, 1 any error. With --json the answ
 
 from __future__ import annotations
 
-import getpass
 import importlib.metadata
 import sys
 from pathlib import Path
@@ -18,7 +17,7 @@ from flows.cli import console
 from flows.cli.audit import add_audit_commands
 from flows.cli.errors import run
 from flows.cli.explore import add_explore_command
-from flows.cli.lineage import add_lineage_commands
+from flows.cli.lineage import Actor, acting, add_lineage_commands
 from flows.cli.operations import add_operation_commands
 from flows.cli.options import AsJson, ConfigFile, read_config
 from flows.cli.service import add_deploy_commands
@@ -153,15 +152,16 @@ def history(config: ConfigFile = None, as_json: AsJson = False) -> None:
 def rollback(
     reason: Reason,
     to: Annotated[int | None, typer.Option(help="Version to return to; default: the previous champion.")] = None,
-    actor: Annotated[str, typer.Option(help="Who decides; default: the current user.")] = "",
+    actor: Actor = "",
     config: ConfigFile = None,
     as_json: AsJson = False,
 ) -> None:
     """Verify an earlier champion's files and make it the champion again."""
     settings = read_config(config, as_json)
     from flows.review.decisions import rollback as roll_back
+    from flows.workspace.workspace import open_workspace
 
-    console.show_ledger_entry(roll_back(settings, reason, actor or getpass.getuser(), to))
+    console.show_ledger_entry(roll_back(settings, reason, acting(open_workspace(settings).lineage, actor), to))
 
 
 @gate_app.command("replay")

@@ -10,17 +10,19 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
+from data_contracts.errors import ConfigError
 from flows.cli.console import choose, print_answer, show_ledger_entry
 from flows.cli.options import AsJson, ConfigFile, read_config
 from flows.lineage import collect_garbage, introduce_key, pull_version, read_tree, rebuild_version, sign_version, verify_lineage
+from flows.lineage.storage.connection import authenticated_user
 
 if TYPE_CHECKING:
     from flows.lineage import Lineage
 
 Version = Annotated[int, typer.Argument(help="Version in the registry.")]
-Reviewer = Annotated[str, typer.Option(help="Who decides; kept in the ledger.")]
+Reviewer = Annotated[str, typer.Option(help="Who decides; kept in the ledger. Default: the user that is signed in to the MLflow server.")]
 Reason = Annotated[str, typer.Option(help="Why; kept in the ledger.")]
-Actor = Annotated[str, typer.Option(help="Who does it; default: the current user.")]
+Actor = Annotated[str, typer.Option(help="Who does it; default: the user that is signed in to the MLflow server, else the system's.")]
 
 
 def _lineage(path: Path | None, as_json: bool) -> Lineage:
@@ -28,6 +30,18 @@ def _lineage(path: Path | None, as_json: bool) -> Lineage:
     from flows.workspace.workspace import open_workspace
 
     return open_workspace(settings).lineage
+
+
+def signed_in(lineage: Lineage, given: str) -> str:
+    """The given name, else the user that the MLflow server knows. Raises ConfigError where there is neither."""
+    name = given.strip() or authenticated_user(lineage.tracking_uri)
+    if not name:
+        raise ConfigError("--reviewer", "is missing", "say who decides: the MLflow server has no users that could tell")
+    return name
+
+
+def acting(lineage: Lineage, given: str) -> str:
+    return given.strip() or authenticated_user(lineage.tracking_uri) or getpass.getuser()
 
 
 def verify(
@@ -91,7 +105,7 @@ def gc(
     workspace = open_workspace(settings)
 
     policy = RetentionPolicy(keep_last=keep_last, keep_anchors=keep_anchors, allow_rounding=allow_rounding)
-    items = collect_garbage(workspace.lineage, policy, actor=actor or getpass.getuser(), dry_run=dry_run)
+    items = collect_garbage(workspace.lineage, policy, actor=acting(workspace.lineage, actor), dry_run=dry_run)
     table = Table("versions", "action", "MB", "reason")
     for item in items:
         table.add_row(", ".join(map(str, item.versions)), item.action, f"{item.bytes / 1e6:.1f}", item.reason)
@@ -108,15 +122,16 @@ def rebuild(
     as_json: AsJson = False,
 ) -> None:
     """Rebuild deleted weights from the base model and the stored updates."""
-    manifest = rebuild_version(_lineage(config, as_json), version, out=out, actor=actor or getpass.getuser())
+    opened = _lineage(config, as_json)
+    manifest = rebuild_version(opened, version, out=out, actor=acting(opened, actor))
     line = f"version {version} was rebuilt{f' in {out}' if out else ''}: model {manifest.model_sha256[:12]}"
     print_answer({"version": version, "model_sha256": manifest.model_sha256, "out": out}, [line])
 
 
 def approve(
     version: Version,
-    reviewer: Reviewer,
     reason: Reason,
+    reviewer: Reviewer = "",
     override: Annotated[bool, typer.Option("--override", help="Accept a version that the gate blocked.")] = False,
     days: Annotated[float, typer.Option(help="Days until the approval expires.", min=0.01)] = 7.0,
     wait: Annotated[bool, typer.Option("--wait", help="Only record the approval; run it again without --wait to promote.")] = False,
@@ -126,16 +141,19 @@ def approve(
     """Accept a held version and make it the champion, on the reviewer's responsibility."""
     settings = read_config(config, as_json)
     from flows.review.decisions import promote
+    from flows.workspace.workspace import open_workspace
 
-    show_ledger_entry(promote(settings, version, reviewer, reason, override, days, not wait))
+    person = signed_in(open_workspace(settings).lineage, reviewer)
+    show_ledger_entry(promote(settings, version, person, reason, override, days, not wait))
 
 
-def reject(version: Version, reviewer: Reviewer, reason: Reason, config: ConfigFile = None, as_json: AsJson = False) -> None:
+def reject(version: Version, reason: Reason, reviewer: Reviewer = "", config: ConfigFile = None, as_json: AsJson = False) -> None:
     """Refuse a held version; the champion does not change."""
     settings = read_config(config, as_json)
     from flows.review.decisions import reject as refuse
+    from flows.workspace.workspace import open_workspace
 
-    show_ledger_entry(refuse(settings, version, reviewer, reason))
+    show_ledger_entry(refuse(settings, version, signed_in(open_workspace(settings).lineage, reviewer), reason))
 
 
 def keys_new(
@@ -159,7 +177,8 @@ def keys_introduce(
     as_json: AsJson = False,
 ) -> None:
     """Record a new public key, signed with the current private key: for key rotation, or for a lineage that began without a key."""
-    show_ledger_entry(introduce_key(_lineage(config, as_json), public_key, reason=reason, actor=actor or getpass.getuser()))
+    opened = _lineage(config, as_json)
+    show_ledger_entry(introduce_key(opened, public_key, reason=reason, actor=acting(opened, actor)))
 
 
 def keys_sign(version: Version, config: ConfigFile = None, as_json: AsJson = False) -> None:

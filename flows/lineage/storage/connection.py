@@ -27,6 +27,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 _CONNECT_SECONDS = 5
+_ANSWER_SECONDS = 30
 _EXPERIMENT_NOTE = (
     "One parent run per round, named by round, skill and month. Its description begins with the verdict; its nested runs are the stages: "
     "validate, train, evaluate, decide. The run `ledger` charts the champion's score on each suite over the rounds."
@@ -156,9 +157,18 @@ def hide_password(uri: str) -> str:
 
 
 def authenticated_user(tracking_uri: str) -> str | None:
-    """The user name that the MLflow server authenticates; None without a server, or without authentication."""
-    user, password = (os.environ.get(f"MLFLOW_TRACKING_{name}") for name in ("USERNAME", "PASSWORD"))
-    return user if tracking_uri.startswith(("http://", "https://")) and user and password else None
+    """The user that the credentials belong to, as the MLflow server says; None without a server, or where it has no users."""
+    if not tracking_uri.startswith(("http://", "https://")):
+        return None
+    from requests import Session
+
+    with Session() as session:
+        _authenticate(session)
+        answer = session.get(tracking_uri.rstrip("/") + "/api/2.0/mlflow/users/current", timeout=_ANSWER_SECONDS)
+    try:
+        return str(answer.json()["user"]["username"]) if answer.status_code == 200 else None
+    except (ValueError, KeyError, TypeError):  # a server without users answers with its start page
+        return None
 
 
 def _sqlite_file(uri: str) -> Path | None:
