@@ -49,7 +49,7 @@ def scale_candidate(checkpoint: Path, base: Path, out_dir: Path, scale: float) -
         add_update(model, layers)
         others = move_others(model, found.others, scale)
         write_model(model, base, out_dir / "model", config)
-        save_update(RoundUpdate(layers, others, found.transposed), out_dir / "update.safetensors")
+        save_update(RoundUpdate(layers, others, found.transposed, found.experts), out_dir / "update.safetensors")
         for role, name in _COPIED.items():
             if role in manifest.files:
                 shutil.copyfile(checkpoint / manifest.files[role].path, out_dir / name)

@@ -16,16 +16,24 @@ _VERSION_OF_THREE_KEYS = "1"  # before `missing`: version, rounds and leaders as
 @dataclass(frozen=True)
 class MemoryFacts:
     """rounds: what was learned, in order. leaders: layer -> the layer whose sum it shares.
-    missing: leader -> numbers of the rounds that its sum lacks."""
+    missing: leader -> numbers of the rounds that its sum lacks. reached: leader -> tokens that its sum was read from, for experts."""
 
     rounds: tuple[str, ...] = ()
     leaders: Mapping[str, str] = field(default_factory=dict)
     missing: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    reached: Mapping[str, int] = field(default_factory=dict)
 
 
 def write_facts(facts: MemoryFacts) -> dict[str, str]:
     """The metadata of the file. One value with sorted keys: safetensors writes several entries in any order."""
-    content = {"version": _VERSION, "rounds": facts.rounds, "leaders": dict(facts.leaders), "missing": dict(facts.missing)}
+    content: dict[str, object] = {
+        "version": _VERSION,
+        "rounds": facts.rounds,
+        "leaders": dict(facts.leaders),
+        "missing": dict(facts.missing),
+    }
+    if facts.reached:  # a model without experts has the file that it had before there were any
+        content["reached"] = dict(facts.reached)
     return {"ledger": canonical_json(content)}
 
 
@@ -37,4 +45,4 @@ def read_facts(metadata: Mapping[str, str], where: str) -> MemoryFacts:
     if content.get("version") != _VERSION:
         raise CheckpointError(where, "is not a subspace ledger of this version", "start the lineage again or restore the file")
     missing = {leader: tuple(lacks) for leader, lacks in content["missing"].items()}
-    return MemoryFacts(tuple(content["rounds"]), content["leaders"], missing)
+    return MemoryFacts(tuple(content["rounds"]), content["leaders"], missing, content.get("reached", {}))

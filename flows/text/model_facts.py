@@ -104,7 +104,9 @@ def _trained_layers(model: Any, train: TrainConfig) -> str:
         return "every parameter (train.method is full)"
     with redirect_stderr(io.StringIO()) as said:  # layers that are passed over are a fact here, not a warning
         targets = reachable_targets(model, train.target_patterns)
-    share = sum(module.get_parameter("weight").numel() for module in targets.values()) / sum(each.numel() for each in model.parameters())
+    weights: list[Any] = [module.weight for module in targets.values()]
+    trained = sum(weight.numel() for weight in weights)
+    share = trained / sum(each.numel() for each in model.parameters())
     passed_over = said.getvalue().strip().removeprefix("warning: ")
     return f"{len(targets)} linear layers, {share:.0%} of the parameters" + (f"; {passed_over}" if passed_over else "")
 

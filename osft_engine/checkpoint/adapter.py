@@ -1,6 +1,7 @@
 """An osft update as a PEFT LoRA adapter: exact, or truncated to a share of its energy, with the error reported.
 
 dW = left right^T is what a LoRA adapter is (B = left, A = right^T, alpha = rank), so any runtime that serves adapters can serve a round.
+The experts that a model keeps in one fused parameter are one entry of the adapter (PEFT's target_parameters), of one rank.
 """
 
 from __future__ import annotations
@@ -67,18 +68,32 @@ def export_adapter(checkpoint: Path | Sequence[Path], out_dir: Path, *, base: st
         raise ConfigError("energy", f"is {energy}, not in (0, 1]", "1.0 exports the update exactly")
     rounds = [_readable_update(folder) for folder in ([checkpoint] if isinstance(checkpoint, Path) else checkpoint)]
     layers = list(dict.fromkeys(name for each in rounds for name in each.layers))
+    experts = {name: count for each in rounds for name, count in each.experts.items()}
     tensors: dict[str, Tensor] = {}
     ranks: dict[str, int] = {}
+    fused: dict[str, dict[int, tuple[Tensor, Tensor]]] = {}
     lost = total = 0.0
     for name in layers:
         update = add_updates([each.layers[name] for each in rounds if name in each.layers])
         B, A, missing = truncate_update(update, energy)
-        tensors[f"base_model.model.{name}.lora_B.weight"], tensors[f"base_model.model.{name}.lora_A.weight"] = B.clone(), A.clone()
-        ranks[name] = B.shape[1]
+        owner, number, matrix = [*name.rsplit(".", 2), "", ""][:3]
+        if owner in experts:
+            fused.setdefault(f"{owner}.{matrix}", {})[int(number)] = (B, A)
+        else:
+            tensors[f"base_model.model.{name}.lora_B.weight"], tensors[f"base_model.model.{name}.lora_A.weight"] = B.clone(), A.clone()
+            ranks[name] = B.shape[1]
         lost += missing
         total += float(update.dense().double().square().sum())
+    for parameter, factors in fused.items():
+        owner, _, matrix = parameter.rpartition(".")
+        B, A = _of_all_experts(factors, experts[owner])
+        # PEFT wraps a module once for each of its parameters, in their order: the last one, down_proj, is the outermost.
+        within = "base_layer." if matrix != "down_proj" and f"{owner}.down_proj" in fused else ""
+        tensors[f"base_model.model.{owner}.{within}lora_B.weight"], tensors[f"base_model.model.{owner}.{within}lora_A.weight"] = B, A
+        ranks[parameter] = B.shape[1] // experts[owner]
     save_tensors(tensors, out_dir / "adapter_model.safetensors", {"format": "pt"})
-    write_atomically(out_dir / "adapter_config.json", json.dumps(_adapter_config(base, ranks, bool(rounds[0].transposed)), indent=2))
+    settings = _adapter_config(base, ranks, list(fused), bool(rounds[0].transposed))
+    write_atomically(out_dir / "adapter_config.json", json.dumps(settings, indent=2))
     return AdapterExport(ranks, (lost / total) ** 0.5 if total > 0.0 else 0.0)
 
 
@@ -93,7 +108,18 @@ def _readable_update(checkpoint: Path) -> RoundUpdate:
     return found
 
 
-def _adapter_config(base: str, ranks: Mapping[str, int], fan_in_fan_out: bool) -> dict[str, object]:
+def _of_all_experts(factors: Mapping[int, tuple[Tensor, Tensor]], experts: int) -> tuple[Tensor, Tensor]:
+    """PEFT's form of the factors of a fused parameter: B (m x r E, expert by expert within a rank), A (E r x n, rank by rank within an
+    expert). Experts of a smaller rank, and those without an update, are filled up with zeros."""
+    first = next(iter(factors.values()))
+    rank = max(B.shape[1] for B, _ in factors.values())
+    left, right = torch.zeros(first[0].shape[0], rank, experts), torch.zeros(experts, rank, first[1].shape[1])
+    for number, (B, A) in factors.items():
+        left[:, : B.shape[1], number], right[number, : A.shape[0]] = B, A
+    return left.reshape(left.shape[0], -1), right.reshape(-1, right.shape[2])
+
+
+def _adapter_config(base: str, ranks: Mapping[str, int], fused: Sequence[str], fan_in_fan_out: bool) -> dict[str, object]:
     """Every layer has its own rank, and alpha equal to it: the factors already carry the scale."""
     largest = max(ranks.values())
     return {
@@ -104,9 +130,9 @@ def _adapter_config(base: str, ranks: Mapping[str, int], fan_in_fan_out: bool) -
         "lora_alpha": largest,
         "rank_pattern": dict(ranks),
         "alpha_pattern": dict(ranks),
-        "target_modules": sorted(ranks),
+        "target_modules": sorted(ranks.keys() - set(fused)),
         "lora_dropout": 0.0,
         "bias": "none",
         "fan_in_fan_out": fan_in_fan_out,
         "inference_mode": True,
-    }
+    } | ({"target_parameters": sorted(fused)} if fused else {})

@@ -38,11 +38,13 @@ def update_factors(layers: Mapping[str, UpdatedLinear]) -> dict[str, LayerUpdate
 @dataclass(frozen=True)
 class RoundUpdate:
     """layers: target -> dW. others: parameter -> its new value, for what is trained outside the targets.
-    transposed: targets whose weight lies as in x out in the model's files (GPT-2's Conv1D)."""
+    transposed: targets whose weight lies as in x out in the model's files (GPT-2's Conv1D).
+    experts: modules of fused experts -> how many each has; their targets are named `<module>.<number>.<matrix>`."""
 
     layers: Mapping[str, LayerUpdate]
     others: Mapping[str, Tensor] = field(default_factory=dict)
     transposed: tuple[str, ...] = ()
+    experts: Mapping[str, int] = field(default_factory=dict)
 
 
 def save_update(found: RoundUpdate, path: Path) -> None:
@@ -63,7 +65,8 @@ def save_update(found: RoundUpdate, path: Path) -> None:
         rights[name] = shared.setdefault(id(layer.right), f"{name}.right")
         if rights[name] == f"{name}.right":
             tensors[f"{name}.right"] = layer.right.cpu()
-    save_tensors(tensors, path, {_FACTS: json.dumps({"rights": rights, "transposed": found.transposed}, sort_keys=True)})
+    facts: dict[str, Any] = {"rights": rights, "transposed": found.transposed} | ({"experts": dict(found.experts)} if found.experts else {})
+    save_tensors(tensors, path, {_FACTS: json.dumps(facts, sort_keys=True)})
 
 
 def read_update(path: Path) -> RoundUpdate:
@@ -73,14 +76,14 @@ def read_update(path: Path) -> RoundUpdate:
     others = {key.removeprefix(_VALUE): tensors.pop(key) for key in list(tensors) if key.startswith(_VALUE)}
     found = {name: LayerUpdate(tensors[f"{name}.left"], tensors[right]) for name, right in facts["rights"].items()}
     dense = {key.removesuffix(".dense"): LayerUpdate(value, None) for key, value in tensors.items() if key.endswith(".dense")}
-    return RoundUpdate(found | dense, others, tuple(facts["transposed"]))
+    return RoundUpdate(found | dense, others, tuple(facts["transposed"]), facts["experts"])
 
 
 def stored_facts(metadata: Mapping[str, str]) -> dict[str, Any]:
     """Which tensor is a layer's right side, and which layers lie transposed. One value, because safetensors keeps no order among several;
     older files name the right sides only."""
     found: dict[str, Any] = json.loads(metadata[_FACTS]) if _FACTS in metadata else {"rights": json.loads(metadata.get("rights", "{}"))}
-    return {"rights": {}, "transposed": ()} | found
+    return {"rights": {}, "transposed": (), "experts": {}} | found
 
 
 def load_update(path: Path) -> Mapping[str, LayerUpdate]:

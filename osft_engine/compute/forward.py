@@ -40,6 +40,17 @@ def run_model(model: Any, batch: MicroBatch, *, rows: Tensor | None = None) -> T
     return logits[0]
 
 
+def read_rows(values: Tensor, inputs: tuple[Any, ...], mask: Tensor | None) -> Tensor:
+    """The rows (T x n) of a layer's input or output that belong to real tokens. inputs: what a hook is given; mask: the batch's, see below.
+
+    A layer that reads only some of the tokens (an expert) is given their positions in the batch as its second input.
+    """
+    rows = values.reshape(-1, values.shape[-1])
+    if mask is None:
+        return rows
+    return rows[mask if len(inputs) < 2 else mask[inputs[1]]]
+
+
 @torch.no_grad()
 def read_batches(model: Any, batches: Sequence[MicroBatch], hooks: Sequence[Any], before: Callable[[Tensor | None], None]) -> int:
     """Run batches through the model in eval mode for what the `hooks` (handles, removed at the end) observe. Returns the tokens read.

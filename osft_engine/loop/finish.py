@@ -50,7 +50,8 @@ def write_outcome(run: TrainRun, attachment: Attachment, memory: SubspaceMemory 
             changes = {name: (update.left, update.right) for name, update in factors.items()}
             memory = (memory or SubspaceMemory()).add_written(changes, run.config.written_share, run.config.memory_rank)
         if world.leads:
-            save_update(RoundUpdate(factors, others, attachment.transposed()), run.out_dir / ROLES["update"])
+            changes_made = RoundUpdate(factors, others, attachment.transposed(), attachment.experts())
+            save_update(changes_made, run.out_dir / ROLES["update"])
     if memory is not None and world.leads:
         save_memory(memory, run.out_dir / ROLES["ledger"])
     save_dense(attachment, run, run.out_dir / "model", world)

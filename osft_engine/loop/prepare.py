@@ -27,8 +27,10 @@ from osft_engine.memory.buffer import BufferRow, buffer_examples, load_buffer
 from osft_engine.memory.calibration import calibration_examples
 from osft_engine.memory.moments import LayerMoments, measure_moments, sample_for_moments
 from osft_engine.memory.subspace_memory import SubspaceMemory, load_memory
-from osft_engine.method.attach import Attachment, FullAttachment, LoraAttachment, OsftAttachment, allowed_updates
+from osft_engine.method.attach import Attachment, OsftAttachment, allowed_updates, weight_of
+from osft_engine.method.baselines import FullAttachment, LoraAttachment
 from osft_engine.method.bases import CacheKeys, Decompositions, cached_bases, cached_memory, read_parent
+from osft_engine.method.experts import ExpertLinear, close_experts
 from osft_engine.method.quantized import QuantizedAttachment
 from osft_engine.method.ranks import layer_ratios, measure_importance
 from osft_engine.run import TrainRun
@@ -69,6 +71,7 @@ def attach_method(scene: Scene, resume: ResumeFolder) -> tuple[Attachment, Subsp
     targets = reachable_targets(scene.model, config.target_patterns)
     if config.method == "lora":
         return LoraAttachment(scene.model, list(targets), config), memory
+    _refuse_experts(scene, targets)
     if scene.world.leads:
         memory = _decide(scene, targets, memory, resume)
     scene.world.barrier()  # the others train in the very directions that the first process wrote down
@@ -76,6 +79,7 @@ def attach_method(scene: Scene, resume: ResumeFolder) -> tuple[Attachment, Subsp
     if allowed is None:
         what = "holds no directions here: the first process wrote them, so this one looks at another disk"
         raise ConfigError(str(resume.folder), what, "put out_dir on a disk that all nodes share, under one path")
+    targets = {name: module for name, module in targets.items() if name in allowed}
     if config.quantize != "none":
         return QuantizedAttachment(scene.model, targets, allowed, scene.run.base, config), memory
     execution = config.execution if scene.world.size == 1 else "side"  # a weight that is rebuilt could not stay sharded
@@ -110,6 +114,20 @@ def refuse_sharded(config: TrainConfig, dtype: torch.dtype, world: World) -> Non
             f"trains parameters in {str(dtype).removeprefix('torch.')} beside cores in float32, which FSDP cannot shard together",
             "set dtype: float32, leave train_other empty, or run it without torchrun",
         )
+
+
+def _refuse_experts(scene: Scene, targets: Mapping[str, nn.Module]) -> None:
+    """Raise ConfigError for experts among the targets where they cannot be trained. Where they are none, several processes shard them as
+    the model has them."""
+    experts = next((name for name, module in targets.items() if isinstance(module, ExpertLinear)), None)
+    if experts is not None and scene.world.size > 1:
+        what = f"include experts such as {experts}, which are trained in one process and not in {scene.world.size}"
+        raise ConfigError("train.target_patterns", what, "run it without torchrun, or name other layers, for instance 'self_attn'")
+    if experts is not None and scene.config.quantize != "none":
+        what = f"holds linear layers in 4 bits and leaves experts such as {experts} as they are, so they are not trained beside it"
+        raise ConfigError("train.quantize", what, "set quantize: none, or name other layers in target_patterns, for instance 'self_attn'")
+    if scene.world.size > 1:
+        close_experts(scene.model)
 
 
 def _decide(scene: Scene, targets: Mapping[str, nn.Module], memory: SubspaceMemory | None, resume: ResumeFolder) -> SubspaceMemory | None:
@@ -199,7 +217,20 @@ def directions(scene: Scene, targets: Mapping[str, nn.Module], memory: SubspaceM
     if config.protect == "weights_block":
         return allowed_updates(targets, lambda name, W: protect_weights_block(W, ratios[name], solve=whole.of(name)))
     assert memory is not None, "protect: activations needs a subspace memory"
-    return _by_activations(targets, ratios, memory, whole)
+    return _by_activations(_reached(targets, memory), ratios, memory, whole)
+
+
+def _reached(targets: Mapping[str, nn.Module], memory: SubspaceMemory) -> dict[str, nn.Module]:
+    """The targets without the experts that no token of what was learned so far reached: what they know was not seen, so they stay as
+    they are. Says on stderr how many, and how many were read by fewer tokens than they have inputs."""
+    tokens = {name: memory.reached[leader] for name in targets if (leader := memory.leaders[name]) in memory.reached}
+    unseen = [name for name, count in tokens.items() if count == 0]
+    few = [name for name, count in tokens.items() if 0 < count < weight_of(targets[name]).shape[1]]
+    for names, what in ((unseen, "read no token, so they stay as they are"), (few, "read fewer tokens than they have inputs")):
+        if names:
+            says = f"{len(names)} of {len(tokens)} matrices of experts (such as {names[0]}) {what}; raise moment_tokens to see more"
+            print(f"warning: {says}", file=sys.stderr)
+    return {name: module for name, module in targets.items() if name not in unseen}
 
 
 def _by_activations(

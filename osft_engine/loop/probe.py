@@ -164,7 +164,7 @@ def read_without_call(model: Any, targets: Mapping[str, nn.Module]) -> list[str]
     try:
         with torch.no_grad():
             run_model(model, batch)
-        weights = {name: module.get_parameter("weight") for name, module in targets.items()}
+        weights: dict[str, Tensor] = {name: module.weight for name, module in targets.items()}  # type: ignore[misc]
         silent = {name: weight for name, weight in weights.items() if name not in called and weight.is_floating_point()}
         if not silent:
             return []

@@ -1,6 +1,7 @@
 """Second moments of the target layers' inputs: the mean of x x^T over the tokens of a text.
 
-Layers that read the same tensor (q, k and v; gate and up) share one moment, kept under the name of the first, the leader.
+Layers that read the same tensor (q, k and v; gate and up) share one moment, kept under the name of the first, the leader. An expert reads
+the tokens that reach it: its moment is their sum divided by all tokens of the text, so that a round weighs in it as much as it is used.
 """
 
 from __future__ import annotations
@@ -12,18 +13,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from osft_engine.compute.forward import read_batches
+from osft_engine.compute.forward import read_batches, read_rows
 from osft_engine.data.batches import Layout, MicroBatch, micro_batches
 from osft_engine.data.examples import Example
 
 
 @dataclass(frozen=True)
 class LayerMoments:
-    """moments: leader -> (n x n) float32, mean over tokens. leaders: every layer -> its leader. tokens: how many were read."""
+    """moments: leader -> (n x n) float32, mean over tokens. leaders: every layer -> its leader. tokens: how many were read.
+    reached: how many of them each leader read, for those that are given a part of the tokens."""
 
     moments: Mapping[str, Tensor]
     leaders: Mapping[str, str]
     tokens: int
+    reached: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass
@@ -31,6 +34,7 @@ class _Collector:
     names: dict[nn.Module, str]
     sums: dict[str, Tensor] = field(default_factory=dict)
     leaders: dict[str, str] = field(default_factory=dict)
+    reached: dict[str, int] = field(default_factory=dict)
     mask: Tensor | None = None
     last: tuple[Tensor, str] | None = None
 
@@ -38,7 +42,7 @@ class _Collector:
         """Forget the last batch's tensors; `mask`: the next one's real tokens."""
         self.mask, self.last = mask, None
 
-    def observe(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    def observe(self, module: nn.Module, inputs: tuple[Any, ...]) -> None:
         """Forward pre-hook of a target layer."""
         x, name = inputs[0], self.names[module]
         if self.last is not None and self.last[0] is x and self.leaders.get(name, self.last[1]) == self.last[1]:
@@ -46,8 +50,9 @@ class _Collector:
             return
         self.last = (x, name)
         self.leaders[name] = name
-        flat = x.detach().reshape(-1, x.shape[-1])
-        flat = (flat if self.mask is None else flat[self.mask]).to(torch.float32)
+        flat = read_rows(x.detach(), inputs, self.mask).to(torch.float32)
+        if len(inputs) > 1:
+            self.reached[name] = self.reached.get(name, 0) + len(flat)
         if name in self.sums:
             self.sums[name].addmm_(flat.T, flat)
         else:
@@ -59,7 +64,7 @@ def measure_moments(model: Any, targets: Mapping[str, nn.Module], batches: Seque
     collector = _Collector({module: name for name, module in targets.items()})
     hooks = [module.register_forward_pre_hook(collector.observe) for module in targets.values()]
     tokens = read_batches(model, batches, hooks, collector.begin)
-    return LayerMoments({name: total / tokens for name, total in collector.sums.items()}, collector.leaders, tokens)
+    return LayerMoments({name: total / tokens for name, total in collector.sums.items()}, collector.leaders, tokens, collector.reached)
 
 
 def sample_for_moments(examples: Sequence[Example], *, tokens: int, seed: int, max_tokens: int, layout: Layout) -> list[MicroBatch]:

@@ -28,13 +28,15 @@ from osft_engine.subspace.algebra import EigenSketch, joined_directions, singula
 class SubspaceMemory:
     """rounds: what was learned, in order. sketches: leader -> summed moment. leaders: layer -> the layer whose moment it shares.
     written: layer -> orthonormal column and row directions (m x w, n x w) that earlier rounds' updates used.
-    missing: leader -> numbers of the rounds that its sum lacks; a leader that was measured in every round is not named."""
+    missing: leader -> numbers of the rounds that its sum lacks; a leader that was measured in every round is not named.
+    reached: leader -> how many tokens its sum was read from, for experts, which read the tokens that reach them."""
 
     rounds: tuple[str, ...] = ()
     sketches: Mapping[str, EigenSketch | Tensor] = field(default_factory=dict)
     leaders: Mapping[str, str] = field(default_factory=dict)
     written: Mapping[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
     missing: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    reached: Mapping[str, int] = field(default_factory=dict)
 
     def moment(self, layer: str) -> Tensor:
         """Summed input second moment (n x n) of a layer, float32 or better. Raises CheckpointError for a layer it does not know."""
@@ -72,7 +74,7 @@ class SubspaceMemory:
         Layers that read one tensor share one sum: a new layer that shares the input of a known one takes over its sum. Moments wider than
         `rank` are truncated to their strongest directions.
         """
-        sketches, leaders, missing = dict(self.sketches), dict(self.leaders), dict(self.missing)
+        sketches, leaders, missing, reached = dict(self.sketches), dict(self.leaders), dict(self.missing), dict(self.reached)
         for first, moment in measured.moments.items():
             group = [layer for layer, leader in measured.leaders.items() if leader == first]
             sums = list(dict.fromkeys(leaders[layer] for layer in group if layer in leaders))
@@ -82,10 +84,16 @@ class SubspaceMemory:
             for leader in sums:
                 if number not in missing.get(leader, ()):
                     continue
+                if first in measured.reached:
+                    reached[leader] = reached.get(leader, 0) + measured.reached[first]
                 total = _dense(sketches[leader]).to(moment) + moment  # a wide one is truncated on the device that measured it
-                sketches[leader] = total.cpu() if total.shape[0] <= rank else sketch_moment(total, rank).cpu()
+                if reached.get(leader) == 0:
+                    sketches[leader] = EigenSketch(total.new_zeros(len(total), 0).cpu(), total.new_zeros(0).cpu(), 0.0)
+                else:
+                    sketches[leader] = total.cpu() if total.shape[0] <= rank else sketch_moment(total, rank).cpu()
                 missing[leader] = tuple(each for each in missing[leader] if each != number)
-        return replace(self, sketches=sketches, leaders=leaders, missing={leader: lacks for leader, lacks in missing.items() if lacks})
+        missing = {leader: lacks for leader, lacks in missing.items() if lacks}
+        return replace(self, sketches=sketches, leaders=leaders, missing=missing, reached=reached)
 
     def add_written(self, updates: Mapping[str, tuple[Tensor, Tensor | None]], share: float, rank: int) -> SubspaceMemory:
         """Remember the column and row spaces of this round's updates, at most `rank` directions each.
@@ -127,7 +135,7 @@ def save_memory(memory: SubspaceMemory, path: Path) -> None:
             tensors[f"{leader}.moment"] = kept.to(torch.float32)
     for layer, (left, right) in memory.written.items():
         tensors[f"{layer}.written_left"], tensors[f"{layer}.written_right"] = left, right
-    save_tensors(tensors, path, write_facts(MemoryFacts(memory.rounds, memory.leaders, memory.missing)))
+    save_tensors(tensors, path, write_facts(MemoryFacts(memory.rounds, memory.leaders, memory.missing, memory.reached)))
 
 
 def load_memory(path: Path) -> SubspaceMemory:
@@ -144,4 +152,4 @@ def load_memory(path: Path) -> SubspaceMemory:
             sketches[leader] = EigenSketch(tensors[name], tensors[f"{leader}.values"], float(tensors[f"{leader}.residual"]))
         elif part == "written_left":
             written[leader] = (tensors[name], tensors[f"{leader}.written_right"])
-    return SubspaceMemory(facts.rounds, sketches, facts.leaders, written, facts.missing)
+    return SubspaceMemory(facts.rounds, sketches, facts.leaders, written, facts.missing, facts.reached)

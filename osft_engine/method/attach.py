@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from data_contracts.errors import ConfigError
 from osft_engine.compute.distributed import whole, whole_state
-from osft_engine.config import TrainConfig
-from osft_engine.subspace.linear import SharedProjection, UpdatedLinear, choose_execution
+from osft_engine.method.experts import ExpertLinear, OpenExperts, close_experts, open_experts, opened_experts
+from osft_engine.subspace.linear import Execution, SharedProjection, UpdatedLinear, choose_execution
 from osft_engine.subspace.protection import AllowedUpdate
 
 _IN_A_BLOCK = re.compile(r"\.\d+\.")  # a decoder block is an entry of a ModuleList: its children's names hold its index
@@ -63,15 +63,22 @@ def weight_of(module: nn.Module) -> Tensor:
         from bitsandbytes.functional import dequantize_4bit
 
         return dequantize_4bit(weight, stored.quant_state)  # type: ignore[no-any-return, unused-ignore]
-    return weight if isinstance(module, nn.Linear) else weight.T.contiguous()
+    return weight.T.contiguous() if is_transposed(module) else weight
+
+
+def is_transposed(module: nn.Module) -> bool:
+    """Whether a layer stores its weight in x out."""
+    return not isinstance(module, nn.Linear)
 
 
 def find_targets(model: nn.Module, patterns: Sequence[str] = ()) -> dict[str, nn.Module]:
     """The linear layers to train, by name, in the model's order.
 
-    Without patterns: every linear layer inside the decoder blocks but routers. Embeddings and the output head are never targets.
-    Raises ConfigError where a pattern matches no linear layer, where there is nothing to train, and for fused experts.
+    Without patterns: every linear layer inside the decoder blocks but routers. Embeddings and the output head are never targets. The
+    matrices of fused experts are layers of their own, `experts.3.down_proj`: the model's experts are opened for that (experts.py).
+    Raises ConfigError where a pattern matches no linear layer, where there is nothing to train, and for experts that cannot be opened.
     """
+    open_experts(model)
     find_head = getattr(model, "get_output_embeddings", None)
     head = find_head() if find_head is not None else None
     linear = {name: module for name, module in model.named_modules() if is_linear(module) and module is not head}
@@ -90,17 +97,23 @@ def find_targets(model: nn.Module, patterns: Sequence[str] = ()) -> dict[str, nn
 
 
 def _refuse_fused_experts(model: nn.Module) -> None:
-    fused = [name for name, parameter in model.named_parameters() if parameter.dim() == 3 and "expert" in name]
+    fused = [
+        f"{name}.{own}".removeprefix(".")
+        for name, module in model.named_modules()
+        if not isinstance(module, OpenExperts)
+        for own, parameter in module.named_parameters(recurse=False)
+        if parameter.dim() == 3 and "expert" in f"{name}.{own} {type(module).__name__}".lower()
+    ]
     if fused:
         raise ConfigError(
             type(model).__name__,
-            f"keeps its experts in fused 3-D parameters such as {fused[0]}, which have no single subspace to protect",
+            f"keeps its experts in fused 3-D parameters such as {fused[0]}, of a form that cannot be taken apart into matrices",
             "train the other layers by naming them in target_patterns, for instance 'self_attn'",
         )
 
 
 class OsftAttachment:
-    """Targets replaced by UpdatedLinear; everything else frozen but what `train_other` names."""
+    """Targets replaced by UpdatedLinear, those of experts computed together; everything else frozen but what `train_other` names."""
 
     def __init__(
         self,
@@ -119,10 +132,10 @@ class OsftAttachment:
         self.layers: dict[str, UpdatedLinear] = {}
         moved: dict[int, Tensor] = {}
         shared: dict[int, tuple[SharedProjection, nn.Parameter]] = {}  # a basis that layers share stays one tensor on the device
+        ways = choose_executions(targets, allowed, execution, tokens_per_step)
         for name, module in targets.items():
             weight, bias = weight_of(module), module.bias
-            update = allowed[name]
-            way = choose_execution(update, tokens_per_step) if execution == "auto" or update.block is not None else execution
+            update, way = allowed[name], ways[name]
             if (
                 way == "dense"
             ):  # rebuilt every step; beside the weight, the float32 bases are needed at the end only and may stay where they are
@@ -132,6 +145,8 @@ class OsftAttachment:
                 shared[id(allowed[name].right)] = (layer.projection, layer.right)
             self.layers[name] = layer
             self.replace(name, layer)
+        for _, experts in opened_experts(model):
+            experts.join()
         for parameter in self.others.values():
             parameter.requires_grad_(True)
 
@@ -145,7 +160,11 @@ class OsftAttachment:
 
     def transposed(self) -> tuple[str, ...]:
         """Targets whose own weight is kept as in x out."""
-        return tuple(name for name, module in self._originals.items() if not isinstance(module, nn.Linear))
+        return tuple(name for name, module in self._originals.items() if is_transposed(module))
+
+    def experts(self) -> dict[str, int]:
+        """Modules of fused experts, and how many each has."""
+        return {name: module.fused.num_experts for name, module in opened_experts(self.model)}
 
     def before_step(self) -> None:
         for layer in self.layers.values():
@@ -162,9 +181,12 @@ class OsftAttachment:
     @torch.no_grad()
     def dense_state(self) -> dict[str, Tensor]:
         state = whole_state(self.model, without=[f"{name}." for name in self.layers])
+        for name, experts in opened_experts(self.model):
+            state |= {f"{name}.{matrix}": experts.whole(matrix) for matrix in experts.matrices}
         for name, layer in self.layers.items():
-            weight = layer.dense()
-            state[f"{name}.weight"] = weight if isinstance(self._originals[name], nn.Linear) else weight.T.contiguous()
+            if not isinstance(self._originals[name], ExpertLinear):
+                weight = layer.dense()
+                state[f"{name}.weight"] = weight.T.contiguous() if is_transposed(self._originals[name]) else weight
         return state
 
     @torch.no_grad()
@@ -172,8 +194,9 @@ class OsftAttachment:
         for name, module in self._originals.items():
             weight: Tensor = module.weight  # type: ignore[assignment]
             effective = self.layers[name].dense()
-            weight.copy_(effective if isinstance(module, nn.Linear) else effective.T)
+            weight.copy_(effective.T if is_transposed(module) else effective)
             self.replace(name, module)
+        close_experts(self.model)
         return self.model
 
     def replace(self, name: str, module: nn.Module) -> None:
@@ -182,74 +205,33 @@ class OsftAttachment:
         setattr(self.model.get_submodule(owner), leaf, module)
 
 
+def choose_executions(
+    targets: Mapping[str, nn.Module],
+    allowed: Mapping[str, AllowedUpdate],
+    execution: Literal["auto", "dense", "side"],
+    tokens_per_step: float,
+) -> dict[str, Execution]:
+    """How each target is run: as told, or the cheaper way. One matrix of all experts of a layer is run in one way, by the first that is
+    trained; an update without thin factors is always dense."""
+    found: dict[str, Execution] = {}
+    together: dict[tuple[str, str], Execution] = {}
+    for name, module in targets.items():
+        update, expert = allowed[name], isinstance(module, ExpertLinear)
+        tokens = tokens_per_step * (module.expected_share if isinstance(module, ExpertLinear) else 1.0)
+        way = choose_execution(update, tokens) if execution == "auto" or update.block is not None else execution
+        if expert:
+            owner, _, matrix = name.rpartition(".")
+            way = together.setdefault((owner.rpartition(".")[0], matrix), way)
+        found[name] = way
+    return found
+
+
 def _moved_once(basis: Tensor | None, device: torch.device, moved: dict[int, Tensor]) -> Tensor | None:
     if basis is None:
         return None
     if id(basis) not in moved:
         moved[id(basis)] = basis.to(device)
     return moved[id(basis)]
-
-
-class FullAttachment:
-    """Full fine-tuning of every parameter: a baseline."""
-
-    def __init__(self, model: Any) -> None:
-        self.model = model
-        model.requires_grad_(True)
-
-    def trainable(self) -> dict[str, nn.Parameter]:
-        return dict(self.model.named_parameters())
-
-    def before_step(self) -> None:
-        """Nothing to do: every gradient counts."""
-
-    def after_step(self) -> None:
-        """Nothing to do: the parameters are the model."""
-
-    def dense_state(self) -> dict[str, Tensor]:
-        return whole_state(self.model)
-
-    def merge(self) -> Any:
-        return self.model
-
-
-class LoraAttachment:
-    """PEFT's LoRA on the targets, merged into the dense weights at the end: a baseline."""
-
-    def __init__(self, model: Any, targets: Sequence[str], config: TrainConfig) -> None:
-        from peft import LoraConfig, get_peft_model
-
-        alpha = config.lora_alpha if config.lora_alpha is not None else 2.0 * config.lora_rank
-        fan_in_fan_out = not isinstance(model.get_submodule(next(iter(targets))), nn.Linear)
-        settings = LoraConfig(
-            r=config.lora_rank,
-            lora_alpha=alpha,
-            target_modules=list(targets),
-            lora_dropout=0.0,
-            task_type="CAUSAL_LM",
-            fan_in_fan_out=fan_in_fan_out,
-        )
-        self.model = get_peft_model(model, settings)
-        self._merged: Any = None
-
-    def trainable(self) -> dict[str, nn.Parameter]:
-        return {name: parameter for name, parameter in self.model.named_parameters() if parameter.requires_grad}
-
-    def before_step(self) -> None:
-        """Nothing to do: every gradient counts."""
-
-    def after_step(self) -> None:
-        """Nothing to do: PEFT runs the factors beside the weight."""
-
-    def dense_state(self) -> dict[str, Tensor]:
-        raise ConfigError(
-            "lora", "has no dense weights before its adapter is merged", "train in one process and without checkpoint_at_epoch"
-        )
-
-    def merge(self) -> Any:
-        if self._merged is None:
-            self._merged = self.model.merge_and_unload()
-        return self._merged
 
 
 def allowed_updates(targets: Mapping[str, nn.Module], build: Callable[[str, Tensor], AllowedUpdate]) -> dict[str, AllowedUpdate]:

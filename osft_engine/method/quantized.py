@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from data_contracts.errors import ConfigError
 from osft_engine.checkpoint.update import update_factors
 from osft_engine.config import TrainConfig
-from osft_engine.method.attach import OsftAttachment, weight_of
+from osft_engine.method.attach import OsftAttachment, is_transposed, weight_of
+from osft_engine.method.experts import close_experts, open_experts
 from osft_engine.subspace.linear import SharedProjection, UpdatedLinear, run_beside
 from osft_engine.subspace.protection import AllowedUpdate, LayerUpdate
 
@@ -82,7 +83,9 @@ class QuantizedAttachment(OsftAttachment):
 @torch.no_grad()
 def add_update(model: Any, update: Mapping[str, LayerUpdate]) -> None:
     """Add dW to the dense weights of a model, in place, each layer's sum taken in float32."""
+    open_experts(model)
     for name, layer in update.items():
         module = model.get_submodule(name)
         changed = weight_of(module).to(torch.float32) + layer.dense().to(module.weight.device)
-        module.weight.copy_((changed if isinstance(module, nn.Linear) else changed.T).to(module.weight.dtype))
+        module.weight.copy_((changed.T if is_transposed(module) else changed).to(module.weight.dtype))
+    close_experts(model)

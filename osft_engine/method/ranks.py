@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from data_contracts.errors import ConfigError
-from osft_engine.compute.forward import read_batches
+from osft_engine.compute.forward import read_batches, read_rows
 from osft_engine.config import TrainConfig
 from osft_engine.data.batches import MicroBatch
 from osft_engine.memory.subspace_memory import SubspaceMemory
@@ -42,24 +42,30 @@ def similarity(x: Tensor, y: Tensor) -> float:
 
 
 def measure_importance(model: Any, targets: Mapping[str, nn.Module], batches: Sequence[MicroBatch]) -> dict[str, float]:
-    """Similarity of every target's input and output, averaged over the batches with their tokens as weights."""
+    """Similarity of every target's input and output, averaged over the batches with their tokens as weights.
+
+    A layer that read no token (an expert that none reached) has the mean of the others.
+    """
     totals = dict.fromkeys(targets, 0.0)
+    counts = dict.fromkeys(targets, 0)
     names = {module: name for name, module in targets.items()}
     mask: Tensor | None = None
 
-    def observe(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        x, y = (value.reshape(-1, value.shape[-1]) for value in (inputs[0], output))
-        if mask is not None:
-            x, y = x[mask], y[mask]
-        totals[names[module]] += similarity(x, y) * x.shape[0]
+    def observe(module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
+        x, y = (read_rows(value, inputs, mask) for value in (inputs[0], output))
+        if len(x):
+            totals[names[module]] += similarity(x, y) * len(x)
+            counts[names[module]] += len(x)
 
     def begin(found: Tensor | None) -> None:
         nonlocal mask
         mask = found
 
     hooks = [module.register_forward_hook(observe) for module in targets.values()]
-    tokens = read_batches(model, batches, hooks, begin)
-    return {name: total / tokens for name, total in totals.items()}
+    read_batches(model, batches, hooks, begin)
+    found = {name: total / counts[name] for name, total in totals.items() if counts[name]}
+    mean = sum(found.values()) / max(len(found), 1)
+    return {name: found.get(name, mean) for name in targets}
 
 
 def importance_ratios(importance: Mapping[str, float], ratio: float, minimum_kept: float) -> dict[str, float]:

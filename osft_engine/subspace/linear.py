@@ -115,7 +115,8 @@ class UpdatedLinear(nn.Module):
         self.core = nn.Parameter(torch.zeros(allowed.core_shape, dtype=torch.float32, device=weight.device))
         self.effective = weight.detach().clone() if execution == "dense" else None
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, positions: Tensor | None = None) -> Tensor:
+        """positions: of the rows in the batch, where the layer reads some of them only; for hooks (compute/forward.py)."""
         if self.execution == "side":
             return self._beside(x)
         if not torch.is_grad_enabled():

@@ -24,7 +24,8 @@ from osft_engine.loop.finish import extend_memory
 from osft_engine.loop.prepare import Scene, directions, measure_examples
 from osft_engine.loop.trainer import Trainer
 from osft_engine.memory.subspace_memory import SubspaceMemory
-from osft_engine.method.attach import Attachment, FullAttachment, LoraAttachment, OsftAttachment, find_targets
+from osft_engine.method.attach import Attachment, OsftAttachment, find_targets
+from osft_engine.method.baselines import FullAttachment, LoraAttachment
 from osft_engine.run import TrainRun
 from osft_engine.subspace.protection import AllowedUpdate
 

@@ -34,7 +34,7 @@ FALCON = SMALL | {"num_attention_heads": 4, "new_decoder_architecture": False, "
 LINEAR_THEN_FULL = {"layer_types": ["linear_attention", "full_attention"]}
 EXPERTS = COMMON | {"num_local_experts": 4, "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 24}
 
-CORE = ("llama", "gpt2", "gemma3_text", "bloom", "mamba", "granitemoehybrid", "rwkv")
+CORE = ("llama", "gpt2", "gemma3_text", "bloom", "mamba", "granitemoehybrid", "rwkv", "mixtral")
 ARCHITECTURES: dict[str, dict[str, Any]] = {
     "llama": COMMON,
     "gpt2": GPT,
@@ -93,6 +93,12 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
     "qwen2_moe": EXPERTS | {"shared_expert_intermediate_size": 24},
     "qwen3_moe": EXPERTS | {"head_dim": 8},
     "gpt_oss": EXPERTS | {"head_dim": 8, "sliding_window": 16},
+    "granitemoe": EXPERTS,
+    "olmoe": EXPERTS,
+    "phimoe": EXPERTS,
+    "minimax_m2": EXPERTS | {"head_dim": 8},
+    "hunyuan_v1_moe": EXPERTS | {"head_dim": 8, "moe_topk": 2},
+    "glm4_moe": EXPERTS | {"head_dim": 8, "n_routed_experts": 4, "first_k_dense_replace": 1, "n_group": 1, "topk_group": 1},
     "jamba": EXPERTS
     | {"num_experts": 2, "num_experts_per_tok": 1, "expert_layer_period": 2, "expert_layer_offset": 1}
     | {"attn_layer_period": 2, "attn_layer_offset": 1, "mamba_d_state": 8, "mamba_dt_rank": 4, "use_mamba_kernels": False},

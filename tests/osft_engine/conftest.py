@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from data_contracts.manifests import DropManifest, file_ref, write_manifest
 from osft_engine.config import TrainConfig
@@ -20,6 +20,16 @@ CHAT_TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
+EXPERTS, CHOSEN = 4, 2
+# Four ways to keep experts: Mixtral and Qwen3-MoE store each on its own and hold them fused, Granite-MoE stores them fused, gpt-oss stores
+# them transposed, with biases and with gate and up interleaved.
+MIXTURES: dict[str, dict[str, Any]] = {
+    "mixtral": {},
+    "qwen3_moe": {"head_dim": 8},
+    "gpt_oss": {"head_dim": 8, "sliding_window": 16},
+    "granitemoe": {"tie_word_embeddings": True},
+}
+OF_EXPERTS = {"num_local_experts": EXPERTS, "num_experts": EXPERTS, "num_experts_per_tok": CHOSEN, "moe_intermediate_size": 24}
 TINY = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2}
 
 
@@ -109,5 +119,41 @@ def make_run(tmp_path: Path, base_folder: Path, make_drop: Callable[..., Path]) 
             out_dir=tmp_path / out,
             config=TrainConfig(**settings),
         )
+
+    return make
+
+
+@pytest.fixture(params=MIXTURES)
+def mixture(request: pytest.FixtureRequest) -> str:
+    """Each kind of mixture in turn."""
+    name: str = request.param
+    return name
+
+
+@pytest.fixture
+def make_mixture() -> Callable[[str], Any]:
+    """make_mixture(kind) -> the same random model in every call."""
+
+    def make(kind: str) -> Any:
+        torch.manual_seed(5)
+        settings = {"vocab_size": 259, "max_position_embeddings": 256, "bos_token_id": 256, "eos_token_id": 257, "pad_token_id": 258}
+        model = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **TINY | OF_EXPERTS | settings | MIXTURES[kind]))
+        for name, parameter in model.named_parameters():
+            if parameter.dim() > 1 or name.endswith("bias"):
+                torch.nn.init.normal_(parameter, std=0.15)
+        return model
+
+    return make
+
+
+@pytest.fixture
+def mixture_base(tmp_path: Path, tokenizer: PreTrainedTokenizerFast, make_mixture: Callable[[str], Any]) -> Callable[[str], Path]:
+    """mixture_base(kind) -> a saved model folder of it."""
+
+    def make(kind: str) -> Path:
+        folder = tmp_path / f"{kind}-base"
+        make_mixture(kind).save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        return folder
 
     return make

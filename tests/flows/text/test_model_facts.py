@@ -59,8 +59,10 @@ def test_experts_and_an_untied_head_are_described(tmp_path: Path) -> None:
     assert facts["output head"] == "a matrix of its own"
     assert facts["trained layers"].startswith("8 linear layers, ")
     assert facts_of(folder, method="full")["trained layers"] == "every parameter (train.method is full)"
+    assert facts_of(folder)["trained layers"].startswith(f"{8 + 2 * 3 * 2} linear layers, ")  # two matrices of each expert
+    other = save(tmp_path / "other", "jetmoe", num_local_experts=3, kv_channels=8, **WIDTHS)
     with pytest.raises(ConfigError, match=r"keeps its experts in fused 3-D parameters.*target_patterns"):
-        facts_of(folder)
+        facts_of(other)
 
 
 def test_the_layout_is_the_one_of_the_device_that_trains(tmp_path: Path) -> None:
