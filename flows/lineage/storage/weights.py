@@ -67,6 +67,9 @@ class StoredUpdate:
 
         self._file = stack.enter_context(safe_open(path, framework="pt"))
         facts = stored_facts(self._file.metadata() or {})
+        if facts["experts"]:
+            what = "changes experts, which a model's files name and cut otherwise than the model in memory"
+            raise CheckpointError(str(path), what, "the weights of this version stay on disk")
         self._rights: dict[str, str] = facts["rights"]
         self._transposed = frozenset(facts["transposed"])
         self._names = set(self._file.keys())
