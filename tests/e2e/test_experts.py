@@ -53,7 +53,11 @@ def test_two_rounds_the_audit_and_an_export(workspace: Any) -> None:
     base = _mixture(workspace.folder / "mixture")
     workspace.drop.write_text("".join(workspace.drop.read_text().splitlines(keepends=True)[:80]))
     train = {"unfreeze_rank_ratio": 0.5, "num_epochs": 2, "learning_rate": 3e-3, "num_threads": 1}
-    changes = {"train": train, "evaluation": {"suites": [], "num_threads": 1}, "gate": {"accept_unmeasured": ["general", "safety", "drift"]}}
+    changes = {
+        "train": train,
+        "evaluation": {"suites": [], "num_threads": 1},
+        "gate": {"accept_unmeasured": ["general", "safety", "drift"]},
+    }
     config = ("--config", str(workspace.write_config(base_model=str(base), **changes)), "--json")
     first = _run(workspace, "round", str(workspace.drop), "--skill", "route", *config)
     override = () if first["decision"] == "PASS" else ("--override",)

@@ -32,12 +32,6 @@ def _llama() -> Any:
     return AutoModelForCausalLM.from_config(AutoConfig.for_model("llama", **COMMON))
 
 
-def test_fused_experts_are_refused_by_name() -> None:
-    settings = AutoConfig.for_model("mixtral", **COMMON, num_local_experts=2, num_experts_per_tok=1)
-    with pytest.raises(ConfigError, match=r"fused 3-D parameters such as model\.layers\.0\.mlp\.experts"):
-        find_targets(AutoModelForCausalLM.from_config(settings))
-
-
 def test_attention_of_a_mixture_can_be_trained_by_naming_it() -> None:
     settings = AutoConfig.for_model("mixtral", **COMMON, num_local_experts=2, num_experts_per_tok=1)
     assert len(find_targets(AutoModelForCausalLM.from_config(settings), ["self_attn"])) == 8

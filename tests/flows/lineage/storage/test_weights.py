@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from data_contracts.errors import CheckpointError
 from data_contracts.model.header import read_header
 from flows.lineage.storage.weights import write_weights
 from osft_engine.checkpoint.update import RoundUpdate, save_update
@@ -45,3 +46,14 @@ def test_factors_dense_updates_transposed_weights_and_other_parameters_come_back
     write_weights(read_header(original).text, tmp_path / "parent", tmp_path / "update.safetensors", again)
     assert again.read_bytes() == original.read_bytes()
     assert not torch.equal(load_file(again)["conv.weight"], parent["conv.weight"])
+
+
+def test_an_update_of_experts_is_not_taken_for_no_update(tmp_path: Path) -> None:
+    """Files name and cut experts otherwise than the model in memory: without this, the parent's weights would come back unchanged."""
+    (tmp_path / "parent").mkdir()
+    save_file({"layers.0.experts.0.w2.weight": torch.zeros(2, 2)}, tmp_path / "parent" / "model.safetensors")
+    update = RoundUpdate({"layers.0.experts.0.down_proj": LayerUpdate(torch.ones(2, 2), None)}, experts={"layers.0.experts": 4})
+    save_update(update, tmp_path / "update.safetensors")
+    header = read_header(tmp_path / "parent" / "model.safetensors").text
+    with pytest.raises(CheckpointError, match=r"changes experts, .*the weights of this version stay on disk"):
+        write_weights(header, tmp_path / "parent", tmp_path / "update.safetensors", tmp_path / "again.safetensors")
