@@ -17,6 +17,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, MixtralConfig, Mix
 
 from data_contracts.manifests import CheckpointManifest, read_manifest
 from flows.base_models.resolve import NANO
+from flows.demo.materials import write_drop
 from osft_engine.memory.subspace_memory import load_memory
 
 pytestmark = pytest.mark.slow
@@ -51,7 +52,9 @@ def _logits(model: Any) -> torch.Tensor:
 def test_two_rounds_the_audit_and_an_export(workspace: Any) -> None:
     """The base knows nothing and learns nothing in so few steps, so a reviewer promotes the first round."""
     base = _mixture(workspace.folder / "mixture")
-    workspace.drop.write_text("".join(workspace.drop.read_text().splitlines(keepends=True)[:80]))
+    drops = [workspace.drop, write_drop("mood", workspace.folder / "mood.jsonl")]
+    for drop in drops:
+        drop.write_text("".join(drop.read_text().splitlines(keepends=True)[:80]))
     train = {"unfreeze_rank_ratio": 0.5, "num_epochs": 2, "learning_rate": 3e-3, "num_threads": 1}
     changes = {
         "train": train,
@@ -59,11 +62,11 @@ def test_two_rounds_the_audit_and_an_export(workspace: Any) -> None:
         "gate": {"accept_unmeasured": ["general", "safety", "drift"]},
     }
     config = ("--config", str(workspace.write_config(base_model=str(base), **changes)), "--json")
-    first = _run(workspace, "round", str(workspace.drop), "--skill", "route", *config)
+    first = _run(workspace, "round", str(drops[0]), "--skill", "route", *config)
     override = () if first["decision"] == "PASS" else ("--override",)
     if first["champion"] != first["version"]:
         _run(workspace, "approve", str(first["version"]), *override, "--reviewer", "test", "--reason", "to go on", *config)
-    second = _run(workspace, "round", str(workspace.drop), "--skill", "again", *config)
+    second = _run(workspace, "round", str(drops[1]), "--skill", "mood", *config)
 
     one, two = (read_manifest(Path(answer["checkpoint"]), CheckpointManifest) for answer in (first, second))
     assert two.parent_sha256 == one.model_sha256
@@ -71,7 +74,7 @@ def test_two_rounds_the_audit_and_an_export(workspace: Any) -> None:
     assert len(experts) == 2 * 2 * 4
     assert all(two.layers[name].leak < 1e-5 for name in experts)
     memory = load_memory(Path(second["checkpoint"]) / "ledger.safetensors")
-    assert memory.rounds == ("base", "route", "again")
+    assert memory.rounds == ("base", "route", "mood")
     assert not memory.lacking(two.layers)
     assert experts <= memory.reached.keys()
 
