@@ -90,7 +90,7 @@ class TrainConfig(BaseModel):
     rank_policy: RankPolicy = Field(
         "uniform",
         description="how trainable directions are spread over the layers. uniform: the same share in each; importance: fewer where a "
-        "layer's output resembles its input (arXiv:2504.07097); energy: as many as energy_share leaves",
+        "layer's output resembles its input (arXiv:2504.07097, measured by linear CKA); energy: as many as energy_share leaves",
     )
     rank_overrides: dict[str, float] = Field(
         default_factory=dict, description="regular expression of target names -> its own unfreeze_rank_ratio, in (0, 1]"

@@ -1,7 +1,8 @@
 """How the share of trainable directions is spread over the layers.
 
 uniform     every layer the same `unfreeze_rank_ratio`
-importance  the rule of the OSFT paper (arXiv:2504.07097): the more a layer's output resembles its input, the more of it is protected
+importance  the rule of the OSFT paper (arXiv:2504.07097) with a measure that fits matrices: the more a layer's output resembles its input,
+            the more of it is protected
 energy      protect: activations only: protect as many directions as hold `energy_share` of the input energy
 
 Overrides name single layers by regular expression and win over the policy.
@@ -29,12 +30,12 @@ _CKA_TOKENS = 512  # one T x T Gram matrix per layer: enough tokens for a stable
 
 
 def similarity(x: Tensor, y: Tensor) -> float:
-    """How much a layer's output resembles its input, in [-1, 1]: mean cosine of input and output tokens (T x n, T x n), or linear CKA where
-    their widths differ (Kornblith et al. 2019, on centred tokens)."""
-    x, y = x.to(torch.float32), y.to(torch.float32)
-    if x.shape == y.shape:
-        return float(torch.nn.functional.cosine_similarity(x, y, dim=-1).mean())
-    x, y = x[:_CKA_TOKENS], y[:_CKA_TOKENS]
+    """How much a layer's output (T x m) resembles its input (T x n), in [0, 1]: linear CKA on centred tokens (Kornblith et al. 2019).
+
+    The paper takes the mean cosine of input and output tokens. A matrix writes in another basis than it reads in, so that its cosine is
+    about 0 whatever it does, and there is none where the widths differ. One measure for all layers is what makes them comparable.
+    """
+    x, y = x[:_CKA_TOKENS].to(torch.float32), y[:_CKA_TOKENS].to(torch.float32)
     K, L = (each - each.mean(0) for each in (x, y))
     K, L = K @ K.T, L @ L.T
     scale = float(K.norm() * L.norm())

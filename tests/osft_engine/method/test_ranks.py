@@ -22,7 +22,7 @@ from data_contracts.errors import ConfigError
 from osft_engine.data.batches import micro_batches
 from osft_engine.data.examples import Example
 from osft_engine.method.attach import find_targets
-from osft_engine.method.ranks import importance_ratios, measure_importance
+from osft_engine.method.ranks import importance_ratios, measure_importance, similarity
 from osft_engine.run import TrainRun
 from osft_engine.subspace.protection import trainable_count
 from osft_engine.train import train_candidate
@@ -48,9 +48,7 @@ def _observe(model: Any, rows: Sequence[Sequence[int]]) -> Traffic:
 
 
 def _importance(X: np.ndarray, Y: np.ndarray) -> float:
-    """Mean cosine of input and output tokens; linear CKA, written with features instead of Gram matrices, where their widths differ."""
-    if X.shape == Y.shape:
-        return float(((X * Y).sum(1) / (np.linalg.norm(X, axis=1) * np.linalg.norm(Y, axis=1))).mean())
+    """Linear CKA, written with features instead of Gram matrices."""
     X, Y = X - X.mean(0), Y - Y.mean(0)
     return float(np.linalg.norm(X.T @ Y) ** 2 / (np.linalg.norm(X.T @ X) * np.linalg.norm(Y.T @ Y)))
 
@@ -61,7 +59,17 @@ def _kept_shares(importance: Mapping[str, float], minimum: float, target: float)
     return {name: float(np.clip(minimum + value / mean * (target - minimum), minimum, 1.0)) for name, value in importance.items()}
 
 
-def test_importance_is_the_cosine_of_square_layers_and_the_cka_of_others(base_folder: Path) -> None:
+def test_square_layers_are_measured_as_others_are() -> None:
+    """A matrix and its rotated self do the same to what they read. A cosine would call the one alike and the other not."""
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(200, 16, generator=generator) * torch.logspace(0, -1, 16)
+    turn = torch.linalg.qr(torch.randn(16, 16, generator=generator))[0]
+    wide = torch.cat([x, torch.zeros(200, 8)], dim=1)
+    assert similarity(x, x @ turn) == pytest.approx(similarity(x, x), abs=1e-4)
+    assert similarity(x, wide) == pytest.approx(similarity(x, x), abs=1e-4)
+
+
+def test_importance_is_the_cka_of_every_layer(base_folder: Path) -> None:
     model = AutoModelForCausalLM.from_pretrained(base_folder)
     generator = torch.Generator().manual_seed(2)
     rows = [torch.randint(0, 256, (length,), generator=generator).tolist() for length in (31, 12, 24, 7)]
