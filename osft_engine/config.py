@@ -113,7 +113,8 @@ class TrainConfig(BaseModel):
     compact: bool = Field(False, description="protect weights only: train the small core of a non-square weight, to save memory")
     execution: Literal["auto", "dense", "side"] = Field(
         "auto",
-        description="osft: dense keeps the updated weight, side computes the update beside the frozen weight; auto takes the cheaper one",
+        description="osft: dense keeps the updated weight, side computes the update beside the frozen weight; auto takes the cheaper one, "
+        "or side where dense would need more than half of the device's memory",
     )
     lora_rank: int = Field(16, ge=1, description="rank of the LoRA baseline")
     lora_alpha: float | None = Field(None, gt=0.0, description="LoRA alpha, the scale times the rank; none means twice the rank")

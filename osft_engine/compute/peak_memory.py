@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -22,6 +23,15 @@ def memory_explained(where: str, what: str = "out of memory") -> Iterator[None]:
         if not is_out_of_memory(error):
             raise
         raise TrainingError(where, what, _WAY_OUT) from error
+
+
+def device_memory(device: torch.device) -> int | None:
+    """Bytes of memory that a device has in all, in use or not, so that every run finds the same; None where unknown."""
+    if device.type == "cuda":
+        return int(torch.cuda.get_device_properties(device).total_memory)
+    if device.type == "cpu" and "SC_PHYS_PAGES" in os.sysconf_names:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return None
 
 
 def is_out_of_memory(error: BaseException) -> bool:

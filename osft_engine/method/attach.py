@@ -9,15 +9,24 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, cast
 
 import torch
 from torch import Tensor, nn
 
 from data_contracts.errors import ConfigError
 from osft_engine.compute.distributed import whole, whole_state
+from osft_engine.compute.peak_memory import device_memory
 from osft_engine.method.experts import ExpertLinear, OpenExperts, close_experts, open_experts, opened_experts
-from osft_engine.subspace.linear import Execution, SharedProjection, UpdatedLinear, choose_execution
+from osft_engine.subspace.linear import (
+    Execution,
+    SharedProjection,
+    UpdatedLinear,
+    choose_execution,
+    float32_cost,
+    may_run_beside,
+    training_bytes,
+)
 from osft_engine.subspace.protection import AllowedUpdate
 
 _IN_A_BLOCK = re.compile(r"\.\d+\.")  # a decoder block is an entry of a ModuleList: its children's names hold its index
@@ -132,7 +141,8 @@ class OsftAttachment:
         self.layers: dict[str, UpdatedLinear] = {}
         moved: dict[int, Tensor] = {}
         shared: dict[int, tuple[SharedProjection, nn.Parameter]] = {}  # a basis that layers share stays one tensor on the device
-        ways = choose_executions(targets, allowed, execution, tokens_per_step)
+        memory = device_memory(next(model.parameters()).device)
+        ways = choose_executions(targets, allowed, execution, tokens_per_step, model_bytes=_bytes_of(model), memory=memory)
         for name, module in targets.items():
             weight, bias = weight_of(module), module.bias
             update, way = allowed[name], ways[name]
@@ -210,20 +220,34 @@ def choose_executions(
     allowed: Mapping[str, AllowedUpdate],
     execution: Literal["auto", "dense", "side"],
     tokens_per_step: float,
+    *,
+    model_bytes: int = 0,
+    memory: int | None = None,
 ) -> dict[str, Execution]:
-    """How each target is run: as told, or the cheaper way. One matrix of all experts of a layer is run in one way, by the first that is
-    trained; an update without thin factors is always dense."""
+    """How each target is run: as told, or the cheaper way; all that can be beside their weights where that way would not leave half of the
+    device's `memory` (bytes) to the passes. model_bytes: of the frozen model.
+
+    One matrix of all experts of a layer is run in one way, by the first that is trained; an update without thin factors is always dense.
+    """
     found: dict[str, Execution] = {}
     together: dict[tuple[str, str], Execution] = {}
+    needed = model_bytes
     for name, module in targets.items():
-        update, expert = allowed[name], isinstance(module, ExpertLinear)
+        update, weight = allowed[name], cast(Tensor, module.weight)
         tokens = tokens_per_step * (module.expected_share if isinstance(module, ExpertLinear) else 1.0)
-        way = choose_execution(update, tokens) if execution == "auto" or update.block is not None else execution
-        if expert:
+        way = choose_execution(update, tokens, float32_cost(weight)) if execution == "auto" or update.block is not None else execution
+        if isinstance(module, ExpertLinear):
             owner, _, matrix = name.rpartition(".")
             way = together.setdefault((owner.rpartition(".")[0], matrix), way)
         found[name] = way
+        needed += training_bytes(update, weight.element_size(), way)
+    if execution == "auto" and memory is not None and needed > memory / 2:
+        return {name: "side" if may_run_beside(allowed[name]) else way for name, way in found.items()}
     return found
+
+
+def _bytes_of(model: nn.Module) -> int:
+    return sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
 
 
 def _moved_once(basis: Tensor | None, device: torch.device, moved: dict[int, Tensor]) -> Tensor | None:

@@ -23,8 +23,11 @@ from osft_engine.subspace.protection import AllowedUpdate
 Execution = Literal["dense", "side"]
 
 
-def extra_operations(allowed: AllowedUpdate, tokens_per_step: float) -> dict[Execution, float]:
-    """Multiplications per optimiser step of `tokens_per_step` tokens that each execution adds to those of the frozen layer."""
+def extra_operations(allowed: AllowedUpdate, tokens_per_step: float, float32_cost: float = 1.0) -> dict[Execution, float]:
+    """Multiplications per optimiser step of `tokens_per_step` tokens that each execution adds to those of the frozen layer.
+
+    Rebuilding a weight and restricting a gradient are done in float32, once a step; there one counts as `float32_cost` of the others.
+    """
     (m, n), (a, r), T = allowed.shape, allowed.core_shape, tokens_per_step
     project_in = 0.0 if allowed.right is None else float(n * r)
     project_out = 0.0 if allowed.left is None else float(m * a)
@@ -34,17 +37,35 @@ def extra_operations(allowed: AllowedUpdate, tokens_per_step: float) -> dict[Exe
     restrict = a * implicit_in + r * implicit_out  # of the gradient, and again of the update
     rebuild = m * n * (r if allowed.right is not None else a) + (m * a * r if allowed.left is not None and allowed.right is not None else 0)
     return {
-        "dense": T * (project_in + project_out + core) + rebuild + 2 * restrict,
+        "dense": T * (project_in + project_out + core) + float32_cost * (rebuild + 2 * restrict),
         "side": T * (2 * (project_in + project_out + implicit_in + implicit_out) + 3 * core),
     }
 
 
-def choose_execution(allowed: AllowedUpdate, tokens_per_step: float) -> Execution:
+def choose_execution(allowed: AllowedUpdate, tokens_per_step: float, float32_cost: float = 1.0) -> Execution:
     """The cheaper one. An update without thin factors is always dense: beside the weight it would cost a second layer."""
-    if allowed.block is not None or (allowed.left is None and allowed.right is None):
+    if not may_run_beside(allowed):
         return "dense"
-    cost = extra_operations(allowed, tokens_per_step)
+    cost = extra_operations(allowed, tokens_per_step, float32_cost)
     return "side" if cost["side"] < cost["dense"] else "dense"
+
+
+def may_run_beside(allowed: AllowedUpdate) -> bool:
+    return allowed.block is None and (allowed.left is not None or allowed.right is not None)
+
+
+def float32_cost(weight: Tensor) -> float:
+    """How many multiplications in the weight's own dtype take as long as one in float32 on its device. On a GPU, 16 for 16 bits: NVIDIA's
+    A100 does 312 TFLOPS against 19.5, its H100 and H200 do 990 against 67."""
+    return 16.0 if weight.is_cuda and weight.element_size() == 2 else 1.0
+
+
+def training_bytes(allowed: AllowedUpdate, element_size: int, execution: Execution) -> int:
+    """Memory of one trained layer without its frozen weight, whose numbers take `element_size` bytes: core, gradient and two moments in
+    float32, the bases in the layer's dtype and, dense, a second weight and the bases in float32 for rebuilding it."""
+    (m, n), (a, r) = allowed.shape, allowed.core_shape
+    bases = sum(part.numel() for part in allowed.parts.values())
+    return 16 * a * r + element_size * bases + ((element_size * m * n + 4 * bases) if execution == "dense" else 0)
 
 
 class SharedProjection:

@@ -82,7 +82,8 @@ def test_two_rounds_the_audit_and_an_export(workspace: Any) -> None:
     assert audit
     exported = workspace.folder / "adapter"
     _run(workspace, "export", str(second["version"]), str(exported), "--as", "lora", *config)
-    below, above = (AutoModelForCausalLM.from_pretrained(Path(each["checkpoint"]) / "model") for each in (first, second))
+    below, above = (AutoModelForCausalLM.from_pretrained(folder) for folder in (base, Path(second["checkpoint"]) / "model"))
     moved = _logits(above)
     assert float((moved - _logits(below)).abs().max()) > 1e-3
-    torch.testing.assert_close(_logits(PeftModel.from_pretrained(below, exported)), moved, rtol=1e-4, atol=1e-4)
+    both = PeftModel.from_pretrained(below, exported)  # of both rounds, for the base
+    torch.testing.assert_close(_logits(both), moved, rtol=1e-4, atol=1e-4)

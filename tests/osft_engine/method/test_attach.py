@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -10,8 +10,9 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from data_contracts.errors import ConfigError
-from osft_engine.method.attach import OsftAttachment, allowed_updates, find_targets, is_linear, weight_of
-from osft_engine.subspace.protection import protect_weights
+from osft_engine.method.attach import OsftAttachment, allowed_updates, choose_executions, find_targets, is_linear, weight_of
+from osft_engine.subspace.linear import training_bytes
+from osft_engine.subspace.protection import protect_weights, protect_weights_block
 
 COMMON: dict[str, Any] = {
     "vocab_size": 64,
@@ -102,3 +103,20 @@ def test_a_weight_is_read_as_out_times_in_however_it_is_stored() -> None:
     linear = nn.Linear(5, 3)
     assert weight_of(linear).shape == (3, 5)
     assert not is_linear(nn.Embedding(3, 5))
+
+
+def test_auto_runs_beside_the_weights_where_a_second_copy_of_them_would_fill_the_device() -> None:
+    targets = find_targets(_llama())
+    allowed = allowed_updates(targets, lambda _, W: protect_weights(W, 0.25, compact=True))
+    needed = sum(training_bytes(update, 4, "dense") for update in allowed.values())
+
+    def ways(execution: Literal["auto", "dense", "side"], memory: int | None) -> set[str]:
+        found = choose_executions(targets, allowed, execution, 1e6, model_bytes=1000, memory=memory)
+        assert found.keys() == targets.keys()
+        return set(found.values())
+
+    assert ways("auto", None) == ways("auto", 2 * (needed + 1000)) == {"dense"}
+    assert ways("auto", 2 * (needed + 1000) - 2) == {"side"}
+    assert ways("dense", 1) == {"dense"}, "what is told is done"
+    everything = allowed_updates(targets, lambda _, W: protect_weights_block(W, 0.25))
+    assert set(choose_executions(targets, everything, "auto", 1e6, memory=1).values()) == {"dense"}, "it has no factors to run beside"
