@@ -35,11 +35,13 @@ def audit_row(
     layers: Mapping[str, LayerCapacity],
     decision: str | None = None,
     promoted: bool = False,
+    once: bool = False,
     weights: Sequence[WeightDrift] = (),
 ) -> RoundEvaluation:
     """One round. suite: what its drop brought. reports: its evaluations, at least one; a later one replaces the suites of an earlier one.
 
-    decision: its verdict; None for the base and for a candidate without one. promoted: it is the champion or an ancestor of it.
+    decision: its verdict; None for the base and for a candidate without one. promoted: it is the champion or an ancestor of it. once: it
+    was the champion, by whatever decision.
     """
     first, *more = reports
     return RoundEvaluation(
@@ -48,7 +50,7 @@ def audit_row(
         evaluation=first,
         decision=Decision(decision) if decision else None,
         approved=promoted,
-        rolled_back=decision == Decision.PASS.value and not promoted,
+        rolled_back=(once or decision == Decision.PASS.value) and not promoted,
         label=round_label(number, skill, method),
         attempts=attempt,
         also=more,
@@ -79,4 +81,5 @@ def recorded_row(
         layers={} if manifest is None else manifest.layers,
         decision=record.decision,
         promoted=record.version in line,
+        once=record.was_champion,
     )

@@ -40,13 +40,14 @@ Month = Annotated[str, AfterValidator(_month), Field(description="such as 2026-1
 
 
 class MonthlyReport(Record):
-    """`waiting`: versions that a person has to decide on."""
+    """`waiting`: versions that a person has to decide on; `holds`: their rounds, with the gate's reasons."""
 
     month: str
     champion: int | None
     rounds: tuple[RoundRecord, ...] = Field(description="rounds that were started in this month")
     decisions: tuple[LedgerEntry, ...] = Field(description="ledger entries of this month")
     waiting: tuple[int, ...]
+    holds: tuple[RoundRecord, ...] = ()
     verification: Verification
     gaps: tuple[str, ...]
     page: Path
@@ -63,12 +64,14 @@ def monthly_audit(config: ConfigParameter, month: Month = "") -> MonthlyReport:
     audit = audit_rounds(workspace)
     tree = read_tree(workspace.lineage)
     champion = next((record for record in tree.rounds if record.champion), None)
+    holds = tuple(waiting_rounds(tree.rounds))
     report = MonthlyReport(
         month=month,
         champion=champion.version if champion else None,
         rounds=tuple(record for record in tree.rounds if record.started and f"{record.started:%Y-%m}" == month),
         decisions=tuple(entry for entry in tree.ledger if entry.action != "register" and f"{entry.time:%Y-%m}" == month),
-        waiting=tuple(waiting_versions(tree.rounds)),
+        waiting=tuple(record.version for record in holds if record.version is not None),
+        holds=holds,
         verification=verify_lineage(workspace.lineage),
         gaps=audit.gaps,
         page=folder / f"audit-{month}.html",
@@ -89,7 +92,7 @@ def month_view(report: MonthlyReport) -> MonthView:
     return MonthView(
         title=report.month,
         summary=f"Champion: version {report.champion}. Rounds this month: {len(report.rounds)}. Decisions: {len(report.decisions)}.",
-        waiting=", ".join(f"version {number}" for number in report.waiting),
+        waiting="; ".join(hold_words(record) for record in report.holds),
         checked=checked_words(report.verification),
         decisions=tuple(
             (f"{entry.time:%Y-%m-%d %H:%M}", event_words(entry), str(entry.version), actor_of(entry), entry.reason)
@@ -106,12 +109,19 @@ def checked_words(result: Verification) -> str:
     return f"{read}: {said}. {result.signatures()[0].upper()}{result.signatures()[1:]}. Head of the ledger: {result.head or 'none'}."
 
 
-def waiting_versions(rounds: Sequence[RoundRecord]) -> Iterator[int]:
-    """Held versions that were trained from the present champion and are not rejected."""
+def waiting_rounds(rounds: Sequence[RoundRecord]) -> Iterator[RoundRecord]:
+    """Rounds whose version is held, was trained from the present champion, and is not rejected."""
     champion = next((record.version for record in rounds if record.champion), None)
     for record in rounds:
         if record.version is not None and record.decision == "INCONCLUSIVE" and record.parent_version == champion and not record.rejected:
-            yield record.version
+            yield record
+
+
+def hold_words(record: RoundRecord) -> str:
+    """A held version with what it would add, since when it waits, and the gate's first reason."""
+    since = f" since {record.ended:%Y-%m-%d}" if record.ended else ""
+    why = f": {record.reasons[0]}" if record.reasons else ""
+    return f"version {record.version} (round {record.round}, {record.skill or 'base'}){since}{why}"
 
 
 def summary_lines(report: MonthlyReport, audit: ForgettingAudit) -> Iterator[str]:
@@ -120,9 +130,10 @@ def summary_lines(report: MonthlyReport, audit: ForgettingAudit) -> Iterator[str
     yield ""
     yield f"Champion: version {report.champion}. Rounds this month: {len(report.rounds)}. Decisions: {len(report.decisions)}."
     yield ""
-    if report.waiting:
-        versions = ", ".join(f"version {number}" for number in report.waiting)
-        yield f"**Waiting for a person:** {versions} (`skillstack approve VERSION` or `skillstack reject VERSION`)."
+    if report.holds:
+        yield "**Waiting for a person** (`skillstack approve VERSION` or `skillstack reject VERSION`):"
+        yield ""
+        yield from (f"- {markdown_text(hold_words(record))}" for record in report.holds)
         yield ""
     yield checked_words(report.verification)
     yield ""

@@ -47,7 +47,9 @@ def events_of(ledger: Sequence[LedgerEntry], version: int | None = None) -> tupl
 
 
 def event_words(entry: LedgerEntry) -> str:
-    """The action of an entry, with the verdict of its version if it is a decision."""
+    """The action of an entry, with the verdict of its version if it is a decision; of a rollback, the version that it took away."""
+    if entry.action == "rollback":
+        return f"rollback from version {entry.previous}"
     return f"{entry.action} (verdict {entry.decision})" if entry.decision and entry.action in DECISIONS else entry.action
 
 

@@ -12,7 +12,7 @@ from data_contracts.manifests import CheckpointManifest, Decision, read_manifest
 from evals.audit.forgetting import AuditRound
 from evals.items import load_evaluation
 from flows.explore.views.matrix import view_lineage
-from flows.lineage import Lineage, read_ancestry, read_history
+from flows.lineage import Lineage, approve_version, promote_on_approval, read_ancestry, read_history, roll_back
 from flows.lineage.audit_rows import audit_row, recorded_row, round_label
 from flows.review.audit import audit_rounds
 from flows.round import decide
@@ -60,6 +60,17 @@ def test_a_round_that_is_no_ancestor_is_rolled_back_only_if_it_had_passed(grown:
         (False, True, False),
         (False, False, False),
     ]
+
+
+def test_a_blocked_round_that_an_override_made_champion_was_rolled_back_not_never_promoted(
+    grown: Lineage, register: Callable[..., Any]
+) -> None:
+    blocked = register(grown, "third", 3, parent=read_ancestry(grown, 3)[-1].model_sha256, decision=Decision.BLOCK)[1].version
+    approve_version(grown, blocked, reviewer="bob", reason="needed", override=True)
+    promote_on_approval(grown, blocked)
+    roll_back(grown, reason="too bad after all", actor="bob")
+    row = audit_rounds(SimpleNamespace(lineage=grown)).rounds[-1]
+    assert (row.decision, row.approved, row.rolled_back, row.in_lineage) == (Decision.BLOCK, False, True, False)
 
 
 def test_a_later_report_is_part_of_the_row(grown: Lineage, tmp_path) -> None:

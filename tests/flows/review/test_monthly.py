@@ -10,7 +10,7 @@ from evals.audit.forgetting import ForgettingAudit
 from evals.report.render import MonthView
 from flows.lineage import Finding, LedgerEntry, RoundRecord, Verification
 from flows.lineage.storage.records import FIRST_PRIOR
-from flows.review.monthly import MonthlyReport, month_view, summary_lines, waiting_versions
+from flows.review.monthly import MonthlyReport, month_view, summary_lines, waiting_rounds
 
 
 def record(version: int, **changes: object) -> RoundRecord:
@@ -24,7 +24,7 @@ def test_only_what_can_still_replace_the_champion_waits() -> None:
     late = record(4, decision="INCONCLUSIVE", parent_version=1)
     refused = record(5, decision="INCONCLUSIVE", parent_version=2, rejected=True)
     blocked = record(6, decision="BLOCK", parent_version=2)
-    assert list(waiting_versions([champion, held, late, refused, blocked])) == [3]
+    assert list(waiting_rounds([champion, held, late, refused, blocked])) == [held]
 
 
 HOSTILE = "<script>alert(1)</script> a|b [x](y) \x1b[31m"
@@ -48,6 +48,7 @@ def monthly(tmp_path: Path) -> MonthlyReport:
         rounds=(),
         decisions=(entry,),
         waiting=(3,),
+        holds=(record(3, decision="INCONCLUSIVE", ended=datetime(2026, 10, 9, tzinfo=UTC), reasons=(HOSTILE, "and more")),),
         verification=Verification(rounds=1, files=1, bytes=1, findings=(finding,), head="0:abc"),
         gaps=(),
         page=tmp_path / "a.html",
@@ -60,7 +61,7 @@ def test_findings_are_in_the_monthly_report(tmp_path: Path) -> None:
     text = "\n".join(summary_lines(monthly(tmp_path), audit))
     assert ": 1 finding. The ledger is not signed. Head of the ledger: 0:abc." in text
     assert "- model.safetensors: is missing" in text
-    assert "**Waiting for a person:** version 3" in text
+    assert "- version 3 (round 3, x) since 2026-10-09: &lt;script&gt;alert(1)" in text
     assert "| 2026-11-03 06:00 | promote-approved (verdict INCONCLUSIVE) | 2 | " in text
     assert "<script>" not in text
     assert "\x1b" not in text
@@ -73,7 +74,14 @@ def test_the_months_page_holds_decisions_and_findings_as_text(tmp_path: Path) ->
         ("2026-11-03 06:00", "promote-approved (verdict INCONCLUSIVE)", "2", f"{HOSTILE} (signed in as ann)", HOSTILE),
     )
     page = lineage_page(view)
-    for said in ("Skills of the model, 2026-11", "promote-approved (verdict INCONCLUSIVE)", "is missing", "Waiting for a person", "0:abc"):
+    for said in (
+        "Skills of the model, 2026-11",
+        "promote-approved (verdict INCONCLUSIVE)",
+        "is missing",
+        "Waiting for a person",
+        "0:abc",
+        "version 3 (round 3, x) since 2026-10-09: ",
+    ):
         assert said in page
     assert "<script>alert" not in page
     assert html.escape("<script>alert(1)</script> a|b [x](y)") in page
