@@ -41,7 +41,8 @@ def split_reasons(verdict: Verdict) -> tuple[str, list[str], list[str]]:
     notes = [reason for reason in verdict.reasons[1:] if reason not in said and not reason.startswith(FLAGGED)]
     opening = verdict.reasons[0] if verdict.reasons else ""
     headline = opening.partition(": ")[2] if opening.startswith(OPENINGS) else opening
-    return headline, notes, flagged
+    named = any(headline.startswith(check.subject) for check in verdict.checks)  # a suite's name stays as it is
+    return headline if named else headline[:1].upper() + headline[1:], notes, flagged
 
 
 def _sentences(checks: Sequence[CheckOutcome]) -> tuple[str, ...]:
@@ -55,7 +56,7 @@ def _sentences(checks: Sequence[CheckOutcome]) -> tuple[str, ...]:
 def _summary(checks: Sequence[CheckOutcome], worst: str) -> str:
     """'5 of 7 suites lost: shift −99.7, date −88.0 and 3 more; on average −90.1 points'."""
     if worst == "error":
-        return "cannot be compared"
+        return next(check.sentence.removesuffix(".") for check in checks if check.outcome == "error")
     doubts = [check.sentence.removesuffix(".") for check in checks if check.check == "measurement"]
     if doubts:
         return "; ".join(doubts)

@@ -18,7 +18,7 @@ from markupsafe import Markup
 
 from data_contracts.escaping import markdown_text
 from data_contracts.files import write_atomically
-from data_contracts.manifests import Verdict
+from data_contracts.manifests import Decision, Verdict
 from data_contracts.rendering.plain import plain_prompt
 from data_contracts.report.environment import page_environment
 from evals.audit.forgetting import ForgettingAudit
@@ -80,6 +80,7 @@ def render_round(
     """
     headline, notes, flagged = split_reasons(verdict)
     categories = {suite.name: suite.category for suite in audit.suites}
+    answers = () if verdict.decision is Decision.ERROR else answers  # what cannot be compared is not shown side by side
     known = facts or RoundFacts()
     page = _environment().get_template("round.html.j2")
     text = page.render(

@@ -171,6 +171,7 @@ def show_ledger_entry(entry: LedgerEntry) -> None:
 def show_replay(result: Replay) -> None:
     different = f"DIFFERENT: {result.recomputed_sha256[:12]} instead of {result.stored_sha256[:12]}"
     outcome = "the same, byte for byte" if result.equal else different
+    outcome = "DIFFERENT: the answers stored with it are not those of the items" if result.answers is False else outcome
     line = f"round {result.round}, attempt {result.attempt}: {result.decision}, {outcome}"
     print_answer(result.model_dump() | {"equal": result.equal}, [line])
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pydantic import Field
+
 from data_contracts.errors import LineageError
 from data_contracts.manifests import Record, Verdict, manifest_digest, read_manifest
 from flows.lineage import RoundRecord, read_history
 from flows.lineage.registry.replaying import recompute
+from flows.workspace.round_page import same_answers
 from flows.workspace.workspace import Workspace
 
 
@@ -16,10 +19,11 @@ class Replay(Record):
     decision: str
     stored_sha256: str
     recomputed_sha256: str
+    answers: bool | None = Field(None, description="whether the answers stored with it are those of the items; None: none were stored")
 
     @property
     def equal(self) -> bool:
-        return self.stored_sha256 == self.recomputed_sha256
+        return self.stored_sha256 == self.recomputed_sha256 and self.answers is not False
 
 
 def replay_round(workspace: Workspace, number: int, attempt: int | None = None) -> Replay:
@@ -39,6 +43,7 @@ def replay_round(workspace: Workspace, number: int, attempt: int | None = None) 
         decision=again.decision.value,
         stored_sha256=manifest_digest(stored),
         recomputed_sha256=manifest_digest(again),
+        answers=same_answers(workspace, record.verdict, stored),
     )
 
 

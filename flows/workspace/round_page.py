@@ -83,6 +83,15 @@ def _stored_answers(folder: Path, verdict: Verdict, evidence: GateEvidence | Non
     return compare_answers(evidence.candidate, evidence.champion, verdict.new_skill) if evidence is not None else ()
 
 
+def same_answers(workspace: Workspace, folder: Path, verdict: Verdict) -> bool | None:
+    """Whether the answers stored beside a verdict are those that its reports give again; None where there are none to compare."""
+    evidence = _evidence(workspace, verdict)
+    if "answers" not in verdict.files or evidence is None:
+        return None
+    again = compare_answers(evidence.candidate, evidence.champion, verdict.new_skill)
+    return read_answers(folder / verdict.files["answers"].path) == again
+
+
 def decided_again(workspace: Workspace, entry: LedgerEntry) -> None:
     """Write the pages of the versions that a decision is about once more. The decision stands whether or not that can be done."""
     left = {entry.previous} if entry.action == "rollback" and entry.previous is not None else set()

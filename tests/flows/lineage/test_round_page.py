@@ -13,10 +13,10 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from data_contracts.manifests import Decision, DropManifest, EvalReport, Verdict, read_manifest
+from data_contracts.manifests import Decision, DropManifest, EvalReport, Verdict, file_ref, read_manifest, write_manifest
 from evals.audit.forgetting import RoundEvaluation, audit_forgetting
 from evals.items import load_evaluation
-from evals.report.answers import read_answers
+from evals.report.answers import read_answers, write_answers
 from evals.report.render import verdict_markdown
 from flows.cli import console
 from flows.config.model import SkillstackConfig
@@ -125,11 +125,23 @@ def test_answers_are_stored_with_the_verdict_and_verified_with_it(ended: Callabl
     lost = set(before["doc_hash"][(before["score"].to_numpy() == 1) & (after["score"].to_numpy() == 0)])
     assert {answer.doc_hash for answer in stored if answer.suite == "old" and answer.kind == "lost"} == lost
     assert {answer.kind for answer in stored if answer.suite == "third"} == {"right"}
-    assert replay_round(done.workspace, 3).equal
+    replay = replay_round(done.workspace, 3)
+    assert (replay.equal, replay.answers) == (True, True)
     path = done.verdict.folder / ANSWERS
     path.write_bytes(path.read_bytes() + b" ")
     found = [finding for finding in verify_lineage(done.workspace.lineage).findings if "answers" in f"{finding.where} {finding.problem}"]
     assert len(found) == 1
+
+
+def test_replay_finds_answers_that_the_items_do_not_give(ended: Callable[[Decision], Ended]) -> None:
+    done = ended(Decision.BLOCK)
+    path = done.verdict.folder / ANSWERS
+    write_answers(path, read_answers(path)[1:])
+    manifest = done.verdict.manifest
+    files = {**manifest.files, "answers": file_ref(done.verdict.folder, path)}
+    write_manifest(done.verdict.folder, manifest.model_copy(update={"files": files}))
+    replay = replay_round(done.workspace, 3)
+    assert (replay.equal, replay.answers) == (False, False)
 
 
 def test_the_same_page_comes_from_the_stored_values(ended: Callable[[Decision], Ended]) -> None:
