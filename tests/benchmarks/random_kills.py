@@ -36,7 +36,16 @@ from forked_command import Command, import_once, prefect_server
 
 ITEMS, ROWS, KILLS_A_ROUND, FRESH_EVERY = 60, 240, 10, 5
 POLL_SECONDS = 0.02
-STAGES = ("before the first stage", "validate", "train", "evaluate", "decide", "register", "after the verdict is registered")
+STAGES = (
+    "before the first stage",
+    "validate",
+    "train",
+    "evaluate",
+    "decide",
+    "register",
+    "after the verdict is registered",
+    "after the end",
+)
 PROMOTES = {"accept_unmeasured": ["safety", "drift"], "min_learned": 0.0, "min_gain": 0.0}
 """Settings of the gate without which this small round would be held."""
 COMPARED = ("weights", "verdict", "history", "verify")
@@ -144,11 +153,16 @@ def stage_of(state: Path) -> str:
 
 
 def _registered(state: Path) -> bool:
-    """Whether the candidate's version is in the registry (read only; the round may be writing)."""
+    """Whether the candidate's version is in the registry."""
+    return _holds(state, "SELECT count(*) FROM model_versions WHERE version > 1")
+
+
+def _holds(state: Path, query: str) -> bool:
+    """Whether the count in the lineage's database is not 0 (read only; the round may be writing)."""
     import sqlite3
 
     with contextlib.suppress(sqlite3.Error), contextlib.closing(sqlite3.connect(f"file:{state / 'mlflow.db'}?mode=ro", uri=True)) as store:
-        return bool(store.execute("SELECT count(*) FROM model_versions WHERE version > 1").fetchone()[0])
+        return bool(store.execute(query).fetchone()[0])
     return False
 
 
@@ -207,6 +221,8 @@ def interrupted_round(folder: Path, number: int, expected: dict[str, Any], chanc
     config = beginning(folder, f"round-{number}", fresh=fresh)
     state = config.with_suffix("")
     for attempt in range(1, KILLS_A_ROUND + 1):
+        if _holds(state, "SELECT count(*) FROM runs WHERE status = 'FINISHED' AND name LIKE 'round 1 %'"):
+            break  # it has ended: a further start only reads its outcome, and is not counted
         process, everything, began = start(folder, config), chance.random() < 0.5, time.monotonic()
         if not reached(process, state, expected, chance):
             break
@@ -279,7 +295,7 @@ def main() -> None:
         with prefect_server(folder):
             expected = reference(folder)
             number = 1 + max((each["round"] for each in lines(folder / "ends.jsonl")), default=0)
-            while sum(each["round"] < number for each in lines(folder / "kills.jsonl")) < options.kills:
+            while sum(each["round"] < number and each["stage"] != STAGES[-1] for each in lines(folder / "kills.jsonl")) < options.kills:
                 interrupted_round(folder, number, expected, random.Random(f"{options.seed} {number}"))
                 number += 1
     print(table(folder))
