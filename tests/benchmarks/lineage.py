@@ -2,9 +2,10 @@
 
     python tests/benchmarks/lineage.py --rounds 100 --megabytes 5 [--tracking-uri postgresql://... | --postgres]
 
-Each round has real folders (a checkpoint of the given size, an evaluation of ten suites with their items, a verdict) and is opened, logged,
-registered and, but for every fifth, promoted, as the flow does it. Times are seconds of the wall clock (of the processor). Limits: history,
-audit and verify under 5 s at 100 rounds. With --postgres a database is started for the run (infra/services.py).
+Each round has real folders (a checkpoint of the given size, evaluations of champion and candidate on eleven suites with their items and the
+cache of scores, the verdict that the gate gives on them) and is opened, logged, registered and, but for every fifth, which loses an earlier
+skill, promoted, as the flow does it. Times are seconds of the wall clock (of the processor). Limits: history, audit and verify under 5 s at
+100 rounds. With --postgres a database is started for the run (infra/services.py).
 """
 
 from __future__ import annotations
@@ -20,53 +21,107 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from flows.lineage import connect, finish_round, log_stage, open_round, promote_version, read_ancestry, register_candidate, verify_lineage
-
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # before this folder, whose evals.py has the name of a package
 
 import pandas as pd
 
-from data_contracts.digests import text_digest
+from data_contracts.digests import text_digest, value_digest
 from data_contracts.manifests import CheckpointManifest, Decision, EvalReport, SuiteResult, Verdict, file_ref, write_manifest
-from evals.items import write_items
+from evals.gate.decide import GateEvidence, decide
+from evals.gate.policy import GatePolicy
+from evals.item_cache import ItemCache
+from evals.items import load_evaluation, write_items
 from flows.config.model import SkillstackConfig, parse_config
-from flows.lineage import Lineage, VersionRef
+from flows.lineage import (
+    Lineage,
+    VersionRef,
+    connect,
+    current_champion,
+    finish_round,
+    log_stage,
+    open_round,
+    promote_version,
+    read_ancestry,
+    read_history,
+    read_tree,
+    register_candidate,
+    verify_lineage,
+)
 from flows.review.audit import audit_lineage
 
 LIMIT_SECONDS = 5.0
-SUITES, ITEMS = 10, 100
+GENERAL, ITEMS = 9, 100
+EARLIER = "earlier"
+"""A skill that every round is asked about."""
+POLICY = GatePolicy(accept_unmeasured=("safety", "drift"), margin_general=0.1, margin_skill=0.1, margin_safety=0.1)
 
 
-def write_evaluation(folder: Path, number: int, model_sha256: str) -> EvalReport:
-    """Ten suites of a hundred items; a few answers flip from round to round."""
+def scores_of(skill: str | None, learned: bool, lost: bool) -> dict[str, list[float]]:
+    """Suite -> score of each item: general suites and an earlier skill with 80 % right answers, and the round's own skill."""
+    scores = {
+        name: [float(random.Random(f"{name} {item}").random() < 0.8) for item in range(ITEMS)] for name in (EARLIER, *general_suites())
+    }
+    if lost:
+        scores[EARLIER] = [0.0] * ITEMS
+    return scores if skill is None else scores | {skill: [float(learned)] * ITEMS}
+
+
+def general_suites() -> list[str]:
+    return [f"general-{index}" for index in range(GENERAL)]
+
+
+def write_evaluation(state: Path, name: str, model_sha256: str, scores: dict[str, list[float]]) -> tuple[Path, EvalReport]:
+    """A finished evaluation under `stages`, and its items in the cache of scores."""
+    folder = state / "stages" / "evaluate" / name
     suites, files = [], {}
-    for index in range(SUITES):
-        rng, name = random.Random(f"{number} {index}"), f"suite-{index}"
-        path = folder / "items" / f"{name}.parquet"
-        hashes = [text_digest(f"{index} {item}") for item in range(ITEMS)]
-        scores = [float(rng.random() < 0.8) for _ in hashes]
-        columns = {"doc_hash": hashes, "prompt_hash": hashes, "score": scores, "gold_logprob": [-rng.random() for _ in hashes]}
-        text = {name: [f"{name} {item}" for item in range(ITEMS)] for name in ("prompt", "gold", "prediction")}
-        write_items(path, pd.DataFrame({**columns, "weight": 1.0, "cluster": None, **text}))
-        files[f"items/{name}"] = file_ref(folder, path)
+    for suite, values in scores.items():
+        hashes = [text_digest(f"{suite} {item}") for item in range(ITEMS)]
+        numbers = {"score": values, "gold_logprob": [value - 1.5 for value in values], "weight": 1.0, "cluster": None, "cut": 0}
+        gold = [f"answer {item % 8}" for item in range(ITEMS)]
+        said = [right if value else "something else" for right, value in zip(gold, values, strict=True)]
+        text = {"prompt": "Say it.", "gold": gold, "prediction": said, "reasoning": "", "choice_logprobs": None}
+        items = pd.DataFrame({"doc_hash": hashes, "prompt_hash": hashes, **numbers, **text})
+        path = folder / "items" / f"{suite}.parquet"
+        write_items(path, items)
+        ItemCache.open(state / "items", model=model_sha256, prompting=suite, settings=text_digest("settings")).add(items)
+        files[f"items/{suite}"] = file_ref(folder, path)
         suites.append(
             SuiteResult(
-                name=name,
-                category="general",
+                name=suite,
+                category="general" if suite in general_suites() else "skill",
                 metric="acc",
                 higher_is_better=True,
                 n=ITEMS,
-                score=sum(scores) / ITEMS,
-                suite_sha256=text_digest(f"suite {index}"),
+                score=sum(values) / ITEMS,
+                suite_sha256=text_digest(f"suite {suite}"),
                 seconds=1.0,
             )
         )
-    return EvalReport(model_sha256=model_sha256, settings={}, settings_sha256=text_digest("settings"), suites=tuple(suites), files=files)
+    settings = {"dtype": "float32"}
+    report = EvalReport(
+        model_sha256=model_sha256, settings=settings, settings_sha256=value_digest(settings), suites=tuple(suites), files=files
+    )
+    write_manifest(folder, report)
+    return folder, report
 
 
-def write_round(state: Path, number: int, megabytes: float, parent: str | None) -> tuple[Path, CheckpointManifest, EvalReport, Verdict]:
-    root = state / "rounds" / str(number)
-    weights = root / "checkpoint" / "model" / "model.safetensors"
+def judge(folder: Path, champion: VersionRef, skill: str, before: Path, after: Path) -> Verdict:
+    """What the gate says of the two evaluations; the base's and the champion's own are those of the registry."""
+    registered = load_evaluation(champion.evaluation) if champion.evaluation is not None else None
+    evidence = GateEvidence(
+        candidate=load_evaluation(after),
+        champion=load_evaluation(before),
+        anchors=dict.fromkeys((EARLIER, *general_suites()), load_evaluation(before)),
+        new_skill=skill,
+        registered=dict.fromkeys((EARLIER, *general_suites()), registered) if registered is not None else {},
+    )
+    verdict = decide(evidence, POLICY)
+    write_manifest(folder, verdict)
+    return verdict
+
+
+def write_checkpoint(folder: Path, number: int, megabytes: float, parent: str | None) -> CheckpointManifest:
+    weights = folder / "model" / "model.safetensors"
     weights.parent.mkdir(parents=True)
     weights.write_bytes(text_digest(str(number)).encode() * int(megabytes * 1e6 / 64))
     manifest = CheckpointManifest(
@@ -74,46 +129,41 @@ def write_round(state: Path, number: int, megabytes: float, parent: str | None) 
         method="base" if parent is None else "osft",
         model_sha256=text_digest(f"model {number}"),
         parent_sha256=parent,
-        files={"model/model.safetensors": file_ref(root / "checkpoint", weights)},
+        files={"model/model.safetensors": file_ref(folder, weights)},
     )
-    report = write_evaluation(root / "evaluation", number, manifest.model_sha256)
-    decision = Decision.BLOCK if number % 5 == 4 else Decision.PASS
-    verdict = Verdict(
-        decision=decision,
-        reasons=("benchmark",),
-        checks=(),
-        policy={},
-        candidate_sha256=manifest.model_sha256,
-        champion_sha256=parent or manifest.model_sha256,
-    )
-    for name, stage in (("checkpoint", manifest), ("evaluation", report), ("verdict", verdict)):
-        write_manifest(root / name, stage)
-    return root, manifest, report, verdict
+    write_manifest(folder, manifest)
+    return manifest
 
 
 def run_round(lineage: Lineage, number: int, megabytes: float, champion: VersionRef | None) -> VersionRef:
     """One round as the flow records it; gives the champion after it."""
-    root, manifest, report, verdict = write_round(lineage.state_dir, number, megabytes, champion.model_sha256 if champion else None)
+    state, root = lineage.state_dir, lineage.state_dir / "rounds" / str(number)
+    manifest = write_checkpoint(root / "checkpoint", number, megabytes, champion.model_sha256 if champion else None)
+    after, report = write_evaluation(state, f"{number}-candidate", manifest.model_sha256, scores_of(manifest.skill, True, number % 5 == 4))
     run = open_round(lineage, number, manifest.skill, chain=read_ancestry(lineage, champion.version) if champion else ())
-    judged = None if champion is None else verdict
+    verdict = None
     log_stage(lineage, run, "train", manifest, root / "checkpoint")
-    log_stage(lineage, run, "evaluate", report, root / "evaluation")
-    if judged is not None:
-        log_stage(lineage, run, "decide", judged, root / "verdict")
+    log_stage(lineage, run, "evaluate", report, after)
+    if champion is not None and manifest.skill is not None:
+        before, _ = write_evaluation(state, f"{number}-champion", champion.model_sha256, scores_of(manifest.skill, False, False))
+        verdict = judge(root / "verdict", champion, manifest.skill, before, after)
+        wanted = Decision.BLOCK if number % 5 == 4 else Decision.PASS
+        assert verdict.decision is wanted, verdict.reasons
+        log_stage(lineage, run, "decide", verdict, root / "verdict")
     version = register_candidate(
         lineage,
         run,
         root / "checkpoint",
         manifest,
-        evaluation=root / "evaluation",
+        evaluation=after,
         report=report,
-        verdict_folder=root / "verdict",
-        verdict=judged,
+        verdict_folder=root / "verdict" if verdict is not None else None,
+        verdict=verdict,
     )
-    promoted = champion is None or verdict.decision is Decision.PASS
+    promoted = verdict is None or verdict.decision is Decision.PASS
     if promoted:
         expected = champion.version if champion else None
-        promote_version(lineage, version.version, expected_champion=expected, reason="benchmark", actor="benchmark", verdict=judged)
+        promote_version(lineage, version.version, expected_champion=expected, reason="benchmark", actor="benchmark", verdict=verdict)
     finish_round(lineage, run)
     return version if promoted or champion is None else champion
 
@@ -165,7 +215,13 @@ def measure(rounds: int, megabytes: float, state: Path, uri: str) -> bool:
         if number + 1 not in {1, 10, 25, 50, 100, 200, 400, rounds}:
             continue
         each = (time.perf_counter() - started) / (number + 1 - since)
-        actions = (lineage.history, lineage.tree, lineage.champion, lambda: audit_lineage(config), lineage.verify)
+        actions: tuple[Callable[[], object], ...] = (
+            lambda: read_history(lineage),
+            lambda: read_tree(lineage),
+            lambda: current_champion(lineage),
+            lambda: audit_lineage(config),
+            lambda: verify_lineage(lineage),
+        )
         seconds = [best_of(3, action) for action in actions]
         checked = verify_lineage(lineage)
         if not checked.ok:
