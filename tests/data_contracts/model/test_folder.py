@@ -119,6 +119,11 @@ def _two_sets(folder: Path) -> None:
 HEAD = {"lm_head.weight": torch.ones(40, 16)}
 FAULTS: dict[str, tuple[str, Callable[[Path], None], str]] = {
     "no config": ("tied", lambda folder: (folder / "config.json").unlink(), "no config.json"),
+    "config is nested too deep": (
+        "tied",
+        _write("config.json", b"[" * 100_000 + b"]" * 100_000),
+        "is not JSON: .*recursion",
+    ),
     "config is a pointer": ("tied", _write("config.json", POINTER), "config.json is a Git LFS pointer"),
     "weights are a pointer": ("tied", _write("model.safetensors", POINTER), "model.safetensors is a Git LFS pointer"),
     "tokenizer is a pointer": ("tied", _write("tokenizer.json", POINTER), "tokenizer.json is a Git LFS pointer"),
