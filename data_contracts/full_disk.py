@@ -30,7 +30,7 @@ def is_full_disk(error: BaseException) -> bool:
 
 @contextmanager
 def full_disk_as(kind: type[SkillstackError], folder: Path, way_out: str) -> Iterator[None]:
-    """Turn a full disk, whoever reports it, into one error of this kind. Every other error passes unchanged."""
+    """Turn every report of a full disk into one error of this kind. Every other error passes unchanged."""
     try:
         yield
     except SkillstackError:

@@ -76,7 +76,7 @@ class SuiteConfig(BaseModel):
     )
     ignore_case: bool = Field(False, description="exact_match compares without case")
     score_reasoning: bool = Field(
-        False, description="true: exact_match compares the reasoning too; false: what stands after it, in gold and output alike"
+        False, description="true: exact_match compares the reasoning too; false: the text after it, in gold answer and output"
     )
     max_new_tokens: int | None = Field(
         None, ge=1, description="longest generated answer, tokens; a longer gold raises it; null: 64, or as the lm-eval task has it"
@@ -144,7 +144,7 @@ class SkillPolicy(BaseModel):
     answer_pattern: str = Field("", description="regular expression that finds the answer in gold and output; empty: all of the text")
     ignore_case: bool = Field(False, description="exact match compares without case")
     score_reasoning: bool = Field(
-        False, description="true: exact match compares the reasoning too; false: what stands after it, in gold and output alike"
+        False, description="true: exact match compares the reasoning too; false: the text after it, in gold answer and output"
     )
     max_new_tokens: int = Field(64, ge=1, description="longest generated answer, tokens; a longer gold raises it")
 

@@ -13,7 +13,7 @@ from data_contracts.rows.records import Row
 
 
 class ChatRenderer(Protocol):
-    """The base model's own chat template and tokenizer, supplied by whoever has them. Rows come in batches: one at a time costs more
+    """The base model's own chat template and tokenizer, supplied by the caller. Rows come in batches: one at a time costs more
     than every other check together."""
 
     @property
@@ -81,7 +81,7 @@ def _texts(rendered: RowText | RenderingError) -> Sequence[str]:
 
 
 def _left_out(row: Row, rendered: RowText) -> Iterator[Finding]:
-    """What of the row stands in none of its texts."""
+    """The parts of the row that are in none of its texts."""
     for part in rendered.missing:
         check = "template" if part.final else "template_change"
         yield Finding(check, row.line, f"the chat template leaves {part.what} out or changes it")

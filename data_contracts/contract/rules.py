@@ -56,7 +56,7 @@ RULES: Mapping[str, Rule] = {
     ),
     "heldout_overlap": Rule("drop", "no training row that gives away a row held out from this drop"),
     "too_long": Rule("warning", "rows that training will cut"),
-    "unknown_field": Rule("warning", "fields that the contract does not know; they are left out of the clean file"),
+    "unknown_field": Rule("warning", "fields that are not in the contract; they are left out of the clean file"),
     "contrary_answer": Rule("warning", "no two rows with nearly the same question and different labels"),
     "refusal": Rule("warning", "answers that refuse"),
     "language": Rule("warning", "one main language", {"main_share": Option(0.9, 0.0, 1.0, "share of rows in the main language")}),

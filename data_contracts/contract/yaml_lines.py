@@ -34,7 +34,7 @@ class YamlTree:
 
     def _note(self, node: yaml.Node, path: Path) -> None:
         self._lines.setdefault(path, node.start_mark.line + 1)
-        if id(node) in self._seen:  # an alias: noted where it stands first
+        if id(node) in self._seen:  # an alias: its first place
             return
         self._seen.add(id(node))
         if isinstance(node, yaml.MappingNode):

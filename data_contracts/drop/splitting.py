@@ -47,7 +47,7 @@ class Written:
 
 
 def conclude(state: DropState, checks: Sequence[Check], tally: Tally, staging: Staging) -> dict[int, list[Finding]]:
-    """What the checks find once they know every row: findings by ordinal. Rows that they drop are no longer alive."""
+    """What the checks find after all rows were read: findings by ordinal. Rows that they drop are no longer alive."""
     late: dict[int, list[Finding]] = {}
     whole = WholeDrop(alive=state.alive, lines=state.lines, value=staging.value)
     for check in checks:

@@ -215,10 +215,10 @@ def _refuse_differences(folder: Path, said: Mapping[str, Any]) -> None:
         )
     missing, unexpected = (sorted(said.get(key) or ()) for key in ("missing_keys", "unexpected_keys"))
     if missing:
-        beside = f"; it has {unexpected[0]}{_more(unexpected)}, which the model does not know" if unexpected else ""
+        beside = f"; it has {unexpected[0]}{_more(unexpected)}, which the model does not have" if unexpected else ""
         raise _error(folder, f"lacks the tensor {missing[0]}{_more(missing)}{beside}", "give all weights of the model, by its own names")
     if unexpected:
-        what = f"has the tensor {unexpected[0]}{_more(unexpected)}, which the model of its config.json does not know"
+        what = f"has the tensor {unexpected[0]}{_more(unexpected)}, which the model of its config.json does not have"
         raise _error(folder, what, "give the config of these weights")
     if said.get("error_msgs"):
         raise _error(folder, f"cannot be loaded: {str(said['error_msgs'][0]).splitlines()[0]}", "download the model again")
@@ -229,7 +229,7 @@ def _more(names: Sequence[object]) -> str:
 
 
 def _refuse_untied(folder: Path, model: Any, tensors: Mapping[str, TensorHeader]) -> None:
-    """A config that ties the output head to the embedding beside a file with a head of its own: which one is meant cannot be known."""
+    """A config that ties the output head to the embedding beside a file with a separate head: which one is meant is not clear."""
     head, table = model.get_output_embeddings(), model.get_input_embeddings()
     tied = getattr(model.config.get_text_config(), "tie_word_embeddings", False)
     ties = bool(getattr(model, "_tied_weights_keys", None))

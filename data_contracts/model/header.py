@@ -59,10 +59,10 @@ def read_header(path: Path, way_out: str = "download or write it again") -> File
         with path.open("rb") as stream:
             length = int.from_bytes(stream.read(8), "little")
             if not 0 < length <= min(size - 8, _LIMIT):
-                raise ValueError("the header is not whole")
+                raise ValueError("the header is not complete")
             header = parse_header(stream.read(length).decode("utf-8"))
     except _UNREADABLE as error:
-        raise CheckpointError(str(path), "is not a whole safetensors file", way_out) from error
+        raise CheckpointError(str(path), "is not a complete safetensors file", way_out) from error
     end = max((tensor.end for tensor in header.tensors.values()), default=0)
     if end != size - 8 - length:
         what = f"has {size - 8 - length} bytes of weights where its header says {end}: it was cut off or written over"

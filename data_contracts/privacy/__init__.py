@@ -1,1 +1,1 @@
-"""Personal data and secrets: where they stand in a row, and how a report masks them."""
+"""Personal data and secrets: where they are in a row, and how a report masks them."""

@@ -1,4 +1,4 @@
-"""Where in a text something sensitive lies."""
+"""Spans of sensitive text."""
 
 from __future__ import annotations
 

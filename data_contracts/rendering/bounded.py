@@ -1,4 +1,4 @@
-"""A time limit for code that somebody else wrote: a chat template is a program, and one that loops must not stop a round.
+"""A time limit for third-party code: a chat template is a program, and one that loops must not stop a round.
 
 Templates run as Python bytecode in this thread, so that an exception set from outside reaches them (signals would reach the main thread
 only, and a process for each row costs more than everything else). What runs inside one C call is not reached until it returns.
@@ -36,7 +36,7 @@ class _Deadlines:
         self._awake.set()
 
     def stop(self, thread: int) -> bool:
-        """End the limit; says whether it had passed, so that its exception is on the way."""
+        """End the limit; True if it had passed, so that its exception is about to be raised."""
         with self._lock:
             self._running.pop(thread, None)
             fired = thread in self._fired

@@ -19,7 +19,7 @@ class Missing:
 
 @dataclass(frozen=True)
 class RowText:
-    """texts: the text of each example that the row becomes. missing: what of the row stands in none of them."""
+    """texts: the text of each example that the row becomes. missing: the parts of the row that are in none of them."""
 
     texts: tuple[str, ...]
     missing: tuple[Missing, ...] = ()

@@ -62,7 +62,7 @@ class Ending:
         if not clean >= least:
             return DropError(
                 str(self.drop),
-                f"leaves {clean} rows for training: the contract wants at least {least}",
+                f"leaves {clean} rows for training: the contract requires at least {least}",
                 "send more rows, or lower contract.min_rows",
             )
         if not self.state.read <= most:

@@ -2,7 +2,7 @@
 
 R[t, j] is the score on suite j after round t; row 0 is the base. Differences are paired on items and carry bootstrap intervals, so that a
 reader can distinguish a loss from noise. Forgetting is positive where something was lost; BWT (backward transfer) is positive where it
-was gained. Works for the registry's lineage and for any list of checkpoints, whoever trained them.
+was gained. Works for the registry's lineage and for any list of checkpoints.
 """
 
 from __future__ import annotations

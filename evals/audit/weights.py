@@ -131,7 +131,7 @@ def _ledger_angles(before: TensorFile, after: TensorFile, layer: str, count: int
 
 
 def _leading_directions(ledger: TensorFile, layer: str, count: int) -> Floats | None:
-    """The `count` strongest input directions (n x count) that a ledger holds for a layer; None where it does not know so many."""
+    """The `count` strongest input directions (n x count) that a ledger holds for a layer; None where it has fewer."""
     leader = read_facts(ledger.header.metadata, str(ledger.path)).leaders.get(layer, layer)
     if f"{leader}.moment" in ledger.header.tensors:
         _, vectors = np.linalg.eigh(ledger.read(f"{leader}.moment"))

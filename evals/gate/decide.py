@@ -187,7 +187,7 @@ def items_wanted(verdict: Verdict, candidate: Evaluation) -> dict[str, int]:
     """Suite -> how many items a second look should read; empty where more items are not expected to help.
 
     The verdict says how many decide with the policy's power. Evaluating items costs less than a person's time, and after this look a
-    person decides, so the look gets enough for a chance of `SECOND_LOOK_POWER`. Whoever looks again counts that as another attempt.
+    person decides, so the look gets enough for a chance of `SECOND_LOOK_POWER`. A second look counts as another attempt.
     """
     policy = GatePolicy.model_validate(verdict.policy)
     again = policy.level(verdict.attempts).again

@@ -17,7 +17,7 @@ from evals.statistics import items_needed, p_above, paired_difference
 
 
 def gain(pair: Pair, level: Level, policy: GatePolicy) -> CheckOutcome:
-    """The new skill on its own held-out items: before, after, what guessing scores, and whether that is enough."""
+    """The new skill on its own held-out items: before, after, the chance level, and whether that is enough."""
     difference, before, after = pair.difference, float(pair.reference.score.mean()), float(pair.candidate.score.mean())
     moved = f"{points(difference.mean)}, {pair.n} items, {interval_words(difference, level.alpha)}, {p_words(pair.p_gain())}"
     facts = f"{pair.name} went from {100 * before:.1f} to {100 * after:.1f} ({moved}); {guessing_words(pair.candidate)}"
@@ -59,7 +59,7 @@ def _judge(pair: Pair, after: float, level: Level, policy: GatePolicy, needed: i
 def _asked_for(pair: Pair, target: float, policy: GatePolicy) -> str:
     if pair.name in policy.min_scores:
         return f"gate.min_scores asks for {100 * target:.1f}"
-    return f"gate.min_learned asks for {100 * target:.1f}, {100 * policy.min_learned:.0f} % of the way from guessing to all right"
+    return f"gate.min_learned asks for {100 * target:.1f}, {100 * policy.min_learned:.0f} % of the way from chance to a perfect score"
 
 
 def guessing_words(items: SuiteItems) -> str:
@@ -70,7 +70,7 @@ def guessing_words(items: SuiteItems) -> str:
     if guessing >= 1.0:
         return "every item has the same answer, so guessing scores 100.0"
     way = max(0.0, (score - guessing) / (1.0 - guessing))
-    way_words = f"{100 * way:.0f} % of the way from guessing to all right"
+    way_words = f"{100 * way:.0f} % of the way from chance to a perfect score"
     return f"always giving the commonest answer would score {100 * guessing:.1f}, so this is {way_words}"
 
 

@@ -86,7 +86,7 @@ def pair_suite(candidate: SuiteItems, reference: SuiteItems, reference_sha256: s
 
 
 def majority_rate(items: SuiteItems) -> float | None:
-    """Share of the commonest gold answer: what a model scores that always says it. None where all golds are one, or are not recorded."""
+    """Share of the commonest gold answer: the score of a model that always gives it. None where all golds are one, or are not recorded."""
     golds = Counter(gold for gold in items.gold if gold)
     if len(golds) < 2:
         return None
@@ -103,7 +103,7 @@ def guessing_rate(items: SuiteItems) -> float | None:
 def why_uninformative(reference: SuiteItems, alpha: float) -> str | None:
     """Why a reference cannot show that nothing was lost on this suite (a phrase), or None where it can.
 
-    Who knows nothing has nothing to lose: a reference that is not above its majority class, or that gives one answer to everything, would
+    A model at chance level has nothing to lose: a reference not above its majority class, or with one answer to everything, would
     look unchanged whatever the training did. "Above" is tested (one-sided, exact where scores are 0/1), so that luck does not count.
     """
     if not reference.result.higher_is_better:

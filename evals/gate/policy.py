@@ -53,7 +53,7 @@ class GatePolicy(BaseModel):
         0.5,
         ge=0,
         lt=1,
-        description="how far from guessing to all right the new skill must get (0.5: with four equally common answers a score of 62.5)",
+        description="how far from chance to a perfect score the new skill must get (0.5: with four equally common answers a score of 62.5)",
     )
     min_scores: dict[str, Share] = Field(
         default_factory=dict, description="the score that a skill must reach, by name, instead of min_learned (0.9 = 90 %)"

@@ -86,7 +86,7 @@ def _headline(decision: Decision, lost: tuple[str, ...], checks: list[CheckOutco
 
 
 def _inconclusive_headline(checks: list[CheckOutcome], new_skill: str | None) -> str:
-    """What keeps the gate from deciding, in the order in which it is mended."""
+    """What keeps the gate from deciding, in the order in which it should be fixed."""
     held = [check for check in checks if check.outcome == "inconclusive"]
     doubted = sorted({check.subject for check in held if check.check == "measurement"})
     missing = [check.subject for check in held if check.check == "unmeasured"]

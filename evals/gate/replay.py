@@ -18,8 +18,9 @@ from evals.gate.rules2.policy import GatePolicy as PolicyOfRules2
 from evals.gate.words import CATEGORY_WORDS
 from evals.items import Evaluation, load_evaluation
 
-#: (today's words, the words of rules 3 before their language was revised). They decided the same, and a verdict keeps its words.
-EARLIER_WORDS = (
+#: (today's words, the words of rules 3 before a revision of their language). They decided the same, and a verdict keeps its words.
+_SECOND_REVISION = ((" of the way from chance to a perfect score", " of the way from guessing to all right"),)
+_FIRST_REVISION = (
     ("items per suite would decide it", "items a suite would decide it"),
     ("nats per item (", "nats an item ("),
     (": none was measured, so nothing", ": none was asked, so nothing"),
@@ -31,6 +32,9 @@ EARLIER_WORDS = (
     (" is no longer measured; put it back", " is not asked any more; put it back"),
     *((f"it is not shown that {words} were kept", f"it is not shown that {words} was kept") for words in CATEGORY_WORDS.values()),
 )
+REVISIONS = (_SECOND_REVISION, _FIRST_REVISION)
+"""The newest first: a verdict of before the first revision is also of before the second."""
+EARLIER_WORDS = tuple(words for revision in REVISIONS for words in revision)
 
 
 def replay(verdict_folder: Path, reports: Mapping[str, Path]) -> Verdict:
@@ -51,20 +55,20 @@ def replay(verdict_folder: Path, reports: Mapping[str, Path]) -> Verdict:
             what = f"its {role} report is not the one given"
             raise EvaluationError(f"verdict {verdict_folder}", what, "give the folders that the verdict names")
     verdict = _recomputed(stored, by_role).model_copy(update={"files": stored.files})
-    earlier = in_earlier_words(verdict)
-    return earlier if earlier == stored else verdict
+    earlier = (in_earlier_words(verdict, undone) for undone in range(1, len(REVISIONS) + 1))
+    return next((each for each in earlier if each == stored), verdict)
 
 
-def in_earlier_words(verdict: Verdict) -> Verdict:
-    """The verdict as rules 3 worded it at first."""
-    checks = tuple(check.model_copy(update={"sentence": _earlier(check.sentence)}) for check in verdict.checks)
-    return verdict.model_copy(update={"reasons": tuple(map(_earlier, verdict.reasons)), "checks": checks})
+def in_earlier_words(verdict: Verdict, undone: int = len(REVISIONS)) -> Verdict:
+    """The verdict as rules 3 worded it before the newest `undone` revisions; by default as they worded it at first."""
 
+    def earlier(sentence: str) -> str:
+        for now, then in (words for revision in REVISIONS[:undone] for words in revision):
+            sentence = sentence.replace(now, then)
+        return sentence
 
-def _earlier(sentence: str) -> str:
-    for now, then in EARLIER_WORDS:
-        sentence = sentence.replace(now, then)
-    return sentence
+    checks = tuple(check.model_copy(update={"sentence": earlier(check.sentence)}) for check in verdict.checks)
+    return verdict.model_copy(update={"reasons": tuple(map(earlier, verdict.reasons)), "checks": checks})
 
 
 def _recomputed(stored: Verdict, reports: Mapping[str, Evaluation]) -> Verdict:

@@ -16,7 +16,7 @@ from evals.suites.resolve import has_chats
 
 ROWS = 16  # generated once for each candidate: enough to distinguish most from few
 REPRODUCED = 0.75  # of the rows; a model that learned nothing reproduces almost none
-NEAR_ZERO = 0.1  # of the way from guessing to all right
+NEAR_ZERO = 0.1  # of the way from chance to a perfect score
 
 
 @dataclass(frozen=True)

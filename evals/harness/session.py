@@ -95,7 +95,7 @@ class Session:
         return LocalTask(suite, items, prompts, reading, in_tokens=self._in_tokens)
 
     def _require_same_tokens(self, suite: SuiteConfig, prompts: Sequence[Prompt]) -> None:
-        """A backend that is handed text must read the tokens that training rendered, or its scores belong to another prompt."""
+        """A backend that gets text must read the tokens that training rendered, or its scores belong to another prompt."""
         for prompt in prompts:
             if tuple(self._tokenizer(prompt.text, add_special_tokens=False)["input_ids"]) != prompt.context:
                 what = f"vllm would read other tokens than training rendered: {prompt.text[:80]!r}"
@@ -141,7 +141,7 @@ class Session:
 
 
 def load_model(model_dir: Path, *, device: str, dtype: str, trust_remote_code: bool) -> tuple[Any, Any]:
-    """(model in eval mode on its device, tokenizer). Raises CheckpointError where the folder is not one whole model."""
+    """(model in eval mode on its device, tokenizer). Raises CheckpointError where the folder is not one complete model."""
     disable_progress_bar()
     model = load_strictly(AutoModelForCausalLM, model_dir, trust_remote_code=trust_remote_code, dtype=getattr(torch, dtype))
     try:

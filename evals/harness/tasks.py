@@ -110,7 +110,7 @@ class LocalTask(Task):  # type: ignore[misc]
         return {"acc": float(np.argmax(logprobs) == doc["gold"]), "acc_norm": float(np.argmax(logprobs / lengths) == doc["gold"])}
 
     def set_aside(self, text: str) -> tuple[str, str]:
-        """(reasoning, the answer that stands after it); no reasoning where the text closes none, or the suite scores it."""
+        """(reasoning, the answer after it); no reasoning where the text closes none, or the suite scores it."""
         close = self.reading.reasoning_close
         before, found, after = text.rpartition(close) if close else ("", "", text)
         return (before + found).strip(), after

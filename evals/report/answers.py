@@ -188,7 +188,7 @@ def _cut(text: str) -> str:
 def mark_difference(was: str, now: str) -> tuple[Markup, Markup]:
     """Both texts as HTML: words that only the first has as <del>, words that only the second has as <ins>.
 
-    A single word is compared letter by letter: there a word's change would mark all of it. Nothing in common: both are marked whole.
+    A single word is compared letter by letter: there a word's change would mark all of it. Nothing in common: both are marked completely.
     """
     one_word = len(was.split()) <= 1 and len(now.split()) <= 1
     first, second = ([*text] if one_word else _words(text) for text in (was, now))

@@ -33,7 +33,7 @@ AGAINST_CHAMPION = ("gain", "margin", "non_inferiority", "drift", "regression", 
 AGAINST_ANCHOR = ("anchor", "anchor_drift")
 WARNINGS = ("drift_warning", "early_warning")
 SMALLEST_REACH, LARGEST_GAIN = 0.04, 0.25
-"""The scale reaches at least so far to both sides, and to better at most so far (score units): beyond it an arrow says enough."""
+"""The scale reaches at least so far to both sides, and to better at most so far (score units): beyond it an arrow is drawn."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""A verdict's sentences, grouped: one line a group that says how it stands, and under it every sentence, what decides first."""
+"""A verdict's sentences, grouped: one line per group with its state, and under it every sentence, the decisive ones first."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def split_reasons(verdict: Verdict) -> tuple[str, list[str], list[str]]:
 
 
 def _sentences(checks: Sequence[CheckOutcome]) -> tuple[str, ...]:
-    """Every sentence once, what decides first. A proven loss says already that it fell through the floor."""
+    """Every sentence once, the decisive ones first. A proven loss says already that it fell through the floor."""
     proven = {check.subject for check in checks if check.check == "regression" and check.outcome == "block"}
     shown = [check for check in checks if not (check.check == "floor" and check.subject in proven)]
     ordered = sorted(shown, key=lambda check: (SEVERITY.index(check.outcome), check.check in WARNINGS))

@@ -71,7 +71,9 @@ def load_items(suite: SuiteConfig) -> list[Item]:
         )
     kinds = sorted({item.kind for item in items})
     if len(kinds) > 1:
-        raise EvaluationError(f"{suite.name}: {suite.source}", f"mixes items of the kinds {kinds}", "split the file into one suite a kind")
+        raise EvaluationError(
+            f"{suite.name}: {suite.source}", f"mixes items of the kinds {kinds}", "split the file into one suite per kind"
+        )
     return [_with_shots(item, shots, suite) for item in items]
 
 

@@ -16,7 +16,7 @@ from data_contracts.errors import EvaluationError
 
 
 class _TaskLoader(yaml.SafeLoader):
-    """Reads `!function utils.f` and other tags of lm-eval as what stands behind the tag."""
+    """Reads `!function utils.f` and other tags of lm-eval as the text after the tag."""
 
 
 def _untagged(loader: yaml.SafeLoader, _suffix: str, node: yaml.Node) -> Any:

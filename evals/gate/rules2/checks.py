@@ -1,4 +1,4 @@
-"""Points 2, 3, 4 and 6 of the gate: each function asks one question of paired items and answers with a CheckOutcome and a sentence."""
+"""Points 2, 3, 4 and 6 of the gate: each function checks one thing on paired items and returns a CheckOutcome with a sentence."""
 
 from __future__ import annotations
 

@@ -75,7 +75,7 @@ def _lineage_faults(evidence: GateEvidence) -> list[tuple[str, str]]:
 
 
 def ask_everything(evidence: GateEvidence, policy: GatePolicy) -> list[CheckOutcome]:
-    """Points 2 to 6, in the order in which a reader wants the answers."""
+    """Points 2 to 6, in the order of interest to a reader."""
     level = policy.level(evidence.attempts)
     pairs = _pairs(evidence.candidate, dict.fromkeys(evidence.candidate.suites, evidence.champion))
     anchored = _pairs(evidence.candidate, evidence.anchors)
@@ -86,7 +86,7 @@ def ask_everything(evidence: GateEvidence, policy: GatePolicy) -> list[CheckOutc
         mine, moved = ([pair for pair in each if pair.category == category] for each in (kept, since))
         checks += ask_category(category, mine, moved, evidence.champion.model_sha256, level, policy)
     checks += gate_checks.regressions([pair for pair in kept if pair.category != "drift"], policy, "champion")
-    # Where the anchor is the champion itself the stricter question has just been asked.
+    # Where the anchor is the champion itself the stricter test was just made.
     older = [pair for pair in since if pair.reference_sha256 != evidence.champion.model_sha256]
     checks += gate_checks.regressions([pair for pair in older if pair.category != "drift"], policy, "anchor")
     texts, texts_since = ([pair for pair in each if pair.category == "drift"] for each in (kept, older))
@@ -133,7 +133,7 @@ def decide_from(checks: list[CheckOutcome]) -> Decision:
 
 
 def state_reasons(decision: Decision, checks: list[CheckOutcome], lost: tuple[str, ...], evidence: GateEvidence, alpha: float) -> list[str]:
-    """A headline, then the sentences that carry the decision: one a lost suite, not one a test."""
+    """A headline, then the sentences that carry the decision: one per lost suite, not one per test."""
     if decision is Decision.PASS:
         kept = len({check.subject for check in checks if check.check == "regression"})
         learned = f" and {evidence.new_skill} was learned" if evidence.new_skill else ""

@@ -1,4 +1,4 @@
-"""Point 5 of the gate, and what is flagged: text that became dearer, and right answers that became less likely before a score shows it."""
+"""Point 5 of the gate, and what is flagged: text that became harder to predict, and right answers that became less likely."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def relative_drift(candidate: SuiteItems, reference: SuiteItems) -> Difference:
 
 
 def drift(pair: Pair, limit: float, level: Level, policy: GatePolicy, against: Against) -> CheckOutcome:
-    """Has text become dearer to the model? Passes where a rise of `limit` is ruled out, blocks where a rise is proven and beyond it."""
+    """Has text become harder to predict? Passes where a rise of `limit` is ruled out, blocks where a rise is proven and beyond it."""
     difference, since = relative_drift(pair.candidate, pair.reference), "the champion" if against == "champion" else "its anchor"
     shown, worse = p_above(difference, -limit), p_below(difference, 0.0)
     rise, (low, high) = -difference.mean, possible(interval(difference, level.alpha), worst=-math.inf)
@@ -77,7 +77,7 @@ def early_warning(pair: Pair, alpha: float) -> CheckOutcome | None:
 
 
 def drift_warning(pair: Pair, alpha: float, limit: float) -> CheckOutcome | None:
-    """Text became dearer beyond noise, by less than blocks. It decides nothing; it says that the weights have moved."""
+    """Text became harder to predict, beyond noise and by less than blocks. It decides nothing; it says that the weights have moved."""
     difference = relative_drift(pair.candidate, pair.reference)
     p, rise = p_below(difference, 0.0), -difference.mean
     if not (p <= alpha and rise < limit):
@@ -90,7 +90,7 @@ def drift_warning(pair: Pair, alpha: float, limit: float) -> CheckOutcome | None
 
 
 def early_warnings(pairs: Sequence[Pair], policy: GatePolicy) -> list[CheckOutcome]:
-    """What is flagged, whatever the decision: the level is shared among the suites that are asked the same question."""
+    """What is flagged, whatever the decision: the level is shared among the suites that get the same test."""
     texts = [pair for pair in pairs if pair.category == "drift"]
     scored = [pair for pair in pairs if pair.category != "drift"]
     found = [drift_warning(pair, policy.alpha / len(texts), policy.drift_limits(pair.margin)[0]) for pair in texts]
@@ -100,9 +100,9 @@ def early_warnings(pairs: Sequence[Pair], policy: GatePolicy) -> list[CheckOutco
 
 def flag(checks: Sequence[CheckOutcome]) -> list[str]:
     """One sentence that names what is flagged and not blocked anyway; none where nothing is."""
-    dearer = [f"{check.subject} by {-100 * (check.effect or 0.0):.2g} %" for check in checks if check.check == "drift_warning"]
+    harder = [f"{check.subject} by {-100 * (check.effect or 0.0):.2g} %" for check in checks if check.check == "drift_warning"]
     blocked = {check.subject for check in checks if check.outcome == "block"}
     unlikely = [check.subject for check in checks if check.check == "early_warning" and check.subject not in blocked]
-    parts = [f"text became dearer, beyond noise and below the limit ({', '.join(dearer)})"] if dearer else []
+    parts = [f"text became dearer, beyond noise and below the limit ({', '.join(harder)})"] if harder else []
     parts += [f"right answers became less likely on {', '.join(unlikely)}, beyond noise"] if unlikely else []
     return [f"{FLAGGED}{'; '.join(parts)}. It decides nothing; look before you rely on this model."] if parts else []

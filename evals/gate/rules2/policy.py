@@ -1,4 +1,4 @@
-"""What the gate asks for: section `gate` of skillstack.yaml. Differences are in score units, so 0.02 is two points of accuracy."""
+"""What the gate requires: section `gate` of skillstack.yaml. Differences are in score units, so 0.02 is two points of accuracy."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Level(NamedTuple):
 
 
 class GatePolicy(BaseModel):
-    """Every number the decision depends on. It is stored whole in each verdict, so that an old verdict can be recomputed."""
+    """Every number the decision depends on. It is stored in full in each verdict, so that an old verdict can be recomputed."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

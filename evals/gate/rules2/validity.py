@@ -19,7 +19,7 @@ def gate_suites(evaluation: Evaluation) -> dict[str, SuiteItems]:
 def find_faults(
     candidate: Evaluation, champion: Evaluation, anchors: Mapping[str, Evaluation], new_skill: str | None, required: Sequence[str]
 ) -> list[tuple[str, str]]:
-    """Every (suite, sentence) that forbids a decision; empty where the evidence is whole."""
+    """Every (suite, sentence) that forbids a decision; empty where the evidence is complete."""
     mine, theirs = gate_suites(candidate), gate_suites(champion)
     faults = list(_missing_suites(mine, theirs, anchors, new_skill, required))
     faults += _setting_faults(candidate, champion, anchors)

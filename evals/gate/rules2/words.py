@@ -1,4 +1,4 @@
-"""How the gate speaks: points, p-values and intervals in words, and the CheckOutcome that every question is answered with."""
+"""Words of the gate: points, p-values and intervals as text, and the CheckOutcome that every check returns."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ def p_words(p: float) -> str:
 
 
 def tidy(value: float | None) -> float | None:
-    """Ten significant digits: far more than matters, fewer than machines disagree about. Not a finite number: None."""
+    """Ten significant digits: far more than matters, fewer than machines differ in. Not a finite number: None."""
     return float(f"{value:.10g}") if value is not None and math.isfinite(value) else None
 
 
 def possible(ends: tuple[float, float], worst: float = -1.0) -> tuple[float, float]:
-    """An interval cut to what can happen: no score falls or rises by more than 100 points, and no text becomes cheaper than free.
+    """An interval cut to what can happen: no score falls or rises by more than 100 points, and no text has less than 0 bits per byte.
 
     An end that is not finite stays: there is no interval then.
     """

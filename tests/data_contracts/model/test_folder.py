@@ -136,7 +136,7 @@ FAULTS: dict[str, tuple[str, Callable[[Path], None], str]] = {
     ),
     "two sets of weights": ("sharded", _two_sets, "two sets of weights"),
     "a cut file": ("tied", _cut, "bytes of weights where its header says"),
-    "no safetensors at all": ("tied", _write("model.safetensors", b"nothing of the kind"), "is not a whole safetensors file"),
+    "no safetensors at all": ("tied", _write("model.safetensors", b"nothing of the kind"), "is not a complete safetensors file"),
     "pickled weights": ("tied", _pickled, "has no .*safetensors weights .*pickled weights are never loaded"),
     "other file names": (
         "tied",

@@ -58,7 +58,7 @@ def test_too_many_rows_left_out_fail_the_drop_with_the_checks_that_did_it() -> N
 
 
 def test_the_row_counts_of_config_and_contract() -> None:
-    assert _reason(_ending(clean=9)) == "drops/a.jsonl: leaves 9 rows for training: the contract wants at least 10"
+    assert _reason(_ending(clean=9)) == "drops/a.jsonl: leaves 9 rows for training: the contract requires at least 10"
     assert _reason(_ending(clean=10)) == ""
     assert _reason(_ending(clean=9, min_rows=9)) == ""
     assert _reason(_ending(read=101, max_rows=100)) == "drops/a.jsonl: has 101 rows: the contract allows 100"

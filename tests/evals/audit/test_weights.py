@@ -104,7 +104,7 @@ def test_what_cannot_be_compared_is_said(tmp_path: Path) -> None:
         measure_weight_drift(small, large)
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "model.safetensors").write_bytes(b"\xff" * 40)
-    with pytest.raises(CheckpointError, match="not a whole safetensors file"):
+    with pytest.raises(CheckpointError, match="not a complete safetensors file"):
         measure_weight_drift(small, tmp_path / "bad")
     (tmp_path / "none").mkdir()
     with pytest.raises(CheckpointError, match="has no"):

@@ -54,7 +54,7 @@ def test_a_skill_may_have_a_target_of_its_own(first_round) -> None:
 
 def test_a_pass_says_how_good_the_skill_is_against_guessing(first_round) -> None:
     reasons = " ".join(first_round(0.1, 0.9, classes=8).reasons)
-    assert "always giving the commonest answer would score 12.5, so this is 89 % of the way from guessing to all right" in reasons
+    assert "always giving the commonest answer would score 12.5, so this is 89 % of the way from chance to a perfect score" in reasons
 
 
 def test_a_suite_with_one_answer_teaches_nobody_anything(first_round) -> None:

@@ -75,7 +75,10 @@ def test_every_revised_sentence_occurs_in_a_case(made: Callable[[str], Verdict])
 
 
 @pytest.mark.parametrize("tampered", [False, True])
-def test_a_verdict_is_replayed_in_the_words_that_it_was_stored_in(tmp_path, evidence, store_evaluation, tampered: bool) -> None:
+@pytest.mark.parametrize("undone", [0, 1, 2])
+def test_a_verdict_is_replayed_in_the_words_that_it_was_stored_in(
+    tmp_path, evidence, store_evaluation, tampered: bool, undone: int
+) -> None:
     built = evidence(old=(60, 60), older=(60, 60))
     folders = {who: store_evaluation(getattr(built, who), tmp_path / who) for who in ("candidate", "champion")}
     anchors = {f"anchor:{name}": store_evaluation(each, tmp_path / name) for name, each in built.anchors.items()}
@@ -85,12 +88,13 @@ def test_a_verdict_is_replayed_in_the_words_that_it_was_stored_in(tmp_path, evid
         champion=load_evaluation(folders["champion"]),
         anchors={role.removeprefix("anchor:"): load_evaluation(folder) for role, folder in anchors.items()},
     )
-    verdict = replaying.in_earlier_words(decide(loaded, GatePolicy()))
+    verdict = replaying.in_earlier_words(decide(loaded, GatePolicy()), undone)
     if tampered:
         verdict = verdict.model_copy(update={"reasons": (verdict.reasons[0].replace("not shown", "shown"), *verdict.reasons[1:])})
     stored = write_manifest(tmp_path / "verdict", verdict).read_text()
     again = manifest_text(replaying.replay(tmp_path / "verdict", folders | anchors))
-    assert "items a suite would decide it" in stored
+    assert ("items a suite would decide it" in stored) is (undone == 2)
+    assert ("from guessing to all right" in stored) is (undone >= 1)
     assert (again == stored) is not tampered
 
 

@@ -120,7 +120,7 @@ def test_weights_that_do_not_load_are_a_checkpoint_error(tiny_model: Path, write
     weights.write_bytes(weights.read_bytes()[:100])
     suites = [SuiteConfig(name="colours", source=str(write_rows("colours.jsonl", choice_rows)))]
     earlier = evaluate_checkpoint(tiny_model, suites, tmp_path / "earlier", config=CONFIG, cache_dir=tmp_path / "cache")
-    with pytest.raises(CheckpointError, match="is not a whole safetensors file"):
+    with pytest.raises(CheckpointError, match="is not a complete safetensors file"):
         evaluate_checkpoint(broken, suites, tmp_path / "out", config=CONFIG, cache_dir=tmp_path / "cache")
     assert not (tmp_path / "out" / "manifest.json").exists()
     assert load_evaluation(tmp_path / "earlier").report == earlier, "earlier reports stay readable"

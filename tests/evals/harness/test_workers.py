@@ -47,6 +47,6 @@ def test_what_stops_a_worker_is_said_in_its_words(tiny_model: Path, suites: list
     weights = broken / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:100])
     config = EvaluationConfig(device="cpu", num_threads=1, backend="accelerate", processes=2)
-    with pytest.raises(CheckpointError, match="is not a whole safetensors file"):
+    with pytest.raises(CheckpointError, match="is not a complete safetensors file"):
         evaluate_checkpoint(broken, suites[:1], tmp_path / "out", config=config, cache_dir=tmp_path / "cache")
     assert not (tmp_path / "out" / "manifest.json").exists()
