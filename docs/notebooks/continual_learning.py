@@ -119,7 +119,7 @@ def _(mo):
 
 @app.cell
 def _(BASE_SKILLS, NEW_SKILLS, calibration_rows, distinct_pairs, mo, random):
-    ORDER = ["shift", "double", "route", "mood", "ends"]  # one new skill a round
+    ORDER = ["shift", "double", "route", "mood", "ends"]  # one new skill per round
     ROWS, ITEMS = 256, 40  # training rows of a drop; held-out items of each skill
     skills = {**BASE_SKILLS, **{name: NEW_SKILLS[name] for name in ORDER}}
 
@@ -291,7 +291,7 @@ def _(AutoModelForCausalLM, NANO, find_targets, lineages, mo, np, shutil, singul
 @app.cell(hide_code=True)
 def _(mo):
     mo.md(r"""
-    The **accuracy matrix** has a row a round and a column a skill. Read it downwards: a column tells the life of one skill. Left of the
+    The **accuracy matrix** has a row per round and a column per skill. Read it downwards: a column shows the life of one skill. Left of the
     gap are the skills of the base, right of it the new ones; what a round taught is framed.
     """)
     return
@@ -481,7 +481,7 @@ def _(ITEMS, mo, summaries):
     mo.md(f"""
     ## 5. What this does and does not show
 
-    - One seed, {len(summaries)} methods, one model of a million parameters, {ITEMS} held-out items a skill: differences
+    - One seed, {len(summaries)} methods, one model of a million parameters, {ITEMS} held-out items per skill: differences
       under about ten points of a single skill are noise. The gate of this project asks for hundreds of items before it says that
       nothing was lost.
     - Learning rates were chosen by hand. `weights` at half its rate forgets less and learns less, as section 4 says of every method.

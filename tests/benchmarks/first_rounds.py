@@ -151,7 +151,7 @@ def judge_again(work: Path, result: dict[str, Any]) -> Verdict:
 
 
 def row(result: dict[str, Any], suites: list[str]) -> str:
-    """One line of the page's table: every suite before and after, in %, drift in bits a byte."""
+    """One line of the page's table: every suite before and after, in %, drift in bits per byte."""
     by_name = {suite["suite"]: suite for suite in result["suites"]}
     cells = []
     for name in suites:

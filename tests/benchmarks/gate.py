@@ -174,7 +174,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     }
     checked = f"{compared} draws were also judged by `evals.gate.decide.decide`, with equal decisions"
     text = [
-        f"{options.simulations:,} draws a cell, {options.ratchets} lineages a row; {checked}.",
+        f"{options.simulations:,} draws per cell, {options.ratchets} lineages per row; {checked}.",
         *("", "### Targets", "", *targets_table(rates)),
         *("", "### Five skills, three general suites", "", *rates_table(rates), "", "![P(promote)](gate-rates.svg)"),
         *("", "### The same with one safety suite (margin 1 point)", "", *rates_table(with_safety)),

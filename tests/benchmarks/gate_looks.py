@@ -15,7 +15,7 @@ from evals.statistics import reach
 
 @dataclass(frozen=True)
 class Look:
-    """Shares of PASS, BLOCK and HOLD after one look and after two, and items a suite that two looks used on average."""
+    """Shares of PASS, BLOCK and HOLD after one look and after two, and items per suite that two looks used on average."""
 
     once: Floats
     twice: Floats
@@ -32,7 +32,7 @@ def look_twice(
     policy: GatePolicy,
     generator: np.random.Generator,
 ) -> Look:
-    """Judge at n items a suite; where that is INCONCLUSIVE, once more with the items that the gate asks for, at a quarter of alpha."""
+    """Judge at n items per suite; where that is INCONCLUSIVE, once more with the items that the gate asks for, at a quarter of alpha."""
     lost, won = draw(scenario, n, churn, simulations, generator)
     first = judge(lost, won, n, categories, policy)
     sizes = np.full(lost.shape, n, dtype=np.int64)

@@ -75,8 +75,8 @@ def sizes_table(sizes: dict[tuple[int, int], list[float]]) -> list[str]:
 
 def looks_table(looks: dict[tuple[str, float], Look], sizes: dict[tuple[int, float], tuple[float, float]], n: int, most: int) -> list[str]:
     lines = [
-        f"{n} items a suite at first, {most:,} available. A round that is INCONCLUSIVE is judged once more, on the items that the gate",
-        "asks for, with a quarter of alpha where it promotes. P(PASS) after one look → after two (items a suite, on average).",
+        f"{n} items per suite at first, {most:,} available. A round that is INCONCLUSIVE is judged once more, on the items that the gate",
+        "requires, with a quarter of alpha where it promotes. P(PASS) after one look → after two (items per suite, on average).",
         "",
         "| what truly happened | " + " | ".join(f"churn {percent(churn)}" for churn in CHURNS) + " |",
         "|---|" + "---|" * len(CHURNS),
@@ -119,7 +119,9 @@ def plot_rates(rates: Rates, path: Path) -> None:
             axis.plot(SIZES, [rates[name, n, churn][0] for n in SIZES], style, label=name)
         axis.axhline(0.85, color="grey", linewidth=0.7)
         axis.axhline(0.06, color="grey", linewidth=0.7)
-        axis.set(xscale="log", xticks=SIZES, xticklabels=SIZES, xlabel="items a suite", title=f"churn {percent(churn)}", ylim=(-0.03, 1.03))
+        axis.set(
+            xscale="log", xticks=SIZES, xticklabels=SIZES, xlabel="items per suite", title=f"churn {percent(churn)}", ylim=(-0.03, 1.03)
+        )
         axis.minorticks_off()
     axes[0].set_ylabel("P(promote)")
     axes[0].legend(fontsize=8)
