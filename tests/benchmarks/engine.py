@@ -46,12 +46,12 @@ from osft_engine.run import TrainRun
 RATIO = 0.25
 LENGTH, ANSWER = 128, 16  # tokens of an example, and of its answer: what chat data looks like
 OURS: dict[str, dict[str, Any]] = {
-    "ours compact": {"protect": "weights", "compact": True},
-    "ours compact beside": {"protect": "weights", "compact": True, "execution": "side"},
-    "ours activations beside": {"protect": "activations", "execution": "side"},
-    "ours weights": {"protect": "weights"},
-    "ours activations": {"protect": "activations"},
-    "ours weights_block": {"protect": "weights_block"},
+    "skillstack compact": {"protect": "weights", "compact": True},
+    "skillstack compact beside": {"protect": "weights", "compact": True, "execution": "side"},
+    "skillstack activations beside": {"protect": "activations", "execution": "side"},
+    "skillstack weights": {"protect": "weights"},
+    "skillstack activations": {"protect": "activations"},
+    "skillstack weights_block": {"protect": "weights_block"},
 }
 # vocabulary, hidden and inner size, layers; the small one is for rehearsals
 SHAPES = {"llama-3.1-8b": (128256, 4096, 14336, 32), "llama-small": (1024, 128, 448, 2)}
@@ -112,12 +112,12 @@ def attach(
             osf_layer.decompose_weight_matrix = stand_ins.split
         adapted = get_peft_model(model, OSFConfig(effective_rank=1.0 - RATIO, target_modules=list(targets)))
     else:
-        return _attach_ours(method, model, targets, batches, cache, stand_ins)
+        return _attach_skillstack(method, model, targets, batches, cache, stand_ins)
     trainable = {name: value for name, value in adapted.named_parameters() if value.requires_grad}
     return adapted, trainable, None, time.perf_counter() - started
 
 
-def _attach_ours(
+def _attach_skillstack(
     method: str, model: Any, targets: dict[str, nn.Module], batches: list[MicroBatch], cache: Path, stand_ins: StandIns | None
 ) -> tuple[Any, dict[str, nn.Parameter], OsftAttachment | None, float]:
     config = TrainConfig(unfreeze_rank_ratio=RATIO, **OURS[method])
