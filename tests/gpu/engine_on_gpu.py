@@ -33,8 +33,8 @@ from osft_engine.subspace.protection import protect_weights  # noqa: E402
 
 BEGIN, END = "<!-- numbers: begin -->", "<!-- numbers: end -->"
 # Ours first: they are what the page is for. The baselines follow as far as time allows.
-METHODS = ["skillstack compact", "skillstack compact beside", "skillstack activations", "skillstack activations beside", "skillstack weights"]
-METHODS += ["lora r=64", "lora r=16", "full", "peft osf", "skillstack weights_block"]
+PROTECTIONS = ["compact", "compact beside", "activations", "activations beside", "weights"]
+METHODS = [*(f"skillstack {name}" for name in PROTECTIONS), "lora r=64", "lora r=16", "full", "peft osf", "skillstack weights_block"]
 
 
 def check_correctness(device: torch.device) -> dict[str, float]:
