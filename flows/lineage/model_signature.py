@@ -16,7 +16,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from data_contracts.errors import ConfigError, LineageError
+from data_contracts.errors import LineageError
 from flows.lineage.storage.signing import KEY_VARIABLE, PASSWORD_VARIABLE, Keys, public_pem
 
 if TYPE_CHECKING:
@@ -28,15 +28,13 @@ _HOW = "sign it with `skillstack keys sign VERSION`, where the private key is"
 
 
 def sign_model(keys: Keys, checkpoint: Path) -> Path:
-    """Write `checkpoint/model.sig`. Raises LineageError without a private key, ConfigError without the package."""
+    """Write `checkpoint/model.sig`. Raises LineageError without a private key."""
     if keys.private_path is None:
         way_out = f"name the private key in {KEY_VARIABLE} or signing.private_key"
         raise LineageError(str(checkpoint), "must be signed (signing.models is set), but this machine has no private key", way_out)
-    try:
-        from model_signing import hashing
-        from model_signing.signing import Config
-    except ModuleNotFoundError as error:
-        raise _missing(error) from error
+    from model_signing import hashing
+    from model_signing.signing import Config
+
     target = checkpoint / SIGNATURE_NAME
     partial = target.with_name(f".{SIGNATURE_NAME}.partial")
     password = os.environ.get(PASSWORD_VARIABLE)
@@ -65,11 +63,8 @@ def signature_problem(checkpoint: Path, trusted: Iterable[EllipticCurvePublicKey
 
 def _matches(model: Path, signature: Path, pem: str) -> bool:
     from cryptography.exceptions import InvalidSignature
+    from model_signing.verifying import Config
 
-    try:
-        from model_signing.verifying import Config
-    except ModuleNotFoundError as error:
-        raise _missing(error) from error
     with TemporaryDirectory() as folder:  # it takes keys from files only
         key = Path(folder) / "key.pub"
         key.write_text(pem)
@@ -78,7 +73,3 @@ def _matches(model: Path, signature: Path, pem: str) -> bool:
         except (ValueError, InvalidSignature):  # another digest, another set of files, or a statement that the key did not sign
             return False
     return True
-
-
-def _missing(error: ModuleNotFoundError) -> ConfigError:
-    return ConfigError("signing.models", f"needs the package {error.name}, which is not installed", "pip install 'skillstack[signing]'")

@@ -36,7 +36,7 @@ from flows.lineage.registry.versions import CHAMPION, aliases, find_version, raw
 from flows.lineage.storage.collected import expected_files, read_collected
 from flows.lineage.storage.connection import PREFIX, Lineage, plainly
 from flows.lineage.storage.records import LedgerEntry, RegisteredVersion, RoundRecord
-from flows.lineage.storage.signing import bad_signatures, require_signed, signed_from, trusted_keys, with_public
+from flows.lineage.storage.signing import bad_signatures, has_model_signing, require_signed, signed_from, trusted_keys, with_public
 from flows.lineage.storage.tracking import find_runs
 
 _KINDS: tuple[tuple[str, type[Manifest]], ...] = (
@@ -164,7 +164,7 @@ def _check_models(lineage: Lineage, entries: Sequence[LedgerEntry], records: Seq
     for record in records:
         if not trusted or record.checkpoint is None or record.collected is not None:
             continue
-        if lineage.keys.models or (record.checkpoint / SIGNATURE_NAME).exists():
+        if lineage.keys.models or ((record.checkpoint / SIGNATURE_NAME).exists() and has_model_signing()):
             problem = signature_problem(record.checkpoint, trusted)
             findings += [_finding(record, record.checkpoint / "model", problem)] if problem else []
             valid += problem is None

@@ -12,6 +12,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -72,6 +73,9 @@ class Keys:
 
 def load_keys(config: SigningConfig) -> Keys:
     """Load the configured keys. Raises ConfigError if one cannot be read: a service must not continue unsigned."""
+    if config.models and not has_model_signing():
+        way_out = "pip install 'skillstack[signing]'"  # said before a training, not at the registration of what it made
+        raise ConfigError("signing.models", "needs the packages model-signing and pyopenssl, which are not installed", way_out)
     named = os.environ.get(KEY_VARIABLE)
     path = Path(named) if named else config.private_key
     private = read_private(path) if path is not None else None
@@ -80,6 +84,11 @@ def load_keys(config: SigningConfig) -> Keys:
         public.append(private.public_key())
     head_url = os.environ.get(HEAD_URL_VARIABLE) or config.head_url
     return Keys(private, tuple(public), config.head_file, head_url, path, config.models)
+
+
+def has_model_signing() -> bool:
+    """Whether OpenSSF's model_signing is installed, with what it imports and does not declare."""
+    return all(find_spec(name) is not None for name in ("model_signing", "OpenSSL"))
 
 
 def with_public(keys: Keys, paths: Sequence[Path]) -> Keys:

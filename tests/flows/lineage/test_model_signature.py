@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from data_contracts.errors import LineageError
+from data_contracts.errors import ConfigError, LineageError
 from data_contracts.manifests import Decision
 from flows.lineage import Lineage, current_champion, find_version, introduce_key, pull_version, sign_version, verify_lineage
 from flows.lineage.model_signature import SIGNATURE_NAME
+from flows.lineage.storage import signing
 from flows.lineage.storage.signing import PASSWORD_VARIABLE, SigningConfig, make_key_pair
 
 
@@ -102,6 +103,17 @@ def test_the_next_key_is_trusted_through_the_ledger_and_a_strangers_is_not(signe
         pull_version(reader, tmp_path / "served", version=4)
     with pytest.raises(LineageError, match="no private key"):
         sign_version(reader, 4)
+
+
+def test_without_the_package_the_setting_is_refused_at_once_and_an_auditor_verifies_the_rest(
+    signed: Any, open_store_at: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lineage, config = signed
+    monkeypatch.setattr(signing, "find_spec", lambda name: None if name == "OpenSSL" else object())
+    with pytest.raises(ConfigError, match=r"signing\.models: needs .*pip install 'skillstack\[signing\]'"):
+        open_store_at(lineage.state_dir, config)
+    result = verify_lineage(open_store_at(lineage.state_dir), config.public_keys)
+    assert (result.findings, result.signed_models) == ((), 0)
 
 
 def test_a_locked_private_key_signs(signed: Any, tmp_path: Path, open_store_at: Any, monkeypatch: pytest.MonkeyPatch) -> None:
