@@ -21,9 +21,9 @@ def _(mo):
     A model has some skills. Each month it is to learn one more, from data of the new skill **only**: the old data is gone, or may not
     be kept. What is left of the first skills after five months?
 
-    We ask nano, a Llama of about a million parameters that was trained from nothing on seven small skills (copy, reverse, sort, upper,
+    The model is nano, a Llama of about a million parameters that was trained from nothing on seven small skills (copy, reverse, sort, upper,
     add, larger, topic). It is small enough that every number on this page is computed while you read. The last section says what that
-    does and does not tell about a large model.
+    does and does not show about a large model.
 
     Three methods get the same drops, the same number of steps and the same batches:
 
@@ -342,7 +342,7 @@ def _(mo):
 
     - **Backward transfer**, $\mathrm{BWT} = \operatorname{mean}_j\,(a_{T,j} - a_{t_j,j})$ over all skills but the last: what the later
       rounds did to a skill since it was learned. Negative is forgetting.
-    - BWT alone can be cheated: a method that learns nothing forgets nothing. So we also ask what each round **learned**,
+    - BWT alone can be cheated: a method that learns nothing forgets nothing. So we also measure what each round **learned**,
       $\operatorname{mean}_j a_{t_j,j}$ over the new skills, and what is **left**, the mean over all twelve skills at the end.
     """)
     return
@@ -419,7 +419,7 @@ again; directions drawn at random would leave {chance:.0%} of it open. {
 Keeping skills has a price. `activations` has to live in the directions that are still quiet, and each round makes some of them loud;
 plain fine-tuning goes further on the round at hand (compare *route* in the matrices). And it is not free of loss: the base skill that
 lost most is *{worst["skill"]}*, from {worst["before"]:.0%} to {worst["after"]:.0%}, most of it in the round that taught
-*{worst["round"]}*. Skills that are asked in similar words are read through the same directions.
+*{worst["round"]}*. Skills whose prompts have similar words are read through the same directions.
 """)
     return
 
@@ -482,11 +482,11 @@ def _(ITEMS, mo, summaries):
     ## 5. What this does and does not show
 
     - One seed, {len(summaries)} methods, one model of a million parameters, {ITEMS} held-out items per skill: differences
-      under about ten points of a single skill are noise. The gate of this project asks for hundreds of items before it says that
+      under about ten points of a single skill are noise. The gate of this project requires hundreds of items before it says that
       nothing was lost.
     - Learning rates were chosen by hand. `weights` at half its rate forgets less and learns less, as section 4 says of every method.
     - nano's new skills are unlike its old ones. Skills that read alike compete for the same directions.
-    - The ledger was opened with examples of what nano knows. Without such text the engine lets the model write its own.
+    - The ledger was opened with examples of what nano knows. Without such text the engine has the model generate its own.
 
     **What to try.** Change `ORDER`: put *mood* before *route*. Give `activations` a ratio of 0.5 for all five rounds: does the fifth still
     fit? Set `replay_share=0.2` for plain fine-tuning: what does keeping some old data buy?

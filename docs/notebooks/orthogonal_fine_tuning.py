@@ -45,7 +45,7 @@ def _(mo):
     | $W = U S V^\top$ | its singular value decomposition: $v_i$ goes in, $s_i u_i$ comes out |
     | $U_k, V_k$ | the $k$ leading singular directions: **protected** |
     | $G$ | the gradient of the new loss with respect to $W$ |
-    | leak | the part of an update that lies where it must not, divided by the size of the update |
+    | leak | the part of an update that is where it must not be, divided by the size of the update |
     """)
     return
 
@@ -66,7 +66,7 @@ def _(mo, np):
     U = np.linalg.qr(rng.normal(size=(3, 3)))[0]  # three orthonormal output directions
     V = np.linalg.qr(rng.normal(size=(3, 3)))[0]  # three orthonormal input directions
     W = U @ np.diag([3.0, 1.0, 0.2]) @ V.T
-    G = rng.normal(size=(3, 3))  # a gradient: what the new data asks for
+    G = rng.normal(size=(3, 3))  # a gradient: what the new data demands
 
     mo.show_code()
     return G, U, V, W
