@@ -21,7 +21,7 @@ def _(mo):
     A model has some skills. Each month it is to learn one more, from data of the new skill **only**: the old data is gone, or may not
     be kept. What is left of the first skills after five months?
 
-    The model is nano, a Llama of about a million parameters that was trained from nothing on seven small skills (copy, reverse, sort, upper,
+    The model is nano, a Llama of about a million parameters trained from nothing on seven small skills (copy, reverse, sort, upper,
     add, larger, topic). It is small enough that every number on this page is computed while you read. The last section says what that
     does and does not show about a large model.
 
