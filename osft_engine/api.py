@@ -98,6 +98,7 @@ def osft(
     rdzv_endpoint: str | None = None,
     data_output_dir: PathLike | None = None,
     cache_dir: PathLike | None = None,
+    state_url: str | None = DEFAULTS.state_url,
     trust_remote_code: bool = DEFAULTS.trust_remote_code,
 ) -> CheckpointManifest:
     """Train a model on data and write the checkpoint to `ckpt_output_dir`. Returns the manifest that was written there.

@@ -196,6 +196,12 @@ class TrainConfig(BaseModel):
     num_threads: int = Field(0, ge=0, description="CPU threads of torch; 0 keeps torch's own number")
     save_every_seconds: float = Field(60.0, ge=0.0, description="seconds between two saves of the training state; 0 saves after every step")
     save_every_steps: int = Field(0, ge=0, description="steps between two saves of the training state; 0 saves by time only")
+    state_url: str | None = Field(
+        None,
+        min_length=1,
+        description="fsspec URL of a folder (s3://bucket/states) to which the training state is copied whenever it is saved, and from "
+        "which a machine without it goes on; none keeps it in out_dir alone",
+    )
     log_every_steps: int = Field(1, ge=1, description="steps between two lines of metrics.jsonl")
     trust_remote_code: bool = Field(False, description="run Python code that the model folder contains")
 

@@ -15,6 +15,7 @@ from osft_engine.config import TrainConfig
 _NOT_OUTCOME = {
     "save_every_seconds",
     "save_every_steps",
+    "state_url",
     "log_every_steps",
     "max_tokens_per_batch",
     "gradient_checkpointing",

@@ -28,6 +28,7 @@ from osft_engine.loop.optim import step_sizes
 from osft_engine.loop.prepare import Scene, attach_method, refuse_sharded
 from osft_engine.loop.probe import choose_layout
 from osft_engine.loop.resume import ResumeFolder, only_trainer
+from osft_engine.loop.state_copy import StateCopy
 from osft_engine.loop.stopping import StopSignal
 from osft_engine.loop.trainer import Trainer
 from osft_engine.memory.buffer import BufferRow, buffer_examples, extend_buffer, load_buffer, save_buffer
@@ -98,7 +99,8 @@ def _train(run: TrainRun, inputs: Inputs, on_event: OnEvent | None, stop: StopSi
         torch.set_num_threads(config.num_threads)
     require_free_space(run.out_dir, _disk_needed(run))
     refuse_sharded(config, pick_dtype(config, pick_device(config)), world)
-    resume = ResumeFolder(run.out_dir, inputs.digest, config.model_dump(mode="json"), claim=world.leads)
+    copy = StateCopy(config.state_url, inputs.digest) if config.state_url and world.leads else None
+    resume = ResumeFolder(run.out_dir, inputs.digest, config.model_dump(mode="json"), claim=world.leads, copy=copy)
     world.barrier()
     events = EventLog(run.out_dir / ROLES["metrics"], on_event, enabled=world.leads)
     torch.manual_seed(config.seed)

@@ -5,7 +5,7 @@
     ledger.safetensors  the subspace memory before this round, calibrated once
     state.safetensors   parameters, optimiser state, random state; metadata: step, losses, seconds
 
-No pickle: safetensors and JSON only.
+No pickle: safetensors and JSON only. Where `state_url` is set, each file is copied there when it is written (state_copy.py).
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from torch import Tensor
 from data_contracts.errors import TrainingError
 from data_contracts.files import write_atomically
 from osft_engine.files import read_tensors, save_tensors
+from osft_engine.loop.state_copy import CLAIM, StateCopy
 from osft_engine.memory.subspace_memory import SubspaceMemory, load_memory, save_memory
 from osft_engine.method.bases import load_bases, save_bases
 from osft_engine.subspace.protection import AllowedUpdate
@@ -51,11 +52,15 @@ class ResumeFolder:
     """out_dir/.resume of one run. Raises TrainingError where it belongs to another run.
 
     changed: settings that differ from those the run began with and do not change its outcome (size of passes, how often it saves).
+    copy: where the state is kept besides; a folder without work takes what lies there.
     """
 
-    def __init__(self, out_dir: Path, digest: str, config: Mapping[str, Any], *, claim: bool = True) -> None:
+    def __init__(self, out_dir: Path, digest: str, config: Mapping[str, Any], *, claim: bool = True, copy: StateCopy | None = None) -> None:
         self.folder = out_dir / ".resume"
-        self._claim = self.folder / "run.json"
+        self._claim = self.folder / CLAIM
+        self._copy = copy
+        if copy is not None and not (self._claim.is_file() and self._holds_work()):
+            copy.restore(self.folder)
         self.changed: dict[str, Any] = {}
         if self._claim.is_file():
             claimed = json.loads(self._claim.read_text(encoding="utf-8"))
@@ -66,20 +71,28 @@ class ResumeFolder:
                 raise TrainingError(str(self.folder), what, "run it as it was, remove the folder, or give another out_dir")
         if claim and (not self._claim.is_file() or claimed["digest"] != digest):
             write_atomically(self._claim, json.dumps({"digest": digest, "config": dict(config)}, sort_keys=True))
+        if copy is not None:
+            copy.claim(self._claim)
+            for path in self.folder.glob("*.safetensors"):  # what a run wrote before it was given a place for copies
+                copy.store(path)
 
     def _holds_work(self) -> bool:
         """Whether it holds more than run.json. A run that was refused for its config or its rows left only that, and may be corrected."""
         return any(path.suffix == ".safetensors" for path in self.folder.iterdir())
 
     def save_bases(self, allowed: Mapping[str, AllowedUpdate]) -> None:
-        save_bases(allowed, self.folder / "bases.safetensors")
+        path = self.folder / "bases.safetensors"
+        save_bases(allowed, path)
+        self._keep(path)
 
     def load_bases(self) -> dict[str, AllowedUpdate] | None:
         path = self.folder / "bases.safetensors"
         return load_bases(path) if path.is_file() else None
 
     def save_memory(self, memory: SubspaceMemory) -> None:
-        save_memory(memory, self.folder / "ledger.safetensors")
+        path = self.folder / "ledger.safetensors"
+        save_memory(memory, path)
+        self._keep(path)
 
     def load_memory(self) -> SubspaceMemory | None:
         path = self.folder / "ledger.safetensors"
@@ -96,12 +109,16 @@ class ResumeFolder:
         tensors["random"] = torch.get_rng_state()
         if torch.cuda.is_available():
             tensors["random_cuda"] = torch.cuda.get_rng_state()
-        save_tensors(tensors, self.folder / "state.safetensors", {"progress": json.dumps(asdict(progress))})
+        path = self.folder / "state.safetensors"
+        save_tensors(tensors, path, {"progress": json.dumps(asdict(progress))})
+        self._keep(path)
 
     def save_best(self, parameters: Mapping[str, Tensor], *, leads: bool = True) -> None:
         """Keep the parameters of the best validation so far."""
         if leads:
-            save_tensors(parameters, self.folder / "best.safetensors")
+            path = self.folder / "best.safetensors"
+            save_tensors(parameters, path)
+            self._keep(path)
 
     def load_best(self) -> dict[str, Tensor] | None:
         path = self.folder / "best.safetensors"
@@ -120,8 +137,14 @@ class ResumeFolder:
         optimizer = {name.removeprefix("optimizer:"): value for name, value in tensors.items() if name.startswith("optimizer:")}
         return parameters, optimizer, Progress(**json.loads(facts["progress"]))
 
+    def _keep(self, path: Path) -> None:
+        if self._copy is not None:
+            self._copy.store(path)
+
     def remove(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
+        if self._copy is not None:
+            self._copy.remove()
 
 
 LOCK_NAME = ".trainer.lock"

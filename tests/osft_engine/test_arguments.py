@@ -92,7 +92,7 @@ def test_the_signature_shows_types_and_the_defaults_of_a_round() -> None:
             assert each.default == getattr(settings, same.get(name, name)) == getattr(given.config, same.get(name, name)), name
         elif name not in NEEDED:
             assert each.default == getattr(given, name), name
-    assert len(from_settings) == 26
+    assert len(from_settings) == 27
     values = {name: each.default for name, each in SIGNATURE.parameters.items()}
     assert (values["unfreeze_rank_ratio"], values["learning_rate"], values["warmup_steps"], values["seed"]) == (0.25, 1e-3, 5, 0)
 
