@@ -221,7 +221,7 @@ def test_importing_the_package_does_not_load_torch() -> None:
 
 @pytest.mark.slow
 def test_two_processes_are_launched_with_torchrun(tmp_path: Path, base_folder: Path) -> None:
-    common = {"model_path": str(base_folder), "data_path": _data(tmp_path / "data.jsonl"), "max_seq_len": 128, "seed": 1}
+    common = {"model_path": str(base_folder), "data_path": _data(tmp_path / "data.jsonl"), "max_seq_len": 128, "seed": 1, "num_epochs": 2}
     together = osft(ckpt_output_dir=str(tmp_path / "together"), nproc_per_node=2, **common)
     alone = osft(ckpt_output_dir=str(tmp_path / "alone"), **common)
     assert together.summary is not None
