@@ -49,6 +49,19 @@ def paired_difference(d: Floats, cluster: Sequence[str | None] | None = None, *,
     return Difference(float(d.mean()), per_item / n, float(draws - 1), n)
 
 
+def relative_change(before: Floats, after: Floats, weight: Floats, cluster: Sequence[str | None] | None = None) -> Difference:
+    """Relative change of a weighted mean of which less is better, positive is better: -(sum w (a - b)) / (sum w b).
+
+    The variance is that of the ratio, paired and linearised: the influence of an item has mean zero, so its spread is the estimate's.
+    """
+    n = len(before)
+    base = float((weight * before).sum())
+    change = float((weight * (after - before)).sum()) / base
+    influence = -(weight * (after - before) - change * weight * before) * n / base
+    spread = paired_difference(influence, cluster, prior=False)
+    return Difference(-change, spread.variance, spread.degrees, n)
+
+
 def _cluster_sums(residual: Floats, cluster: Sequence[str | None] | None) -> Floats:
     codes = cluster_codes(len(residual), cluster)
     return np.asarray(np.bincount(codes, weights=residual), dtype=np.float64)

@@ -1,4 +1,4 @@
-"""One suite over all rounds: items aligned, gaps named, and the bootstrap that every interval of the audit is read from."""
+"""One suite over all rounds: items aligned, gaps named, and the bootstrap that the intervals of means over suites are read from."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Floats = NDArray[np.float64]
 
 
 class Estimate(Record):
-    """A number and its 90 % paired bootstrap interval; n counts items."""
+    """A number and its 90 % interval, paired on items; n counts items."""
 
     value: float
     low: float
@@ -27,10 +27,10 @@ class Estimate(Record):
 
 def estimate_from_samples(value: float, samples: Floats, n: int) -> Estimate:
     low, high = percentile_interval(samples)
-    return Estimate(value=_tidy(value), low=_tidy(low), high=_tidy(high), n=n)
+    return Estimate(value=tidy(value), low=tidy(low), high=tidy(high), n=n)
 
 
-def _tidy(value: float) -> float:
+def tidy(value: float) -> float:
     return float(f"{value:.10g}")
 
 
@@ -72,7 +72,7 @@ class SuiteTable:
 
     def score(self, row: int) -> float | None:
         """The mean, as the report of that round had it, or None where it was not measured."""
-        return None if np.isnan(self.scores[row]).any() else _tidy(self.mean(row))
+        return None if np.isnan(self.scores[row]).any() else tidy(self.mean(row))
 
     def mean(self, row: int) -> float:
         return float(np.average(self.scores[row], weights=self.newest.weight))
@@ -85,7 +85,7 @@ class SuiteTable:
             low, high = wilson_interval(float(self.scores[row].sum()), self.n)
         else:
             low, high = percentile_interval(self.samples(row))
-        return _tidy(low), _tidy(high)
+        return tidy(low), tidy(high)
 
     def samples(self, row: int) -> Floats:
         samples: Floats = self.resampled[row]
@@ -95,7 +95,7 @@ class SuiteTable:
         return self.resampled_logprobs is not None and not np.isnan(self.logprobs[row]).any()
 
     def mean_logprob(self, row: int) -> float:
-        return _tidy(float(self.logprobs[row].mean()))
+        return tidy(float(self.logprobs[row].mean()))
 
     def logprob_change(self, row: int, reference: int) -> Estimate | None:
         if self.resampled_logprobs is None:

@@ -1,5 +1,7 @@
 """Average accuracy, backward transfer, forgetting and forward transfer of a lineage, each with a paired bootstrap interval.
 
+The change of one suite, which is no mean over suites, has the interval of the gate's paired test.
+
 Definitions after Lopez-Paz and Ranzato (2017, arXiv:1706.08840) and Chaudhry et al. (2018, arXiv:1801.10112). With T the last row and
 i_j the row that learned skill j:
 
@@ -11,6 +13,7 @@ i_j the row that learned skill j:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -18,11 +21,14 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from data_contracts.manifests import Record
-from evals.audit.matrix import Estimate, SuiteTable, estimate_from_samples
+from evals.audit.matrix import Estimate, SuiteTable, estimate_from_samples, tidy
+from evals.statistics import interval, paired_difference, relative_change
 
 __all__ = ["Transfer", "estimate_change", "measure_transfer"]
 
 Floats = NDArray[np.float64]
+ALPHA = 0.05
+"""One-sided: the intervals are 90 %."""
 
 
 class Transfer(Record):
@@ -36,8 +42,20 @@ class Transfer(Record):
 
 
 def estimate_change(table: SuiteTable, row: int, reference: int) -> Estimate:
-    """Score of `row` minus that of `reference`, in the suite's own unit; both rows must be measured."""
-    return estimate_from_samples(table.mean(row) - table.mean(reference), table.samples(row) - table.samples(reference), table.n)
+    """Score of `row` minus that of `reference`, in the suite's own unit; both rows must be measured.
+
+    Its interval is the one that the gate gives the same change at 90 %, so that a page of a round and one of the lineage do not differ.
+    """
+    value, base = table.mean(row) - table.mean(reference), table.mean(reference)
+    before, after, cluster = table.scores[reference], table.scores[row], table.newest.cluster
+    if table.category == "drift":
+        difference = relative_change(before, after, table.newest.weight, cluster)
+        low, high = (-base * end for end in reversed(interval(difference, ALPHA)))
+    else:
+        low, high = (max(-1.0, min(1.0, end)) for end in interval(paired_difference(after - before, cluster), ALPHA))
+    if not (math.isfinite(low) and math.isfinite(high)):  # one item, or one passage: nothing is known of its spread
+        return estimate_from_samples(value, table.samples(row) - table.samples(reference), table.n)
+    return Estimate(value=tidy(value), low=tidy(low), high=tidy(high), n=table.n)
 
 
 def measure_transfer(tables: Sequence[SuiteTable], rows: Sequence[int], learned: Mapping[str, int]) -> Transfer:

@@ -12,22 +12,15 @@ from evals.gate.pairing import Pair, reference_order
 from evals.gate.policy import GatePolicy, Level
 from evals.gate.words import Against, Outcome, outcome, p_words, possible, signed
 from evals.items import SuiteItems
-from evals.statistics import Difference, interval, items_needed, p_above, p_below, paired_difference
+from evals.statistics import Difference, interval, items_needed, p_above, p_below, paired_difference, relative_change
 
 FLAGGED = "Flagged: "
 
 
 def relative_drift(candidate: SuiteItems, reference: SuiteItems) -> Difference:
-    """Relative change of bits per byte, positive is better: -(sum w (c - r)) / (sum w r), with the ratio's paired variance."""
+    """Relative change of bits per byte, positive is better, with the ratio's paired variance."""
     before = reference.score[reference_order(candidate, reference)]
-    weight = candidate.weight
-    base = float((weight * before).sum())
-    change = float((weight * (candidate.score - before)).sum()) / base
-    n = len(before)
-    # Linearised ratio: the per-item influence has mean zero, so its spread is that of the estimate.
-    influence = -(weight * (candidate.score - before) - change * weight * before) * n / base
-    spread = paired_difference(influence, candidate.cluster, prior=False)
-    return Difference(-change, spread.variance, spread.degrees, n)
+    return relative_change(before, candidate.score, candidate.weight, candidate.cluster)
 
 
 def drift(pair: Pair, limit: float, level: Level, policy: GatePolicy, against: Against) -> CheckOutcome:

@@ -8,6 +8,7 @@ import pytest
 from data_contracts.errors import EvaluationError
 from data_contracts.manifests import Decision, LayerCapacity
 from evals.audit.forgetting import ForgettingAudit, RoundEvaluation, audit_forgetting
+from evals.gate.decide import GateEvidence, GatePolicy, decide
 
 
 def test_learned_best_now(hand_made) -> None:
@@ -121,3 +122,42 @@ def test_a_refreshed_skill_has_a_suite_per_teaching_and_further_items_count_from
     audit = audit_forgetting(rows)
     assert {each.suite: each.learned_row for each in audit.skills} == {"a": 1, "a.more": 1, "b": 2, "a.2": 3}
     assert {each.suite: each.change.value for each in audit.skills} == pytest.approx({"a": -0.1, "a.more": -0.2, "b": 0.0, "a.2": 0.0})
+
+
+def test_a_suites_change_has_the_interval_that_the_gate_gives_it(make_suite, make_evaluation) -> None:
+    """A round's page shows the gate's change against the anchor, the lineage's the audit's since it was learned: the same numbers."""
+    right = np.r_[np.ones(300), np.zeros(100)]
+    now = right.copy()
+    now[:9], now[-2:] = 0.0, 1.0
+    texts, new = np.linspace(0.8, 1.2, 60), (np.zeros(400), np.ones(400))
+    anchor, champion, candidate = (
+        make_evaluation(
+            name,
+            make_suite("old", score),
+            make_suite("piqa", score, category="general", cluster=[f"passage {index // 4}" for index in range(400)]),
+            make_suite("text", texts * bits + wobble, category="drift", weight=np.arange(1, 61)),
+            make_suite("new", learned),
+        )
+        for name, score, bits, wobble, learned in (
+            ("anchor", right, 1.0, 0.0, new[0]),
+            ("champion", right, 1.001, 0.0, new[0]),
+            ("candidate", now, 1.004, np.linspace(-1, 1, 60) * 1e-3, new[1]),
+        )
+    )
+    verdict = decide(GateEvidence(candidate, champion, dict.fromkeys(("old", "piqa", "text"), anchor), "new"), GatePolicy())
+    audit = audit_forgetting(
+        [
+            RoundEvaluation(0, None, anchor),
+            RoundEvaluation(1, None, champion, Decision.PASS),
+            RoundEvaluation(2, "new", candidate),
+        ],
+        base_skills=("old",),
+    )
+    asked = {check.subject: check for check in verdict.checks if check.check in ("anchor", "anchor_drift")}
+    changes = {each.suite: each.change for each in (*audit.skills, *audit.changes)}
+    for suite in ("old", "piqa"):
+        found = (changes[suite].value, changes[suite].low, changes[suite].high)
+        assert found == pytest.approx((asked[suite].effect, asked[suite].low, asked[suite].high), abs=1e-9)
+    base = next(each.base for each in audit.changes if each.suite == "text")
+    relative = tuple(-value / base for value in (changes["text"].value, changes["text"].high, changes["text"].low))
+    assert relative == pytest.approx((asked["text"].effect, asked["text"].low, asked["text"].high), abs=1e-9)
