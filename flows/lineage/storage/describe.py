@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,8 @@ from data_contracts.manifests import CheckpointManifest, DropManifest, EvalRepor
 
 MAX_TEXT = 4000  # the limit for a tag of a run is 8000
 _CURVE_POINTS = 300
+ROUNDS_VIEW = "mlflow.sharedViewState.rounds"
+"""Tag of the experiment: MLflow's pages show this view for `viewStateShareKey=rounds`."""
 
 
 def legal_name(name: str) -> str:
@@ -61,6 +63,12 @@ def manifest_metrics(manifest: Manifest) -> dict[str, float]:
     if isinstance(manifest, Verdict):
         return {f"{check.check}/{check.subject}": check.effect for check in manifest.checks if check.effect is not None}
     return {}
+
+
+def rounds_view(metrics: Iterable[str]) -> str:
+    """MLflow's table of runs with the verdict and every suite's score as columns, in the form of MLflow's own shared views."""
+    scores = sorted(name for name in metrics if name.startswith("score/") and not name.endswith(".sealed"))
+    return json.dumps({"selectedColumns": ["params.`verdict`", *(f"metrics.`{name}`" for name in scores)]})
 
 
 def _words(manifest: CheckpointManifest) -> dict[str, str]:

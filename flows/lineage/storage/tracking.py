@@ -15,10 +15,12 @@ from data_contracts.manifests import MANIFEST_NAME, CheckpointManifest, Manifest
 from flows.lineage.storage.connection import PREFIX, Lineage, plainly
 from flows.lineage.storage.describe import (
     MAX_TEXT,
+    ROUNDS_VIEW,
     legal_name,
     manifest_datasets,
     manifest_metrics,
     manifest_params,
+    rounds_view,
     short_list,
     training_curve,
     verdict_note,
@@ -263,8 +265,12 @@ def attach_files(lineage: Lineage, parent: RoundRun | VersionRef, *files: Path) 
 
 @plainly
 def finish_round(lineage: Lineage, parent: RoundRun) -> None:
-    """Mark the round as finished: it ended with a verdict."""
+    """Mark the round as finished: it ended with a verdict, which becomes a column of the table of runs."""
     lineage.client.set_terminated(parent.run_id, status="FINISHED")
+    data = lineage.client.get_run(parent.run_id).data
+    if (decision := data.tags.get(PREFIX + "decision")) is not None:
+        lineage.client.log_param(parent.run_id, "verdict", decision)
+    lineage.client.set_experiment_tag(lineage.experiment_id, ROUNDS_VIEW, rounds_view(data.metrics))
 
 
 @plainly

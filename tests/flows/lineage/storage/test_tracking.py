@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from data_contracts.errors import LineageError
 from data_contracts.manifests import CheckOutcome, Decision, SuiteResult
-from flows.lineage import log_stage, open_round, read_history, record_failure, register_candidate
+from flows.lineage import find_version, log_stage, open_round, read_history, record_failure, register_candidate
 from flows.lineage.registry.ledger import chart_name, ledger_run
 from flows.lineage.storage.tracking import stage_codes
 
@@ -122,3 +124,14 @@ def test_numbers_of_a_training_are_metrics_and_its_words_are_parameters(lineage,
     assert (data.params["batch_layout"], data.params["device"]) == ("padded", "cpu")
     assert data.metrics["final_loss"] == summary.final_loss
     assert not {"batch_layout", "device"} & set(data.metrics)
+
+
+def test_the_table_of_runs_has_the_verdict_and_the_scores_as_columns(grown, register):
+    """MLflow shows parameters and metrics as columns, tags not; the view is asked for with `viewStateShareKey=rounds`."""
+    register(grown, "third", 3, parent=find_version(grown, 3).model_sha256, decision=Decision.BLOCK)
+    runs = grown.client.search_runs([grown.experiment_id], "tags.`skillstack.kind` = 'round'", order_by=["attributes.start_time ASC"])
+    assert [run.data.params for run in runs] == [{}, {"verdict": "PASS"}, {"verdict": "PASS"}, {"verdict": "BLOCK"}]
+    view = json.loads(grown.client.get_experiment(grown.experiment_id).tags["mlflow.sharedViewState.rounds"])
+    names = ["params.`verdict`", "metrics.`score/old`", "metrics.`score/piqa_ 0-shot`", "metrics.`score/third`"]
+    assert view == {"selectedColumns": names}
+    assert all(name.split("`")[1] in {**runs[-1].data.metrics, **runs[-1].data.params} for name in names), "columns that exist"
