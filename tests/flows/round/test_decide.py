@@ -1,25 +1,23 @@
-"""What lies finished on the disk is used again only where it still says what it said: verdicts, their pages, and scores from the cache."""
+"""A verdict that lies finished on the disk, and its page, are used again only where they still are what they were."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import pytest
 
-from data_contracts.errors import EvaluationError, LineageError
-from data_contracts.manifests import Decision, EvalReport, SuiteResult, Verdict, file_ref, read_manifest, write_manifest
+from data_contracts.errors import LineageError
+from data_contracts.manifests import Decision, EvalReport, Verdict, read_manifest, write_manifest
 from evals.audit.forgetting import ForgettingAudit, RoundEvaluation, audit_forgetting
-from evals.items import load_evaluation, write_items
+from evals.items import load_evaluation
 from flows.config.model import SkillstackConfig
-from flows.lineage import Lineage, VersionRef, current_champion, find_version, register_candidate, verify_lineage
+from flows.lineage import Lineage, current_champion, register_candidate, verify_lineage
 from flows.round import decide as stage
 from flows.round.context import Round
 from flows.round.flow import begin_round
-from flows.round.reports import Evaluated, require_registered_scores
+from flows.round.reports import Evaluated
 from flows.workspace.stages import Stage
 from flows.workspace.workspace import Workspace
 
@@ -98,49 +96,3 @@ def test_an_edited_page_of_a_registered_version_is_found(judged: Judged) -> None
     assert about_the_page() == []
     page.write_text(page.read_text(encoding="utf-8").replace("Blocked", "Passed"), encoding="utf-8")
     assert len(about_the_page()) == 1
-
-
-# ------------------------------------------------------------------------------------------------ scores of earlier versions
-
-
-def report_of(version: VersionRef, folder: Path, **suite: Any) -> Stage[EvalReport]:
-    """The version's report as another run made it: the same, but for what is given of the suite `old`."""
-    assert version.evaluation is not None
-    known = read_manifest(version.evaluation, EvalReport)
-    scores = suite.pop("score_of_first", None)
-    settings = suite.pop("settings_sha256", known.settings_sha256)
-    files = {}
-    for role, reference in known.files.items():
-        items = pd.read_parquet(version.evaluation / reference.path)
-        if role == "items/old" and scores is not None:
-            items.loc[0, "score"] = scores
-        path = folder / reference.path
-        write_items(path, items)
-        files[role] = file_ref(folder, path)
-    suites = tuple(SuiteResult(**(each.model_dump() | (suite if each.name == "old" else {}))) for each in known.suites)
-    report = known.model_copy(update={"files": files, "suites": suites, "settings_sha256": settings})
-    write_manifest(folder, report)
-    return Stage(folder, report, reused=True)
-
-
-def test_scores_that_are_those_of_the_registration_are_used(grown: Lineage, tmp_path: Path) -> None:
-    version = find_version(grown, 3)
-    same = report_of(version, tmp_path / "same")
-    assert require_registered_scores(version, same) is same
-
-
-@pytest.mark.parametrize("score", [0.0, 1.0 - 1e-6, float("nan")])
-def test_a_score_that_is_not_the_registered_one_stops_the_round(grown: Lineage, tmp_path: Path, score: float) -> None:
-    version = find_version(grown, 3)
-    with pytest.raises(EvaluationError, match=r"1 items of old have other scores than version 3 was registered with.*state_dir/items"):
-        require_registered_scores(version, report_of(version, tmp_path / "changed", score_of_first=score))
-
-
-@pytest.mark.parametrize("asked", [{"settings_sha256": "0" * 64}, {"suite_sha256": "0" * 64}])
-def test_what_was_asked_otherwise_may_have_other_scores(grown: Lineage, tmp_path: Path, asked: dict[str, str]) -> None:
-    version = find_version(grown, 3)
-    other = report_of(version, tmp_path / "other", score_of_first=0.0, **asked)
-    assert require_registered_scores(version, other) is other
-
-
-# ------------------------------------------------------------------------------------------------ what history says of a rollback
