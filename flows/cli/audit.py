@@ -30,7 +30,10 @@ def audit(
         typer.Option("--checkpoints", help="Audit these models (folders or ids, oldest first) instead of the lineage."),
     ] = None,
     suites: Annotated[
-        list[str] | None, typer.Option("--suites", help="Suite files or sets for --checkpoints; default: those of the config.")
+        list[str] | None,
+        typer.Option(
+            "--suites", help="Suites of the config by name, suite files or sets, for --checkpoints; default: all of the config's."
+        ),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="File for the HTML report.")] = None,
     config: ConfigFile = None,

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from data_contracts.digests import model_digest, model_files
-from data_contracts.errors import LineageError
+from data_contracts.errors import CheckpointError, LineageError
 from data_contracts.manifests import Record
-from evals.audit.forgetting import ForgettingAudit, RoundEvaluation, audit_forgetting
+from evals.audit.forgetting import ForgettingAudit, RoundEvaluation, WeightDrift, audit_forgetting
+from evals.audit.weights import measure_weight_drift
 from evals.config import SuiteConfig
 from evals.items import load_evaluation
 from evals.report.render import render_lineage
@@ -64,17 +65,40 @@ def audit_rounds(workspace: Workspace) -> ForgettingAudit:
 
 
 def audit_checkpoints(config: SkillstackConfig, models: Sequence[str], suites: Sequence[str], out: Path | None = None) -> AuditResult:
-    """Audit models given by folder or Hugging Face id, oldest first. The registry is neither read nor written."""
+    """Audit models given by folder or Hugging Face id, oldest first. The registry is neither read nor written.
+
+    `suites`: names of the config's suites, or sources as in the config; none: all of the config's. A suite file that the config names is
+    evaluated as the config says.
+    """
     workspace = open_workspace(config)
-    wanted = resolve_suites([SuiteConfig(source=source) for source in suites], Path.cwd()) if suites else config.evaluation.suites
-    rounds = [_evaluate(workspace, number, name, wanted) for number, name in enumerate(models)]
+    wanted = suites_named(config, suites) if suites else config.evaluation.suites
+    rounds: list[RoundEvaluation] = []
+    before: Path | None = None
+    for number, name in enumerate(models):
+        folder = resolve_base_model(name, workspace.models)
+        stage = evaluate_model(workspace, folder, model_digest(model_files(folder)), wanted, name)
+        weights = () if before is None else _drift(before, folder)
+        rounds.append(RoundEvaluation(number=number, skill=None, evaluation=load_evaluation(stage.folder), label=name, weights=weights))
+        before = folder
     return _report(audit_forgetting(rounds), out or config.state_dir / "reports" / "audit.html")
 
 
-def _evaluate(workspace: Workspace, number: int, name: str, suites: Sequence[SuiteConfig]) -> RoundEvaluation:
-    folder = resolve_base_model(name, workspace.models)
-    stage = evaluate_model(workspace, folder, model_digest(model_files(folder)), suites, name)
-    return RoundEvaluation(number=number, skill=None, evaluation=load_evaluation(stage.folder), label=name)
+def suites_named(config: SkillstackConfig, sources: Sequence[str]) -> list[SuiteConfig]:
+    """The suites that names or sources mean, each once. Raises ConfigError for a source that is none."""
+    found: dict[str, SuiteConfig] = {}
+    for source in sources:
+        path = (Path.cwd() / source).resolve()
+        known = [suite for suite in config.evaluation.suites if source == suite.name or Path(suite.source) == path]
+        found |= {suite.name: suite for suite in known or resolve_suites([SuiteConfig(source=source)], Path.cwd())}
+    return list(found.values())
+
+
+def _drift(before: Path, after: Path) -> tuple[WeightDrift, ...]:
+    """How far each matrix is from one checkpoint to the next; nothing where they are of two architectures."""
+    try:
+        return measure_weight_drift(before, after)
+    except CheckpointError:
+        return ()
 
 
 def _report(audit: ForgettingAudit, out: Path, **known: Any) -> AuditResult:
