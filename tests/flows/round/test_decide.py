@@ -11,6 +11,7 @@ import pytest
 from data_contracts.errors import LineageError
 from data_contracts.manifests import Decision, EvalReport, Verdict, read_manifest, write_manifest
 from evals.audit.forgetting import ForgettingAudit, RoundEvaluation, audit_forgetting
+from evals.gate.policy import GatePolicy
 from evals.items import load_evaluation
 from flows.config.model import SkillstackConfig
 from flows.lineage import Lineage, current_champion, register_candidate, verify_lineage
@@ -96,3 +97,14 @@ def test_an_edited_page_of_a_registered_version_is_found(judged: Judged) -> None
     assert about_the_page() == []
     page.write_text(page.read_text(encoding="utf-8").replace("Blocked", "Passed"), encoding="utf-8")
     assert len(about_the_page()) == 1
+
+
+def test_limits_of_a_skill_hold_for_the_suite_of_its_refresh_unless_that_is_named() -> None:
+    policy = GatePolicy(min_scores={"tickets": 0.7}, floors={"tickets": 0.1, "other": 0.2})
+    assert stage.policy_of(policy, "tickets", "tickets") is policy, "the first teaching changes nothing"
+    again = stage.policy_of(policy, "tickets", "tickets.2")
+    assert again.min_scores == {"tickets": 0.7, "tickets.2": 0.7}
+    assert again.floors == {"tickets": 0.1, "tickets.2": 0.1, "other": 0.2}
+    named = policy.model_copy(update={"min_scores": {"tickets": 0.7, "tickets.2": 0.9}})
+    assert stage.policy_of(named, "tickets", "tickets.2").min_scores["tickets.2"] == 0.9
+    assert stage.policy_of(policy, "poems", "poems.2") == policy

@@ -11,8 +11,8 @@ import pytest
 from data_contracts.errors import EvaluationError
 from data_contracts.manifests import EvalReport, SuiteResult, file_ref, read_manifest, write_manifest
 from evals.items import write_items
-from flows.lineage import Lineage, VersionRef, find_version
-from flows.round.reports import require_registered_scores
+from flows.lineage import Lineage, VersionRef, find_version, read_ancestry
+from flows.round.reports import registered_suites, require_registered_scores
 from flows.workspace.stages import Stage
 
 
@@ -54,3 +54,15 @@ def test_what_was_asked_otherwise_may_have_other_scores(grown: Lineage, tmp_path
     version = find_version(grown, 3)
     other = report_of(version, tmp_path / "other", score_of_first=0.0, **asked)
     assert require_registered_scores(version, other) is other
+
+
+def test_of_every_suite_the_newest_registration_counts_and_sealed_ones_never(grown: Lineage, tmp_path: Path) -> None:
+    chain = read_ancestry(grown, 3)
+    found = registered_suites(chain)
+    assert {name: known.folder for name, known in found.items()} == {
+        "old": chain[2].evaluation, "piqa, 0-shot": chain[2].evaluation, "first": chain[1].evaluation, "second": chain[2].evaluation,
+    }  # fmt: skip
+    sealed = report_of(chain[2], tmp_path / "sealed", sealed=True)
+    later = [*chain[:2], chain[2].model_copy(update={"evaluation": sealed.folder})]
+    assert registered_suites(later)["old"].folder == chain[1].evaluation
+    assert registered_suites([version.model_copy(update={"evaluation": None}) for version in chain]) == {}
