@@ -19,7 +19,7 @@ from evals.audit.forgetting import RoundEvaluation, audit_forgetting
 from evals.gate.decide import GateEvidence, GatePolicy, decide
 from evals.report.answers import compare_answers
 from evals.report.facts import Difference, Event, RoundCost, RoundFacts
-from evals.report.render import render_lineage, render_round
+from evals.report.render import MonthView, render_lineage, render_round
 
 
 def asked(**fields: object) -> GatePolicy:
@@ -119,7 +119,23 @@ def pages(tmp_path_factory, make_suite, make_evaluation) -> dict[str, Path]:
         "lineage": render_lineage(
             audit, out=folder / "lineage.html", rounds=known.rounds, events=known.events, policy=asked().model_dump(mode="json")
         ),
+        "month": render_lineage(audit, folder / "month.html", month_view(), rounds=known.rounds, policy=asked().model_dump(mode="json")),
     }
+
+
+def month_view() -> MonthView:
+    [event] = round_facts().events
+    when = f"{event.when:%Y-%m-%d %H:%M}"
+    return MonthView(
+        title="2026-11",
+        summary="Champion: version 6. Rounds this month: 2. Decisions: 1.",
+        waiting="version 8",
+        checked=f"150 files and 9 ledger entries verified: 1 finding. Head of the ledger: 9:{'0123456789abcdef' * 4}.",
+        decisions=((when, event.what, str(event.version), event.who, event.why),),
+        findings=(
+            ("/srv/skillstack/state/stages/train/0123456789abcdef/model/model.safetensors", "has changed since its manifest was written"),
+        ),
+    )
 
 
 def round_facts() -> RoundFacts:
@@ -152,7 +168,7 @@ def _show(browser: Any, page: Path, *, width: int = 1280, scheme: str = "light")
     browser.get(page.as_uri())
 
 
-@pytest.mark.parametrize("name", ["round", "lineage"])
+@pytest.mark.parametrize("name", ["round", "lineage", "month"])
 @pytest.mark.parametrize("width", [360, 420, 800, 1400])
 def test_nothing_is_logged_and_the_page_is_never_wider_than_the_window(browser, pages, name: str, width: int) -> None:
     _show(browser, pages[name], width=width)
@@ -189,7 +205,7 @@ return covered;
 """
 
 
-@pytest.mark.parametrize("name", ["round", "lineage"])
+@pytest.mark.parametrize("name", ["round", "lineage", "month"])
 @pytest.mark.parametrize("width", [420, 1400])
 def test_no_text_is_cut_and_no_part_of_the_plot_covers_another(browser, pages, name: str, width: int) -> None:
     _show(browser, pages[name], width=width)
@@ -248,7 +264,7 @@ def test_answers_are_filtered_by_suite_kind_and_text(browser, pages) -> None:
     ]
 
 
-@pytest.mark.parametrize("name", ["round", "lineage"])
+@pytest.mark.parametrize("name", ["round", "lineage", "month"])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_all_text_can_be_read(browser, pages, name: str, scheme: str) -> None:
     _show(browser, pages[name], scheme=scheme)
@@ -281,7 +297,7 @@ def test_items_can_be_found_from_the_keyboard(browser, pages) -> None:
     assert form.find_element(By.CSS_SELECTOR, ".count").text == f"{len(shown)} of {len(items)} items shown"
 
 
-@pytest.mark.parametrize("name", ["round", "lineage"])
+@pytest.mark.parametrize("name", ["round", "lineage", "month"])
 @pytest.mark.parametrize("width", [420, 1400])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing(browser, pages, name: str, width: int, scheme: str) -> None:
@@ -314,13 +330,20 @@ def test_wide_tables_scroll_and_can_be_reached(browser, pages) -> None:
 
 
 def test_every_table_and_figure_has_a_name(browser, pages) -> None:
+    from selenium.webdriver.support.ui import WebDriverWait
+
     for page in pages.values():
         _show(browser, page)
-        nodes = browser.execute_cdp_cmd("Accessibility.getFullAXTree", {})["nodes"]
-        named = {role: [] for role in ("image", "region", "img", "textbox", "searchbox", "combobox")}
-        for node in nodes:
-            role = node.get("role", {}).get("value")
-            if role in named and not node.get("ignored"):
-                named[role].append(node.get("name", {}).get("value", ""))
-        assert named["region"]
+        # Chromium builds the tree of a page after the page: on a busy machine the first answer is the tree of an empty one.
+        named = WebDriverWait(browser, 60).until(lambda driver: (found := _named_parts(driver))["region"] and found)
         assert all(name for names in named.values() for name in names)
+
+
+def _named_parts(browser: Any) -> dict[str, list[str]]:
+    """Role -> the accessible names of its parts."""
+    named: dict[str, list[str]] = {role: [] for role in ("image", "region", "img", "textbox", "searchbox", "combobox")}
+    for node in browser.execute_cdp_cmd("Accessibility.getFullAXTree", {})["nodes"]:
+        role = node.get("role", {}).get("value")
+        if role in named and not node.get("ignored"):
+            named[role].append(node.get("name", {}).get("value", ""))
+    return named
