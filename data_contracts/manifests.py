@@ -227,6 +227,8 @@ class CheckOutcome(Record):
 class Verdict(Manifest):
     """What the gate decided and why; recomputed byte for byte by `gate replay`."""
 
+    added: ClassVar[frozenset[str]] = frozenset({"first_look"})
+
     kind: Literal["verdict"] = "verdict"
     decision: Decision
     reasons: tuple[str, ...]
@@ -239,6 +241,9 @@ class Verdict(Manifest):
     new_skill: str | None = Field(None, description="the skill whose gain was checked; None where nothing new was trained")
     attempts: int = Field(1, description="how often this round was tried; tightens alpha")
     bootstrap: bool = Field(False, description="the owner said that there are no earlier skills to protect")
+    first_look: dict[str, int] = Field(
+        default_factory=dict, description="items of each suite at the first look, where this verdict is that of the second"
+    )
 
 
 # ------------------------------------------------------------------------------------------------ on disk

@@ -18,6 +18,7 @@ from evals.statistics import (
     p_above,
     p_below,
     pool,
+    with_null_variance,
 )
 
 
@@ -34,8 +35,7 @@ def non_inferiority(
     if not used:
         return outcome(check, words, "inconclusive", f"{words.capitalize()}: no suite can show that nothing was lost{what}.{aside}")
     difference = pool([pair.difference for pair in used])
-    if all(pair.binary for pair in used):
-        difference = not_below_null_variance(difference, [pair.n for pair in used], margin)
+    difference = _under_the_margin(difference, used, margin)
     opening = f"{words.capitalize()}{what}: mean change {points(difference.mean)} over {_suites(len(used))}"
     return _rule_out(check, words, opening, difference, margin, level, policy, suites=len(used), aside=aside)
 
@@ -47,9 +47,16 @@ def own_margin(pair: Pair, level: Level, policy: GatePolicy, against: Against) -
     if why := left_out_because(pair, policy):
         sentence = f"{pair.name}, which has a margin of its own, cannot show that nothing was lost{what}: {why}."
         return outcome(check, pair.name, "inconclusive", sentence, margin=margin)
-    difference = not_below_null_variance(pair.difference, [pair.n], margin) if pair.binary else pair.difference
+    difference = _under_the_margin(pair.difference, [pair], margin)
     opening = f"{pair.name}, by its own margin{what}: change {points(difference.mean)}"
     return _rule_out(check, pair.name, opening, difference, margin, level, policy)
+
+
+def _under_the_margin(difference: Difference, pairs: Sequence[Pair], margin: float) -> Difference:
+    """The difference with the noise that it would have if the true loss were the margin: what is to be ruled out says how sure to be."""
+    if all(pair.binary for pair in pairs):
+        difference = not_below_null_variance(difference, [pair.draws for pair in pairs], margin)
+    return with_null_variance(difference, [pair.d for pair in pairs], [pair.candidate.cluster for pair in pairs], margin)
 
 
 def _rule_out(

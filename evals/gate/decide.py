@@ -9,8 +9,7 @@ same bytes.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import get_args
 
@@ -19,16 +18,13 @@ from evals.gate import checks as gate_checks
 from evals.gate import drift as gate_drift
 from evals.gate.gain import gain
 from evals.gate.pairing import Pair, pair_suite
-from evals.gate.policy import GatePolicy, Level
+from evals.gate.policy import GatePolicy, Level, Sizes
 from evals.gate.reasons import state_reasons
 from evals.gate.validity import find_faults, gate_suites, registered_faults
 from evals.gate.words import CATEGORY_WORDS, outcome
 from evals.items import Evaluation
-from evals.statistics import reach
 
 __all__ = ["GateEvidence", "GatePolicy", "decide", "items_wanted"]
-
-SECOND_LOOK_POWER = 0.95
 
 
 @dataclass(frozen=True)
@@ -36,7 +32,8 @@ class GateEvidence:
     """What the gate reads.
 
     `anchors` gives each earlier skill's suite the evaluation of the checkpoint that learned it, and each general and safety suite the
-    base's. `attempts` counts how often this round has been tried (1 = the first). `bootstrap` says that there are no earlier skills, as in
+    base's. `attempts` counts how often this round has been tried (1 = the first). `first_look` gives each suite's items at the first look
+    where this is the second, and is empty where this is the first. `bootstrap` says that there are no earlier skills, as in
     the first round. `new_skill` is None where nothing new was trained (a model against a copy of itself). `registered` gives each suite
     that an earlier champion was held to the evaluation that this champion was registered with.
     """
@@ -48,6 +45,7 @@ class GateEvidence:
     attempts: int = 1
     bootstrap: bool = False
     registered: Mapping[str, Evaluation] = field(default_factory=dict)
+    first_look: Mapping[str, int] = field(default_factory=dict)
 
 
 def decide(evidence: GateEvidence, policy: GatePolicy) -> Verdict:
@@ -55,6 +53,7 @@ def decide(evidence: GateEvidence, policy: GatePolicy) -> Verdict:
     faults = find_faults(evidence.candidate, evidence.champion, evidence.anchors, evidence.new_skill, policy.required_suites)
     faults += registered_faults(evidence.candidate, evidence.registered, policy.retired_suites)
     faults += _lineage_faults(evidence, policy)
+    faults += _second_look_faults(evidence, policy)
     checks = [outcome("validity", suite, "error", f"{_sentence(fault)}.") for suite, fault in faults]
     if not checks:
         checks = ask_everything(evidence, policy)
@@ -73,6 +72,7 @@ def decide(evidence: GateEvidence, policy: GatePolicy) -> Verdict:
         new_skill=evidence.new_skill,
         attempts=evidence.attempts,
         bootstrap=evidence.bootstrap,
+        first_look=dict(sorted(evidence.first_look.items())),
     )
 
 
@@ -90,14 +90,45 @@ def _lineage_faults(evidence: GateEvidence, policy: GatePolicy) -> list[tuple[st
     return []
 
 
+def _second_look_faults(evidence: GateEvidence, policy: GatePolicy) -> list[tuple[str, str]]:
+    """A second look reads what was fixed before the first: a number of items chosen after it would void the levels."""
+    if not evidence.first_look:
+        return []
+    now = gate_suites(evidence.candidate)
+    faults = [
+        (name, f"{name} has {evidence.first_look[name]:,} items of a first look and is not here")
+        for name in evidence.first_look
+        if name not in now
+    ]
+    for name, items in now.items():
+        first = evidence.first_look.get(name, 0)
+        if first < 1:
+            faults.append((name, f"{name} was not evaluated at the first look"))
+        elif items.result.n not in (first, planned := policy.planned_items(first, items.result.available)):
+            faults.append(
+                (name, f"{name} has {items.result.n:,} items at the second look, and {first:,} or {planned:,} were fixed before it")
+            )
+    return faults
+
+
+def sizes_of(pairs: Sequence[Pair], first_look: Mapping[str, int], policy: GatePolicy) -> list[Sizes]:
+    """The items of each pair's suite at both looks and now."""
+    results = [pair.candidate.result for pair in pairs]
+    firsts = [first_look.get(result.name, result.n) for result in results]
+    return [Sizes(first, policy.planned_items(first, result.available), result.n) for first, result in zip(firsts, results, strict=True)]
+
+
 def ask_everything(evidence: GateEvidence, policy: GatePolicy) -> list[CheckOutcome]:
     """Points 2 to 6, in the order in which a reader wants the answers."""
-    level = policy.level(evidence.attempts)
+
+    def level(asked: Sequence[Pair]) -> Level:
+        return policy.level(evidence.attempts, sizes_of(asked, evidence.first_look, policy))
+
     pairs = _pairs(evidence.candidate, dict.fromkeys(evidence.candidate.suites, evidence.champion))
     anchored = _pairs(evidence.candidate, evidence.anchors)
     kept = [pair for pair in pairs if pair.name != evidence.new_skill]
     since = [pair for pair in anchored if pair.name != evidence.new_skill]
-    checks = [gain(pair, level, policy) for pair in pairs if pair.name == evidence.new_skill]
+    checks = [gain(pair, level([pair]), policy) for pair in pairs if pair.name == evidence.new_skill]
     checks += unmeasured({pair.category for pair in kept}, evidence.bootstrap, policy)
     for category in get_args(Category)[:3]:
         mine, moved = ([pair for pair in each if pair.category == category] for each in (kept, since))
@@ -109,8 +140,8 @@ def ask_everything(evidence: GateEvidence, policy: GatePolicy) -> list[CheckOutc
     older = [pair for pair in since if pair.reference_sha256 != evidence.champion.model_sha256]
     checks += gate_checks.regressions([pair for pair in older if pair.category != "drift"], policy, "anchor")
     texts, texts_since = ([pair for pair in each if pair.category == "drift"] for each in (kept, older))
-    checks += [gate_drift.drift(pair, policy.drift_limits(pair.margin)[0], level, policy, "champion") for pair in texts]
-    checks += [gate_drift.drift(pair, policy.drift_limits(pair.margin)[1], level, policy, "anchor") for pair in texts_since]
+    checks += [gate_drift.drift(pair, policy.drift_limits(pair.margin)[0], level([pair]), policy, "champion") for pair in texts]
+    checks += [gate_drift.drift(pair, policy.drift_limits(pair.margin)[1], level([pair]), policy, "anchor") for pair in texts_since]
     doubted = [pair for pair in pairs if pair.candidate.result.doubt]
     return [*doubt_measurements(checks, doubted), *gate_drift.early_warnings(kept, policy)]
 
@@ -147,22 +178,27 @@ def doubt_measurements(checks: list[CheckOutcome], doubted: Sequence[Pair]) -> l
 
 
 def ask_category(
-    category: Category, kept: list[Pair], since: list[Pair], champion_sha256: str, level: Level, policy: GatePolicy
+    category: Category,
+    kept: list[Pair],
+    since: list[Pair],
+    champion_sha256: str,
+    level: Callable[[Sequence[Pair]], Level],
+    policy: GatePolicy,
 ) -> list[CheckOutcome]:
     """Non-inferiority of one category: its suites together, and each suite that has a margin of its own by itself.
 
-    `kept` pairs with the champion, `since` with the anchors.
+    `kept` pairs with the champion, `since` with the anchors; `level` gives the level of a check by the suites that it reads.
     """
     together, own = [pair for pair in kept if pair.margin is None], [pair for pair in kept if pair.margin is not None]
     checks: list[CheckOutcome] = []
     if together:
-        checks.append(gate_checks.non_inferiority(category, together, policy.margin(category), level, policy, "champion"))
-    checks += [gate_checks.own_margin(pair, level, policy, "champion") for pair in own]
+        checks.append(gate_checks.non_inferiority(category, together, policy.margin(category), level(together), policy, "champion"))
+    checks += [gate_checks.own_margin(pair, level([pair]), policy, "champion") for pair in own]
     moved = [pair for pair in since if pair.margin is None]
     if any(pair.reference_sha256 != champion_sha256 for pair in moved):
-        checks.append(gate_checks.non_inferiority(category, moved, policy.anchor_budget, level, policy, "anchor"))
+        checks.append(gate_checks.non_inferiority(category, moved, policy.anchor_budget, level(moved), policy, "anchor"))
     older = [pair for pair in since if pair.margin is not None and pair.reference_sha256 != champion_sha256]
-    return checks + [gate_checks.own_margin(pair, level, policy, "anchor") for pair in older]
+    return checks + [gate_checks.own_margin(pair, level([pair]), policy, "anchor") for pair in older]
 
 
 def _pairs(candidate: Evaluation, references: Mapping[str, Evaluation]) -> list[Pair]:
@@ -184,26 +220,27 @@ def decide_from(checks: list[CheckOutcome]) -> Decision:
 
 
 def items_wanted(verdict: Verdict, candidate: Evaluation) -> dict[str, int]:
-    """Suite -> how many items a second look should read; empty where more items are not expected to help.
+    """Suite -> items of the second look; empty after it, and where it could not promote.
 
-    The verdict says how many decide with the policy's power. Evaluating items costs less than a person's time, and after this look a
-    person decides, so the look gets enough for a chance of `SECOND_LOOK_POWER`. A second look counts as another attempt.
+    How many is fixed by the policy and by what there is (`GatePolicy.planned_items`); what the first look found only says whether there
+    is a second, and for which checks.
     """
-    policy = GatePolicy.model_validate(verdict.policy)
-    again = policy.level(verdict.attempts).again
-    factor = (reach(again, SECOND_LOOK_POWER) / reach(again, policy.power)) ** 2
-    wanted: dict[str, int] = {}
     held = [check for check in verdict.checks if check.outcome == "inconclusive"]
-    if any(check.items_needed is None for check in held):
-        return {}  # a second look could not promote, whatever its items say
+    if verdict.first_look or any(check.items_needed is None for check in held):
+        return {}
+    policy = GatePolicy.model_validate(verdict.policy)
+    wanted: dict[str, int] = {}
     for check in held:
-        if check.items_needed is None:
-            continue
+        more: dict[str, int] = {}
         for name, items in gate_suites(candidate).items():
-            of_its_category = check.subject == CATEGORY_WORDS[items.category] and name != verdict.new_skill
-            if check.subject != name and not of_its_category:
-                continue
-            wanted[name] = max(wanted.get(name, 0), math.ceil(max(1.0, factor) * check.items_needed))
+            pooled = name != verdict.new_skill and items.result.margin is None
+            planned = policy.planned_items(items.result.n, items.result.available)
+            read = check.subject == name or (pooled and check.subject == CATEGORY_WORDS[items.category])
+            if read and planned > items.result.n:
+                more[name] = planned
+        if not more:
+            return {}  # this check would be held again, on the same items
+        wanted |= more
     return wanted
 
 

@@ -11,7 +11,7 @@ from scipy import stats
 
 from data_contracts.manifests import Category
 from evals.items import SuiteItems
-from evals.statistics import Difference, mcnemar_p, p_below, paired_difference
+from evals.statistics import Difference, effective_draws, mcnemar_p, p_below, paired_difference
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,11 @@ class Pair:
     @property
     def n(self) -> int:
         return len(self.d)
+
+    @property
+    def draws(self) -> float:
+        """Independent draws that the items are worth: fewer than items where these share passages."""
+        return effective_draws(self.d, self.candidate.cluster)
 
     @property
     def lost(self) -> int:

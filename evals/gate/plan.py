@@ -10,15 +10,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import NamedTuple
 
+import numpy as np
 from pydantic import Field
 from scipy import stats
 
 from data_contracts.errors import ConfigError
 from data_contracts.manifests import Category, Record
 from evals.gate.pairing import pair_suite
-from evals.gate.policy import GatePolicy
+from evals.gate.policy import GatePolicy, Sizes
 from evals.items import Evaluation
+from evals.sequential import chance_by_second
+from evals.statistics import null_item_variance, reach
 
 PAIRED: tuple[Category, ...] = ("skill", "general", "safety")
 
@@ -29,12 +33,14 @@ class CategoryPlan(Record):
     category: Category
     subject: str = Field(description="the category, or the suite that has a margin of its own")
     suites: int
-    items: int = Field(description="items per suite")
+    items: int = Field(description="items per suite at the first look")
+    second_look_items: int = Field(description="items per suite at the second look; equal to `items` where there is none")
     margin: float
-    chance_shown: float = Field(description="chance that non-inferiority is shown where nothing changed")
-    items_needed: int = Field(description="items per suite for the policy's power")
+    chance_first: float = Field(description="chance that non-inferiority is shown at the first look where nothing changed")
+    chance_shown: float = Field(description="the same over both looks")
+    items_needed: int = Field(description="items per suite for the policy's power over the looks that there are")
     minimum_detectable_effect: float = Field(
-        description="loss of the category's mean that would be seen with the policy's power (score units)"
+        description="loss of the category's mean that the last look would see with the policy's power (score units)"
     )
     chance_of_floor: float = Field(description="chance that noise alone takes at least one suite through the floor")
 
@@ -44,19 +50,34 @@ class RoundPlan(Record):
 
     churn: float
     churn_from: str = Field("", description="the rounds that churn was measured on; empty: it was given")
-    alpha: float
+    alpha: float = Field(description="chance of a wrong claim per check, over both looks of this attempt")
     power: float
     categories: tuple[CategoryPlan, ...]
+    chance_first: float = Field(description="chance to pass at the first look")
     chance_all_shown: float = Field(
-        description="chance that every category is shown, and no suite falls through the floor, where nothing changed"
+        description="chance that every category is shown over both looks, and no suite falls through the floor, where nothing changed"
     )
 
     def sentence(self) -> str:
         """The plan in one sentence, for the command line."""
-        short = [f"{each.subject}: {each.items_needed:,} items per suite" for each in self.categories if each.items < each.items_needed]
+        short = [f"{each.subject}: {each.items_needed:,} items per suite" for each in self.categories if each.chance_shown < self.power]
         noise = f"where {self.churn:.1%} of the items flip by chance{f' (measured on {self.churn_from})' if self.churn_from else ''}"
-        have = f"{noise}, a round that loses nothing passes with a chance of {self.chance_all_shown:.0%} (if the skill is learned)"
+        looks = ""
+        if any(each.second_look_items > each.items for each in self.categories):
+            looks = f", {self.chance_first:.0%} at the first look"
+        have = f"{noise}, a round that loses nothing passes with a chance of {self.chance_all_shown:.0%}{looks} (if the skill is learned)"
         return f"{have}; for a chance of {self.power:.0%} there must be: {'; '.join(short)}" if short else f"{have}; the items suffice"
+
+
+class Question(NamedTuple):
+    """A check to plan: the mean of `suites` suites, `items` each at the first look, `available` in all (None: one look at `items`)."""
+
+    category: Category
+    subject: str
+    margin: float
+    suites: int
+    items: int
+    available: int | None
 
 
 def plan_round(
@@ -68,39 +89,44 @@ def plan_round(
     *,
     own_margins: Mapping[str, tuple[Category, float]] | None = None,
     own_items: Mapping[str, int] | None = None,
+    available: Mapping[str, int] | None = None,
     churn_from: str = "",
 ) -> RoundPlan:
     """Plan a round from the number of suites per category and of items per suite. Raises ConfigError for numbers that cannot be.
 
     `own_margins` gives the suites (not counted in `suites`) that have a margin of their own: each is checked by itself, on its `own_items`.
+    `items` are those of the first look; `available`, by category or suite with a margin of its own, says how many there are in all.
     """
     own = {name: (category, margin) for name, (category, margin) in (own_margins or {}).items() if category in PAIRED}
     counts = {category: items if isinstance(items, int) else items.get(category, 0) for category in PAIRED if suites.get(category, 0) > 0}
     if not 0.0 <= churn <= 1.0:
         raise ConfigError("plan", f"churn is {churn}", "give the share of items that flip, between 0 and 1")
-    sizes = own_items or {}
+    sizes, more = own_items or {}, available or {}
     each_own = {name: sizes.get(name, items if isinstance(items, int) else items.get(category, 0)) for name, (category, _) in own.items()}
     every = [*counts.values(), *each_own.values()]
     if attempts < 1 or not every or min(every) < 2:
         raise ConfigError("plan", f"cannot plan {counts or 'no suites'} in attempt {attempts}", "give at least one suite of two items")
-    alpha = policy.level(attempts).alpha
-    together = [
-        _plan_question(policy, category, category, policy.margin(category), suites[category], n, churn, alpha)
-        for category, n in counts.items()
-    ]
-    alone = [_plan_question(policy, category, name, margin, 1, each_own[name], churn, alpha) for name, (category, margin) in own.items()]
-    plans = (*together, *alone)
-    chance = math.prod(plan.chance_shown * (1.0 - plan.chance_of_floor) for plan in plans)
-    return RoundPlan(churn=churn, churn_from=churn_from, alpha=alpha, power=policy.power, categories=plans, chance_all_shown=chance)
+    asked = [Question(name, name, policy.margin(name), suites[name], n, more.get(name)) for name, n in counts.items()]
+    asked += [Question(category, name, margin, 1, each_own[name], more.get(name)) for name, (category, margin) in own.items()]
+    plans = tuple(_plan_question(policy, question, churn, attempts) for question in asked)
+    kept = math.prod(1.0 - plan.chance_of_floor for plan in plans)
+    return RoundPlan(
+        churn=churn,
+        churn_from=churn_from,
+        alpha=policy.attempt_alpha(attempts),
+        power=policy.power,
+        categories=plans,
+        chance_first=kept * math.prod(plan.chance_first for plan in plans),
+        chance_all_shown=kept * math.prod(plan.chance_shown for plan in plans),
+    )
 
 
-def _plan_question(
-    policy: GatePolicy, category: Category, subject: str, margin: float, suites: int, n: int, churn: float, alpha: float
-) -> CategoryPlan:
-    """`margin` applies to the mean of `suites` suites; a suite whose subject is not its category has a margin of its own."""
-    reach = float(stats.norm.isf(alpha)) + float(stats.norm.ppf(policy.power))
-    error = math.sqrt(_item_variance(churn, n, margin) / (n * suites))
-    alone = math.sqrt(_item_variance(churn, n, 0.0) / n)
+def _plan_question(policy: GatePolicy, question: Question, churn: float, attempt: int) -> CategoryPlan:
+    category, subject, margin, suites, n, available = question
+    second = policy.planned_items(n, available)
+    first_chance, chance = _chances(policy, question, n, second, churn, attempt)
+    last = policy.level(attempt, [Sizes(n, second, second)])
+    alone = math.sqrt(_item_variance(churn, n) / n)
     floor = policy.floor_of(subject, margin if subject != category else None)
     through_floor = float(stats.norm.cdf((-floor + 0.5 / n) / alone)) if churn > 0 else 0.0
     return CategoryPlan(
@@ -108,38 +134,62 @@ def _plan_question(
         subject=subject,
         suites=suites,
         items=n,
+        second_look_items=second,
         margin=margin,
-        chance_shown=float(stats.norm.cdf(margin / error - stats.norm.isf(alpha))),
-        items_needed=_items_for(margin, churn, suites, reach),
-        minimum_detectable_effect=reach * error,
+        chance_first=first_chance,
+        chance_shown=chance,
+        items_needed=_items_for(policy, question, churn, attempt),
+        minimum_detectable_effect=reach(last.alpha, policy.power) * _error(churn, second, margin, suites),
         chance_of_floor=1.0 - (1.0 - through_floor) ** suites,
     )
 
 
-def _item_variance(churn: float, n: int, margin: float) -> float:
-    """Variance of one paired difference as the gate takes it (statistics.paired_difference and not_below_null_variance)."""
-    return max((n * churn + 1.0) / (n + 2.0), margin - margin**2)
+def _chances(policy: GatePolicy, question: Question, first: int, second: int, churn: float, attempt: int) -> tuple[float, float]:
+    """Chance that the check is shown where nothing changed: at the first look, and over both."""
+    beyond = [question.margin / _error(churn, n, question.margin, question.suites) for n in (first, second)]
+    level = policy.level(attempt, [Sizes(first, second, first)])
+    at_first = float(stats.norm.cdf(beyond[0] - stats.norm.isf(level.alpha)))
+    if second <= first:
+        return at_first, at_first
+    return at_first, chance_by_second((level.alpha, level.again), (beyond[0], beyond[1]), first / second)
 
 
-def _items_for(margin: float, churn: float, suites: int, reach: float) -> int:
-    """Smallest n with reach * sqrt(variance(n) / (n * suites)) <= margin, by bisection."""
+def _error(churn: float, n: int, margin: float, suites: int) -> float:
+    """Standard error of a category's mean as the gate takes it, where nothing changed."""
+    return math.sqrt(_item_variance(churn, n, margin) / (n * suites))
+
+
+def _item_variance(churn: float, n: int, margin: float | None = None) -> float:
+    """Variance of one paired difference as the gate takes it: of the sample (statistics.paired_difference) and, where a loss of `margin` is
+    to be ruled out, as it would be if the loss were that (statistics.with_null_variance)."""
+    sample = (n * churn + 1.0) / (n + 2.0)
+    if margin is None:
+        return sample
+    null = null_item_variance(np.array([-1.0, 0.0, 1.0]), np.array([churn / 2, 1.0 - churn, churn / 2]), margin)
+    return sample if null is None else null
+
+
+def _items_for(policy: GatePolicy, question: Question, churn: float, attempt: int) -> int:
+    """Smallest number of items per suite with the policy's power, by bisection: read at once, or in two looks where there are two."""
+
+    def enough(n: int) -> bool:
+        first = n if question.available is None else max(min(question.items, n), math.ceil(n / policy.second_look))
+        return _chances(policy, question, first, n, churn, attempt)[1] >= policy.power
+
     low, high = 1, 2
-    while reach * math.sqrt(_item_variance(churn, high, margin) / (high * suites)) > margin:
+    while not enough(high):
         low, high = high, high * 2
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (
-            (low, middle) if reach * math.sqrt(_item_variance(churn, middle, margin) / (middle * suites)) <= margin else (middle, high)
-        )
+        low, high = (low, middle) if enough(middle) else (middle, high)
     return high
 
 
 def margin_shown_by(policy: GatePolicy, items: int, churn: float, suites: int = 1, attempts: int = 1) -> float:
     """The smallest margin, in points without decimals, that so many items per suite show with the policy's power where nothing was lost."""
-    reach = float(stats.norm.isf(policy.level(attempts).alpha)) + float(stats.norm.ppf(policy.power))
     for points in range(1, 100):
         margin = points / 100
-        if reach * math.sqrt(_item_variance(churn, items, margin) / (items * suites)) <= margin:
+        if reach(policy.attempt_alpha(attempts), policy.power) * _error(churn, items, margin, suites) <= margin:
             return margin
     return 1.0
 

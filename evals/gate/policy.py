@@ -2,21 +2,38 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Annotated, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from data_contracts.manifests import Category
+from evals.sequential import second_look_alpha
 
 Share = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
 Why = Annotated[str, StringConstraints(strip_whitespace=True, min_length=3)]
 
 
+FIRST_SHARE = 0.8
+"""Of an attempt's chance of a wrong claim, what the first look spends where a second one can follow."""
+LATER_SHARE = 0.2
+"""What all later attempts at a round may spend together, of the first attempt's chance."""
+
+
 class Level(NamedTuple):
-    """Chance of a wrong claim, one-sided: of this attempt, and of another look at more items, which would be the next attempt."""
+    """Chance of a wrong claim, one-sided: of this look, and of the look at more items that would follow it."""
 
     alpha: float
     again: float
+
+
+class Sizes(NamedTuple):
+    """Items of one suite: at the first look, at the second (equal where there are no more), and now."""
+
+    first: int
+    second: int
+    now: int
 
 
 class GatePolicy(BaseModel):
@@ -24,12 +41,19 @@ class GatePolicy(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    rules: Literal[3] = Field(3, description="version of the gate's rules and sentences; a verdict is replayed by the rules that made it")
+    rules: Literal[4] = Field(4, description="version of the gate's rules and sentences; a verdict is replayed by the rules that made it")
     alpha: float = Field(
         0.05,
         gt=0,
         lt=0.5,
-        description="chance of a wrong claim, one-sided, per check; divided by the square of the attempt for checks that promote",
+        description="chance of a wrong claim, one-sided, per check, over both looks of the first attempt; all later attempts at the round "
+        "together have a fifth of it for checks that promote",
+    )
+    second_look: float = Field(
+        4.0,
+        ge=1,
+        le=100,
+        description="a round that is INCONCLUSIVE is judged once more with up to so many times the items (4 = four times; 1 = never)",
     )
     margin_skill: float = Field(
         0.02, gt=0, lt=1, description="mean loss over earlier skills that must be ruled out (score units: 0.02 = 2 points)"
@@ -69,9 +93,30 @@ class GatePolicy(BaseModel):
     )
     power: float = Field(0.8, gt=0.5, lt=1, description="chance of seeing what is there, for minimum detectable effects and items needed")
 
-    def level(self, attempt: int) -> Level:
-        """Alpha of an attempt: alpha / attempt**2, so that all attempts there may ever be add up to less than 1.65 alpha."""
-        return Level(self.alpha / attempt**2, self.alpha / (attempt + 1) ** 2)
+    def attempt_alpha(self, attempt: int) -> float:
+        """Chance of a wrong claim of an attempt, over both its looks: alpha, then alpha / 5 times 1/2, 1/6, 1/12 ..., which add up to 1."""
+        return self.alpha if attempt == 1 else LATER_SHARE * self.alpha / (attempt * (attempt - 1))
+
+    def planned_items(self, n: int, available: int | None) -> int:
+        """Items of a suite at the second look, fixed by the first look's `n` and by what there is, never by what was found."""
+        return max(n, min(available or n, math.ceil(self.second_look * n)))
+
+    def level(self, attempt: int, suites: Sequence[Sizes] = ()) -> Level:
+        """The level of a check that reads `suites`; none: one look at all there is.
+
+        Both looks together claim wrongly with the attempt's chance. A check none of whose suites has grown since the first look reads the
+        same items as then, so it keeps the first look's level. Where suites grow by different factors, the largest growth counts for all:
+        less correlation than there is makes the second look stricter, never more lenient.
+        """
+        total, after = self.attempt_alpha(attempt), self.attempt_alpha(attempt + 1)
+        planned = min((each.first / each.second for each in suites), default=1.0)
+        if planned >= 1.0:
+            return Level(total, after)
+        first = FIRST_SHARE * total
+        grown = min(each.first / each.now for each in suites)
+        if grown < 1.0:
+            return Level(second_look_alpha(total, first, grown), after)
+        return Level(first, second_look_alpha(total, first, planned))
 
     def margin(self, category: Category) -> float:
         """The margin of a category's pooled non-inferiority. Drift has its own limit."""

@@ -15,10 +15,12 @@ from evals.gate import decide as gate
 from evals.gate.policy import GatePolicy
 from evals.gate.rules2 import decide as rules2
 from evals.gate.rules2.policy import GatePolicy as PolicyOfRules2
-from evals.gate.words import CATEGORY_WORDS
+from evals.gate.rules3 import decide as rules3
+from evals.gate.rules3.policy import GatePolicy as PolicyOfRules3
+from evals.gate.rules3.words import CATEGORY_WORDS
 from evals.items import Evaluation, load_evaluation
 
-#: (today's words, the words of rules 3 before a revision of their language). They decided the same, and a verdict keeps its words.
+#: (the last words of rules 3, those before a revision of their language). They decided the same, and a verdict keeps its words.
 _SECOND_REVISION = ((" of the way from chance to a perfect score", " of the way from guessing to all right"),)
 _FIRST_REVISION = (
     ("items per suite would decide it", "items a suite would decide it"),
@@ -44,8 +46,8 @@ def replay(verdict_folder: Path, reports: Mapping[str, Path]) -> Verdict:
     """
     stored = read_manifest(verdict_folder, Verdict)
     rules = stored.policy.get("rules")
-    if rules not in (2, 3):
-        what = f"was decided by rules {rules}, this release has rules 2 and 3"
+    if rules not in (2, 3, 4):
+        what = f"was decided by rules {rules}, this release has rules 2, 3 and 4"
         raise EvaluationError(f"verdict {verdict_folder}", what, "replay it with the release that decided it")
     loaded = {folder: load_evaluation(folder) for folder in set(reports.values())}
     by_role = {role: loaded[folder] for role, folder in reports.items()}
@@ -55,6 +57,8 @@ def replay(verdict_folder: Path, reports: Mapping[str, Path]) -> Verdict:
             what = f"its {role} report is not the one given"
             raise EvaluationError(f"verdict {verdict_folder}", what, "give the folders that the verdict names")
     verdict = _recomputed(stored, by_role).model_copy(update={"files": stored.files})
+    if rules != 3:
+        return verdict
     earlier = (in_earlier_words(verdict, undone) for undone in range(1, len(REVISIONS) + 1))
     return next((each for each in earlier if each == stored), verdict)
 
@@ -80,10 +84,14 @@ def _recomputed(stored: Verdict, reports: Mapping[str, Evaluation]) -> Verdict:
         attempts=stored.attempts,
         bootstrap=stored.bootstrap,
         registered=_named(reports, "registered:"),
+        first_look=stored.first_look,
     )
     if stored.policy["rules"] == 2:
         older = rules2.GateEvidence(**{each.name: getattr(evidence, each.name) for each in fields(rules2.GateEvidence)})
         return rules2.decide(older, PolicyOfRules2.model_validate(stored.policy))
+    if stored.policy["rules"] == 3:
+        old = rules3.GateEvidence(**{each.name: getattr(evidence, each.name) for each in fields(rules3.GateEvidence)})
+        return rules3.decide(old, PolicyOfRules3.model_validate(stored.policy))
     return gate.decide(evidence, GatePolicy.model_validate(stored.policy))
 
 

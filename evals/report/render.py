@@ -214,5 +214,8 @@ def verdict_markdown(verdict: Verdict, audit: ForgettingAudit | None = None) -> 
         average = report_view.estimate_words(transfer.average_accuracy, plain=True)
         forgetting, bwt = report_view.estimate_words(transfer.forgetting), report_view.estimate_words(transfer.bwt)
         lines += [f"Average over learned skills {average}; forgetting {forgetting}; BWT {bwt} (points, 90 % interval).", ""]
-    lines.append(f"Candidate `{verdict.candidate_sha256[:12]}`, champion `{verdict.champion_sha256[:12]}`, attempt {verdict.attempts}.")
+    look = ", second look" if verdict.first_look else ""
+    lines.append(
+        f"Candidate `{verdict.candidate_sha256[:12]}`, champion `{verdict.champion_sha256[:12]}`, attempt {verdict.attempts}{look}."
+    )
     return "\n".join(lines) + "\n"

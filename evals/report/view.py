@@ -181,6 +181,6 @@ def digest_rows(verdict: Verdict) -> list[tuple[str, str]]:
     rows = [
         ("Candidate", verdict.candidate_sha256),
         ("Champion", verdict.champion_sha256),
-        ("Attempt of this round", str(verdict.attempts)),
+        ("Attempt of this round", f"{verdict.attempts}{', second look' if verdict.first_look else ''}"),
     ]
     return rows + [(f"Report read: {role.replace('anchor:', 'anchor of ')}", digest) for role, digest in sorted(verdict.inputs.items())]

@@ -178,11 +178,15 @@ def show_replay(result: Replay) -> None:
 
 def show_plan(plan: RoundPlan) -> None:
     table = Table(
-        "subject", "suites", "items", "margin", "detectable loss", "chance shown", "items needed", title="in points; items are per suite"
-    )
+        "subject", "suites", "items", "margin", "detectable loss", "chance shown", "items needed",
+        title="in points; items are per suite, at the first look → at the second",
+    )  # fmt: skip
     for each in plan.categories:
-        numbers = (percent(each.margin), percent(each.minimum_detectable_effect), f"{each.chance_shown:.0%}", f"{each.items_needed:,}")
-        table.add_row(each.subject, str(each.suites), str(each.items), *numbers)
+        two = each.second_look_items > each.items
+        items = f"{each.items:,} → {each.second_look_items:,}" if two else f"{each.items:,}"
+        chance = f"{each.chance_first:.0%} → {each.chance_shown:.0%}" if two else f"{each.chance_shown:.0%}"
+        numbers = (percent(each.margin), percent(each.minimum_detectable_effect), chance, f"{each.items_needed:,}")
+        table.add_row(each.subject, str(each.suites), items, *numbers)
     print_answer(plan, [table, plan.sentence()])
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from prefect import task
@@ -58,9 +58,9 @@ def ancestor_rows(history: Sequence[RoundRecord], chain: Sequence[VersionRef], b
 
 
 @task(name="decide", task_run_name="decide {round.skill}", **STAGE)
-def decide(round: Round, reports: Evaluated, forgetting: ForgettingAudit, look: int) -> Stage[Verdict]:
-    """Evidence -> verdict and report. A second look with more items counts as another attempt."""
-    attempts, policy = round.run.judged_before + look, policy_of(round.config.gate, round.skill, reports.new)
+def decide(round: Round, reports: Evaluated, forgetting: ForgettingAudit, first_look: Mapping[str, int]) -> Stage[Verdict]:
+    """Evidence -> verdict and report. `first_look`: the items of each suite at the first look, empty where this is the first."""
+    attempts, policy = round.run.judged_before + 1, policy_of(round.config.gate, round.skill, reports.new)
     inputs = {
         "candidate": reports.candidate.digest,
         "champion": reports.champion.digest,
@@ -71,16 +71,17 @@ def decide(round: Round, reports: Evaluated, forgetting: ForgettingAudit, look: 
         "policy": policy.model_dump(mode="json"),
         "attempts": attempts,
         "skill": reports.new,
+        "first_look": dict(first_look),
     }
 
     def build(folder: Path) -> None:
-        evidence = gate_evidence(reports, attempts)
+        evidence = gate_evidence(reports, attempts, first_look)
         verdict = decide_gate(evidence, policy)
         write_manifest(folder, store_page(folder, verdict, forgetting, evidence))
 
     stage = run_stage(round.workspace.stages, "decide", inputs, Verdict, build, code=DECIDE_CODE)
     if stage.reused:
-        again = decide_gate(gate_evidence(reports, attempts), policy)
+        again = decide_gate(gate_evidence(reports, attempts, first_look), policy)
         require_same_verdict(stage, again)
     round.record("decide", stage, stage.folder / PAGE, stage.folder / ANSWERS)
     return stage
@@ -102,7 +103,10 @@ def require_same_verdict(stage: Stage[Verdict], again: Verdict) -> None:
 
 
 def items_to_add(verdict: Stage[Verdict], reports: Evaluated) -> dict[str, int]:
-    """Suite -> items, for suites that have more items than were evaluated if these are likely to decide an inconclusive verdict."""
-    wanted = items_wanted(verdict.manifest, load_evaluation(reports.candidate.folder))
-    spare = {suite.name: suite.available for suite in reports.candidate.manifest.suites if suite.available and suite.available > suite.n}
-    return {name: min(count, spare[name]) for name, count in wanted.items() if name in spare}
+    """Suite -> items, for suites that a second look evaluates on more items; empty if there is no second look."""
+    return items_wanted(verdict.manifest, load_evaluation(reports.candidate.folder))
+
+
+def items_of(reports: Evaluated) -> dict[str, int]:
+    """Suite -> items that the candidate was evaluated on, for all suites that the gate reads."""
+    return {suite.name: suite.n for suite in reports.candidate.manifest.suites if not suite.sealed}

@@ -22,7 +22,7 @@ from flows.lineage import VersionRef, find_version, open_round, read_ancestry
 from flows.machine.progress import say
 from flows.round.base import find_champion
 from flows.round.context import Round
-from flows.round.decide import audit, decide, items_to_add
+from flows.round.decide import audit, decide, items_of, items_to_add
 from flows.round.evaluate import evaluate
 from flows.round.failure import failure_recorded
 from flows.round.identity import one_start, round_key
@@ -89,16 +89,17 @@ def say_what_is_missing(notes: Sequence[str]) -> None:
 def judge(
     round: Round, clean: Stage[DropManifest], candidate: Stage[CheckpointManifest]
 ) -> tuple[Evaluated, ForgettingAudit, Stage[Verdict]]:
-    """Evaluate, audit, decide. If it is inconclusive and suites have more items, once more with these and a stricter alpha."""
+    """Evaluate, audit, decide. If it is inconclusive and suites have more items, once more with the number that was fixed before."""
     wanted: dict[str, int] = {}
-    for look in (1, 2):
+    first_look: dict[str, int] = {}
+    while True:
         reports = evaluate(round, clean, candidate, wanted)
         forgetting = audit(round, candidate, reports)
-        verdict = decide(round, reports, forgetting, look)
+        verdict = decide(round, reports, forgetting, first_look)
         wanted = items_to_add(verdict, reports)
-        if not wanted:
-            break
-    return reports, forgetting, verdict
+        if not wanted:  # as after every second look
+            return reports, forgetting, verdict
+        first_look = items_of(reports)
 
 
 def begin_round(

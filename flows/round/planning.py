@@ -36,12 +36,13 @@ LIKELY = 0.5  # a check with a smaller chance of success is named before trainin
 
 @dataclass(frozen=True)
 class PlannedSuite:
-    """A suite of the next round, with the number of its items."""
+    """A suite of the next round, with the number of its items: in all, and at the first look."""
 
     name: str
     category: Category
     margin: float | None
     items: int
+    first: int
 
 
 def plan_next_round(config: SkillstackConfig, items: int | None, churn: float | None) -> RoundPlan:
@@ -57,9 +58,15 @@ def plan_next_round(config: SkillstackConfig, items: int | None, churn: float | 
 
 def planned_suites(config: SkillstackConfig, chain: Sequence[VersionRef]) -> list[PlannedSuite]:
     """The suites of the config and of the champion's skills."""
-    counted = {name: known.result.available or known.result.n for name, known in registered_suites(chain).items()}
+    registered = {name: known.result for name, known in registered_suites(chain).items()}
+    counted = {name: known.available or known.n for name, known in registered.items()}
+
+    def planned(name: str, category: Category, margin: float | None, limit: int | None, every: int) -> PlannedSuite:
+        known = registered.get(name)
+        return PlannedSuite(name, category, margin, every, max(min(limit or every, every), known.n if known else 0))
+
     suites = [
-        PlannedSuite(suite.name, suite.category, suite.margin, counted.get(suite.name) or _rows(suite.source) or USUAL_ITEMS)
+        planned(suite.name, suite.category, suite.margin, suite.items, counted.get(suite.name) or _rows(suite.source) or USUAL_ITEMS)
         for suite in config.evaluation.suites
         if not suite.sealed
     ]
@@ -69,9 +76,8 @@ def planned_suites(config: SkillstackConfig, chain: Sequence[VersionRef]) -> lis
     items = {name: counted.get(name, USUAL_ITEMS) for name in learned if name not in named}
     items |= {skill + MORE_SUFFIX: _rows(str(path)) or 0 for skill, path in more.items()}
     learned |= {skill + MORE_SUFFIX: skill for skill in more}
-    return suites + [
-        PlannedSuite(name, "skill", config.evaluation.policy_for(learned[name]).margin, count) for name, count in items.items()
-    ]
+    policies = {name: config.evaluation.policy_for(learned[name]) for name in items}
+    return suites + [planned(name, "skill", policies[name].margin, policies[name].items, count) for name, count in items.items()]
 
 
 def _rows(source: str) -> int | None:
@@ -80,20 +86,30 @@ def _rows(source: str) -> int | None:
 
 
 def plan_suites(config: SkillstackConfig, suites: Sequence[PlannedSuite], items: int | None, churn: float, rounds: str) -> RoundPlan:
-    """The gate's plan; `items` None: as many as the suites have.
+    """The gate's plan; `items` None: the first look's items and then as many as the suites have, else so many in one look.
 
     The suites of a category are averaged; the precision of this mean depends on the harmonic mean of their sizes.
     """
     together: dict[Category, int] = {}
     sizes: dict[Category, int] = {}
+    available: dict[str, int] = {}
     for category in get_args(Category):
-        mine = [suite.items for suite in suites if suite.category == category and suite.margin is None]
+        mine = [suite for suite in suites if suite.category == category and suite.margin is None]
         if mine:
             together[category] = len(mine)
-            sizes[category] = items or max(2, round(len(mine) / sum(1.0 / max(1, count) for count in mine)))
-    own: dict[str, tuple[Category, float]] = {suite.name: (suite.category, suite.margin) for suite in suites if suite.margin is not None}
-    own_items = {suite.name: items or max(2, suite.items) for suite in suites if suite.margin is not None}
-    return plan_round(config.gate, together, sizes, churn, own_margins=own, own_items=own_items, churn_from=rounds)
+            sizes[category] = items or _harmonic_mean([suite.first for suite in mine])
+            available[category] = items or _harmonic_mean([suite.items for suite in mine])
+    alone = [suite for suite in suites if suite.margin is not None]
+    own: dict[str, tuple[Category, float]] = {suite.name: (suite.category, suite.margin or 0.0) for suite in alone}
+    own_items = {suite.name: items or max(2, suite.first) for suite in alone}
+    available |= {suite.name: items or max(2, suite.items) for suite in alone}
+    return plan_round(
+        config.gate, together, sizes, churn, own_margins=own, own_items=own_items, available=available, churn_from=rounds
+    )  # fmt: skip
+
+
+def _harmonic_mean(sizes: Sequence[int]) -> int:
+    return max(2, round(len(sizes) / sum(1.0 / max(1, count) for count in sizes)))
 
 
 def measure_lineage_churn(chain: Sequence[VersionRef]) -> tuple[float, str]:
@@ -197,7 +213,7 @@ def _short_suites(policy: GatePolicy, plan: RoundPlan | None) -> list[str]:
 
 def _short_sentence(each: CategoryPlan, churn: float, policy: GatePolicy) -> str:
     who = CATEGORY_WORDS[each.category] if each.subject == each.category else each.subject
-    have = f"{each.suites} suite{'' if each.suites == 1 else 's'} of about {each.items:,} items"
+    have = f"{each.suites} suite{'' if each.suites == 1 else 's'} of about {each.second_look_items:,} items"
     return (
         f"{who} ({have}): if nothing is lost, the chance to show a loss below {100 * each.margin:.1f} points is {each.chance_shown:.0%} "
         f"(with {churn:.1%} of the items changing by chance); about {each.items_needed:,} items per suite make it {policy.power:.0%}."

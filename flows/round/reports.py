@@ -69,7 +69,7 @@ def registered_suites(chain: Sequence[VersionRef]) -> dict[str, Registered]:
     return found
 
 
-def gate_evidence(reports: Evaluated, attempts: int) -> GateEvidence:
+def gate_evidence(reports: Evaluated, attempts: int, first_look: Mapping[str, int]) -> GateEvidence:
     """Load the items of the reports and each suite's anchor: the learner for a skill, the base model for everything else."""
     base = load_evaluation(reports.base.folder)
     anchors: dict[str, Evaluation] = {name: base for name, items in base.suites.items() if items.category != "skill"}
@@ -85,6 +85,7 @@ def gate_evidence(reports: Evaluated, attempts: int) -> GateEvidence:
         attempts=attempts,
         bootstrap=reports.first_skill,
         registered={name: before[known.folder] for name, known in reports.registered.items()},
+        first_look=first_look,
     )
 
 

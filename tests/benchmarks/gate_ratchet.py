@@ -28,14 +28,14 @@ class History:
     promoted: Ints
 
 
-def ratchet(mode: str, n: int, churn: float, simulations: int, policy: GatePolicy) -> History:
+def ratchet(mode: str, n: int, churn: float, simulations: int, policy: GatePolicy, seed: int = 0) -> History:
     """Play lineages in which every candidate truly loses LOSS on every suite.
 
     A round that does not pass leaves the champion as it is, and the next one tries again. `champion`: compared with the champion only;
     `anchors`: also with where each suite joined, on the same items every round; `fresh`: the same, on items drawn anew every round;
     `joining`: as anchors, and every promoted round adds a skill whose anchor is that round.
     """
-    generator = np.random.default_rng(11)
+    generator = np.random.default_rng([11, seed])
     first = GENERAL + SKILLS
     shape = (simulations, first + (ROUNDS if mode == "joining" else 0), n)
     anchor = generator.random(shape, dtype=np.float32) < RIGHT

@@ -154,6 +154,7 @@ def _suite(
     weight: Sequence[float] | None = None,
     suite_sha256: str | None = None,
     margin: float | None = None,
+    available: int | None = None,
 ) -> SuiteItems:
     scores = np.asarray(score, dtype=np.float64)
     n = len(scores)
@@ -168,6 +169,7 @@ def _suite(
         sealed=sealed,
         n=n,
         margin=margin,
+        available=available,
         score=float(scores.mean()) if n and np.isfinite(scores).all() else 0.0,
         mean_gold_logprob=float(likely.mean()) if n and np.isfinite(likely).all() else None,  # as in reports that are replayed
         suite_sha256=suite_sha256 or text_digest(name),

@@ -7,8 +7,13 @@ import pytest
 
 from data_contracts.errors import ConfigError
 from evals.gate.plan import measure_churn, plan_round
-from evals.gate.policy import GatePolicy
-from evals.statistics import p_above, paired_difference, pool
+from evals.gate.policy import GatePolicy, Sizes
+from evals.statistics import p_above, paired_difference, pool, with_null_variance
+
+
+def _p(draws: list[np.ndarray], margin: float) -> float:
+    pooled = with_null_variance(pool([paired_difference(d) for d in draws]), draws, [None] * len(draws), margin)
+    return p_above(pooled, -margin)
 
 
 @pytest.mark.parametrize(("items", "churn"), [(200, 0.05), (400, 0.05), (400, 0.15)])
@@ -18,8 +23,38 @@ def test_the_chance_is_the_chance(items: int, churn: float) -> None:
     shown = []
     for _ in range(400):
         draws = [generator.choice([-1.0, 0.0, 1.0], p=[churn / 2, 1 - churn, churn / 2], size=items) for _ in range(3)]
-        shown.append(p_above(pool([paired_difference(d) for d in draws]), -policy.margin_skill) <= policy.alpha)
+        shown.append(_p(draws, policy.margin_skill) <= policy.alpha)
     assert np.mean(shown) == pytest.approx(promised, abs=0.07)
+
+
+def test_the_chance_over_two_looks_is_that_of_two_looks() -> None:
+    policy, generator, churn = GatePolicy(), np.random.default_rng(1), 0.12
+    [plan] = plan_round(policy, {"general": 2}, 300, churn, available={"general": 900}).categories
+    assert (plan.items, plan.second_look_items) == (300, 900)
+    level = policy.level(1, [Sizes(300, 900, 300)])
+    first, both = [], []
+    for _ in range(600):
+        draws = [generator.choice([-1.0, 0.0, 1.0], p=[churn / 2, 1 - churn, churn / 2], size=900) for _ in range(2)]
+        first.append(_p([d[:300] for d in draws], policy.margin_general) <= level.alpha)
+        both.append(first[-1] or _p(draws, policy.margin_general) <= level.again)
+    assert np.mean(first) == pytest.approx(plan.chance_first, abs=0.07)
+    assert np.mean(both) == pytest.approx(plan.chance_shown, abs=0.07)
+    assert plan.chance_shown > plan.chance_first + 0.3
+
+
+def test_a_plan_of_two_looks_says_both_and_needs_fewer_items_at_first() -> None:
+    policy = GatePolicy()
+    plan = plan_round(policy, {"general": 1}, {"general": 300}, 0.1, available={"general": 600})
+    [general] = plan.categories
+    assert general.chance_shown < policy.power
+    enough = plan_round(
+        policy, {"general": 1}, {"general": max(300, -(-general.items_needed // 4))}, 0.1, available={"general": general.items_needed}
+    )
+    assert enough.categories[0].chance_shown >= policy.power
+    assert f"{plan.chance_first:.0%} at the first look" in plan.sentence()
+    assert f"general: {general.items_needed:,} items per suite" in plan.sentence()
+    assert "at the first look" not in plan_round(policy, {"general": 1}, 600, 0.1).sentence()
+    assert "the items suffice" in enough.sentence()
 
 
 def test_the_items_needed_give_the_power_and_one_less_does_not() -> None:

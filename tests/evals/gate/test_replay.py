@@ -1,4 +1,4 @@
-"""Verdicts that rules 3 made before their language was revised are recomputed byte for byte; a changed one is not."""
+"""Verdicts are recomputed byte for byte by the rules that made them (rules 3 in all their wordings); a changed one is not."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ import pytest
 
 from data_contracts.manifests import Verdict, manifest_digest, manifest_text, write_manifest
 from evals.gate import replay as replaying
-from evals.gate.decide import GateEvidence, GatePolicy, decide
+from evals.gate.decide import decide
 from evals.gate.replay import replay
+from evals.gate.rules3 import decide as rules3
+from evals.gate.rules3.policy import GatePolicy
 from evals.items import load_evaluation
 
 # sha256 of the manifests that rules 3 wrote for the same evidence with their first words (commit ceb8562).
@@ -28,6 +30,20 @@ GOLDEN: dict[str, str] = {
 }
 
 
+# The same with their last words (commit 83a7061).
+LAST: dict[str, str] = {
+    "pass": "c735451f1cf545c880042df2c043d376d7d086b26a30cfa398511f39f74e0484",
+    "proven and pooled loss": "a86fe566d2d2427dae7a93f00c6909486bfc9aa7c0eafea3439a9d64b467d545",
+    "too few items": "fcbcf0be18b19db8b0247d1498b6116b665415ed74efa0cda3a9e4285df823bf",
+    "nothing measured": "a8bdbf1bbbd65ddd4028eec7772ffc7f3dbceba1df322ebe0834917dac901583",
+    "no earlier skill measured": "df333c50ba73a5e89c6b71a630e50bfc998e549b099df63fca807fa345c3429b",
+    "retired without a reason": "7d3fbcb86f2d88543be315611f60948469e3c8283814380fd924df0f4bc26751",
+    "early warning": "066a4303716a5d0f93d444a3b27096a52d0901f7d7de88820ad35b52dc0b7510",
+    "drift alone": "896cb08a952d28d0312343fcabda1f30f408bfe30aef8b5cf690eb39953308cc",
+    "small gain": "c758721cdb5e5b83e510d3a9f2c4e4784e8cbacb02566d8bbab2df1493b1f83d",
+}
+
+
 @pytest.fixture
 def made(evidence, make_suite, make_evaluation) -> Callable[[str], Verdict]:
     def verdict(case: str) -> Verdict:
@@ -38,13 +54,13 @@ def made(evidence, make_suite, make_evaluation) -> Callable[[str], Verdict]:
         champion = make_evaluation("champion", *suites)
         text = make_evaluation("champion", make_suite("text", np.linspace(0.8, 1.2, 60), category="drift"))
         accepted = GatePolicy(accept_unmeasured=("general", "safety", "drift"))
-        cases: dict[str, tuple[GateEvidence, GatePolicy]] = {
+        cases: dict[str, tuple[rules3.GateEvidence, GatePolicy]] = {
             "pass": (evidence(), GatePolicy(accept_unmeasured=("safety",))),
             "proven and pooled loss": (evidence(old=(60, 0), older=(60, 0), since={"old": 5}, attempts=2), GatePolicy()),
             "too few items": (evidence(old=(60, 60), older=(60, 60)), GatePolicy()),
-            "nothing measured": (GateEvidence(champion, champion, dict.fromkeys(("kept", "new"), champion), None), GatePolicy()),
+            "nothing measured": (rules3.GateEvidence(champion, champion, dict.fromkeys(("kept", "new"), champion), None), GatePolicy()),
             "no earlier skill measured": (
-                GateEvidence(make_evaluation("c", suites[1]), make_evaluation("d", suites[1]), {}, "new"),
+                rules3.GateEvidence(make_evaluation("c", suites[1]), make_evaluation("d", suites[1]), {}, "new"),
                 accepted,
             ),
             "retired without a reason": (
@@ -52,10 +68,10 @@ def made(evidence, make_suite, make_evaluation) -> Callable[[str], Verdict]:
                 accepted,
             ),
             "small gain": (evidence(gain=20), GatePolicy(min_scores={"new": 0.25})),
-            "drift alone": (GateEvidence(text, text, {}, None, bootstrap=True), GatePolicy(accept_unmeasured=("general", "safety"))),
-            "early warning": (GateEvidence(make_evaluation("c", *unlikely), champion, {"kept": champion}, "new"), accepted),
+            "drift alone": (rules3.GateEvidence(text, text, {}, None, bootstrap=True), GatePolicy(accept_unmeasured=("general", "safety"))),
+            "early warning": (rules3.GateEvidence(make_evaluation("c", *unlikely), champion, {"kept": champion}, "new"), accepted),
         }
-        return decide(*cases[case])
+        return rules3.decide(*cases[case])
 
     return verdict
 
@@ -65,6 +81,11 @@ def test_the_first_words_of_rules_3_are_known(made: Callable[[str], Verdict], ca
     today, earlier = made(case), replaying.in_earlier_words(made(case))
     assert manifest_digest(earlier) == GOLDEN[case]
     assert [check.outcome for check in today.checks] == [check.outcome for check in earlier.checks]
+
+
+@pytest.mark.parametrize("case", LAST)
+def test_rules_3_write_the_bytes_that_they_wrote(made: Callable[[str], Verdict], case: str) -> None:
+    assert manifest_digest(made(case)) == LAST[case]
 
 
 def test_every_revised_sentence_occurs_in_a_case(made: Callable[[str], Verdict]) -> None:
@@ -88,7 +109,7 @@ def test_a_verdict_is_replayed_in_the_words_that_it_was_stored_in(
         champion=load_evaluation(folders["champion"]),
         anchors={role.removeprefix("anchor:"): load_evaluation(folder) for role, folder in anchors.items()},
     )
-    verdict = replaying.in_earlier_words(decide(loaded, GatePolicy()), undone)
+    verdict = replaying.in_earlier_words(rules3.decide(loaded, GatePolicy()), undone)
     if tampered:
         verdict = verdict.model_copy(update={"reasons": (verdict.reasons[0].replace("not shown", "shown"), *verdict.reasons[1:])})
     stored = write_manifest(tmp_path / "verdict", verdict).read_text()

@@ -109,10 +109,10 @@ def test_the_change_since_the_anchor_is_a_second_mark_below(judged) -> None:
 
 
 def test_a_retried_rounds_intervals_carry_their_own_level(judged) -> None:
-    """Checks that promote are stricter at a second attempt: alpha / 4, so 97.5 %; the others stay at 90 %."""
+    """Checks that promote are stricter at a second attempt: a tenth of alpha, so 99 %; the others stay at 90 %."""
     _, plot = judged(attempts=2)
-    assert plot.levels == "90 % or 97.5 %"
-    assert "(97.5 %: " in rows_of(plot)["Earlier skills on average"].change
+    assert plot.levels == "90 % or 99 %"
+    assert "(99 %: " in rows_of(plot)["Earlier skills on average"].change
     assert "(90 %: " in rows_of(plot)["old"].change
 
 
