@@ -33,7 +33,7 @@ class Judged:
     folders: Any
 
     def decide(self) -> Stage[Verdict]:
-        return stage.decide.fn(self.round, self.reports, self.forgetting, 1)
+        return stage.decide.fn(self.round, self.reports, self.forgetting, {})
 
 
 @pytest.fixture
