@@ -109,7 +109,8 @@ def read_arguments(declared: inspect.Signature, positional: tuple[Any, ...], nam
     settings = {_INNER.get(name, name): value for name, value in given.items() if name not in own}
     try:
         found = OsftArguments(config=TrainConfig(), **own)
-        found = found.model_copy(update={"config": TrainConfig(**settings)})
+        # As published, a call trains for the passes that it says, on all rows.
+        found = found.model_copy(update={"config": TrainConfig(until_settled=False, **settings)})
     except ValidationError as error:
         raise _refusal(error) from error
     for name, wrong, instead in (*_inapplicable(found), *_inapplicable_processes(found)):

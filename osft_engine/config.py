@@ -58,6 +58,10 @@ Scheduler = Literal[
 STEPS_TO_LEARN = 500
 MOST_PASSES = 40
 
+# Where training goes on until the loss of rows that are not trained on has settled (until_settled). Fewer such rows say too little.
+MOST_STEPS, MOST_PASSES_UNTIL_SETTLED = 6, 60  # in STEPS_TO_LEARN
+WATCHED_SHARE, FEWEST_WATCHED, WATCH_EVERY, PATIENCE, LEAST_GAIN = 0.1, 20, 50, 4, 0.002
+
 # The rate that moves the weights by a comparable amount differs by a factor of thirty between the methods: an OSFT core is a rotated,
 # restricted copy of a weight, a LoRA factor starts at zero, and full fine-tuning is not restricted.
 LEARNING_RATES: dict[str, float] = {"osft": 1e-3, "lora": 3e-4, "full": 3e-5}
@@ -121,7 +125,16 @@ class TrainConfig(BaseModel):
 
     learning_rate: float | None = Field(None, gt=0.0, description=f"peak step size; none means {_BY_METHOD}")
     num_epochs: int | None = Field(
-        None, ge=1, description="passes over the drop; none: as many whole passes as make 500 optimiser steps, at most 40"
+        None,
+        ge=1,
+        description="passes over the drop; none: until the loss has settled (until_settled), else as many whole passes as make 500 "
+        "optimiser steps, at most 40",
+    )
+    until_settled: bool = Field(
+        True,
+        description="osft without num_epochs, on drops of at least 200 examples: hold a tenth of them out of training, take their loss "
+        "every 50 steps, stop when four in a row bring less than 0.002 nats per token, end with the parameters of the best; at most 3000 "
+        "steps or 60 passes",
     )
     effective_batch_size: int = Field(8, ge=1, description="examples per optimiser step, over all forward passes and processes")
     max_tokens_per_batch: int = Field(2048, ge=1, description="tokens per forward pass of one process, padding included")
@@ -182,6 +195,9 @@ class TrainConfig(BaseModel):
     early_stop_patience: int = Field(
         0, ge=0, description="number of validations without a new best loss after which training stops; 0 never stops early"
     )
+    early_stop_gain: float = Field(
+        0.0, ge=0.0, description="a new best loss counts for early_stop_patience where it is lower by more than this (nats per token)"
+    )
     checkpoint_at_epoch: bool = Field(False, description="also write the dense model after each epoch, under out_dir/epochs")
 
     seed: int = Field(0, ge=0, description="seed of the data order, the buffer and every random start")
@@ -239,7 +255,7 @@ class TrainConfig(BaseModel):
         for name in ("compact", "protect_written"):
             if getattr(self, name) and self.protect != "weights":
                 raise MisfitError(name, "set protect to weights")
-        for name in ("keep_best", "early_stop_patience"):
+        for name in ("keep_best", "early_stop_patience", "early_stop_gain"):
             if getattr(self, name) and not self.validation_share:
                 raise MisfitError(name, "set validation_share above 0")
         if self.quantize != "none" and (self.method != "osft" or self.protect != "activations" or self.train_other):
@@ -252,6 +268,23 @@ class TrainConfig(BaseModel):
         """Passes over so many examples: the number that is given, or what makes about STEPS_TO_LEARN steps."""
         steps = math.ceil(examples / self.effective_batch_size)
         return self.num_epochs or min(MOST_PASSES, math.ceil(STEPS_TO_LEARN / max(steps, 1)))
+
+    def watched(self, examples: int) -> TrainConfig:
+        """The settings for a drop of so many examples: those of `until_settled` where it applies, else as they are."""
+        left_open = self.until_settled and self.method == "osft" and self.num_epochs is None and not self.validation_share
+        if not left_open or WATCHED_SHARE * examples < FEWEST_WATCHED:
+            return self
+        steps = math.ceil((examples - round(WATCHED_SHARE * examples)) / self.effective_batch_size)
+        passes = min(MOST_PASSES_UNTIL_SETTLED, math.ceil(MOST_STEPS * STEPS_TO_LEARN / steps))
+        watch = {"validation_share": WATCHED_SHARE, "validate_every_steps": WATCH_EVERY, "keep_best": True}
+        stop = {"early_stop_patience": PATIENCE, "early_stop_gain": LEAST_GAIN}
+        return self.model_copy(update={"num_epochs": passes, **watch, **stop})
+
+    def most_steps(self, examples: int) -> tuple[int, bool]:
+        """(optimiser steps of a training on a drop of so many examples, whether it may stop earlier)."""
+        config = self.watched(examples)
+        kept = examples - round(config.validation_share * examples)
+        return config.passes(kept) * math.ceil(kept / config.effective_batch_size), config.early_stop_patience > 0
 
     @property
     def peak_learning_rate(self) -> float:

@@ -19,6 +19,7 @@ from data_contracts.rows.jsonl import read_objects
 from osft_engine.checkpoint.read import load_model, load_tokenizer, pick_device, pick_dtype, write_model
 from osft_engine.compute.distributed import World, current_world, shard_model
 from osft_engine.compute.peak_memory import memory_explained
+from osft_engine.config import TrainConfig
 from osft_engine.data.batches import require_fitting
 from osft_engine.data.examples import Example, ExampleSet, load_examples, open_renderer
 from osft_engine.files import full_disk_explained, require_free_space
@@ -105,7 +106,9 @@ def _train(run: TrainRun, inputs: Inputs, on_event: OnEvent | None, stop: StopSi
     events = EventLog(run.out_dir / ROLES["metrics"], on_event, enabled=world.leads)
     torch.manual_seed(config.seed)
     renderer = open_renderer(load_tokenizer(run.base, config), config)
-    examples, held_out = _read_examples(run, inputs, renderer)
+    found = load_examples(inputs.clean, renderer, max_tokens=config.max_seq_len, unmask=config.unmask)
+    config = config.watched(len(found.examples))
+    examples, held_out = _split_examples(found, config, inputs, renderer)
     # What would fail at a later step is checked before the model is loaded.
     for each in (examples.examples, held_out):
         require_fitting(each, config.max_tokens_per_batch)
@@ -172,10 +175,10 @@ def _epoch_writer(run: TrainRun, attachment: Attachment, world: World) -> Callab
     return write
 
 
-def _read_examples(run: TrainRun, inputs: Inputs, renderer: TextRenderer) -> tuple[ExampleSet, tuple[Example, ...]]:
+def _split_examples(
+    found: ExampleSet, config: TrainConfig, inputs: Inputs, renderer: TextRenderer
+) -> tuple[ExampleSet, tuple[Example, ...]]:
     """What is trained on (the drop, and replayed rows of the buffer), and what is held out of the drop for validation."""
-    config = run.config
-    found = load_examples(inputs.clean, renderer, max_tokens=config.max_seq_len, unmask=config.unmask)
     kept, held = split_rows(found.examples, config.validation_share, config.seed)
     wanted = round(len(kept) * config.replay_share / (1.0 - config.replay_share))
     replayed = buffer_examples(inputs.buffer, renderer, config)[:wanted] if wanted else ()

@@ -12,6 +12,8 @@ from data_contracts.manifests import Category, CheckOutcome, Decision, Verdict
 from evals.gate.policy import GatePolicy
 from evals.gate.words import CATEGORY_WORDS
 
+ENOUGH_TO_WATCH = 200  # examples from which train.until_settled applies
+NEAR = 0.5  # of a margin: a measured loss of this size is worth lowering, although more items might rule the margin out
 LOSSES = ("regression", "floor", "anchor", "margin", "non_inferiority", "drift", "anchor_drift")
 CATEGORIES: dict[str, Category] = {words: category for category, words in CATEGORY_WORDS.items()}
 
@@ -31,6 +33,9 @@ class Situation:
     learning_rate: float | None = None
     steps: int | None = None
     last_loss: float | None = None
+    examples: int | None = None
+    watched: bool = False
+    """Whether training watched a loss on rows that it was not trained on, and stopped where that had settled (train.until_settled)."""
     settled: bool | None = None
     """Whether the loss had stopped falling when training ended; None where it is not known."""
     spare: Mapping[str, int] = field(default_factory=dict)
@@ -76,7 +81,7 @@ def _learn(held: Collection[CheckOutcome], verdict: Verdict, situation: Situatio
     if (gain.n or 0) < policy.min_items:
         yield f"Give {gain.subject} at least {policy.min_items} held-out items: raise contract.heldout_fraction, or supply --heldout."
         return
-    if gain.outcome == "inconclusive" and gain.items_needed:
+    if gain.outcome == "inconclusive" and gain.items_needed and (gain.effect or 0.0) > (gain.margin or 0.0):
         yield f"Give {gain.subject} about {gain.items_needed:,} held-out items: raise contract.heldout_fraction, or supply --heldout."
     if situation.scale < 1.0:
         yield f"The update was offered at scale {situation.scale:g}: offer more of it."
@@ -86,6 +91,12 @@ def _learn(held: Collection[CheckOutcome], verdict: Verdict, situation: Situatio
         yield (
             f"The loss had settled{trained}, so more passes over the same rows teach little: bring more rows, or rows that are more like "
             f"the held-out ones, or compare rates and sizes of the update with `skillstack sweep`."
+        )
+        return
+    if situation.settled is False and not situation.watched and (situation.examples or 0) >= ENOUGH_TO_WATCH:
+        yield (
+            f"Train until the loss has settled: leave train.num_epochs out{trained}. It still fell when training ended; then a tenth "
+            "of the rows is watched instead of trained on, and as many passes are made as they need."
         )
         return
     nothing = gain.outcome == "block"  # three times of what taught nothing at all is seldom enough
@@ -105,7 +116,7 @@ def _outcome_of_training(situation: Situation) -> str:
 
 
 def _lose_less(held: Collection[CheckOutcome], verdict: Verdict, situation: Situation) -> Iterator[str]:
-    lost = [check for check in held if check.check in LOSSES and (check.outcome == "block" or _is_moving(check))]
+    lost = [check for check in held if check.check in LOSSES and (check.outcome == "block" or _is_moving(check) or _is_near(check))]
     if not lost:
         return
     if not situation.calibrated:
@@ -118,7 +129,10 @@ def _lose_less(held: Collection[CheckOutcome], verdict: Verdict, situation: Situ
         scale = min(0.5, situation.scale / 2)
         yield (f"Offer part of the trained update, which trains nothing: {_again(verdict, situation)} --scale {scale:g}")
     rate = f" {situation.learning_rate / 3:.2g} (now {situation.learning_rate:.2g})" if situation.learning_rate else ""
-    yield f"Train with a lower rate and more passes: train.learning_rate{rate}. Many small steps keep more than few large ones."
+    passes = (
+        f" and train.num_epochs {3 * situation.epochs:g} (now {situation.epochs:g})" if situation.epochs and not situation.watched else ""
+    )
+    yield f"Train with a lower rate and more passes: train.learning_rate{rate}{passes}. Many small steps keep more than few large ones."
 
 
 def _again(verdict: Verdict, situation: Situation) -> str:
@@ -133,6 +147,11 @@ def _is_moving(check: CheckOutcome) -> bool:
     return asked and check.outcome == "inconclusive" and check.items_needed is None and (check.effect or 0.0) < 0
 
 
+def _is_near(check: CheckOutcome) -> bool:
+    """Held, with a measured loss of at least half of the margin: lowering it costs less than the items that would rule the margin out."""
+    return check.outcome == "inconclusive" and check.margin is not None and -(check.effect or 0.0) >= NEAR * check.margin
+
+
 def _ask_more(held: Collection[CheckOutcome], verdict: Verdict, situation: Situation) -> Iterator[str]:
     floor, hopeless = _numbers(verdict).min_items, {check.subject for check in held if check.check in LOSSES and _is_moving(check)}
     for check in held:
@@ -142,6 +161,8 @@ def _ask_more(held: Collection[CheckOutcome], verdict: Verdict, situation: Situa
             where = f"each of the {check.subject}" if check.subject in CATEGORIES else check.subject
             spare = {name: more for name, more in situation.spare.items() if more > 0}
             has = f" (there are more in {', '.join(sorted(spare))}: raise their `items`)" if spare else ""
+            if CATEGORIES.get(check.subject) == "skill" and not spare:
+                has = " (`skillstack items FILE --skill NAME` adds them)"
             yield f"Give {where} about {check.items_needed:,} items{has}, or widen the margin on record (docs/guides/gate.md)."
         elif check.effect is None:
             yield f"Name {check.subject} on which this model is better than guessing: those that were measured cannot show a loss."

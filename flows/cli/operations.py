@@ -1,4 +1,4 @@
-"""Commands of daily operation: watch, sweep, items, reevaluate, report, export."""
+"""Commands of daily operation: watch, sweep, estimate, items, reevaluate, report, export."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from rich.table import Table
 
-from data_contracts.errors import ConfigError
+from data_contracts.errors import ConfigError, DropError
 from evals.report.scores import score_text
 from flows.cli.console import print_answer, show_outcome
 from flows.cli.options import AsJson, ConfigFile, read_config
@@ -51,29 +51,53 @@ def _watched_lines(result: Watched) -> Iterable[str]:
 def sweep(
     drop: Annotated[str, typer.Argument(help="JSONL file of new training data, or a URL under one of inbox.allowed_roots.")],
     skill: Annotated[str, typer.Option(help="Name of the skill that the drop teaches.")],
-    ratios: Annotated[str, typer.Option(help="START:LAST:STEP, a list, or `none` to vary only --scales.")] = "0.10:0.40:0.05",
+    rates: Annotated[str, typer.Option(help="A list such as 3e-4,1e-3: train.learning_rate of each training; default: the config's.")] = "",
+    passes: Annotated[str, typer.Option(help="A list such as 4,12: train.num_epochs of each training; default: the config's.")] = "",
+    ratios: Annotated[
+        str,
+        typer.Option(
+            help="START:LAST:STEP, a list, or `none` to vary only --scales; default: 0.10:0.40:0.05, or the config's beside --rates."
+        ),
+    ] = "",
     scales: Annotated[str, typer.Option(help="START:LAST:STEP or a list: factors of each trained update; no training.")] = "1",
     heldout: Annotated[str | None, typer.Option(help="File of held-out items; default: a share of the drop's own rows.")] = None,
     judge: Annotated[bool, typer.Option(help="Run the chosen point as a round, decided by the gate.")] = True,
     config: ConfigFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Try several ratios and scales, choose one on a tuning split, and run it as a round."""
+    """Try several rates, passes, ratios and scales, choose one on a tuning split, and run it as a round. Exit code 2 if none can be."""
     settings = read_config(config, as_json)
     from flows.config.parameters import check_skill
     from flows.sweep.flow import sweep as run
     from flows.sweep.flow import sweep_lines
     from flows.workspace.drop_address import naming_as_typed, typed_address
 
-    tried = () if ratios == "none" else parse_range("--ratios", ratios)
+    by_rate, by_passes = parse_list("--rates", rates), tuple(int(each) for each in parse_list("--passes", passes, whole=True))
+    shares = ratios or ("none" if by_rate or by_passes else "0.10:0.40:0.05")
+    tried = () if shares == "none" else parse_range("--ratios", shares)
     items = typed_address(heldout) if heldout else None
     with naming_as_typed(drop, heldout):
-        result = run(typed_address(drop), check_skill(skill), settings, tried, parse_range("--scales", scales), items, judge)
+        result = run(
+            typed_address(drop), check_skill(skill), settings, tried, parse_range("--scales", scales), items, judge, by_rate, by_passes
+        )
     print_answer(result, sweep_lines(result.skill, result.points, result.choice, result.notes))
     if result.outcome is not None:
         if not as_json:
             show_outcome(result.outcome)
         raise typer.Exit(result.outcome.exit_code)
+    raise typer.Exit(0 if result.choice.point else 2)
+
+
+def parse_list(option: str, text: str, *, whole: bool = False) -> tuple[float, ...]:
+    """`3e-4,1e-3`, empty for nothing. Raises ConfigError for what is no positive number, or no whole one where it has to be."""
+    try:
+        values = [float(part) for part in text.split(",")] if text else []
+    except ValueError as error:
+        raise ConfigError(option, f"{text!r} contains something that is not a number", "write a list: 3e-4,1e-3") from error
+    for value in values:
+        if not 0.0 < value < 1e9 or (whole and value != int(value)):
+            raise ConfigError(option, f"{value:g} cannot be", f"give positive {'whole ' if whole else ''}numbers")
+    return tuple(dict.fromkeys(values))
 
 
 def parse_range(option: str, text: str) -> tuple[float, ...]:
@@ -92,6 +116,29 @@ def parse_range(option: str, text: str) -> tuple[float, ...]:
     if not all(0.0 < value <= 1.0 for value in values):
         raise ConfigError(option, f"{text} has values outside (0, 1]", way_out)
     return tuple(dict.fromkeys(values))
+
+
+def estimate(
+    drop: Annotated[Path, typer.Argument(help="JSONL file of new training data.")],
+    skill: Annotated[str, typer.Option(help="Name of the skill that the drop teaches.")],
+    heldout: Annotated[Path | None, typer.Option(help="File of held-out items; default: a share of the drop's own rows.")] = None,
+    refresh: Annotated[bool, typer.Option("--refresh", help="The skill was promoted before, and is taught again.")] = False,
+    config: ConfigFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Estimate time, memory and disk of a round on this machine, from a training of a few steps and a few items of each suite."""
+    settings = read_config(config, as_json)
+    from tempfile import TemporaryDirectory
+
+    from flows.cli.validation import check_drop, model_folder
+    from flows.review.estimate import estimate_round
+
+    with TemporaryDirectory(prefix="skillstack-") as folder:
+        checked = check_drop(settings, drop, skill, heldout, Path(folder) / "drop", refresh=refresh)
+        if not checked.accepted:
+            raise DropError(str(drop), f"cannot be used: {checked.error}", "see `skillstack validate`")
+        result = estimate_round(settings, model_folder(settings), Path(folder) / "drop")
+    print_answer(result, result.lines())
 
 
 def items(
@@ -182,7 +229,7 @@ def export(
     print_answer(result, [line])
 
 
-COMMANDS: tuple[Callable[..., None], ...] = (watch, sweep, items, reevaluate, report, export)
+COMMANDS: tuple[Callable[..., None], ...] = (watch, sweep, estimate, items, reevaluate, report, export)
 
 
 def add_operation_commands(app: typer.Typer) -> None:

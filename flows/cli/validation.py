@@ -80,6 +80,11 @@ def earlier_drops(workspace: Workspace) -> list[Path]:
     return [version.drop for version in champion_chain(workspace) if version.drop is not None]
 
 
+def model_folder(config: SkillstackConfig) -> Path:
+    """The folder of the model that the next round starts from. Nothing is downloaded."""
+    return _model(config, open_workspace(config) if has_lineage(config) else None)
+
+
 def _model(config: SkillstackConfig, workspace: Workspace | None) -> Path:
     """The champion's folder, or the base model's before the first promotion: both have the same tokenizer. Nothing is downloaded."""
     champion = current_champion(workspace.lineage, verify=False) if workspace else None

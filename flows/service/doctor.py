@@ -20,6 +20,8 @@ from flows.base_models.resolve import find_base_model
 from flows.config.model import SkillstackConfig
 from flows.lineage import current_champion
 from flows.lineage.storage.state import describe_place
+from flows.machine.progress import duration
+from flows.review.estimate import past_errors, past_lines, read_estimates
 from flows.round.planning import unmeasured_categories, without_calibration
 from flows.service import doctor_services as services
 from flows.text.facts import Fact
@@ -53,6 +55,7 @@ def diagnose(config: SkillstackConfig) -> tuple[Diagnosis, ...]:
         ("suites", _suites),
         ("calibration", _calibration),
         ("inbox", _inbox),
+        ("estimate", _estimate),
         ("device", _device),
         ("launcher", services.launcher),
         ("MLflow", _mlflow),
@@ -96,6 +99,18 @@ def _state_directory(config: SkillstackConfig) -> str:
         raise SkillstackError(str(folder), what, "free space or set state_dir to another disk")
     place = describe_place(folder)
     return f"{folder}: {free / 1e9:.1f} GB free" + (f"; {place}" if place else "")
+
+
+def _estimate(config: SkillstackConfig) -> str:
+    """The newest estimate of a round on this machine, and how far off the newest one was whose round has ended."""
+    estimates = read_estimates(config.state_dir)
+    if not estimates:
+        return "none yet: `skillstack estimate DROP --skill NAME` says what a round will cost on this machine"
+    newest = estimates[-1]
+    most = "at most " if newest.may_stop else ""
+    cost = f"{most}{duration(newest.train_seconds)} of training, {newest.memory_bytes / 1e9:.1f} GB of memory"
+    errors = past_errors(open_workspace(config), estimates) if has_lineage(config) else ()
+    return "; ".join([f"the last one, of {newest.skill}: {cost}, {newest.disk_bytes / 1e9:.2g} GB of disk", *past_lines(errors[-1:])])
 
 
 def _device(config: SkillstackConfig) -> str:

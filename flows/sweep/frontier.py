@@ -14,10 +14,23 @@ from data_contracts.manifests import Category, EvalReport, Record
 from evals.gate.policy import GatePolicy
 
 
+class Setting(Record):
+    """How one update of a sweep is trained. `passes` None: as the config has it, which may be until the loss has settled."""
+
+    ratio: float = Field(description="unfreeze_rank_ratio")
+    learning_rate: float = Field(description="peak step size")
+    passes: int | None = Field(description="passes over the drop, where the sweep or the config says how many")
+
+    def __str__(self) -> str:
+        passes = "" if self.passes is None else f" passes {self.passes}"
+        return f"ratio {self.ratio:g} rate {self.learning_rate:g}{passes}"
+
+
 class SweepPoint(Record):
     """One candidate of a sweep, measured on the tuning split."""
 
-    ratio: float = Field(description="unfreeze_rank_ratio of its training")
+    setting: Setting
+    steps: int = Field(description="optimiser steps of its training")
     scale: float = Field(description="factor of the trained update")
     learned: float = Field(description="score on the new skill's tuning rows")
     gain: float = Field(description="this score minus the champion's")
@@ -28,15 +41,16 @@ class SweepPoint(Record):
 
 
 class Choice(Record):
-    """The chosen point, the Pareto frontier, and the reason."""
+    """The chosen point, the Pareto frontier, and the reason. No point: none that was tried could be promoted."""
 
-    point: SweepPoint
+    point: SweepPoint | None
     frontier: tuple[SweepPoint, ...]
     reason: str
+    next: tuple[str, ...] = Field((), description="what to try where no point is chosen")
 
 
 def measure_point(
-    ratio: float, scale: float, candidate: EvalReport, champion: EvalReport, learning: str, policy: GatePolicy
+    setting: Setting, steps: int, scale: float, candidate: EvalReport, champion: EvalReport, learning: str, policy: GatePolicy
 ) -> SweepPoint:  # fmt: skip
     """Compare a candidate's tuning report with the champion's. `learning` names the suite of the new skill."""
     before = {suite.name: suite for suite in champion.suites}
@@ -51,7 +65,8 @@ def measure_point(
         by_category.setdefault(suite.category, []).append(loss)
     own = candidate.suite(learning)
     return SweepPoint(
-        ratio=ratio,
+        setting=setting,
+        steps=steps,
         scale=scale,
         learned=own.score,
         gain=own.score - before[learning].score,
@@ -87,15 +102,15 @@ def frontier(points: Sequence[SweepPoint]) -> tuple[SweepPoint, ...]:
 
 
 def choose(points: Sequence[SweepPoint]) -> Choice:
-    """Of the points within all margins, the one with the least forgetting whose score is within a standard error of the best."""
+    """Of the points within all margins, the one with the least forgetting whose score is within a standard error of the best.
+
+    None where no point learned the skill, and where every one that did lost more than a margin: the gate is not asked about a point that is
+    known to break one.
+    """
     edge = frontier(points)
     within = [point for point in edge if point.forgetting <= 1.0 and point.gain > 0.0]
     if not within:
-        learning = [point for point in edge if point.gain > 0.0]
-        if not learning:
-            best = max(edge, key=lambda point: point.learned)
-            return Choice(point=best, frontier=edge, reason="no point learned the skill; this one scored highest")
-        return Choice(point=learning[0], frontier=edge, reason="every point that learns exceeds a margin; this one loses least")
+        return _no_choice(edge)
     best = max(within, key=lambda point: point.learned)
     error = math.sqrt(best.learned * (1.0 - best.learned) / best.n) if 0.0 < best.learned < 1.0 else 0.0
     good = [point for point in within if point.learned >= best.learned - error]
@@ -104,3 +119,20 @@ def choose(points: Sequence[SweepPoint]) -> Choice:
     if chosen != best:
         reason = f"within a standard error ({100 * error:.1f} points) of the best score within the margins, and forgets less"
     return Choice(point=chosen, frontier=edge, reason=reason)
+
+
+def _no_choice(edge: Sequence[SweepPoint]) -> Choice:
+    learning = [point for point in edge if point.gain > 0.0]
+    if not learning:
+        best = max(edge, key=lambda point: point.learned)
+        longer = (
+            f"--passes {3 * best.setting.passes}" if best.setting.passes else f"more rows, or --rates {2 * best.setting.learning_rate:g}"
+        )
+        reason = f"No point learned the skill; the best score is {100 * best.learned:.1f}, after {best.steps} steps at {best.setting}."
+        return Choice(point=None, frontier=tuple(edge), reason=reason, next=(f"Train longer or faster: {longer}.",))
+    least = learning[0]
+    reason = (
+        f"Every point that learns exceeds a margin; {least.setting}, scale {least.scale:g} loses least ({100 * least.forgetting:.0f} %)."
+    )
+    lower = f"Lower rates: --rates {least.setting.learning_rate / 10:.2g},{least.setting.learning_rate / 3:.2g}."
+    return Choice(point=None, frontier=tuple(edge), reason=reason, next=(lower, "Shares of each update: --scales 0.5,0.75,1."))

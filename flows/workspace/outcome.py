@@ -91,6 +91,8 @@ def steps_after(workspace: Workspace, verdict: Verdict, version: VersionRef, rep
         learning_rate=rate if isinstance(rate, float) else None,
         steps=summary.steps if summary else None,
         last_loss=summary.final_loss if summary else None,
+        examples=summary.examples if summary else None,
+        watched=bool(made.config.get("early_stop_patience")),
         settled=summary.settled if summary else None,
         spare={suite.name: suite.available - suite.n for suite in report.suites if suite.available},
     )

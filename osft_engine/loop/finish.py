@@ -123,7 +123,7 @@ def summarise(progress: Progress, examples: ExampleSet, outcome: Outcome, layout
         batch_layout=layout.kind,
         batch_layout_reason=layout.why,
         device=str(device),
-        settled=has_settled(progress.losses),
+        settled=progress.stopped or has_settled(progress.losses),
     )
 
 

@@ -44,6 +44,8 @@ class Progress:
     seconds: float = 0.0
     best_loss: float | None = None
     best_step: int = 0
+    counted_loss: float | None = None
+    """The validation loss that the next one is held against: the last that was lower by more than `early_stop_gain`."""
     validations_without_gain: int = 0
     stopped: bool = False
 

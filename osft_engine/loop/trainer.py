@@ -164,9 +164,11 @@ class Trainer:
         best = self.progress.best_loss is None or loss < self.progress.best_loss
         self.emit({"event": "validation", "step": self.progress.step, "loss": loss, "best": best})
         if best:
-            self.progress.best_loss, self.progress.best_step, self.progress.validations_without_gain = loss, self.progress.step, 0
+            self.progress.best_loss, self.progress.best_step = loss, self.progress.step
             if self.config.keep_best:
                 self.resume.save_best({name: whole(value) for name, value in self.parameters.items()}, leads=self.world.leads)
+        if self.progress.counted_loss is None or loss < self.progress.counted_loss - self.config.early_stop_gain:
+            self.progress.counted_loss, self.progress.validations_without_gain = loss, 0
         else:
             self.progress.validations_without_gain += 1
         patience = self.config.early_stop_patience

@@ -2,9 +2,11 @@
 
     python -P tests/benchmarks/schedules.py --work /tmp/schedules --out docs/results/schedules
 
-Batches of 8 examples, the default method. Every training starts from nano itself; what it learned and what it cost the seven base skills is
-scored by the project's own harness. Each finished training is one line of WORK/results.jsonl; started again, it goes on with what is
-missing. Writes the JSONL and a table between the markers of the page.
+Batches of 8 examples, the default method. `--until-settled` adds trainings that stop by themselves (`train.until_settled`, for the drop of
+100 rows too, which is below its limit); `--seeds 0 1` repeats them, and the 500 steps of fixed passes, with further seeds. Every training
+starts from nano itself; what it learned and what it cost the seven base skills is scored by the project's own harness. Each finished
+training is one line of WORK/results.jsonl; started again, it goes on with what is missing. Writes the JSONL and a table between the markers
+of the page.
 """
 
 from __future__ import annotations
@@ -22,6 +24,8 @@ from typing import Any
 
 import torch
 
+from osft_engine import config as engine_config
+
 _SPEC = importlib.util.spec_from_file_location("stacking", Path(__file__).with_name("stacking.py"))
 assert _SPEC is not None
 assert _SPEC.loader is not None
@@ -34,33 +38,44 @@ ROWS = (100, 500, 2000)
 STEPS = (60, 125, 250, 500, 1000)
 RATES = (1e-3, 5e-4)
 SKILLS = ("shift", "route", "date")
+DEFAULT_STEPS = 500
 BEGIN, END = "<!-- numbers: begin -->", "<!-- numbers: end -->"
 
 
-def plan() -> Iterator[tuple[str, int, int, float]]:
-    """(skill, rows, passes, rate) of every training; a number of steps that is less than a pass is one pass."""
+def plan(options: argparse.Namespace) -> Iterator[tuple[str, int, int | None, float, int]]:
+    """(skill, rows, passes, rate, seed) of every training; a number of steps below a pass is one pass. No passes: until settled."""
     seen = set()
+    if options.until_settled:
+        for seed in options.seeds:
+            for skill in SKILLS:
+                for rows in ROWS:
+                    yield skill, rows, None, RATES[0], seed
+                    if seed:
+                        yield skill, rows, max(1, round(DEFAULT_STEPS * BATCH / rows)), RATES[0], seed
+        return
     for rate in RATES:
         for skill in SKILLS:
             for rows in ROWS:
                 for steps in STEPS:
-                    chosen = (skill, rows, max(1, round(steps * BATCH / rows)), rate)
+                    chosen = (skill, rows, max(1, round(steps * BATCH / rows)), rate, 0)
                     if chosen not in seen:
                         seen.add(chosen)
                         yield chosen
 
 
-def measure(options: argparse.Namespace, base: dict[str, float], skill: str, rows: int, passes: int, rate: float) -> dict[str, Any]:
+def measure(
+    options: argparse.Namespace, base: dict[str, float], skill: str, rows: int, passes: int | None, rate: float, seed: int
+) -> dict[str, Any]:
     """One training and its scores."""
     world = stacking.nano_world(argparse.Namespace(work=options.work, items=100, rows=rows))
     settings = {**world.train, "num_epochs": passes, "effective_batch_size": BATCH}
     folder = options.work / "training"
     shutil.rmtree(folder, ignore_errors=True)
-    shutil.rmtree(options.work / "inputs" / f"{skill}-0", ignore_errors=True)  # the drop of another size
+    shutil.rmtree(options.work / "inputs" / f"{skill}-{seed}", ignore_errors=True)  # the drop of another size
     world = stacking.World(**{**world.__dict__, "train": settings})
     began = time.process_time()
     variant = stacking.Variant("activations", {"protect": "activations"})
-    model = stacking.train_ours(world, variant, rate, 0, skill, None, folder / "round", folder / "bases")
+    model = stacking.train_ours(world, variant, rate, seed, skill, None, folder / "round", folder / "bases")
     trained = time.process_time() - began
     events = [json.loads(line) for line in (folder / "round" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     losses = [event["loss"] for event in events if event["event"] == "step"]
@@ -70,6 +85,7 @@ def measure(options: argparse.Namespace, base: dict[str, float], skill: str, row
         "skill": skill,
         "rows": rows,
         "passes": passes,
+        "seed": seed,
         "steps": len(losses),
         "learning_rate": rate,
         "last_loss": sum(losses[-10:]) / len(losses[-10:]),
@@ -79,21 +95,27 @@ def measure(options: argparse.Namespace, base: dict[str, float], skill: str, row
     }
 
 
+def _key(found: dict[str, Any]) -> tuple[float, int, int | None, int]:
+    return found["learning_rate"], found["rows"], found["passes"], found.get("seed", 0)
+
+
 def write_page(out: Path, found: list[dict[str, Any]], facts: str) -> None:
     """The table between the page's markers: learned and change of the base skills, in points, mean over the skills."""
     lines = [
         facts,
         "",
-        "| rows | passes | steps | learning rate | skills | learned, % | base skills, points | last loss |",
-        "|" + "---|" * 8,
+        "| rows | passes | steps | seed | learning rate | skills | learned, % | base skills, points | last loss |",
+        "|" + "---|" * 9,
     ]
-    keys = sorted({(each["learning_rate"], each["rows"], each["passes"], each["steps"]) for each in found}, key=lambda k: (-k[0], *k[1:]))
-    for rate, rows, passes, steps in keys:
-        mine = [each for each in found if (each["learning_rate"], each["rows"], each["passes"]) == (rate, rows, passes)]
+    keys = sorted({_key(each) for each in found}, key=lambda key: (-key[0], key[1], key[2] or 1_000, key[3]))
+    for rate, rows, passes, seed in keys:
+        mine = [each for each in found if _key(each) == (rate, rows, passes, seed)]
+        counts = sorted({each["steps"] for each in mine})
+        steps = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
         learned, kept, loss = (sum(each[name] for each in mine) / len(mine) for name in ("learned", "base_skills", "last_loss"))
         worst = min(each["learned"] for each in mine)
         lines.append(
-            f"| {rows} | {passes} | {steps} | {rate:g} | {len(mine)} | {100 * learned:.1f} ({100 * worst:.0f}) "
+            f"| {rows} | {passes or 'until settled'} | {steps} | {seed} | {rate:g} | {len(mine)} | {100 * learned:.1f} ({100 * worst:.0f}) "
             f"| {100 * kept:+.1f} | {loss:.3f} |"
         )
     page = out.with_suffix(".md")
@@ -107,7 +129,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--out", type=Path, help="path of page and JSONL without ending; none writes no page")
+    parser.add_argument("--until-settled", action="store_true", help="measure the trainings that stop by themselves")
+    parser.add_argument("--seeds", type=int, nargs="*", default=[0])
     options = parser.parse_args()
+    engine_config.FEWEST_WATCHED = 1
     options.work = options.work.absolute()
     options.work.mkdir(parents=True, exist_ok=True)
     os.environ |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
@@ -116,8 +141,8 @@ def main() -> None:
     found = [json.loads(line) for line in results.read_text(encoding="utf-8").splitlines()] if results.exists() else []
     world = stacking.nano_world(argparse.Namespace(work=options.work, items=100, rows=100))
     base = stacking.score(world.base, world, options.work / "items", options.work / "base")
-    done = {(each["skill"], each["rows"], each["passes"], each["learning_rate"]) for each in found}
-    for chosen in plan():
+    done = {(each["skill"], each["rows"], each["passes"], each["learning_rate"], each.get("seed", 0)) for each in found}
+    for chosen in plan(options):
         if chosen in done:
             continue
         found.append(measure(options, base, *chosen))
@@ -125,7 +150,7 @@ def main() -> None:
             stream.write(json.dumps(found[-1]) + "\n")
         print(json.dumps(found[-1]), flush=True)
     if options.out is not None:
-        facts = f"`python -P tests/benchmarks/schedules.py`, torch {torch.__version__}, CPU, one thread, seed 0; 100 items per suite."
+        facts = f"`python -P tests/benchmarks/schedules.py`, torch {torch.__version__}, CPU, one thread; 100 items per suite."
         write_page(options.out, found, facts)
 
 

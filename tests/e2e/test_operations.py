@@ -65,23 +65,42 @@ def test_a_drop_in_the_inbox_becomes_a_round_and_is_taken_once(watched: dict[str
 def test_a_sweep_decomposes_once_and_repeats_nothing(watched: dict[str, Any], place: Any, command: Command) -> None:
     drop = str(place.folder / watched["started"][0]["drop"])
     ask = ("sweep", drop, "--skill", "swept", "--ratios", "0.1,0.3", "--scales", "0.5,1", "--no-judge")
-    first = command(*ask)
-    assert [(point["ratio"], point["scale"]) for point in first["points"]] == [(0.1, 1.0), (0.1, 0.5), (0.3, 1.0), (0.3, 0.5)]
-    assert first["choice"]["point"] in first["points"]
+    first = command(*ask, code=None)
+    assert [(point["setting"]["ratio"], point["scale"]) for point in first["points"]] == [(0.1, 1.0), (0.1, 0.5), (0.3, 1.0), (0.3, 0.5)]
+    assert first["choice"]["point"] in (None, *first["points"])
     assert all(point["n"] < 60 for point in first["points"]), "the gate's held-out items are not among the tuning rows"
     before = finished(place, "train", "rescale", "evaluate", "tuning")
-    assert command(*ask)["points"] == first["points"]
+    assert command(*ask, code=None)["points"] == first["points"]
     assert finished(place, "train", "rescale", "evaluate", "tuning") == before, "a sweep that comes again repeats nothing"
-    scales = command("sweep", drop, "--skill", "swept", "--ratios", "0.1", "--scales", "0.25,0.5,1", "--no-judge")
+    scales = command("sweep", drop, "--skill", "swept", "--ratios", "0.1", "--scales", "0.25,0.5,1", "--no-judge", code=None)
     assert len(scales["points"]) == 3
     assert set(finished(place, "train")) == {path for path in before if "train" in path.parts}, "another scale trains nothing"
     assert not list(place.folder.glob(".skillstack/decompositions/whole-*")), "what the ratios cut is gone when they have"
     assert len(command("history")["rounds"]) == 2, "nothing of a sweep is registered before it is judged"
 
 
+def test_a_sweep_over_rates_and_passes_chooses_nothing_where_nothing_is_learned(
+    watched: dict[str, Any], place: Any, command: Command
+) -> None:
+    """Nothing is learned at a rate of 1e-9: no point is marked, none is judged, and the exit code says so."""
+    drop = str(write_drop("ends", place.folder / "ends.jsonl", 0, rows=200))
+    rounds = len(command("history")["rounds"])
+    found = command("sweep", drop, "--skill", "ends", "--rates", "1e-9,2e-9", "--passes", "1,2", code=2)
+    settings = [(point["setting"]["learning_rate"], point["setting"]["passes"]) for point in found["points"]]
+    assert settings == [(1e-9, 1), (1e-9, 2), (2e-9, 1), (2e-9, 2)]
+    steps = [point["steps"] for point in found["points"]]
+    assert steps == [steps[0], 2 * steps[0]] * 2
+    assert (found["choice"]["point"], found["outcome"]) == (None, None)
+    assert found["choice"]["reason"].startswith("No point learned the skill")
+    assert "--passes" in found["choice"]["next"][0]
+    assert len(command("history")["rounds"]) == rounds, "a point that taught nothing is not judged"
+
+
 def test_a_share_of_the_rounds_own_update_is_chosen_and_judged(watched: dict[str, Any], place: Any, command: Command) -> None:
     """Without ratios nothing is trained twice: the update is the round's own, and the judged round is the chosen share of it."""
     drop = str(write_drop("mood", place.folder / "mood.jsonl", 0, rows=400))
+    expected = command("estimate", drop, "--skill", "mood")
+    assert expected["past"] == []
     found = command("sweep", drop, "--skill", "mood", "--ratios", "none", "--scales", "0.5,1", code=None)
     assert [point["scale"] for point in found["points"]] == [1.0, 0.5]
     assert any("measured on training rows" in note for note in found["notes"]), found["notes"]
@@ -89,6 +108,14 @@ def test_a_share_of_the_rounds_own_update_is_chosen_and_judged(watched: dict[str
     record = command("history")["rounds"][-1]
     assert (record["skill"], record["version"]) == ("mood", found["outcome"]["version"])
     assert record["decision"] == found["outcome"]["decision"]
+    manifests = [json.loads(path.read_text()) for path in finished(place, "train")]
+    [made] = [each for each in manifests if each["skill"] == "mood"]
+    assert (expected["estimate"]["rows"], expected["estimate"]["steps"]) == (made["summary"]["examples"], made["summary"]["steps"])
+    measured = (made["summary"]["peak_memory_bytes"], sum(each["bytes"] for each in made["files"].values()))
+    guessed = (expected["estimate"]["memory_bytes"], expected["estimate"]["disk_bytes"])
+    assert guessed == pytest.approx(measured, rel=0.3)
+    [checked] = [each for each in command("doctor", code=None)["checks"] if each["check"] == "estimate"]
+    assert "past estimate of round 2, mood: time" in checked["detail"]
     trained = finished(place, "train")
     again = command("round", drop, "--skill", "mood", "--scale", str(scale), code=None)
     assert again["version"] == record["version"], "the same share of the same update is the same round"

@@ -63,3 +63,60 @@ def test_settings_that_cannot_be_meant_are_refused(settings: dict[str, Any], mes
 def test_every_setting_has_a_description_and_a_default() -> None:
     assert all(field.description and not field.is_required() for field in TrainConfig.model_fields.values())
     assert torch.isfinite(torch.tensor(TrainConfig().peak_learning_rate))
+
+
+@pytest.mark.parametrize(
+    ("examples", "settings", "passes"),
+    [
+        (199, {}, 20),  # too few to hold 20 out: the passes of 500 steps
+        (200, {}, 60),
+        (500, {}, 53),  # 57 steps per pass
+        (2000, {}, 14),  # 225 steps per pass
+        (30000, {}, 1),
+        (2000, {"num_epochs": 3}, 3),
+        (2000, {"until_settled": False}, 2),
+        (2000, {"method": "full"}, 2),
+        (2000, {"validation_share": 0.2}, 2),
+    ],
+)
+def test_a_drop_that_is_large_enough_is_watched_until_its_loss_has_settled(
+    monkeypatch: pytest.MonkeyPatch, examples: int, settings: dict[str, Any], passes: int
+) -> None:
+    monkeypatch.setattr(config, "STEPS_TO_LEARN", STEPS)
+    given = TrainConfig(**settings)
+    ran = given.watched(examples)
+    watched = not settings and examples >= 200
+    assert ran.passes(examples) == passes
+    assert ran == TrainConfig.model_validate(ran.model_dump())  # what ran is a config of its own
+    assert (ran.validation_share, ran.keep_best) == ((0.1, True) if watched else (given.validation_share, False))
+    described = TrainConfig.model_fields["until_settled"].description or ""
+    numbers = (
+        config.FEWEST_WATCHED / config.WATCHED_SHARE,
+        config.WATCH_EVERY,
+        STEPS * config.MOST_STEPS,
+        config.MOST_PASSES_UNTIL_SETTLED,
+    )
+    assert all(f"{number:.0f}" in described for number in numbers)
+
+
+def test_a_training_that_settles_stops_and_says_so(make_run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At a rate that only does harm the first look is the best one. A cut run that goes on stops at the same step, with equal weights."""
+    monkeypatch.setattr(config, "STEPS_TO_LEARN", 5)
+    monkeypatch.setattr(config, "FEWEST_WATCHED", 2)
+    monkeypatch.setattr(config, "WATCH_EVERY", 1)
+    harm = {"learning_rate": 0.3, "lr_scheduler": "constant", "warmup_steps": 0, "save_every_steps": 2, "save_every_seconds": 1e6}
+    whole, cut = make_run("whole", **harm), make_run("cut", **harm)
+    manifest = train_candidate(whole)
+    assert manifest.summary is not None
+    assert (manifest.summary.settled, manifest.config["early_stop_patience"]) == (True, config.PATIENCE)
+    assert manifest.summary.steps < config.MOST_STEPS * 5
+
+    def stop(event: dict[str, Any]) -> None:
+        if event["event"] == "validation" and event["step"] == manifest.summary.steps - 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_candidate(cut, on_event=stop)
+    again = train_candidate(cut)
+    assert again.summary is not None
+    assert (again.summary.steps, again.model_sha256) == (manifest.summary.steps, manifest.model_sha256)

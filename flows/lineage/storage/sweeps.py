@@ -13,8 +13,8 @@ from flows.lineage.storage.tracking import user_name
 
 
 @plainly
-def log_sweep(lineage: Lineage, skill: str, note: str, points: Sequence[tuple[float, float, float, float]], table: Path) -> str:
-    """Record a finished sweep. points: (ratio, scale, score, share of the margin used); the step of a chart is the ratio in %."""
+def log_sweep(lineage: Lineage, skill: str, note: str, points: Sequence[tuple[float, str, float, float]], table: Path) -> str:
+    """Record a finished sweep. points: (ratio, name of the point, score, share of the margin used); a step of a chart is the ratio in %."""
     from mlflow.entities import Metric
 
     own = {PREFIX + "kind": "sweep", PREFIX + "skill": skill, "mlflow.note.content": note[:MAX_TEXT]}
@@ -23,8 +23,8 @@ def log_sweep(lineage: Lineage, skill: str, note: str, points: Sequence[tuple[fl
     run_id = str(lineage.client.create_run(lineage.experiment_id, tags=tags, run_name=name).info.run_id)
     now = int(time.time() * 1000)
     metrics = []
-    for ratio, scale, learned, forgetting in points:
-        step, at = round(100 * ratio), f"scale {scale:g}"
+    for ratio, at, learned, forgetting in points:
+        step = round(100 * ratio)
         metrics += [Metric(f"learned/{at}", learned, now, step), Metric(f"margin used/{at}", forgetting, now, step)]
     for start in range(0, len(metrics), 900):
         lineage.client.log_batch(run_id, metrics=metrics[start : start + 900])

@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_contracts.digests import text_digest
 from data_contracts.manifests import EvalReport, SuiteResult
 from evals.gate.policy import GatePolicy
-from flows.sweep.frontier import SweepPoint, choose, frontier, measure_point
+from flows.sweep.frontier import Setting, SweepPoint, choose, frontier, measure_point
+
+SETTING = Setting(ratio=0.2, learning_rate=1e-3, passes=None)
 
 
 def point(
-    learned: float, forgetting: float, *, gain: float | None = None, n: int = 200, ratio: float = 0.25, scale: float = 1.0
+    learned: float,
+    forgetting: float,
+    *,
+    gain: float | None = None,
+    n: int = 200,
+    ratio: float = 0.25,
+    scale: float = 1.0,
+    passes: int | None = None,
 ) -> SweepPoint:
     return SweepPoint(
-        ratio=ratio,
+        setting=Setting(ratio=ratio, learning_rate=1e-3, passes=passes),
+        steps=40,
         scale=scale,
         learned=learned,
         gain=learned - 0.2 if gain is None else gain,
@@ -51,11 +62,13 @@ def test_no_point_of_the_frontier_is_dominated_and_the_choice_lies_on_it(values:
     for kept in edge:
         assert not any(o.learned >= kept.learned and o.forgetting < kept.forgetting for o in points)
         assert not any(o.learned > kept.learned and o.forgetting <= kept.forgetting for o in points)
-    chosen = choose(points).point
-    assert chosen in edge
-    if any(p.forgetting <= 1.0 and p.gain > 0 for p in points):
-        assert chosen.forgetting <= 1.0
-        assert chosen.gain > 0.0
+    choice = choose(points)
+    assert (choice.point is not None) == any(p.forgetting <= 1.0 and p.gain > 0 for p in points)
+    if choice.point is not None:
+        assert choice.point in edge
+        assert choice.point.forgetting <= 1.0
+        assert choice.point.gain > 0.0
+    assert (choice.point is None) == bool(choice.next)
 
 
 def test_a_tie_in_learning_goes_to_what_forgets_less() -> None:
@@ -65,19 +78,27 @@ def test_a_tie_in_learning_goes_to_what_forgets_less() -> None:
     assert choose([clear, careful]).point == clear
 
 
-def test_where_every_margin_is_used_up_the_smallest_loss_is_taken_and_said() -> None:
+def test_where_every_point_that_learns_breaks_a_margin_none_is_chosen_and_the_way_on_is_named() -> None:
     choice = choose([point(0.9, 3.0), point(0.6, 1.5), point(0.1, 0.0, gain=-0.1)])
-    assert choice.point.forgetting == 1.5
-    assert "exceeds a margin" in choice.reason
-    assert "no point learned" in choose([point(0.1, 0.0, gain=0.0)]).reason
+    assert choice.point is None
+    assert choice.reason == "Every point that learns exceeds a margin; ratio 0.25 rate 0.001, scale 1 loses least (150 %)."
+    assert choice.next == ("Lower rates: --rates 0.0001,0.00033.", "Shares of each update: --scales 0.5,0.75,1.")
+
+
+@pytest.mark.parametrize(("passes", "words"), [(4, "--passes 12"), (None, "more rows, or --rates 0.002")])
+def test_where_no_point_learned_none_is_chosen_and_more_training_is_named(passes: int | None, words: str) -> None:
+    choice = choose([point(0.11, 0.0, gain=0.0, passes=passes), point(0.1, 0.0, gain=-0.01, passes=passes)])
+    assert choice.point is None
+    assert choice.reason.startswith("No point learned the skill; the best score is 11.0, after 40 steps at ratio 0.25 rate 0.001")
+    assert choice.next == (f"Train longer or faster: {words}.",)
 
 
 def test_losses_are_counted_in_shares_of_the_gates_margins() -> None:
     before = report({"new": ("skill", 0.2), "old": ("skill", 0.9), "older": ("skill", 0.9), "text": ("drift", 2.0)})
     after = report({"new": ("skill", 0.7), "old": ("skill", 0.86), "older": ("skill", 0.9), "text": ("drift", 2.01)})
-    found = measure_point(0.2, 1.0, after, before, "new", GatePolicy())
+    found = measure_point(SETTING, 40, 1.0, after, before, "new", GatePolicy())
     assert round(found.gain, 9) == 0.5
     assert {name: round(loss, 9) for name, loss in found.losses.items()} == {"old": 0.04, "older": 0.0, "text": 0.005}
     assert round(found.forgetting, 6) == 1.0, "two points over both skills are one margin of two points; drift used half of its own"
     better = report({"new": ("skill", 0.7), "old": ("skill", 0.95), "older": ("skill", 0.95), "text": ("drift", 1.9)})
-    assert measure_point(0.2, 1.0, better, before, "new", GatePolicy()).forgetting == 0.0
+    assert measure_point(SETTING, 40, 1.0, better, before, "new", GatePolicy()).forgetting == 0.0
