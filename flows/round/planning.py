@@ -174,8 +174,8 @@ def _new_skill(config: SkillstackConfig, drop: DropManifest, earlier: int, churn
     shown, asked = margin_shown_by(policy, n, churn, suites), 100 * (margin or policy.margin_skill)
     return [
         f"{skill} has {n} held-out items: enough to decide whether it is learned. Later rounds need about {needed:,} to rule out a loss of "
-        f"{asked:.1f} points: {_hold_out(needed, rows)}, or once it is learned with `skillstack items FILE --skill {skill}`; or set a margin "
-        f"that {n} items can show: evaluation.skills: {{{skill}: {{margin: {shown:.2f}}}}}."
+        f"{asked:.1f} points: {_hold_out(needed, rows)}, or once it is learned with `skillstack items FILE --skill {skill}`; or set a "
+        f"margin that {n} items can show: evaluation.skills: {{{skill}: {{margin: {shown:.2f}}}}}."
     ]
 
 
