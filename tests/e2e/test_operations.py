@@ -83,7 +83,7 @@ def test_a_sweep_over_rates_and_passes_chooses_nothing_where_nothing_is_learned(
     watched: dict[str, Any], place: Any, command: Command
 ) -> None:
     """Nothing is learned at a rate of 1e-9: no point is marked, none is judged, and the exit code says so."""
-    drop = str(write_drop("ends", place.folder / "ends.jsonl", 0, rows=200))
+    drop = str(write_drop("ends", place.folder / "ends.jsonl", 0, rows=300))
     rounds = len(command("history")["rounds"])
     found = command("sweep", drop, "--skill", "ends", "--rates", "1e-9,2e-9", "--passes", "1,2", code=2)
     settings = [(point["setting"]["learning_rate"], point["setting"]["passes"]) for point in found["points"]]
