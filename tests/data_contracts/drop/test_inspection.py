@@ -28,7 +28,7 @@ class Renderer:
 
 
 def _inspection(work: Path, renderer: ChatRenderer | None) -> Inspection:
-    common = {"earlier": (), "items": (), "suites": (), "work": work}
+    common = {"earlier": (), "items": (), "suites": (), "refresh": False, "work": work}
     return Inspection(load_contract(), "sums", Boilerplate(NONE, NONE, NONE), renderer=renderer, **common)
 
 
