@@ -137,7 +137,7 @@ class OsftAttachment:
         self.model = model
         self._originals = dict(targets)
         model.requires_grad_(False)
-        self._other_names = tuple(_named_parameters(model, train_other, exclude=set(targets)))
+        self._other_names = tuple(_named_parameters(model, train_other, exclude=set(targets) | _owners_of_experts(targets)))
         self.layers: dict[str, UpdatedLinear] = {}
         moved: dict[int, Tensor] = {}
         shared: dict[int, tuple[SharedProjection, nn.Parameter]] = {}  # a basis that layers share stays one tensor on the device
@@ -244,6 +244,11 @@ def choose_executions(
     if execution == "auto" and memory is not None and needed > memory / 2:
         return {name: "side" if may_run_beside(allowed[name]) else way for name, way in found.items()}
     return found
+
+
+def _owners_of_experts(targets: Mapping[str, nn.Module]) -> set[str]:
+    """Modules whose fused parameters hold a target."""
+    return {name.rsplit(".", 2)[0] for name, module in targets.items() if isinstance(module, ExpertLinear)}
 
 
 def _bytes_of(model: nn.Module) -> int:

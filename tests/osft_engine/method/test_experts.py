@@ -15,10 +15,10 @@ from data_contracts.errors import ConfigError
 from osft_engine.compute.distributed import World
 from osft_engine.loop.prepare import Scene, attach_method
 from osft_engine.loop.resume import ResumeFolder
-from osft_engine.method.attach import OsftAttachment, allowed_updates, find_targets
+from osft_engine.method.attach import OsftAttachment, allowed_updates, choose_executions, find_targets
 from osft_engine.method.experts import ExpertLinear, OpenExperts, close_experts, open_experts
 from osft_engine.run import TrainRun
-from osft_engine.subspace.linear import Execution, UpdatedLinear
+from osft_engine.subspace.linear import Execution, UpdatedLinear, choose_execution
 from osft_engine.subspace.protection import AllowedUpdate, protect_activations, protect_weights, protect_weights_block
 
 MakeModel = Callable[[str], Any]
@@ -179,3 +179,37 @@ def test_experts_that_read_their_weights_otherwise_are_not_opened(make_mixture: 
         layer.mlp.experts.__class__ = Doubled
     with pytest.raises(ConfigError, match="of a form that cannot be taken apart"):
         find_targets(model)
+
+
+def test_the_cheaper_way_counts_the_tokens_that_reach_an_expert(make_mixture: MakeModel) -> None:
+    """At a number of tokens between those at which a whole matrix and an expert's become cheaper with a second weight."""
+    targets = find_targets(make_mixture("mixtral"))
+    allowed = allowed_updates(targets, lambda _, W: protect_weights(W, 0.25, compact=True))
+    name = "model.layers.0.mlp.experts.0.down_proj"
+    turn = next(tokens for tokens in range(1, 10_000) if choose_execution(allowed[name], tokens) == "dense")
+    for tokens, wanted in ((turn, "side"), (turn * EXPERTS / CHOSEN, "dense")):
+        found = choose_executions({name: targets[name]}, allowed, "auto", float(tokens))
+        assert found == {name: wanted}
+
+
+def test_fused_parameters_are_trained_without_restriction_where_no_expert_is_a_target(make_mixture: MakeModel) -> None:
+    model = make_mixture("gpt_oss")
+    experts = find_targets(model)
+    with pytest.raises(ConfigError, match="'down_proj' matches no parameter outside the targets"):
+        OsftAttachment(model, experts, allowed_updates(experts, lambda _, W: protect_weights(W, 0.5)), ["down_proj"])
+
+    plain = make_mixture("gpt_oss")
+    parameter = plain.get_parameter("model.layers.1.mlp.experts.down_proj")
+    (wanted,) = torch.autograd.grad(_loss(plain), parameter)
+    model = make_mixture("gpt_oss")
+    targets = find_targets(model, ["self_attn"])
+    attachment = OsftAttachment(model, targets, allowed_updates(targets, lambda _, W: protect_weights(W, 0.5)), [r"1.*experts\.down_proj$"])
+    _loss(model).backward()
+    [(name, trained)] = attachment.others.items()
+    assert name == "model.layers.1.mlp.experts.down_proj"
+    torch.testing.assert_close(trained.grad, wanted, rtol=1e-4, atol=1e-5)
+
+
+def _loss(model: Any) -> torch.Tensor:
+    logits: torch.Tensor = model(torch.arange(20).unsqueeze(0), use_cache=False).logits
+    return logits.square().mean()
