@@ -53,7 +53,7 @@ def verify(
     config: ConfigFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Recompute every digest and verdict of the lineage; exit code 1 if anything is missing, changed or forged."""
+    """Recompute every digest of the lineage and the verdict of every champion; exit code 1 if anything is missing, changed or forged."""
     result = verify_lineage(_lineage(config, as_json), public_key or (), head)
     table = Table("round", "version", "where", "problem")
     for finding in result.findings:

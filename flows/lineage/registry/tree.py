@@ -21,7 +21,8 @@ class LineageTree(Record):
         return tuple(record for record in self.rounds if record.version is not None and record.parent_version == version)
 
     def decisions(self, version: int) -> tuple[LedgerEntry, ...]:
-        return tuple(entry for entry in self.ledger if entry.version == version and entry.action != "register")
+        """The entries about a version, with the rollbacks that took it away."""
+        return tuple(entry for entry in self.ledger if _concerns(entry, version))
 
     def lines(self) -> Iterator[str]:
         """The tree as indented text, then the attempts without a version."""
@@ -37,7 +38,7 @@ class LineageTree(Record):
         for detail in details(record):
             yield f"{rest}    {detail}"
         for entry in self.decisions(record.version):
-            yield f"{rest}    {entry.time:%Y-%m-%d} {entry.action} by {actor_of(entry)}: {entry.reason}"
+            yield f"{rest}    {entry.time:%Y-%m-%d} {_event(entry, record.version)} by {actor_of(entry)}: {entry.reason}"
         children = self.children(record.version)
         for child in children:
             last = child is children[-1]
@@ -75,6 +76,17 @@ def details(record: RoundRecord) -> Sequence[str]:
     lost = f"lost: {', '.join(record.lost)}" if record.lost else ""
     collected = f"weights collected {record.collected:%Y-%m-%d}" if record.collected else ""
     return [text for text in (f"{record.method or '-'} {digests}", lost, *record.reasons[:1], collected) if text]
+
+
+def _concerns(entry: LedgerEntry, version: int) -> bool:
+    return (entry.version == version and entry.action != "register") or (entry.action == "rollback" and entry.previous == version)
+
+
+def _event(entry: LedgerEntry, version: int) -> str:
+    """What an entry did, seen from one version: a rollback is about the version that it took away and about the one it returned to."""
+    if entry.action != "rollback":
+        return entry.action
+    return f"rollback to version {entry.champion}" if version != entry.champion else f"rollback from version {entry.previous}"
 
 
 def _style(record: RoundRecord) -> str:

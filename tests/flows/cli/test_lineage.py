@@ -50,6 +50,14 @@ def test_lineage_prints_a_tree_a_drawing_or_json(command):
     assert [record["version"] for record in json.loads(command("lineage", "--json").stdout)["rounds"]] == [1, 2, 3]
 
 
+def test_a_rollback_stands_beside_both_versions_in_the_tree(command):
+    assert command("rollback", "--reason", "it forgot", "--actor", "ann").exit_code == 0
+    tree = command("lineage").stdout.splitlines()
+    (second,), (third,) = ([number for number, line in enumerate(tree) if f"version {version} · " in line] for version in (2, 3))
+    assert any("rollback from version 3 by ann: it forgot" in line for line in tree[second:third])
+    assert any("rollback to version 2 by ann: it forgot" in line for line in tree[third:])
+
+
 def test_pull_and_gc_answer_in_json(command, tmp_path):
     pulled = json.loads(command("pull", str(tmp_path / "serving"), "--json").stdout)
     assert pulled["version"] == 3

@@ -18,7 +18,7 @@ def test_the_tree_follows_what_was_built_on_what(grown, register):
     assert [record.skill for record in tree.children(2)] == ["second", "other"]
     text = "\n".join(tree.lines())
     assert text.count("CHAMPION") == 1
-    assert "rollback by ann: complaints" in text
+    assert "rollback from version 3 by ann: complaints" in text
     assert [line.lstrip(" │├└─").split(" · ")[0] for line in tree.lines() if " · round " in line] == [
         f"version {n}" for n in (1, 2, 3, 4, 5)
     ]
