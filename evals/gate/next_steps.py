@@ -124,15 +124,16 @@ def _lose_less(held: Collection[CheckOutcome], verdict: Verdict, situation: Situ
             "Set `calibration` to general text (`skillstack init` writes some): it protects the base's own abilities, which are lost first "
             "without it. It counts from round 0, so begin a new state_dir."
         )
-    gained = any(check.check == "gain" and check.outcome == "pass" for check in verdict.checks)
-    if gained:
-        scale = min(0.5, situation.scale / 2)
-        yield (f"Offer part of the trained update, which trains nothing: {_again(verdict, situation)} --scale {scale:g}")
     rate = f" {situation.learning_rate / 3:.2g} (now {situation.learning_rate:.2g})" if situation.learning_rate else ""
     passes = (
         f" and train.num_epochs {3 * situation.epochs:g} (now {situation.epochs:g})" if situation.epochs and not situation.watched else ""
     )
     yield f"Train with a lower rate and more passes: train.learning_rate{rate}{passes}. Many small steps keep more than few large ones."
+    if any(check.check == "gain" and check.outcome == "pass" for check in verdict.checks):
+        yield (
+            f"Offer most of the trained update, which trains nothing: {_again(verdict, situation)} --scale {0.75 * situation.scale:.2g}. What "
+            "is lost shrinks with the scale, and what was learned shrinks faster (on one drop, to half at 0.75)."
+        )
 
 
 def _again(verdict: Verdict, situation: Situation) -> str:
