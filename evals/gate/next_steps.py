@@ -130,10 +130,9 @@ def _lose_less(held: Collection[CheckOutcome], verdict: Verdict, situation: Situ
     )
     yield f"Train with a lower rate and more passes: train.learning_rate{rate}{passes}. Many small steps keep more than few large ones."
     if any(check.check == "gain" and check.outcome == "pass" for check in verdict.checks):
-        yield (
-            f"Offer most of the trained update, which trains nothing: {_again(verdict, situation)} --scale {0.75 * situation.scale:.2g}. What "
-            "is lost shrinks with the scale, and what was learned shrinks faster (on one drop, to half at 0.75)."
-        )
+        scaled = f"{_again(verdict, situation)} --scale {0.75 * situation.scale:.2g}"
+        shrinks = "what is lost shrinks with the scale, and what was learned shrinks faster (on one drop, to half at 0.75)"
+        yield f"Offer most of the trained update, which trains nothing: {scaled}. But {shrinks}."
 
 
 def _again(verdict: Verdict, situation: Situation) -> str:
