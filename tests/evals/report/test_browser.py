@@ -5,36 +5,14 @@ pytest -m services tests/evals/report/test_browser.py
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
-from data_contracts.manifests import Decision, LayerCapacity
-from evals.audit.forgetting import RoundEvaluation, audit_forgetting
-from evals.gate.decide import GateEvidence, GatePolicy, decide
-from evals.report.answers import compare_answers
-from evals.report.facts import Difference, Event, RoundCost, RoundFacts
-from evals.report.render import MonthView, render_lineage, render_round
-
-
-def asked(**fields: object) -> GatePolicy:
-    """The default policy for evidence that leaves categories out on purpose."""
-    return GatePolicy.model_validate({"accept_unmeasured": ("general", "safety", "drift"), **fields})
-
-
-BROWSER = next((found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None)
-DRIVER = shutil.which("chromedriver")
 AXE = Path(__file__).parents[2] / "vendor" / "axe-core" / "axe.min.js"
 
-pytestmark = [
-    pytest.mark.services,
-    pytest.mark.skipif(BROWSER is None or DRIVER is None, reason="needs chromium and chromedriver on the PATH"),
-]
+pytestmark = pytest.mark.services
 
 # For each piece of text: its colour against the nearest opaque background (WCAG 2.2 contrast ratio).
 CONTRAST = """
@@ -65,113 +43,10 @@ return poor;
 """
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    from selenium import webdriver
-    from selenium.webdriver.chrome.service import Service
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = str(BROWSER)
-    for flag in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service(str(DRIVER)))
-    driver.execute_cdp_cmd("Network.enable", {})
-    driver.execute_cdp_cmd(
-        "Network.emulateNetworkConditions", {"offline": True, "latency": 0, "downloadThroughput": 0, "uploadThroughput": 0}
-    )
-    yield driver
-    driver.quit()
-
-
-@pytest.fixture(scope="module")
-def pages(tmp_path_factory, make_suite, make_evaluation) -> dict[str, Path]:
-    """A blocked fifth round of a lineage that also had an earlier blocked round, and the lineage."""
-    generator = np.random.default_rng(0)
-    names = ["agnews", "dbpedia", "sst2", "a-skill-with-a-very-long-name-indeed", "yelp"]
-    hard = {name: generator.random(120) for name in names}
-    rows = []
-    for number in range(6):
-        suites = []
-        for index, name in enumerate(names):
-            level = 0.85 - 0.01 * number if number > index else 0.3
-            level -= 0.3 if number in (3, 5) and index < 2 else 0.0
-            suites.append(make_suite(name, (hard[name] < level).astype(float), logprob=-hard[name] - 0.05 * number))
-        suites.append(make_suite("piqa", (hard["agnews"] < 0.7).astype(float), category="general"))
-        suites.append(make_suite("passages", 1 + hard["dbpedia"] * (1 + 0.001 * number), category="drift"))
-        layers = {"q": LayerCapacity(shape=(64, 64), protected=8, trainable=8, free=max(0, 56 - 8 * number), leak=0.0)}
-        decision = {0: None, 3: Decision.BLOCK, 5: None}.get(number, Decision.PASS)
-        rows.append(
-            RoundEvaluation(number, names[number - 1] if number else None, make_evaluation(f"m{number}", *suites), decision, layers=layers)
-        )
-    audit = audit_forgetting(rows)
-    anchors = {name: rows[index + 1].evaluation for index, name in enumerate(names[:4])} | {"piqa": rows[0].evaluation}
-    evidence = GateEvidence(rows[5].evaluation, rows[4].evaluation, anchors, "yelp")
-    folder = tmp_path_factory.mktemp("pages")
-    verdict, answers = decide(evidence, asked()), compare_answers(rows[5].evaluation, rows[4].evaluation, "yelp")
-    known = round_facts()
-    steps = (
-        "Offer part of the trained update: skillstack round 2026-11-yelp.jsonl --skill yelp --scale 0.5",
-        "Or decide in your own name.",
-    )
-    return {
-        "round": render_round(verdict, audit, evidence, steps=steps, facts=known, answers=answers, out=folder / "round.html"),
-        "lineage": render_lineage(
-            audit, out=folder / "lineage.html", rounds=known.rounds, events=known.events, policy=asked().model_dump(mode="json")
-        ),
-        "month": render_lineage(audit, folder / "month.html", month_view(), rounds=known.rounds, policy=asked().model_dump(mode="json")),
-    }
-
-
-def month_view() -> MonthView:
-    [event] = round_facts().events
-    when = f"{event.when:%Y-%m-%d %H:%M}"
-    return MonthView(
-        title="2026-11",
-        summary="Champion: version 6. Rounds this month: 2. Decisions: 1.",
-        waiting="version 8",
-        checked=f"150 files and 9 ledger entries verified: 1 finding. Head of the ledger: 9:{'0123456789abcdef' * 4}.",
-        decisions=((when, event.what, str(event.version), event.who, event.why),),
-        findings=(
-            ("/srv/skillstack/state/stages/train/0123456789abcdef/model/model.safetensors", "has changed since its manifest was written"),
-        ),
-    )
-
-
-def round_facts() -> RoundFacts:
-    """Facts with the longest texts that are likely."""
-    when = datetime(2026, 11, 3, 6, 0, tzinfo=UTC)
-    why = "needed for the release of Thursday; the losses are on a suite that nobody uses any more, see the minutes"
-    cost = RoundCost(
-        5, 2, "yelp", 7, "BLOCK", "promoted by override", "ana (signed in as ana.garcia)", when, 7261.0, 3600.0, 1234567, "cuda:0"
-    )
-    return RoundFacts(
-        version=7,
-        rows=(
-            ("Drop", "a-very-long-name-of-a-drop-with-no-space-in-it-2026-11.jsonl"),
-            ("Training", "3 passes, 1,234 steps of 32 examples"),
-        ),
-        loss=tuple((step, 3.0 / step) for step in range(1, 60)),
-        settled=False,
-        since="version 6 (round 4, dbpedia)",
-        differences=(Difference("learning rate", "0.001", "0.0003"), Difference("version of transformers", "5.17.0", "5.23.0")),
-        events=(Event(when, "override (verdict BLOCK)", 7, "ana (signed in as ana.garcia)", why),),
-        rounds=(cost,),
-    )
-
-
-def _show(browser: Any, page: Path, *, width: int = 1280, scheme: str = "light") -> None:
-    features = [{"name": "prefers-color-scheme", "value": scheme}]
-    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
-    metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
-    browser.get(page.as_uri())
-
-
 @pytest.mark.parametrize("name", ["round", "lineage", "month"])
 @pytest.mark.parametrize("width", [360, 420, 800, 1400])
-def test_nothing_is_logged_and_the_page_is_never_wider_than_the_window(browser, pages, name: str, width: int) -> None:
-    _show(browser, pages[name], width=width)
+def test_nothing_is_logged_and_the_page_is_never_wider_than_the_window(browser, show, pages, name: str, width: int) -> None:
+    show(browser, pages[name], width=width)
     assert browser.get_log("browser") == []
     assert browser.execute_script("return document.documentElement.scrollWidth") <= width
 
@@ -207,22 +82,33 @@ return covered;
 
 @pytest.mark.parametrize("name", ["round", "lineage", "month"])
 @pytest.mark.parametrize("width", [420, 1400])
-def test_no_text_is_cut_and_no_part_of_the_plot_covers_another(browser, pages, name: str, width: int) -> None:
-    _show(browser, pages[name], width=width)
+def test_no_text_is_cut_and_no_part_of_the_plot_covers_another(browser, show, pages, name: str, width: int) -> None:
+    show(browser, pages[name], width=width)
     assert browser.execute_script(CUT) == []
     assert browser.execute_script(COVERED) == []
 
 
-def test_the_verdict_and_the_next_step_are_on_a_phones_first_screen_and_the_plot_on_a_desks(browser, pages) -> None:
-    _show(browser, pages["round"], width=420)
+def test_a_phone_shows_every_cell_of_the_heat_map_with_its_suite(browser, show, pages) -> None:
+    for name in ("round", "lineage"):
+        show(browser, pages[name], width=420)
+        cells = browser.execute_script(
+            "return Array.from(document.querySelectorAll('table.matrix td')).map((e) => { const b = e.getBoundingClientRect();"
+            " return [e.dataset.label, getComputedStyle(e, '::before').content, b.left, b.right]; })"
+        )
+        assert cells
+        assert all(shown == f'"{label}"' and 0 <= left < right <= 420 for label, shown, left, right in cells)
+
+
+def test_the_verdict_and_the_next_step_are_on_a_phones_first_screen_and_the_plot_on_a_desks(browser, show, pages) -> None:
+    show(browser, pages["round"], width=420)
     assert browser.execute_script("return document.querySelector('p.next').getBoundingClientRect().bottom") < 900
-    _show(browser, pages["round"], width=1400)
+    show(browser, pages["round"], width=1400)
     assert browser.execute_script("return document.querySelector('.forest li').getBoundingClientRect().bottom") < 900
 
 
-def test_marks_lie_inside_the_plot_and_ticks_line_up_with_the_grid(browser, pages) -> None:
+def test_marks_lie_inside_the_plot_and_ticks_line_up_with_the_grid(browser, show, pages) -> None:
     for width in (420, 1400):
-        _show(browser, pages["round"], width=width)
+        show(browser, pages["round"], width=width)
         outside = browser.execute_script(
             "const marks = 'svg.plot circle, svg.plot .beyond, svg.plot .anchor, svg.plot .whisker';"
             "return Array.from(document.querySelectorAll(marks)).filter((e) => {"
@@ -238,17 +124,17 @@ def test_marks_lie_inside_the_plot_and_ticks_line_up_with_the_grid(browser, page
         assert abs(zero - tick) < 1.5
 
 
-def test_no_page_asks_any_host_for_anything(browser, pages) -> None:
+def test_no_page_asks_any_host_for_anything(browser, show, pages) -> None:
     for page in pages.values():
-        _show(browser, page)
+        show(browser, page)
         assert browser.execute_script("return performance.getEntriesByType('resource').map((each) => each.name)") == []
 
 
-def test_answers_are_filtered_by_suite_kind_and_text(browser, pages) -> None:
+def test_answers_are_filtered_by_suite_kind_and_text(browser, show, pages) -> None:
     from selenium.webdriver.common.by import By
     from selenium.webdriver.support.ui import Select
 
-    _show(browser, pages["round"], width=420)
+    show(browser, pages["round"], width=420)
     form = browser.find_element(By.CSS_SELECTOR, "form[data-items='#side-by-side .answer']")
     cards = browser.find_elements(By.CSS_SELECTOR, "#side-by-side .answer")
     Select(form.find_element(By.NAME, "suite")).select_by_visible_text("agnews")
@@ -266,25 +152,25 @@ def test_answers_are_filtered_by_suite_kind_and_text(browser, pages) -> None:
 
 @pytest.mark.parametrize("name", ["round", "lineage", "month"])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_all_text_can_be_read(browser, pages, name: str, scheme: str) -> None:
-    _show(browser, pages[name], scheme=scheme)
+def test_all_text_can_be_read(browser, show, pages, name: str, scheme: str) -> None:
+    show(browser, pages[name], scheme=scheme)
     browser.execute_script("document.querySelectorAll('details').forEach((each) => { each.open = true; })")
     assert browser.execute_script(CONTRAST) == []
 
 
-def test_dark_is_dark(browser, pages) -> None:
+def test_dark_is_dark(browser, show, pages) -> None:
     shades = {}
     for scheme in ("light", "dark"):
-        _show(browser, pages["round"], scheme=scheme)
+        show(browser, pages["round"], scheme=scheme)
         shades[scheme] = browser.execute_script("return getComputedStyle(document.body).backgroundColor.match(/[0-9]+/g).map(Number)")
     assert max(shades["dark"]) < 60 < 200 < min(shades["light"])
 
 
-def test_items_can_be_found_from_the_keyboard(browser, pages) -> None:
+def test_items_can_be_found_from_the_keyboard(browser, show, pages) -> None:
     from selenium.webdriver.common.by import By
     from selenium.webdriver.common.keys import Keys
 
-    _show(browser, pages["lineage"])
+    show(browser, pages["lineage"])
     summary = browser.find_element(By.XPATH, "//summary[starts-with(normalize-space(), 'Browse the')]")
     summary.send_keys(Keys.ENTER)
     form = browser.find_element(By.CSS_SELECTOR, "form[data-items='#items .item']")
@@ -300,9 +186,9 @@ def test_items_can_be_found_from_the_keyboard(browser, pages) -> None:
 @pytest.mark.parametrize("name", ["round", "lineage", "month"])
 @pytest.mark.parametrize("width", [420, 1400])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_nothing(browser, pages, name: str, width: int, scheme: str) -> None:
+def test_axe_finds_nothing(browser, show, pages, name: str, width: int, scheme: str) -> None:
     """axe-core, every rule, with everything unfolded. Contrast over mixed colours, which it leaves open, is measured above."""
-    _show(browser, pages[name], width=width, scheme=scheme)
+    show(browser, pages[name], width=width, scheme=scheme)
     browser.execute_script("document.querySelectorAll('details').forEach((each) => { each.open = true; })")
     browser.execute_script(AXE.read_text(encoding="utf-8"))
     found = browser.execute_async_script("axe.run().then(arguments[0])")
@@ -310,18 +196,18 @@ def test_axe_finds_nothing(browser, pages, name: str, width: int, scheme: str) -
     assert [(rule["id"], rule["impact"], rule["nodes"][0]["html"]) for rule in found["violations"]] == []
 
 
-def test_first_tab_skips_to_the_content(browser, pages) -> None:
+def test_first_tab_skips_to_the_content(browser, show, pages) -> None:
     from selenium.webdriver.common.by import By
     from selenium.webdriver.common.keys import Keys
 
-    _show(browser, pages["round"])
+    show(browser, pages["round"])
     browser.find_element(By.TAG_NAME, "body").send_keys(Keys.TAB)
     assert browser.switch_to.active_element.text == "Skip to the content"
 
 
-def test_wide_tables_scroll_and_can_be_reached(browser, pages) -> None:
+def test_wide_tables_scroll_and_can_be_reached(browser, show, pages) -> None:
     """A region that scrolls must take the focus, or a keyboard cannot scroll it."""
-    _show(browser, pages["round"], width=360)
+    show(browser, pages["round"], width=360)
     script = (
         "return Array.from(document.querySelectorAll('*')).filter((e) => e.scrollWidth > e.clientWidth + 1 && e.tabIndex < 0"
         " && ['auto', 'scroll'].includes(getComputedStyle(e).overflowX)).map((e) => e.outerHTML.slice(0, 80))"
@@ -329,11 +215,11 @@ def test_wide_tables_scroll_and_can_be_reached(browser, pages) -> None:
     assert browser.execute_script(script) == []
 
 
-def test_every_table_and_figure_has_a_name(browser, pages) -> None:
+def test_every_table_and_figure_has_a_name(browser, show, pages) -> None:
     from selenium.webdriver.support.ui import WebDriverWait
 
     for page in pages.values():
-        _show(browser, page)
+        show(browser, page)
         # Chromium builds the tree of a page after the page: on a busy machine the first answer is the tree of an empty one.
         named = WebDriverWait(browser, 60).until(lambda driver: (found := _named_parts(driver))["region"] and found)
         assert all(name for names in named.values() for name in names)
