@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from scipy import special
 
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(128)
+_TINY = 1e-9  # a chance that one minus a float does not show well: what is left is then added, whatever the correlation
 _FAR = 9.0  # standard errors beyond which a normal distribution has no mass that a float shows
 
 
@@ -48,6 +49,8 @@ def second_look_alpha(total: float, first: float, fraction: float) -> float:
     """
     if not (0.0 < first < total < 0.5 and 0.0 < fraction < 1.0):
         raise ValueError(f"total {total}, first {first}, fraction {fraction}: expected 0 < first < total < 0.5 and 0 < fraction < 1")
+    if total < _TINY:
+        return total - first
     bound = -float(special.ndtri(first))
     low, high = -float(special.ndtri(total)), -float(special.ndtri((total - first) / 2.0))
     for _ in range(80):

@@ -63,3 +63,12 @@ def test_the_chance_by_the_second_look_is_that_of_looks_that_are_taken() -> None
 def test_impossible_looks_are_refused(total: float, first: float, fraction: float) -> None:
     with pytest.raises(ValueError, match="expected 0 < first < total"):
         second_look_alpha(total, first, fraction)
+
+
+@pytest.mark.parametrize("total", [1e-7, 1e-9, 1e-12, 1e-20])
+def test_a_tiny_chance_is_never_spent_twice(total: float) -> None:
+    """So many attempts that a float no longer shows the chance of both looks: the second has at most what the correlation allows."""
+    first = 0.8 * total
+    second = second_look_alpha(total, first, 0.25)
+    assert total - first <= second * (1 + 1e-6)
+    assert second < 0.3 * total
