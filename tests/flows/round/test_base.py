@@ -11,9 +11,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from data_contracts.errors import CheckpointError
-from flows.base_models.resolve import NANO
+from flows.base_models.resolve import NANO, public_name
 from flows.config.model import SkillstackConfig
 from flows.lineage import read_history
+from flows.lineage.card import original_base
 from flows.lineage.registry.versions import raw_versions
 from flows.round.base import describe_model, ensure_champion
 from flows.workspace.workspace import open_workspace
@@ -53,6 +54,18 @@ def test_a_base_that_does_not_load_leaves_the_lineage_untouched(
     assert not lineage.client.search_runs([lineage.experiment_id])
     assert not raw_versions(lineage)
     assert not workspace.stages.exists()
+
+
+@pytest.mark.parametrize("relative", [False, True])
+def test_the_lineage_knows_the_name_of_its_base(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, relative: bool) -> None:
+    """A folder is named by its whole path: from elsewhere a relative one would mean nothing, or look like an id of the hub."""
+    monkeypatch.chdir(base.parent)
+    name = base.name if relative else str(base)
+    workspace = open_workspace(SkillstackConfig(base_model=name, bootstrap=True, state_dir=tmp_path / "state", evaluation={"suites": []}))
+    champion = ensure_champion(workspace)
+    assert original_base(workspace.lineage, champion) == str(base.resolve())
+    assert public_name("nano") == "nano"
+    assert public_name("org/model") == "org/model"
 
 
 def test_the_users_folder_is_copied_and_never_hard_linked(base: Path, tmp_path: Path) -> None:
