@@ -1,7 +1,8 @@
 """Run a command that must stop when the flow that started it stops:  python -m flows.trainer.keeper --parent PID -- COMMAND...
 
 torchrun and the Kubernetes client do not watch their parent process. A training that continues after its flow was killed would write into
-the folder of the resumed round.
+the folder of the resumed round. And torchrun exits with 1 when a signal stopped it, though its processes have saved their state: the exit
+code of a command that was told to stop is the engine's own for that, so that the flow may try it again.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import signal
 import subprocess
 import sys
 from types import FrameType
+
+from osft_engine.loop.stopping import STOPPED
 
 WATCH_SECONDS = 1.0
 GRACE_SECONDS = 20.0
@@ -24,12 +27,16 @@ def main(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     child = subprocess.Popen([part for part in options.command if part != "--"])
 
+    told: list[int] = []
+
     def forward(number: int, _: FrameType | None) -> None:
+        told.append(number)
         child.send_signal(number)
 
     for each in (signal.SIGTERM, signal.SIGINT):
         signal.signal(each, forward)
-    return keep(child, options.parent)
+    code = keep(child, options.parent)
+    return STOPPED if told and code != 0 else code
 
 
 def keep(child: subprocess.Popen[bytes], parent: int) -> int:
