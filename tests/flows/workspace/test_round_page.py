@@ -69,7 +69,7 @@ def ended(grown: Lineage, make_folders: Callable[..., Any], monkeypatch: pytest.
         forgetting = audit_forgetting(rows)
         sent: list[str] = []
         monkeypatch.setattr(register_stage, "publish_verdict", lambda verdict, audit, *rest: sent.append(verdict_markdown(verdict, audit)))
-        judged = decide.fn(round, reports, forgetting, 1)
+        judged = decide.fn(round, reports, forgetting, {})
         clean = Stage(folders.drop, read_manifest(folders.drop, DropManifest), reused=True)
         made = Stage(folders.checkpoint, folders.manifest, reused=True)
         outcome = register_stage.register.fn(round, clean, made, reports, forgetting, judged)
