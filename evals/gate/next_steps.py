@@ -13,6 +13,7 @@ from evals.gate.policy import GatePolicy
 from evals.gate.words import CATEGORY_WORDS
 
 ENOUGH_TO_WATCH = 200  # examples from which train.until_settled applies
+ENOUGH_TOKENS = 20_000  # of calibration text: on nano 4,096 let a hard skill take 4 points of a base skill, 20,000 half a point
 NEAR = 0.5  # of a margin: a measured loss of this size is worth lowering, although more items might rule the margin out
 LOSSES = ("regression", "floor", "anchor", "margin", "non_inferiority", "drift", "anchor_drift")
 CATEGORIES: dict[str, Category] = {words: category for category, words in CATEGORY_WORDS.items()}
@@ -33,6 +34,9 @@ class Situation:
     learning_rate: float | None = None
     steps: int | None = None
     last_loss: float | None = None
+    moment_tokens: int | None = None
+    """Tokens of general text whose layer inputs were measured for what is protected; None where nothing is."""
+    first_round: bool = False
     examples: int | None = None
     watched: bool = False
     """Whether training watched a loss on rows that it was not trained on, and stopped where that had settled (train.until_settled)."""
@@ -124,6 +128,12 @@ def _lose_less(held: Collection[CheckOutcome], verdict: Verdict, situation: Situ
             "Set `calibration` to general text (`skillstack init` writes some): it protects the base's own abilities, which are lost first "
             "without it. It counts from round 0, so begin a new state_dir."
         )
+    if situation.calibrated and situation.moment_tokens is not None and situation.moment_tokens < ENOUGH_TOKENS and _of_the_base(lost):
+        again = "" if situation.first_round else " It is measured in the first round of a lineage, so begin a new state_dir."
+        yield (
+            f"Protect more of what the base knew: train.moment_tokens {ENOUGH_TOKENS} (now {situation.moment_tokens}) measures that much "
+            f"of the calibration text.{again}"
+        )
     rate = f" {situation.learning_rate / 3:.2g} (now {situation.learning_rate:.2g})" if situation.learning_rate else ""
     passes = (
         f" and train.num_epochs {3 * situation.epochs:g} (now {situation.epochs:g})" if situation.epochs and not situation.watched else ""
@@ -133,6 +143,11 @@ def _lose_less(held: Collection[CheckOutcome], verdict: Verdict, situation: Situ
         scaled = f"{_again(verdict, situation)} --scale {0.75 * situation.scale:.2g}"
         shrinks = "what is lost shrinks with the scale, and what was learned shrinks faster (on one drop, to half at 0.75)"
         yield f"Offer most of the trained update, which trains nothing: {scaled}. But {shrinks}."
+
+
+def _of_the_base(lost: Collection[CheckOutcome]) -> bool:
+    """Whether anything but a skill of the lineage is among the losses, as far as the checks say it."""
+    return any(check.subject != CATEGORY_WORDS["skill"] for check in lost)
 
 
 def _again(verdict: Verdict, situation: Situation) -> str:

@@ -39,7 +39,7 @@ contract:
 
 train:
   method: osft              # osft, full or lora
-  # protect, unfreeze_rank_ratio, learning_rate, num_epochs, ...: see `skillstack config --explain train`
+{train}  # protect, unfreeze_rank_ratio, learning_rate, num_epochs, ...: see `skillstack config --explain train`
 
 # What the model must keep. Add suites for your own use of the model: local JSONL files ({{"prompt", "choices", "gold"}},
 # {{"prompt", "answer"}} or {{"text"}}), a suite set that is included, or an lm-eval task. The suite of a new skill is added by its own
@@ -52,6 +52,7 @@ gate:                       # margins, floors and error rates: see `skillstack c
   min_gain: 0.05            # a new skill must gain more than 5 points on its held-out items ...
   min_learned: 0.5          # ... and get at least half way from guessing to 100 %; min_scores: {tickets: 0.9} sets a score for one skill
 """
+NANO_TRAIN = "  moment_tokens: 20000      # calibration text that is measured: with 4096 a hard skill costs nano some of a base skill\n"
 NO_SAFETY = "  accept_unmeasured: [safety]   # nano never learned to refuse anything, so there is no safety behaviour to lose\n"
 
 
@@ -66,6 +67,7 @@ def write_project(folder: Path, base_model: str = NANO) -> tuple[Path, ...]:
         base=yaml.safe_dump(base_model).splitlines()[0],
         calibration=f"{SUITES_FOLDER}/{calibration.name}",
         contract=CONTRACT_NAME,
+        train=NANO_TRAIN if base_model == NANO else "",
         suites=yaml.safe_dump({"evaluation": {"suites": entries}}, sort_keys=False, default_flow_style=None, width=140),
         gate=GATE + (NO_SAFETY if base_model == NANO else ""),
     )

@@ -91,6 +91,8 @@ def steps_after(workspace: Workspace, verdict: Verdict, version: VersionRef, rep
         learning_rate=rate if isinstance(rate, float) else None,
         steps=summary.steps if summary else None,
         last_loss=summary.final_loss if summary else None,
+        moment_tokens=made.config.get("moment_tokens") if made.protect == "activations" else None,
+        first_round=version.round == 1,
         examples=summary.examples if summary else None,
         watched=bool(made.config.get("early_stop_patience")),
         settled=summary.settled if summary else None,

@@ -75,6 +75,17 @@ def test_a_measured_loss_of_half_a_margin_is_lowered_before_items_are_asked_for(
     assert "num_epochs" not in next_steps(verdict, replace(SITUATION, watched=True))[places[0]]
 
 
+def test_a_loss_of_the_base_asks_for_more_of_the_calibration_text_first(evidence, asked) -> None:
+    verdict = decide(evidence(piqa=(60, 0)), asked())
+    measured = replace(SITUATION, moment_tokens=4096, first_round=True)
+    step = next_steps(verdict, measured)[0]
+    assert step.startswith("Protect more of what the base knew: train.moment_tokens 20000 (now 4096)")
+    assert "new state_dir" not in step
+    assert "new state_dir" in next_steps(verdict, replace(measured, first_round=False))[0]
+    for other in (SITUATION, replace(measured, moment_tokens=20000), replace(measured, calibrated=False)):
+        assert not any("moment_tokens" in step for step in next_steps(verdict, other))
+
+
 def test_without_calibration_that_is_the_first_hint_on_a_loss(evidence, asked) -> None:
     verdict = decide(evidence(piqa=(60, 0)), asked())
     assert "calibration" in next_steps(verdict, replace(SITUATION, calibrated=False))[0]
