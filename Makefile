@@ -1,6 +1,7 @@
 # make demo   install into .venv and run the main job on the embedded model
 # make test   install if needed, then lint, types, imports and the default tests
 # make test-services   the round as a service: PostgreSQL, S3-type store, MLflow, Prefect and workers on loopback, and faults
+# make test-containers   the images of trainer and MLflow, and two nodes in real containers (podman or docker; not part of CI)
 #
 # PYTHON chooses the interpreter; TORCH the build of torch (a CPU build saves gigabytes where your index has one).
 PYTHON ?= python3.11
@@ -12,7 +13,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # One thread a worker: two pytest workers on two cores would otherwise fight over them.
 TEST_ENV := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 
-.PHONY: install install-dev demo smollm2 test lint types imports unit coverage test-slow test-services clean
+.PHONY: install install-dev demo smollm2 test lint types imports unit coverage test-slow test-services test-containers clean
 
 install: $(VENV)/.installed
 install-dev: $(VENV)/.installed-dev
@@ -67,6 +68,10 @@ $(VENV)/.installed-services: $(VENV)/.installed-dev
 # A file stays on one worker: its tests share servers, workers and a lineage. Each worker has servers of its own.
 test-services: $(VENV)/.installed-services
 	$(TEST_ENV) $(BIN)/python -m pytest -n 2 --dist loadfile -m "services and not slow" --durations=10
+
+# SKILLSTACK_CONTAINERS names another engine, SKILLSTACK_BUILD_OPTIONS what its builds need here (docs/results/containers.md has an example).
+test-containers: $(VENV)/.installed-services
+	SKILLSTACK_CONTAINERS="$${SKILLSTACK_CONTAINERS:-podman}" $(TEST_ENV) $(BIN)/python -m pytest tests/containers --durations=10
 
 clean:
 	rm -rf build *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .coverage .coverage.*
