@@ -42,6 +42,8 @@ class Situation:
     """Whether training watched a loss on rows that it was not trained on, and stopped where that had settled (train.until_settled)."""
     settled: bool | None = None
     """Whether the loss had stopped falling when training ended; None where it is not known."""
+    skills: frozenset[str] = frozenset()
+    """The suites of skills, so that a loss on one of them is not taken for a loss of the base."""
     spare: Mapping[str, int] = field(default_factory=dict)
     """Suite -> number of its items that were not evaluated yet."""
 
@@ -128,7 +130,7 @@ def _lose_less(held: Collection[CheckOutcome], verdict: Verdict, situation: Situ
             "Set `calibration` to general text (`skillstack init` writes some): it protects the base's own abilities, which are lost first "
             "without it. It counts from round 0, so begin a new state_dir."
         )
-    if situation.calibrated and situation.moment_tokens is not None and situation.moment_tokens < ENOUGH_TOKENS and _of_the_base(lost):
+    elif situation.moment_tokens is not None and situation.moment_tokens < ENOUGH_TOKENS and _of_the_base(lost, situation):
         again = "" if situation.first_round else " It is measured in the first round of a lineage, so begin a new state_dir."
         yield (
             f"Protect more of what the base knew: train.moment_tokens {ENOUGH_TOKENS} (now {situation.moment_tokens}) measures that much "
@@ -145,9 +147,9 @@ def _lose_less(held: Collection[CheckOutcome], verdict: Verdict, situation: Situ
         yield f"Offer most of the trained update, which trains nothing: {scaled}. But {shrinks}."
 
 
-def _of_the_base(lost: Collection[CheckOutcome]) -> bool:
-    """Whether anything but a skill of the lineage is among the losses, as far as the checks say it."""
-    return any(check.subject != CATEGORY_WORDS["skill"] for check in lost)
+def _of_the_base(lost: Collection[CheckOutcome], situation: Situation) -> bool:
+    """Whether anything but skills of the lineage is among the losses."""
+    return any(check.subject not in {CATEGORY_WORDS["skill"], *situation.skills} for check in lost)
 
 
 def _again(verdict: Verdict, situation: Situation) -> str:

@@ -96,6 +96,7 @@ def steps_after(workspace: Workspace, verdict: Verdict, version: VersionRef, rep
         examples=summary.examples if summary else None,
         watched=bool(made.config.get("early_stop_patience")),
         settled=summary.settled if summary else None,
+        skills=frozenset(suite.name for suite in report.suites if suite.category == "skill"),
         spare={suite.name: suite.available - suite.n for suite in report.suites if suite.available},
     )
     return next_steps(verdict, situation)

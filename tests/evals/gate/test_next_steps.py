@@ -84,6 +84,9 @@ def test_a_loss_of_the_base_asks_for_more_of_the_calibration_text_first(evidence
     assert "new state_dir" in next_steps(verdict, replace(measured, first_round=False))[0]
     for other in (SITUATION, replace(measured, moment_tokens=20000), replace(measured, calibrated=False)):
         assert not any("moment_tokens" in step for step in next_steps(verdict, other))
+    of_a_skill = decide(evidence(old=(60, 0)), asked())
+    assert "old" in of_a_skill.lost
+    assert not any("moment_tokens" in step for step in next_steps(of_a_skill, replace(measured, skills=frozenset({"old"}))))
 
 
 def test_without_calibration_that_is_the_first_hint_on_a_loss(evidence, asked) -> None:
