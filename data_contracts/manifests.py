@@ -241,9 +241,7 @@ class Verdict(Manifest):
     new_skill: str | None = Field(None, description="the skill whose gain was checked; None where nothing new was trained")
     attempts: int = Field(1, description="how often this round was tried; tightens alpha")
     bootstrap: bool = Field(False, description="the owner said that there are no earlier skills to protect")
-    first_look: dict[str, int] = Field(
-        default_factory=dict, description="items of each suite at the first look, where this verdict is that of the second"
-    )
+    first_look: dict[str, int] = Field(default_factory=dict, description="items per suite at the first look, where this is the second")
 
 
 # ------------------------------------------------------------------------------------------------ on disk
@@ -284,9 +282,8 @@ def read_manifest(folder: Path, kind: type[M], *, verify: bool = True) -> M:
     except (ValidationError, UnicodeDecodeError) as error:
         raise ManifestError(str(path), f"is not a {kind.__name__}: {str(error).splitlines()[0]}", "run the stage again") from error
     if manifest.schema_version != SCHEMA_VERSION:
-        raise ManifestError(
-            str(path), f"has schema_version {manifest.schema_version}, this release reads {SCHEMA_VERSION}", "see the upgrade notes"
-        )
+        what = f"has schema_version {manifest.schema_version}, this release reads {SCHEMA_VERSION}"
+        raise ManifestError(str(path), what, "see the upgrade notes")
     if verify:
         verify_files(folder, manifest.files)
     return manifest
@@ -299,6 +296,5 @@ def verify_files(folder: Path, files: Mapping[str, FileRef]) -> None:
         if not path.is_file():
             raise ManifestError(str(path), f"is missing ({role})", "restore it from backup or run the stage again")
         if path.stat().st_size != ref.bytes or file_digest(path) != ref.sha256:
-            raise ManifestError(
-                str(path), f"has changed since its manifest was written ({role})", "restore it from backup or run the stage again"
-            )
+            what = f"has changed since its manifest was written ({role})"
+            raise ManifestError(str(path), what, "restore it from backup or run the stage again")

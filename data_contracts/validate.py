@@ -11,9 +11,10 @@ Alone, from the shell: `python -m data_contracts drop.jsonl --skill NAME --out F
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -109,16 +110,20 @@ def validate_drop(
         teaching = 1 + sum(round_.skill == skill for round_ in past)
         ending = Ending(drop, skill, file_digest(drop), contract, config, state, tally, written.rows, teaching)
         failure = ending.failure()
-        report = ending.report(inspection.checks, carving, failure)
-        texts = {"contract": contract.text, "report": canonical_json(report) + "\n", "page": report_page(report)}
-        for role, text in texts.items():
-            (work / FILES[role]).write_text(text, encoding="utf-8")
+        _write_report(work, contract, ending.report(inspection.checks, carving, failure))
         publish(work, out_dir, (FILES[role] for role in (FILES if failure is None else _ALWAYS)))
     if failure is not None:
         raise failure
     manifest = ending.manifest({role: file_ref(out_dir, out_dir / name) for role, name in FILES.items()})
     write_manifest(out_dir, manifest)
     return manifest
+
+
+def _write_report(work: Path, contract: Contract, report: Mapping[str, Any]) -> None:
+    """The findings for programs and for people, and the contract that they are about."""
+    texts = {"contract": contract.text, "report": canonical_json(report) + "\n", "page": report_page(report)}
+    for role, text in texts.items():
+        (work / FILES[role]).write_text(text, encoding="utf-8")
 
 
 def _suite_items(paths: Iterable[Path], config: ContractConfig) -> list[HeldoutItem]:

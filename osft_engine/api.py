@@ -108,7 +108,6 @@ def osft(
 
     A call that was killed goes on when it is made again. With `nnodes` above 1 every machine makes the same call but for `node_rank`, on
     shared folders: each converts the data to the same bytes and moves them into place complete, so that it does not matter which is first.
-
     None is the same as not given. Raises ConfigError, before anything is written, for an argument that is unknown, wrong or cannot apply;
     DropError for data that cannot be used; another SkillstackError where training cannot go on.
     """
