@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
 import pytest
 
@@ -37,6 +38,17 @@ def hostile_texts() -> tuple[str, ...]:
 def hostile(request: pytest.FixtureRequest) -> str:
     """One of them: the test runs with each."""
     return str(request.param)
+
+
+@pytest.fixture(autouse=True)
+def _addresses_kept() -> Iterator[None]:
+    """A command that runs in this process sets the addresses that are not set; the next test has a lineage of its own."""
+    names = ("MLFLOW_TRACKING_URI", "PREFECT_API_URL")
+    before = {name: os.environ[name] for name in names if name in os.environ}
+    yield
+    for name in names:
+        os.environ.pop(name, None)
+    os.environ.update(before)
 
 
 @pytest.fixture(autouse=True)

@@ -72,9 +72,11 @@ def test_a_round_killed_in_training_and_in_evaluation_ends_with_the_same_verdict
         return started[-1]
 
     state = workspace.folder / "killed"
-    config = workspace.write_config("killed.yaml", state_dir="killed", train={"save_every_steps": 2})
+    # The training notices after a moment that its command is gone; one of a few steps would have ended before that.
+    train = {"num_epochs": 15, "save_every_steps": 4}
+    config = workspace.write_config("killed.yaml", state_dir="killed", train=train)
 
-    kill_when(start(config), lambda: sum(event["event"] == "step" for event in events(state)) >= 4)
+    kill_when(start(config), lambda: sum(event["event"] == "step" for event in events(state)) >= 8)
     validated = {path: path.stat().st_mtime_ns for path in state.glob("stages/validate/*/manifest.json")}
     assert len(validated) == 1
     assert not list(state.glob("stages/train/*/manifest.json"))
@@ -92,7 +94,7 @@ def test_a_round_killed_in_training_and_in_evaluation_ends_with_the_same_verdict
     for path, written in {**validated, **trained}.items():
         assert path.stat().st_mtime_ns == written, f"{path} was made again"
 
-    clean = workspace.write_config("clean.yaml", state_dir="clean", train={"save_every_steps": 2})
+    clean = workspace.write_config("clean.yaml", state_dir="clean", train=train)
     expected = finish(start(clean))
     for key in ("round", "attempt", "decision", "reasons", "lost", "suites", "version", "champion"):
         assert outcome[key] == expected[key], key
