@@ -1,7 +1,7 @@
 # make demo   install into .venv and run the main job on the embedded model
 # make test   install if needed, then lint, types, imports and the default tests
 # make test-services   the round as a service: PostgreSQL, S3-type store, MLflow, Prefect and workers on loopback, and faults
-# make test-containers   the images of trainer and MLflow, and two nodes in real containers (podman or docker; not part of CI)
+# make test-containers   the images, two nodes and the stack of compose in real containers (podman or docker; not part of CI)
 #
 # PYTHON chooses the interpreter; TORCH the build of torch (a CPU build saves gigabytes where your index has one).
 PYTHON ?= python3.11

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,18 @@ def containers() -> Any:
     return _module("engine")
 
 
+@pytest.fixture(scope="session")
+def stacks(containers: Any) -> Any:
+    """stack.py as a module."""
+    return _module("stack")
+
+
+@pytest.fixture(scope="session")
+def user() -> Any:
+    """user.py as a module."""
+    return _module("user")
+
+
 _MEASURED: dict[str, str] = {}
 
 
@@ -51,7 +64,7 @@ def wanted(containers: Any) -> tuple[str, ...]:
 
 @pytest.fixture(scope="session")
 def images(containers: Any, wanted: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory, measured: dict[str, str]) -> dict[str, str]:
-    """The base, and the images from the Containerfiles as they are (SKILLSTACK_REUSE_IMAGES=1: those that lie here, if they do)."""
+    """The base, and the three images from the Containerfiles as they are (SKILLSTACK_REUSE_IMAGES=1: those that lie here, if they do)."""
     measured["base image"] = containers.base_image(tmp_path_factory.mktemp("base"))
     found = {}
     for name in wanted:
@@ -62,3 +75,29 @@ def images(containers: Any, wanted: tuple[str, ...], tmp_path_factory: pytest.Te
         measured[f"image {name}"] = f"{containers.inspect('image', tag)['Size'] / 1e9:.2f} GB, {how}"
         found[name] = tag
     return found
+
+
+@pytest.fixture(scope="session")
+def stack(
+    containers: Any, stacks: Any, images: dict[str, str], tmp_path_factory: pytest.TempPathFactory, measured: dict[str, str]
+) -> Iterator[Any]:
+    for name in stacks.STOOD_IN:
+        measured[f"image {stacks.STOOD_IN[name]}"] = stacks.stand_in(name)
+    folder = tmp_path_factory.mktemp("stack")
+    files = [] if Path("/dev/nvidia0").exists() else [containers.REPOSITORY / "infra/compose.cpu.yaml"]
+    found = stacks.Stack("skillstack-test", folder, files=files)
+    found.down()
+    try:
+        found.up()
+        yield found
+    finally:
+        if not os.environ.get("SKILLSTACK_KEEP_STACK"):
+            found.down()
+
+
+@pytest.fixture(scope="session")
+def deployed(stack: Any, user: Any) -> Any:
+    user.write_project(stack)
+    done = stack.compose("--profile", "tools", "run", "--rm", "--no-deps", "deploy")
+    assert "round" in done.stdout + done.stderr
+    return stack

@@ -21,7 +21,7 @@ REPOSITORY = Path(__file__).parents[2]
 ENGINE = shlex.split(os.environ.get("SKILLSTACK_CONTAINERS", "podman"))
 BUILD_OPTIONS = shlex.split(os.environ.get("SKILLSTACK_BUILD_OPTIONS", ""))
 BASE = "docker.io/library/python:3.11.14-slim-bookworm"
-IMAGES = ("trainer", "mlflow")
+IMAGES = ("trainer", "orchestrator", "mlflow")
 POLL_SECONDS = 0.5
 USER = 10001
 

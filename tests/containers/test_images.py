@@ -1,4 +1,4 @@
-"""The images of trainer and MLflow, built from the Containerfiles as they are: what is in them, and what is not."""
+"""The three images, built from the Containerfiles as they are: what is in them, and what is not."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-LIMITS = {"trainer": 8.0, "mlflow": 1.5}
+LIMITS = {"trainer": 8.0, "orchestrator": 9.0, "mlflow": 1.5}
 CPU_LIMIT = 2.0
-NAMES = ("trainer", "mlflow")
+NAMES = ("trainer", "orchestrator", "mlflow")
 SECRET = re.compile(r"(?i)(password|secret|token|credential|index_url|find_links)")
 
 
@@ -65,3 +65,9 @@ def test_the_trainer_holds_the_engine_and_nothing_of_the_flows(containers: Any, 
     command = containers.in_image(images["trainer"], "skillstack", "round", check=False)
     assert (command.returncode, command.stderr.count("\n")) == (1, 1), command.stderr
     assert "Train one candidate" in containers.in_image(images["trainer"]).stdout, "what it does when nothing is named"
+
+
+def test_the_orchestrator_answers(containers: Any, images: dict[str, str]) -> None:
+    assert containers.in_image(images["orchestrator"], "skillstack", "--version").stdout.strip().endswith("0.1.0")
+    # Building as root must not leave Prefect's folder behind: its user could not write there.
+    containers.in_image(images["orchestrator"], "sh", "-c", 'mkdir -p "$PREFECT_HOME" && touch "$PREFECT_HOME/own"')
