@@ -15,7 +15,7 @@ import typer
 from data_contracts.errors import ConfigError
 from flows.cli import console
 from flows.cli.audit import add_audit_commands
-from flows.cli.errors import run
+from flows.cli.errors import leave, run
 from flows.cli.explore import add_explore_command
 from flows.cli.lineage import Actor, acting, add_lineage_commands
 from flows.cli.operations import add_operation_commands
@@ -223,7 +223,7 @@ add_explore_command(app)
 
 def main() -> None:
     """Entry point: one line for every expected error, exit code 1 for all of them."""
-    sys.exit(run(app, sys.argv[1:]))
+    leave(run(app, sys.argv[1:]))
 
 
 if __name__ == "__main__":

@@ -6,13 +6,15 @@ as a training does: the same command goes on from what is saved.
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 import threading
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 import typer
 from typer.exceptions import TyperException
@@ -25,6 +27,8 @@ from flows.machine.extras import missing_extra
 from osft_engine.loop.stopping import STOPPED
 
 FAILED = 1
+EXIT_SECONDS = 10.0
+"""Time for a stopped command's exit handlers; threads that do not end would hold the process for ever."""
 
 
 class StoppedBySignal(SystemExit):
@@ -68,6 +72,15 @@ def run(app: typer.Typer, arguments: Sequence[str]) -> int:
         return FAILED
     except Exception as error:
         return _failed(_expected(error))
+
+
+def leave(status: int) -> NoReturn:
+    """End this process. One that SIGTERM stopped ends within EXIT_SECONDS: what it began has been ended, and a thread may never do so."""
+    if status == STOPPED:
+        timer = threading.Timer(EXIT_SECONDS, os._exit, (status,))
+        timer.daemon = True
+        timer.start()
+    sys.exit(status)
 
 
 def usage_error(error: TyperException) -> SkillstackError | None:

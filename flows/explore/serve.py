@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hmac
 import secrets
+import signal
 import socket
 from collections.abc import Awaitable, Callable, MutableMapping
 from http.cookies import CookieError, SimpleCookie
@@ -127,4 +128,6 @@ def serve(sock: socket.socket, token: str) -> None:
     """Serve until interrupted. Nothing is loaded in advance: a thread that imports torch would delay the first page."""
     import uvicorn
 
+    # There is nothing to save, and the handler of commands would wait for the threads of the pages, which do not end.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     uvicorn.Server(uvicorn.Config(build_application(token), log_level="error", ws_ping_interval=None)).run(sockets=[sock])

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import pytest
 
 from flows.cli.app import app
 from flows.cli.errors import run
+from osft_engine.loop.stopping import STOPPED
 
 
 def test_a_wrong_option_is_one_line_and_exit_code_1(path: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
@@ -63,3 +66,14 @@ def test_a_fault_of_the_program_keeps_its_place_and_is_json_where_asked(
     told = capsys.readouterr()
     assert "KeyError" in json.loads(told.out)["error"]["what"]
     assert "Traceback" in told.err, "whoever mends it needs the place"
+
+
+def test_a_command_that_sigterm_stopped_ends_although_a_thread_does_not() -> None:
+    program = (
+        "import threading\n"
+        "from flows.cli import errors\n"
+        "errors.EXIT_SECONDS = 0.1\n"
+        "threading.Thread(target=threading.Event().wait).start()\n"
+        "errors.leave(errors.STOPPED)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", program], timeout=120, check=False).returncode == STOPPED
