@@ -12,6 +12,7 @@ Alone, from the shell: `python -m data_contracts drop.jsonl --skill NAME --out F
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import closing
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -93,10 +94,8 @@ def validate_drop(
             contract, skill, boilerplate, renderer=renderer, earlier=past, items=items, suites=suite_names, refresh=refresh, work=work
         )
         staging = Staging(work)
-        try:
+        with closing(staging):
             state = read_drop(drop, chain(first, records), inspection.checks, tally, staging, progress)
-        finally:
-            staging.close()
         _compare_contracts(past, contract, tally)
         late = conclude(state, inspection.checks, tally, staging)
         carving = carve(state, config, tally) if supplied is None else Carving(np.zeros(len(state.alive), np.uint8), None)

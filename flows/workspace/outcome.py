@@ -10,7 +10,7 @@ from data_contracts.errors import LineageError
 from data_contracts.manifests import CheckpointManifest, Decision, DropManifest, EvalReport, Record, Verdict, read_manifest
 from evals.gate.next_steps import Situation, next_steps
 from flows.lineage import RoundRun, VersionRef, current_champion, find_version, read_history
-from flows.workspace.workspace import Workspace, find_report
+from flows.workspace.workspace import Workspace, find_report, page_of
 
 EXIT_CODES = {Decision.PASS: 0, Decision.ERROR: 1, Decision.BLOCK: 2, Decision.INCONCLUSIVE: 3}
 
@@ -70,7 +70,7 @@ def outcome_of(
         ),
         version=version.version,
         champion=champion.version if champion else version.version,
-        report=workspace.config.state_dir / "reports" / f"version-{version.version}.html",
+        report=page_of(workspace, version.version),
         checkpoint=version.checkpoint,
     )
 

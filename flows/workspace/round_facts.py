@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from data_contracts.errors import ManifestError
-from data_contracts.manifests import CheckpointManifest, DropManifest, EvalReport, read_manifest
+from data_contracts.manifests import CheckpointManifest, DropManifest, EvalReport, M, read_manifest
 from evals.report.facts import Difference, Event, RoundCost, RoundFacts, count, duration, moment, schedule_words, setting_differences
 from flows.lineage import LedgerEntry, RoundRecord
 from flows.lineage.registry.history import actor_of, read_lineage
@@ -78,10 +78,15 @@ def round_costs(records: Sequence[RoundRecord]) -> Iterator[RoundCost]:
 
 def read_checkpoint(record: RoundRecord | None) -> CheckpointManifest | None:
     """The manifest of a round's checkpoint; None if there is none on this machine."""
-    if record is None or record.checkpoint is None:
+    return _read(record.checkpoint if record is not None else None, CheckpointManifest)
+
+
+def _read(folder: Path | None, kind: type[M]) -> M | None:
+    """The manifest of a stage's folder; None where it is not on this machine."""
+    if folder is None:
         return None
     try:
-        return read_manifest(record.checkpoint, CheckpointManifest, verify=False)
+        return read_manifest(folder, kind, verify=False)
     except ManifestError:
         return None
 
@@ -89,7 +94,7 @@ def read_checkpoint(record: RoundRecord | None) -> CheckpointManifest | None:
 def _rows(
     workspace: Workspace, mine: RoundRecord, parent: RoundRecord | None, made: CheckpointManifest | None
 ) -> Iterator[tuple[str, str]]:
-    drop = _read_drop(mine.drop)
+    drop = _read(mine.drop, DropManifest)
     summary = made.summary if made is not None else None
     if mine.started is not None:
         yield "Started (UTC)", moment(mine.started)
@@ -105,8 +110,8 @@ def _rows(
         yield "Training", words
     total = (mine.ended - mine.started).total_seconds() if mine.started and mine.ended else None
     parts = [f"{duration(summary.seconds)} of it training"] if summary is not None else []
-    if (spent := _evaluation_seconds(mine.evaluation)) is not None:
-        parts.append(f"{duration(spent)} evaluation of the candidate")
+    if (report := _read(mine.evaluation, EvalReport)) is not None:
+        parts.append(f"{duration(sum(suite.seconds for suite in report.suites))} evaluation of the candidate")
     yield "Duration", ", ".join((duration(total), *parts))
     if summary is not None:
         tokens = count(round(summary.seconds * summary.tokens_per_second))
@@ -119,30 +124,12 @@ def _name(record: RoundRecord) -> str:
     return f"version {record.version} ({f'round {record.round}, {record.skill}' if record.skill else 'the base'})"
 
 
-def _read_drop(folder: Path | None) -> DropManifest | None:
-    if folder is None:
-        return None
-    try:
-        return read_manifest(folder, DropManifest, verify=False)
-    except ManifestError:
-        return None
-
-
-def _evaluation_seconds(folder: Path | None) -> float | None:
-    if folder is None:
-        return None
-    try:
-        return sum(suite.seconds for suite in read_manifest(folder, EvalReport, verify=False).suites)
-    except ManifestError:
-        return None
-
-
 def _differences(mine: RoundRecord, parent: RoundRecord | None, made: CheckpointManifest | None) -> tuple[Difference, ...]:
     """Drop, settings and package versions against the round that this one was trained from."""
     before = read_checkpoint(parent)
     if made is None or before is None or parent is None or parent.skill is None:
         return ()
-    old, new = _read_drop(parent.drop), _read_drop(mine.drop)
+    old, new = _read(parent.drop, DropManifest), _read(mine.drop, DropManifest)
     found = []
     if old is not None and new is not None:
         found = [Difference("drop", f"{old.source}, {old.rows_clean:,} rows", f"{new.source}, {new.rows_clean:,} rows")]

@@ -16,7 +16,7 @@ from flows.lineage import LedgerEntry, VersionRef, attach_files, find_version
 from flows.lineage.registry.replaying import stored_reports
 from flows.workspace.outcome import steps_after
 from flows.workspace.round_facts import read_facts
-from flows.workspace.workspace import Workspace
+from flows.workspace.workspace import Workspace, page_of
 
 logger = logging.getLogger(__name__)
 
@@ -32,11 +32,6 @@ def store_page(folder: Path, verdict: Verdict, audit: ForgettingAudit, evidence:
     render_round(verdict, audit, evidence, answers=answers, out=folder / PAGE)
     files = {"report": PAGE, "audit": AUDIT, "answers": ANSWERS}
     return verdict.model_copy(update={"files": {role: file_ref(folder, folder / name) for role, name in files.items()}})
-
-
-def page_of(workspace: Workspace, version: int) -> Path:
-    """Where the page of a version is."""
-    return workspace.config.state_dir / "reports" / f"version-{version}.html"
 
 
 def write_page(workspace: Workspace, version: VersionRef, audit: ForgettingAudit | None = None) -> Path:

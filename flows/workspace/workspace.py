@@ -120,3 +120,8 @@ def find_report(workspace: Workspace, digest: str) -> Path:
     raise ManifestError(
         f"evaluation {digest[:12]}", f"is not under {workspace.stages / 'evaluate'}", "restore the state directory from backup"
     )
+
+
+def page_of(workspace: Workspace, version: int) -> Path:
+    """Where the page of a version is."""
+    return workspace.config.state_dir / "reports" / f"version-{version}.html"

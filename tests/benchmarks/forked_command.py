@@ -107,7 +107,9 @@ def prefect_server(folder: Path) -> Iterator[None]:
     line = [sys.executable, "-P", "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", port, "--no-ui"]
     server = subprocess.Popen(line, cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        while server.poll() is None and not answers(f"http://127.0.0.1:{port}/api/health"):
+        while not answers(f"http://127.0.0.1:{port}/api/health"):
+            if server.poll() is not None:
+                raise SystemExit(f"the Prefect server ended with {server.returncode}")
             time.sleep(0.5)
         (folder / "server.url").write_text(f"http://127.0.0.1:{port}/api")
         yield

@@ -29,9 +29,9 @@ from flows.round.flow import begin_round
 from flows.round.reports import Evaluated
 from flows.workspace.outcome import RoundOutcome
 from flows.workspace.pages import suite_rows
-from flows.workspace.round_page import ANSWERS, page_of, write_page
+from flows.workspace.round_page import ANSWERS, write_page
 from flows.workspace.stages import Stage
-from flows.workspace.workspace import Workspace
+from flows.workspace.workspace import Workspace, page_of
 
 POLICY = {"accept_unmeasured": ("safety", "drift")}
 
