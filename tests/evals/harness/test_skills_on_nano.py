@@ -1,7 +1,7 @@
 """Skills that nano really learns, under templates that other models have: the gate passes them, with the accuracy of an independent decode.
 
-The decode is transformers' own, on the saved candidate and its own template: nothing of the harness, and nothing of the renderer. Where a suite
-has choices it is the likeliest of them, which a greedy decode need not reach.
+The decode is transformers' own, on the saved candidate and its own template: nothing of the harness, and nothing of the renderer.
+Where a suite has choices it is the likeliest of them, which a greedy decode need not reach.
 """
 
 from __future__ import annotations
