@@ -158,13 +158,15 @@ def test_no_file_holds_a_secret() -> None:
                 assert found["value"].startswith(("${", "'${", '"${', "{")), f"{path}: {found[0]}"
 
 
-def test_the_helm_values_name_the_version_that_was_tested() -> None:
+def test_the_helm_values_name_the_version_that_was_tested_and_keep_the_rules_of_the_namespace() -> None:
+    """Where each value stands is what test_helm.py checks against the charts themselves."""
     pinned = re.search(r"(?m)^prefect==(.*)$", (INFRA / "constraints.txt").read_text())
     assert pinned is not None
-    for name in ("prefect-server", "prefect-worker"):
-        values = yaml.safe_load((INFRA / "kubernetes" / f"{name}-values.yaml").read_text())
-        image = (values.get("server") or values.get("worker"))["image"]
+    server, worker = (yaml.safe_load((INFRA / "kubernetes" / f"prefect-{each}-values.yaml").read_text()) for each in ("server", "worker"))
+    for image in (server["global"]["prefect"]["image"], worker["worker"]["image"]):
         assert image["prefectTag"].startswith(pinned[1])
+    for values in (server["server"], worker["worker"]):
+        assert values["containerSecurityContext"]["capabilities"] == {"drop": ["ALL"]}
 
 
 def test_kustomize_builds_the_whole(tmp_path: Path) -> None:
