@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from evals.gate.pairing import Pair, reference_order
 from evals.gate.policy import GatePolicy, Level
 from evals.gate.words import Against, Outcome, outcome, p_words, possible, signed
 from evals.items import SuiteItems
+from evals.numbers import rounded, size_of, with_exponent
 from evals.statistics import Difference, interval, items_needed, p_above, p_below, paired_difference, relative_change
 
 FLAGGED = "Flagged: "
@@ -63,9 +64,7 @@ def early_warning(pair: Pair, alpha: float) -> CheckOutcome | None:
     if not p <= alpha:
         return None
     low, high = interval(difference, alpha)
-    reach = f"{100 * (1 - 2 * alpha):.3g} % interval {-high:.3g} to {-low:.3g}"
-    facts = f"right answers became less likely by {-difference.mean:.3g} nats per item ({len(d)} items, {reach}, {p_words(p)})"
-    sentence = f"{pair.name}: {facts}. The score decides; this is an early warning."
+    sentence = less_likely(pair.name, len(d), (difference.mean, low, high), 1 - 2 * alpha, p)
     return outcome("early_warning", pair.name, "n/a", sentence, difference=difference, alpha=alpha, p=p, ends=(low, high))
 
 
@@ -76,10 +75,33 @@ def drift_warning(pair: Pair, alpha: float, limit: float) -> CheckOutcome | None
     if not (p <= alpha and rise < limit):
         return None
     low, high = possible(interval(difference, alpha), worst=-math.inf)
-    reach = f"{100 * (1 - 2 * alpha):.3g} % interval {-100 * high:.2g} to {-100 * low:.2g} %"
-    facts = f"bits per byte on {pair.name} rose by {100 * rise:.2g} % ({pair.n} texts, {reach}, {p_words(p)})"
-    sentence = f"General text: {facts}. That is real and below the limit of {100 * limit:.3g} %, so it decides nothing: an early warning."
+    sentence = harder_text(pair.name, pair.n, (difference.mean, low, high), 1 - 2 * alpha, p, limit)
     return outcome("drift_warning", pair.name, "n/a", sentence, difference=difference, alpha=alpha, p=p, margin=limit, ends=(low, high))
+
+
+Number = Callable[[float, int], str]
+EXPONENTS: tuple[Number, Number] = (with_exponent, with_exponent)
+
+
+def less_likely(
+    name: str, n: int, ends: tuple[float, float, float], level: float, p: float, numbers: tuple[Number, Number] = (size_of, rounded)
+) -> str:  # fmt: skip
+    """The sentence of an early warning. `ends`: mean change in nats and its interval, negative is worse; `numbers` write mean and ends."""
+    (mean, low, high), (size, end) = ends, numbers
+    reach = f"{100 * level:.3g} % interval {end(-high, 3)} to {end(-low, 3)}"
+    facts = f"right answers became less likely by {size(-mean, 3)} nats per item ({n} items, {reach}, {p_words(p)})"
+    return f"{name}: {facts}. The score decides; this is an early warning."
+
+
+def harder_text(
+    name: str, n: int, ends: tuple[float, float, float], level: float, p: float, limit: float,
+    numbers: tuple[Number, Number] = (size_of, rounded),
+) -> str:  # fmt: skip
+    """The same of a warning about general text; `ends` are relative changes of bits per byte."""
+    (mean, low, high), (size, end) = ends, numbers
+    reach = f"{100 * level:.3g} % interval {end(-100 * high, 2)} to {end(-100 * low, 2)} %"
+    facts = f"bits per byte on {name} rose by {size(-100 * mean, 2)} % ({n} texts, {reach}, {p_words(p)})"
+    return f"General text: {facts}. That is real and below the limit of {100 * limit:.3g} %, so it decides nothing: an early warning."
 
 
 def early_warnings(pairs: Sequence[Pair], policy: GatePolicy) -> list[CheckOutcome]:
@@ -91,9 +113,9 @@ def early_warnings(pairs: Sequence[Pair], policy: GatePolicy) -> list[CheckOutco
     return [warning for warning in found if warning]
 
 
-def flag(checks: Sequence[CheckOutcome]) -> list[str]:
+def flag(checks: Sequence[CheckOutcome], size: Number = size_of) -> list[str]:
     """One sentence that names what is flagged and not blocked anyway; none where nothing is."""
-    harder = [f"{check.subject} by {-100 * (check.effect or 0.0):.2g} %" for check in checks if check.check == "drift_warning"]
+    harder = [f"{check.subject} by {size(-100 * (check.effect or 0.0), 2)} %" for check in checks if check.check == "drift_warning"]
     blocked = {check.subject for check in checks if check.outcome == "block"}
     unlikely = [check.subject for check in checks if check.check == "early_warning" and check.subject not in blocked]
     parts = [f"general text became harder to predict, beyond noise and below the limit ({', '.join(harder)})"] if harder else []

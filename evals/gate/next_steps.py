@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from data_contracts.manifests import Category, CheckOutcome, Decision, Verdict
 from evals.gate.policy import GatePolicy
 from evals.gate.words import CATEGORY_WORDS
+from evals.numbers import plain
 
 ENOUGH_TO_WATCH = 200  # examples from which train.until_settled applies
 ENOUGH_TOKENS = 20_000  # of calibration text: on nano 4,096 let a hard skill take 4 points of a base skill, 20,000 half a point
@@ -136,7 +137,7 @@ def _lose_less(held: Collection[CheckOutcome], verdict: Verdict, situation: Situ
             f"Protect more of what the base knew: train.moment_tokens {ENOUGH_TOKENS} (now {situation.moment_tokens}) measures that much "
             f"of the calibration text.{again}"
         )
-    rate = f" {situation.learning_rate / 3:.2g} (now {situation.learning_rate:.2g})" if situation.learning_rate else ""
+    rate = f" {plain(situation.learning_rate / 3, 2)} (now {plain(situation.learning_rate, 2)})" if situation.learning_rate else ""
     passes = (
         f" and train.num_epochs {3 * situation.epochs:g} (now {situation.epochs:g})" if situation.epochs and not situation.watched else ""
     )

@@ -40,8 +40,8 @@ def _pass_headline(checks: list[CheckOutcome], new_skill: str | None, policy: Ga
     asked = [check for check in checks if check.check == "regression"]
     kept, few = [check for check in asked if check.outcome == "pass"], [check.subject for check in asked if check.outcome == "n/a"]
     spent = [check.subject for check in kept if check.p_value is not None and check.p_value <= policy.alpha]
-    nothing = f"{', '.join(spent)} lost something within its own margin; nothing else was" if spent else "nothing was"
-    parts = [f"{nothing} lost on {_suites(len(kept))}"] if kept else []
+    none = f"{', '.join(spent)} lost something within its own margin; no other loss is proven" if spent else "no loss is proven"
+    parts = [f"{none} on {_suites(len(kept))}"] if kept else []  # single items may be lost: "nothing was lost" would deny them
     parts += [f"{new_skill} was learned"] if new_skill else []
     aside = f" {', '.join(few)}: too few items to say." if few else ""
     return f"Pass: {' and '.join(parts) or 'nothing was measured'}.{aside}"

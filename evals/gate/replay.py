@@ -10,8 +10,9 @@ from dataclasses import fields
 from pathlib import Path
 
 from data_contracts.errors import EvaluationError
-from data_contracts.manifests import Verdict, manifest_digest, read_manifest
+from data_contracts.manifests import CheckOutcome, Decision, Verdict, manifest_digest, read_manifest
 from evals.gate import decide as gate
+from evals.gate.drift import EXPONENTS, flag, harder_text, less_likely
 from evals.gate.policy import GatePolicy
 from evals.gate.rules2 import decide as rules2
 from evals.gate.rules2.policy import GatePolicy as PolicyOfRules2
@@ -19,6 +20,7 @@ from evals.gate.rules3 import decide as rules3
 from evals.gate.rules3.policy import GatePolicy as PolicyOfRules3
 from evals.gate.rules3.words import CATEGORY_WORDS
 from evals.items import Evaluation, load_evaluation
+from evals.numbers import with_exponent
 
 #: (the last words of rules 3, those before a revision of their language). They decided the same, and a verdict keeps its words.
 _SECOND_REVISION = ((" of the way from chance to a perfect score", " of the way from guessing to all right"),)
@@ -34,6 +36,8 @@ _FIRST_REVISION = (
     (" is no longer measured; put it back", " is not asked any more; put it back"),
     *((f"it is not shown that {words} were kept", f"it is not shown that {words} was kept") for words in CATEGORY_WORDS.values()),
 )
+HEADLINE = (("no other loss is proven on ", "nothing else was lost on "), ("no loss is proven on ", "nothing was lost on "))
+"""(The words of rules 4, those of their first release) in the headline of a PASS."""
 REVISIONS = (_SECOND_REVISION, _FIRST_REVISION)
 """The newest first: a verdict of before the first revision is also of before the second."""
 EARLIER_WORDS = tuple(words for revision in REVISIONS for words in revision)
@@ -57,6 +61,9 @@ def replay(verdict_folder: Path, reports: Mapping[str, Path]) -> Verdict:
             what = f"its {role} report is not the one given"
             raise EvaluationError(f"verdict {verdict_folder}", what, "give the folders that the verdict names")
     verdict = _recomputed(stored, by_role).model_copy(update={"files": stored.files})
+    if rules == 4:
+        first = as_first_worded(verdict)
+        return first if first == stored else verdict
     if rules != 3:
         return verdict
     earlier = (in_earlier_words(verdict, undone) for undone in range(1, len(REVISIONS) + 1))
@@ -73,6 +80,26 @@ def in_earlier_words(verdict: Verdict, undone: int = len(REVISIONS)) -> Verdict:
 
     checks = tuple(check.model_copy(update={"sentence": earlier(check.sentence)}) for check in verdict.checks)
     return verdict.model_copy(update={"reasons": tuple(map(earlier, verdict.reasons)), "checks": checks})
+
+
+def as_first_worded(verdict: Verdict) -> Verdict:
+    """The verdict as rules 4 worded it at first: "nothing was lost" in the headline of a PASS, and numbers near zero as 7.2e-05."""
+
+    def earlier(check: CheckOutcome) -> str:
+        if check.effect is None or check.low is None or check.high is None or check.confidence is None or check.p_value is None:
+            return check.sentence
+        facts = (check.subject, check.n or 0, (check.effect, check.low, check.high), check.confidence, check.p_value)
+        if check.check == "early_warning":
+            return less_likely(*facts, numbers=EXPONENTS)
+        return harder_text(*facts, check.margin or 0.0, numbers=EXPONENTS) if check.check == "drift_warning" else check.sentence
+
+    flagged = dict(zip(flag(verdict.checks), flag(verdict.checks, with_exponent), strict=True))
+    checks = tuple(check.model_copy(update={"sentence": earlier(check)}) for check in verdict.checks)
+    reasons = [flagged.get(each, each) for each in verdict.reasons]
+    if verdict.decision is Decision.PASS:
+        for now, then in HEADLINE:
+            reasons[0] = reasons[0].replace(now, then)
+    return verdict.model_copy(update={"reasons": tuple(reasons), "checks": checks})
 
 
 def _recomputed(stored: Verdict, reports: Mapping[str, Evaluation]) -> Verdict:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
+from evals.numbers import plain
+
 
 @dataclass(frozen=True)
 class Point:
@@ -66,7 +68,7 @@ def loss_curve(losses: Sequence[tuple[int, float]], words: str) -> Markup:
     parts = []
     for value in (0.0, top / 2, top):
         parts.append(f'<line class="grid" x1="{left}" x2="{width - right}" y1="{up(value)}" y2="{up(value)}"/>')
-        parts.append(f'<text class="tick" x="{left - 5}" y="{up(value) + 3.5}" text-anchor="end">{value:.2g}</text>')
+        parts.append(f'<text class="tick" x="{left - 5}" y="{up(value) + 3.5}" text-anchor="end">{plain(value, 2)}</text>')
     parts.append(f'<text class="tick" x="{left}" y="{height - 5}">step {first}</text>')
     parts.append(f'<text class="tick" x="{width - right}" y="{height - 5}" text-anchor="end">{last}</text>')
     line = " ".join(f"{across(step)},{up(loss)}" for step, loss in losses)

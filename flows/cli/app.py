@@ -183,13 +183,24 @@ def gate_replay(
 
 @gate_app.command("plan")
 def gate_plan(
-    items: Annotated[int | None, typer.Option(help="Items per suite; default: the number that each suite has.")] = None,
+    drop: Annotated[Path | None, typer.Argument(help="Plan with this drop's own held-out rows too; default: the suites alone.")] = None,
+    skill: Annotated[str, typer.Option(help="Name of the skill that the drop teaches; required with DROP.")] = "",
+    heldout: Annotated[Path | None, typer.Option(help="File of held-out items; default: a share of the drop's own rows.")] = None,
+    refresh: Annotated[bool, typer.Option("--refresh", help="The skill was promoted before, and is taught again.")] = False,
+    items: Annotated[int | None, typer.Option(help="Items per suite; default: the number that each suite has.", min=2)] = None,
     churn: Annotated[float | None, typer.Option(help="Share of items that flip by chance; default: measured, else 0.05.")] = None,
     config: ConfigFile = None,
     as_json: AsJson = False,
 ) -> None:
     """Before training: the chance that a round without any loss passes, and how many items each margin needs."""
-    settings = read_config(config, as_json)
+    settings = read_config(config, as_json, writes=drop is None)
+    if drop is not None:
+        from flows.cli.validation import plan_drop
+
+        console.show_drop_plan(plan_drop(settings, drop, skill, heldout, items, churn, refresh=refresh))
+        return
+    if skill or heldout or refresh:
+        raise ConfigError("DROP", "is missing", "name the drop to plan with: skillstack gate plan DROP --skill NAME")
     from flows.round.planning import plan_next_round
 
     console.show_plan(plan_next_round(settings, items, churn))

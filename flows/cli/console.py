@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from flows.demo.runner import DemoResult
     from flows.lineage import LedgerEntry, RoundRecord
     from flows.review.replay import Replay
+    from flows.round.planning import DropPlan
     from flows.service.doctor import Diagnosis
     from flows.workspace.outcome import RoundOutcome
 
@@ -177,6 +178,19 @@ def show_replay(result: Replay) -> None:
 
 
 def show_plan(plan: RoundPlan) -> None:
+    print_answer(plan, [_plan_table(plan), plan.sentence()])
+
+
+def show_drop_plan(plan: DropPlan) -> None:
+    """The drop's own round, and the round after it, in which its held-out rows are a suite of an earlier skill."""
+    lines: list[Line] = [f"{plan.skill}: {plan.heldout:,} held-out rows"]
+    if plan.coming is not None:
+        lines += ["", "This round:", _plan_table(plan.coming), plan.coming.sentence()]
+    lines += ["", f"Later rounds, with {plan.skill} among the skills:", _plan_table(plan.later), plan.later.sentence(), ""]
+    print_answer(plan, [*lines, *(f"before training: {note}" for note in plan.notes)])
+
+
+def _plan_table(plan: RoundPlan) -> Table:
     table = Table(
         "subject", "suites", "items", "margin", "detectable loss", "chance shown", "items needed",
         title="in points; items are per suite, at the first look → at the second",
@@ -187,7 +201,7 @@ def show_plan(plan: RoundPlan) -> None:
         chance = f"{each.chance_first:.0%} → {each.chance_shown:.0%}" if two else f"{each.chance_shown:.0%}"
         numbers = (percent(each.margin), percent(each.minimum_detectable_effect), chance, f"{each.items_needed:,}")
         table.add_row(each.subject, str(each.suites), items, *numbers)
-    print_answer(plan, [table, plan.sentence()])
+    return table
 
 
 def show_demo(result: DemoResult) -> None:

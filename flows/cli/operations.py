@@ -11,6 +11,7 @@ import typer
 from rich.table import Table
 
 from data_contracts.errors import ConfigError, DropError
+from evals.numbers import plain
 from evals.report.scores import score_text
 from flows.cli.console import print_answer, show_outcome
 from flows.cli.options import AsJson, ConfigFile, read_config
@@ -96,7 +97,7 @@ def parse_list(option: str, text: str, *, whole: bool = False) -> tuple[float, .
         raise ConfigError(option, f"{text!r} contains something that is not a number", "write a list: 3e-4,1e-3") from error
     for value in values:
         if not 0.0 < value < 1e9 or (whole and value != int(value)):
-            raise ConfigError(option, f"{value:g} cannot be", f"give positive {'whole ' if whole else ''}numbers")
+            raise ConfigError(option, f"{plain(value)} cannot be", f"give positive {'whole ' if whole else ''}numbers")
     return tuple(dict.fromkeys(values))
 
 
@@ -225,7 +226,7 @@ def export(
     line = f"version {version} is in {result.folder}"
     if result.base is not None:
         low, high = min(result.ranks.values()), max(result.ranks.values())
-        line += f", an adapter for {result.base} (ranks {low} to {high}; relative error {result.relative_error:.2g})"
+        line += f", an adapter for {result.base} (ranks {low} to {high}; relative error {plain(result.relative_error or 0.0, 2)})"
     print_answer(result, [line])
 
 

@@ -16,7 +16,7 @@ from flows.base_models.resolve import find_base_model
 from flows.config.model import SkillstackConfig
 from flows.lineage import current_champion
 from flows.machine.progress import bar
-from flows.round.planning import what_is_missing
+from flows.round.planning import DropPlan, plan_with_drop, what_is_missing
 from flows.text.held_out import suite_files
 from flows.text.renderer import TokenizerRenderer
 from flows.workspace.workspace import Workspace, champion_chain, has_lineage, open_workspace
@@ -44,6 +44,21 @@ def check_drop(
         return _validate(config, drop, skill, heldout, out, kept=True, refresh=refresh)
     with tempfile.TemporaryDirectory(prefix="skillstack-") as folder:
         return _validate(config, drop, skill, heldout, Path(folder), kept=False, refresh=refresh)
+
+
+def plan_drop(
+    config: SkillstackConfig, drop: Path, skill: str, heldout: Path | None, items: int | None, churn: float | None, *, refresh: bool = False
+) -> DropPlan:
+    """The gate's plan with the drop's own held-out rows, also before the first round. Raises DropError where the drop is refused."""
+    if not skill:
+        raise ConfigError("--skill", "is missing", "name the skill that the drop teaches")
+    if items is not None:
+        raise ConfigError("--items", "cannot stand beside a drop, which has its own numbers", "leave one of the two out")
+    checked = check_drop(config, drop, skill, heldout, None, refresh=refresh)
+    if checked.manifest is None:
+        raise DropError(str(drop), f"cannot be used: {checked.error}", "see `skillstack validate`")
+    workspace = open_workspace(config) if has_lineage(config) else None
+    return plan_with_drop(config, champion_chain(workspace) if workspace else [], checked.manifest, churn)
 
 
 def _validate(

@@ -22,6 +22,7 @@ from pydantic import Field, ValidationError
 from data_contracts.manifests import CheckpointManifest, DropManifest, Record, file_ref, read_manifest, write_manifest
 from data_contracts.rows.jsonl import read_raw
 from evals.config import SuiteConfig
+from evals.numbers import plain
 from flows.config.launch import LaunchConfig
 from flows.config.model import SkillstackConfig
 from flows.lineage import VersionRef, read_history
@@ -74,14 +75,14 @@ class Estimated(Record):
         """For people."""
         found = self.estimate
         most, stops = ("at most ", "; it stops where the loss has settled") if found.may_stop else ("", "")
-        pace = f"{found.steps:,} steps at {found.seconds_per_step:.2g} s{stops}"
+        pace = f"{found.steps:,} steps at {plain(found.seconds_per_step, 2)} s{stops}"
         yield f"training: {most}{duration(found.train_seconds)} ({pace}), and {duration(found.prepare_seconds)} to prepare and to write"
         yield f"evaluation: about {duration(found.evaluate_seconds)}"
         too_much = ": too little" if found.memory_bytes > self.machine_bytes else ""
         has = f"this machine has {self.machine_bytes / 1e9:.0f} GB{too_much}"
         yield f"memory: {found.memory_bytes / 1e9:.1f} GB at the peak of training; {has}"
         full = ": too little" if 2 * found.disk_bytes > self.free_bytes else ""
-        yield f"disk: {found.disk_bytes / 1e9:.2g} GB stay, twice that while it trains; {self.free_bytes / 1e9:.0f} GB are free{full}"
+        yield f"disk: {plain(found.disk_bytes / 1e9, 2)} GB stay, twice that while it trains; {self.free_bytes / 1e9:.0f} GB are free{full}"
         yield from past_lines(self.past)
 
 

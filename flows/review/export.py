@@ -13,6 +13,7 @@ from pydantic import Field
 from data_contracts.digests import file_digest
 from data_contracts.errors import CheckpointError, LineageError
 from data_contracts.manifests import Record
+from evals.numbers import plain
 from flows.config.model import SkillstackConfig
 from flows.lineage import Adapter, Lineage, VersionRef, find_version, pull_version, read_ancestry, write_card
 from flows.lineage.card import is_card, is_hub_id, original_base
@@ -69,7 +70,7 @@ def _name_of(lineage: Lineage, start: VersionRef) -> str:
 
 def _about(chain: Sequence[VersionRef], base: str, relative_error: float) -> Adapter:
     rounds = f"rounds {chain[1].round} to {chain[-1].round}" if len(chain) > 2 else f"round {chain[-1].round} alone"
-    exact = "exactly" if relative_error == 0.0 else f"up to a relative error of {relative_error:.2g}"
+    exact = "exactly" if relative_error == 0.0 else f"up to a relative error of {plain(relative_error, 2)}"
     about = f"This folder holds the updates of {rounds} as a LoRA adapter, {exact}. Use it with the model of version {chain[0].version}"
     return Adapter(base=base, about=f"{about} (`{base}`, sha256 `{chain[0].model_sha256}`) and no other.")
 

@@ -8,11 +8,10 @@ stage; the result of a stage is a manifest and its folder.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from prefect import flow
+from prefect import flow, get_run_logger
 from rich.markup import escape
 
 from data_contracts.manifests import CheckpointManifest, DropManifest, Verdict
@@ -37,8 +36,6 @@ from flows.workspace.pages import ended_as, tag_flow_run
 from flows.workspace.server import announce_outcome, gpu_slot
 from flows.workspace.stages import Stage
 from flows.workspace.workspace import Workspace, open_workspace
-
-logger = logging.getLogger(__name__)
 
 
 @flow(name="continual-round", flow_run_name=named("round"), persist_result=False)
@@ -80,10 +77,11 @@ def _run_round(round: Round) -> RoundOutcome:
 
 
 def say_what_is_missing(notes: Sequence[str]) -> None:
-    """Print the notes at the terminal and in Prefect's log, before the training."""
+    """Print the notes at the terminal and in Prefect's log, before the training. Only the run's own log reaches the
+    server, and a terminal does not print it a second time."""
     for note in notes:
         say(escape(f"before training: {note}"))
-        logger.warning("before training: %s", note)
+        get_run_logger().warning("before training: %s", note)
 
 
 def judge(

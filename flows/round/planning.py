@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
+from pydantic import Field
+
 from data_contracts.errors import ConfigError
-from data_contracts.manifests import Category, DropManifest
+from data_contracts.manifests import Category, DropManifest, Record
 from data_contracts.rows.jsonl import is_jsonl, read_raw
-from data_contracts.skill_names import MORE_SUFFIX
+from data_contracts.skill_names import MORE_SUFFIX, suite_name
 from evals.gate.pairing import why_uninformative
 from evals.gate.plan import CategoryPlan, RoundPlan, margin_shown_by, measure_churn, plan_round
 from evals.gate.policy import GatePolicy
@@ -36,13 +38,17 @@ LIKELY = 0.5  # a check with a smaller chance of success is named before trainin
 
 @dataclass(frozen=True)
 class PlannedSuite:
-    """A suite of the next round, with the number of its items: in all, and at the first look."""
+    """A suite of the next round, with the number of its items: in all, and at the first look.
+
+    `limited`: the config says how many the first look reads, so that items which are added are for a second look.
+    """
 
     name: str
     category: Category
     margin: float | None
     items: int
     first: int
+    limited: bool = False
 
 
 def plan_next_round(config: SkillstackConfig, items: int | None, churn: float | None) -> RoundPlan:
@@ -56,6 +62,39 @@ def plan_next_round(config: SkillstackConfig, items: int | None, churn: float | 
     return plan_suites(config, planned_suites(config, chain), items, *(measure_lineage_churn(chain) if churn is None else (churn, "")))
 
 
+class DropPlan(Record):
+    """What a drop's own held-out rows can show: in its round, and in later rounds, in which its skill must not be lost."""
+
+    skill: str
+    heldout: int = Field(description="rows of the drop that the gate reads")
+    coming: RoundPlan | None = Field(description="the drop's own round; null where there is no suite to lose yet")
+    later: RoundPlan = Field(description="the round after it, once the skill is learned")
+    notes: tuple[str, ...] = Field(description="what may keep the gate from deciding, each with what to do")
+
+
+def plan_with_drop(config: SkillstackConfig, chain: Sequence[VersionRef], drop: DropManifest, churn: float | None = None) -> DropPlan:
+    """Plan the drop's round and the one after it with the drop's real numbers; before the first round `chain` is empty.
+
+    Raises ConfigError where the drop has fewer than two held-out rows.
+    """
+    if drop.rows_heldout < 2:
+        what = f"has {drop.rows_heldout} held-out rows"
+        raise ConfigError(drop.source, what, "set contract.heldout_fraction, or give items with --heldout")
+    noise = measure_lineage_churn(chain) if churn is None else (churn, "")
+    suites, policy = planned_suites(config, chain), config.evaluation.policy_for(drop.skill)
+    n = drop.rows_heldout
+    first, name = min(policy.items or n, n), suite_name(drop.skill, drop.teaching)
+    new = PlannedSuite(name, "skill", policy.margin, n, first, limited=policy.items is not None)
+    planned = [suite for suite in suites if suite.category != "drift"]
+    return DropPlan(
+        skill=drop.skill,
+        heldout=n,
+        coming=plan_suites(config, planned, None, *noise) if planned else None,
+        later=plan_suites(config, [*planned, new], None, *noise),
+        notes=what_is_missing(config, chain, drop, noise),
+    )
+
+
 def planned_suites(config: SkillstackConfig, chain: Sequence[VersionRef]) -> list[PlannedSuite]:
     """The suites of the config and of the champion's skills."""
     registered = {name: known.result for name, known in registered_suites(chain).items()}
@@ -63,7 +102,8 @@ def planned_suites(config: SkillstackConfig, chain: Sequence[VersionRef]) -> lis
 
     def planned(name: str, category: Category, margin: float | None, limit: int | None, every: int) -> PlannedSuite:
         known = registered.get(name)
-        return PlannedSuite(name, category, margin, every, max(min(limit or every, every), known.n if known else 0))
+        first = max(min(limit or every, every), known.n if known else 0)
+        return PlannedSuite(name, category, margin, every, first, limited=limit is not None)
 
     suites = [
         planned(suite.name, suite.category, suite.margin, suite.items, counted.get(suite.name) or _rows(suite.source) or USUAL_ITEMS)
@@ -98,11 +138,12 @@ def plan_suites(config: SkillstackConfig, suites: Sequence[PlannedSuite], items:
         if mine:
             together[category] = len(mine)
             sizes[category] = items or _harmonic_mean([suite.first for suite in mine])
-            available[category] = items or _harmonic_mean([suite.items for suite in mine])
+            if any(suite.limited for suite in mine):
+                available[category] = items or _harmonic_mean([suite.items for suite in mine])
     alone = [suite for suite in suites if suite.margin is not None]
     own: dict[str, tuple[Category, float]] = {suite.name: (suite.category, suite.margin or 0.0) for suite in alone}
     own_items = {suite.name: items or max(2, suite.first) for suite in alone}
-    available |= {suite.name: items or max(2, suite.items) for suite in alone}
+    available |= {suite.name: items or max(2, suite.items) for suite in alone if suite.limited}
     return plan_round(
         config.gate, together, sizes, churn, own_margins=own, own_items=own_items, available=available, churn_from=rounds
     )  # fmt: skip
@@ -145,12 +186,17 @@ def check_names(config: SkillstackConfig, skills: Sequence[str], registered: Map
                 raise ConfigError(f"gate.{key}", f"names {name!r}, which is neither a suite nor a skill", way_out)
 
 
-def what_is_missing(config: SkillstackConfig, chain: Sequence[VersionRef], drop: DropManifest) -> tuple[str, ...]:
-    """What may keep the gate from deciding this round, each with what to do. Raises ConfigError for unknown names."""
+def what_is_missing(
+    config: SkillstackConfig, chain: Sequence[VersionRef], drop: DropManifest, noise: tuple[float, str] | None = None
+) -> tuple[str, ...]:
+    """What may keep the gate from deciding this round, each with what to do. Raises ConfigError for unknown names.
+
+    `noise`: churn and the rounds that it was measured on; None: it is measured on the chain.
+    """
     registered = registered_suites(chain)
     check_names(config, [*(version.skill for version in chain if version.skill), drop.skill], registered)
     suites = planned_suites(config, chain)
-    churn, rounds = measure_lineage_churn(chain)
+    churn, rounds = measure_lineage_churn(chain) if noise is None else noise
     return (
         *_new_skill(config, drop, sum(suite.category == "skill" for suite in suites), churn),
         *unmeasured_categories(config, first_round=len(chain) <= 1),

@@ -16,6 +16,7 @@ from data_contracts.devices import choose_device
 from data_contracts.digests import model_files
 from data_contracts.errors import CheckpointError, SkillstackError
 from data_contracts.manifests import Record
+from evals.numbers import plain
 from flows.base_models.resolve import find_base_model
 from flows.config.model import SkillstackConfig
 from flows.lineage import current_champion
@@ -110,7 +111,7 @@ def _estimate(config: SkillstackConfig) -> str:
     most = "at most " if newest.may_stop else ""
     cost = f"{most}{duration(newest.train_seconds)} of training, {newest.memory_bytes / 1e9:.1f} GB of memory"
     errors = past_errors(open_workspace(config), estimates) if has_lineage(config) else ()
-    return "; ".join([f"the last one, of {newest.skill}: {cost}, {newest.disk_bytes / 1e9:.2g} GB of disk", *past_lines(errors[-1:])])
+    return "; ".join([f"the last one, of {newest.skill}: {cost}, {plain(newest.disk_bytes / 1e9, 2)} GB of disk", *past_lines(errors[-1:])])
 
 
 def _device(config: SkillstackConfig) -> str:

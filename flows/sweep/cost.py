@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from data_contracts.manifests import CheckpointManifest, read_manifest
+from evals.numbers import plain
 from flows.machine.progress import duration
 from flows.sweep.frontier import Setting
 from osft_engine.config import TrainConfig
@@ -29,5 +30,5 @@ def cost_lines(settings: Sequence[Setting], scales: Sequence[float], rows: int, 
         time = f", {most}{duration(seconds)} of training at the pace of the champion's own"
     yield (
         f"this sweep: {len(settings)} trainings of {most}{steps:,} steps in all{time}; {evaluations}; about "
-        f"{updates * len(scales) * size / 1e9:.2g} GB of disk"
+        f"{plain(updates * len(scales) * size / 1e9, 2)} GB of disk"
     )

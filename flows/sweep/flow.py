@@ -11,18 +11,18 @@ decides.
 from __future__ import annotations
 
 import itertools
-import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
-from prefect import flow, task
+from prefect import flow, get_run_logger, task
 from pydantic import Field
 
 from data_contracts.escaping import markdown_text
 from data_contracts.files import write_atomically
 from data_contracts.manifests import EvalReport, Record
+from evals.numbers import plain
 from evals.report.scores import percent
 from flows.config.model import SkillstackConfig
 from flows.config.parameters import ConfigParameter, DropAddress, Heldout, SkillName, named, this_month
@@ -44,8 +44,6 @@ from flows.workspace.server import gpu_slot
 from flows.workspace.stages import Stage
 from flows.workspace.workspace import Workspace, evaluate_model, open_workspace
 from osft_engine.config import TrainConfig
-
-logger = logging.getLogger(__name__)
 
 RATIOS = (0.10, 0.15, 0.20, 0.25, 0.30, 0.35, 0.40)
 
@@ -94,7 +92,7 @@ def sweep(
     settings = settings_of(config.train, ratios, rates, passes)
     for line in cost_lines(settings if trains else (), scales, tuning.drop.manifest.rows_clean, config.train, champion.checkpoint):
         say(line)
-        logger.info("%s", line)
+        get_run_logger().info("%s", line)
     with gpu_slot(config.service):  # released before the round of the chosen point, which takes its own
         before = measure(workspace, champion.checkpoint / "model", champion.model_sha256, tuning, "champion")
         points = tuple(_points(trial, tuning, before, settings, scales))
@@ -176,7 +174,7 @@ def report(workspace: Workspace, skill: str, points: Sequence[SweepPoint], choic
 def chart_name(point: SweepPoint) -> str:
     """The curve that a point belongs to: charts have the ratio as their axis."""
     passes = "" if point.setting.passes is None else f" passes {point.setting.passes}"
-    return f"rate {point.setting.learning_rate:g}{passes} scale {point.scale:g}"
+    return f"rate {plain(point.setting.learning_rate)}{passes} scale {point.scale:g}"
 
 
 class SweepTable(Record):
@@ -212,7 +210,7 @@ def point_row(point: SweepPoint, choice: Choice) -> dict[str, str]:
     mark = "chosen" if point == choice.point else "on the frontier" if point in choice.frontier else ""
     return {
         "ratio": f"{point.setting.ratio:g}",
-        "rate": f"{point.setting.learning_rate:g}",
+        "rate": f"{plain(point.setting.learning_rate)}",
         "passes": f"{point.setting.passes or '-'}",
         "steps": str(point.steps),
         "scale": f"{point.scale:g}",

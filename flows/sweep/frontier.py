@@ -12,6 +12,7 @@ from pydantic import Field
 
 from data_contracts.manifests import Category, EvalReport, Record
 from evals.gate.policy import GatePolicy
+from evals.numbers import plain
 
 
 class Setting(Record):
@@ -23,7 +24,7 @@ class Setting(Record):
 
     def __str__(self) -> str:
         passes = "" if self.passes is None else f" passes {self.passes}"
-        return f"ratio {self.ratio:g} rate {self.learning_rate:g}{passes}"
+        return f"ratio {self.ratio:g} rate {plain(self.learning_rate)}{passes}"
 
 
 class SweepPoint(Record):
@@ -126,7 +127,9 @@ def _no_choice(edge: Sequence[SweepPoint]) -> Choice:
     if not learning:
         best = max(edge, key=lambda point: point.learned)
         longer = (
-            f"--passes {3 * best.setting.passes}" if best.setting.passes else f"more rows, or --rates {2 * best.setting.learning_rate:g}"
+            f"--passes {3 * best.setting.passes}"
+            if best.setting.passes
+            else f"more rows, or --rates {plain(2 * best.setting.learning_rate)}"
         )
         reason = f"No point learned the skill; the best score is {100 * best.learned:.1f}, after {best.steps} steps at {best.setting}."
         return Choice(point=None, frontier=tuple(edge), reason=reason, next=(f"Train longer or faster: {longer}.",))
@@ -134,5 +137,5 @@ def _no_choice(edge: Sequence[SweepPoint]) -> Choice:
     reason = (
         f"Every point that learns exceeds a margin; {least.setting}, scale {least.scale:g} loses least ({100 * least.forgetting:.0f} %)."
     )
-    lower = f"Lower rates: --rates {least.setting.learning_rate / 10:.2g},{least.setting.learning_rate / 3:.2g}."
+    lower = f"Lower rates: --rates {plain(least.setting.learning_rate / 10, 2)},{plain(least.setting.learning_rate / 3, 2)}."
     return Choice(point=None, frontier=tuple(edge), reason=reason, next=(lower, "Shares of each update: --scales 0.5,0.75,1."))

@@ -18,6 +18,7 @@ from data_contracts.digests import file_digest
 from data_contracts.errors import CheckpointError, LineageError, ManifestError
 from data_contracts.files import write_atomically
 from data_contracts.manifests import CheckpointManifest, Record, read_manifest
+from evals.numbers import plain
 from flows.lineage.registry.entries import confirmed_champion, promotion_lock, record_note
 from flows.lineage.registry.history import read_ancestry, read_history
 from flows.lineage.registry.promotion import champion_number
@@ -138,7 +139,9 @@ def _prove(lineage: Lineage, reference: VersionRef, policy: RetentionPolicy) -> 
         exact = all(file_digest(target / ref.path) == ref.sha256 for ref in weights.values())
         steps = 0.0 if exact else max(largest_difference(reference.checkpoint / ref.path, target / ref.path) for ref in weights.values())
     if not exact and not (policy.allow_rounding and steps <= _ROUNDING_STEPS):
-        raise LineageError(f"version {reference.version}", f"is rebuilt with a difference of {steps:.2g} rounding steps, not byte for byte")
+        raise LineageError(
+            f"version {reference.version}", f"is rebuilt with a difference of {plain(steps, 2)} rounding steps, not byte for byte"
+        )
     return Collected(headers=headers, exact=exact, rounding_steps=steps)
 
 
@@ -152,7 +155,7 @@ def _mark(lineage: Lineage, references: Sequence[VersionRef], proof: Collected, 
         for reference in references:
             if reference.collected is not None:
                 continue
-            kind = "the same byte for byte" if proof.exact else f"equal up to {proof.rounding_steps:.2g} rounding steps"
+            kind = "the same byte for byte" if proof.exact else f"equal up to {plain(proof.rounding_steps, 2)} rounding steps"
             record_note(lineage, "collect", reference, reason=f"weights deleted; a rebuild was {kind}", actor=actor)
             lineage.client.set_model_version_tag(lineage.model_name, str(reference.version), PREFIX + "collected", now.isoformat())
 

@@ -19,7 +19,7 @@ def test_a_kept_past_and_a_gain_pass(evidence, asked) -> None:
     verdict = decide(evidence(), asked())
     assert verdict.decision is Decision.PASS
     assert verdict.lost == ()
-    assert "nothing was lost on 3 suites and new was learned" in verdict.reasons[0]
+    assert "no loss is proven on 3 suites and new was learned" in verdict.reasons[0]
     assert {check.outcome for check in verdict.checks} <= {"pass", "n/a"}
 
 
@@ -141,7 +141,7 @@ def test_few_items_show_nothing(make_suite, make_evaluation, asked, checks_of) -
     verdict = decide(GateEvidence(champion, champion, dict.fromkeys(("tiny", "real"), champion), None), asked())
     assert verdict.decision is Decision.PASS
     assert checks_of(verdict, "regression", "tiny")[0].outcome == "n/a"
-    assert verdict.reasons[0] == "Pass: nothing was lost on 1 suite. tiny: too few items to say."
+    assert verdict.reasons[0] == "Pass: no loss is proven on 1 suite. tiny: too few items to say."
     alone = GateEvidence(
         make_evaluation("c", make_suite("tiny", np.ones(29))), make_evaluation("d", make_suite("tiny", np.ones(29))), {}, None
     )

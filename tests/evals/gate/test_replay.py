@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -10,7 +11,7 @@ import pytest
 
 from data_contracts.manifests import Verdict, manifest_digest, manifest_text, write_manifest
 from evals.gate import replay as replaying
-from evals.gate.decide import decide
+from evals.gate.decide import GateEvidence, decide
 from evals.gate.replay import replay
 from evals.gate.rules3 import decide as rules3
 from evals.gate.rules3.policy import GatePolicy
@@ -169,3 +170,48 @@ def test_replay_refuses_another_report(tmp_path, evidence, store_evaluation, ask
             tmp_path / "verdict",
             {"candidate": candidate, "champion": candidate} | {f"anchor:{name}": folder for name, folder in anchors.items()},
         )
+
+
+# sha256 of the manifest that rules 4 wrote for the evidence below before numbers near zero lost their exponents (commit 3f2639f).
+WITH_EXPONENTS = "76022b21160d3f47b30aeb54a97b3607d30352c9255729b2a5e80890d59a3f8d"
+
+
+@pytest.fixture
+def near_zero(make_suite, make_evaluation) -> GateEvidence:
+    """Answers that became less likely by about 7e-5 nats, and text that became harder to predict by about 5e-7."""
+    right, likely = np.r_[np.ones(300), np.zeros(100)], np.linspace(-2.0, -0.1, 400)
+    text = np.linspace(0.8, 1.2, 60)
+
+    def suites(less: float, more: float) -> list:
+        spread = np.linspace(0.5, 1.5, 400)
+        return [
+            make_suite("kept", right, logprob=likely - less * spread),
+            make_suite("text", text * (1.0 + more * np.linspace(0.5, 1.5, 60)), category="drift"),
+        ]
+
+    champion = make_evaluation("champion", *suites(0.0, 0.0))
+    return GateEvidence(make_evaluation("candidate", *suites(7e-5, 5e-7)), champion, {"kept": champion}, None)
+
+
+def test_numbers_near_zero_have_no_exponent_in_new_verdicts_and_keep_it_in_old_ones(near_zero, asked) -> None:
+    verdict = decide(near_zero, asked())
+    said = [*verdict.reasons, *(check.sentence for check in verdict.checks)]
+    assert verdict.reasons[0] == "Pass: no loss is proven on 1 suite."
+    assert any("less likely by less than 0.0001 nats per item" in text for text in said)
+    assert any("harder to predict" in text and "by less than 0.0001 %" in text for text in said)
+    assert not any(re.search(r"\d[eE][-+−]?\d", text) for text in said)
+    assert manifest_digest(replaying.as_first_worded(verdict)) == WITH_EXPONENTS
+
+
+@pytest.mark.parametrize("stored_with_exponents", [True, False])
+def test_a_verdict_of_rules_4_is_replayed_with_the_numbers_that_it_was_stored_with(
+    tmp_path, near_zero, store_evaluation, asked, stored_with_exponents: bool
+) -> None:
+    folders = {who: store_evaluation(getattr(near_zero, who), tmp_path / who) for who in ("candidate", "champion")}
+    folders["anchor:kept"] = store_evaluation(near_zero.anchors["kept"], tmp_path / "anchor")
+    loaded = {role: load_evaluation(folder) for role, folder in folders.items()}
+    verdict = decide(GateEvidence(loaded["candidate"], loaded["champion"], {"kept": loaded["anchor:kept"]}, None), asked())
+    kept = replaying.as_first_worded(verdict) if stored_with_exponents else verdict
+    stored = write_manifest(tmp_path / "verdict", kept).read_text()
+    assert ("e-05 nats per item" in stored) is stored_with_exponents
+    assert manifest_text(replay(tmp_path / "verdict", folders)) == stored

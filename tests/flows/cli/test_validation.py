@@ -83,3 +83,45 @@ def test_convert_on_the_command_line_needs_no_skill_and_no_config(
     assert ended.value.code == 0
     assert "new.jsonl, 3 rows" in capsys.readouterr().out
     assert sorted(path.name for path in tmp_path.iterdir()) == ["alpaca.json", "new.jsonl"]
+
+
+def test_gate_plan_with_a_drop_works_before_round_1_and_writes_nothing(
+    offline: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    Path("drop.jsonl").write_text(rows(400), encoding="utf-8")
+    monkeypatch.setattr("sys.argv", ["skillstack", "gate", "plan", "drop.jsonl", "--skill", "colours", "--churn", "0.02", "--json"])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 0
+    answer = json.loads(capsys.readouterr().out)
+    kept = check_drop(SkillstackConfig(base_model="nano", state_dir=tmp_path / "s"), Path("drop.jsonl"), "colours", None, None).manifest
+    assert kept is not None
+    assert answer["heldout"] == kept.rows_heldout > 20
+    assert [(each["subject"], each["items"]) for each in answer["later"]["categories"]] == [("skill", kept.rows_heldout)]
+    assert answer["later"]["churn"] == 0.02
+    assert [path.name for path in tmp_path.iterdir()] == ["drop.jsonl"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--skill", "colours"], "DROP: is missing"),
+        (["drop.jsonl"], "--skill: is missing"),
+        (["drop.jsonl", "--skill", "colours", "--items", "50"], "--items: cannot stand beside a drop"),
+        (["bad.jsonl", "--skill", "colours"], "bad.jsonl: cannot be used: bad.jsonl:31: is not JSON"),
+    ],
+)
+def test_gate_plan_says_what_is_wrong(
+    words: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    Path("drop.jsonl").write_text(rows(60), encoding="utf-8")
+    Path("bad.jsonl").write_text(rows(30) + "{oops\n", encoding="utf-8")
+    monkeypatch.setattr("sys.argv", ["skillstack", "gate", "plan", *words])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 1
+    assert message in capsys.readouterr().err

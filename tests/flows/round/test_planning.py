@@ -14,7 +14,7 @@ from evals.gate.plan import margin_shown_by, plan_round
 from evals.gate.policy import GatePolicy
 from flows.config.model import SkillstackConfig, parse_config
 from flows.lineage import VersionRef
-from flows.round.planning import check_names, what_is_missing
+from flows.round.planning import check_names, plan_next_round, plan_with_drop, what_is_missing
 from flows.round.reports import require_whole_chain
 
 
@@ -118,3 +118,52 @@ def test_a_deleted_tag_does_not_make_a_first_round(chain: list[VersionRef], word
 def test_a_whole_chain_and_a_rollback_to_the_base_are_well() -> None:
     require_whole_chain(entries(*PROMOTED), [version(1, None, None), version(2, "topic", Path())])
     require_whole_chain(entries(*PROMOTED, ("rollback", 1)), [version(1, None, None)])
+
+
+# ------------------------------------------------------------------------------------------------ a drop's own numbers
+
+
+def test_before_round_1_the_drops_held_out_rows_are_a_suite_of_later_rounds(tmp_path: Path) -> None:
+    suite = tmp_path / "piqa.jsonl"
+    suite.write_text('{"prompt": "a", "answer": "b"}\n' * 1500)
+    settings = config(
+        tmp_path, evaluation={"suites": [{"source": str(suite), "category": "general"}]}, gate=ACCEPTED, calibration="c.jsonl"
+    )
+    plan = plan_with_drop(settings, [], drop(91))
+    assert plan.coming is not None
+    assert [(each.subject, each.items) for each in plan.coming.categories] == [("general", 1500)]
+    later = {each.subject: each for each in plan.later.categories}
+    assert {name: each.items for name, each in later.items()} == {"skill": 91, "general": 1500}
+    # 91 items, 5 % of which flip: the standard error is about sqrt(0.05 / 91) = 2.3 points, so a margin of 2 is far from shown
+    assert later["skill"].chance_shown < 0.3 < 0.8 < later["general"].chance_shown
+    assert plan.later.chance_all_shown < 0.3
+    assert "skill: " in plan.later.sentence()
+
+
+def test_the_table_and_the_note_name_the_same_number_of_items(tmp_path: Path) -> None:
+    plan = plan_with_drop(config(tmp_path, gate=ACCEPTED, calibration="c.jsonl"), [], drop(91))
+    assert plan.coming is None
+    assert f"Later rounds need about {plan.later.categories[0].items_needed:,} to rule out" in " ".join(plan.notes)
+
+
+def test_a_suite_that_the_first_look_reads_whole_is_not_planned_with_a_second_look(tmp_path: Path) -> None:
+    suite = tmp_path / "piqa.jsonl"
+    suite.write_text('{"prompt": "a", "answer": "b"}\n' * 100)
+    for items, first in ((None, 100), (40, 40)):
+        settings = config(tmp_path, evaluation={"suites": [{"source": str(suite), "category": "general", "items": items}]})
+        needed = plan_next_round(settings, None, 0.05).categories[0].items_needed
+        one_look = plan_round(GatePolicy(), {"general": 1}, first, 0.05).categories[0].items_needed
+        assert (needed == one_look) is (items is None)
+
+
+def test_a_drop_with_a_margin_of_its_own_is_planned_by_itself(tmp_path: Path) -> None:
+    settings = config(tmp_path, gate=ACCEPTED, calibration="c.jsonl", evaluation={"skills": {"tickets": {"margin": 0.09}}})
+    plan = plan_with_drop(settings, [], drop(91))
+    assert [(each.subject, each.margin) for each in plan.later.categories] == [("tickets", 0.09)]
+    assert plan.later.categories[0].chance_shown >= 0.8
+    assert plan.notes == ()
+
+
+def test_no_held_out_row_is_an_error_with_the_way_out(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"d.jsonl: has 0 held-out rows \(set contract.heldout_fraction, or give items with --heldout"):
+        plan_with_drop(config(tmp_path, gate=ACCEPTED), [], drop(0))
