@@ -21,7 +21,6 @@ from flows.cli.lineage import Actor, acting, add_lineage_commands
 from flows.cli.operations import add_operation_commands
 from flows.cli.options import AsJson, ConfigFile, read_config
 from flows.cli.service import add_deploy_commands
-from flows.lineage import read_history
 from flows.machine.environment import prepare_environment
 
 
@@ -143,6 +142,7 @@ def run_round(
 def history(config: ConfigFile = None, as_json: AsJson = False) -> None:
     """List every round with its verdict, version and reason."""
     settings = read_config(config, as_json)
+    from flows.lineage import read_history
     from flows.workspace.workspace import open_workspace
 
     console.show_history(read_history(open_workspace(settings).lineage))

@@ -13,7 +13,6 @@ from rich.table import Table
 from data_contracts.errors import ConfigError
 from flows.cli.console import choose, print_answer, show_ledger_entry
 from flows.cli.options import AsJson, ConfigFile, read_config
-from flows.lineage import collect_garbage, introduce_key, pull_version, read_tree, rebuild_version, sign_version, verify_lineage
 from flows.lineage.storage.connection import authenticated_user
 
 if TYPE_CHECKING:
@@ -54,6 +53,8 @@ def verify(
     as_json: AsJson = False,
 ) -> None:
     """Recompute every digest of the lineage and the verdict of every champion; exit code 1 if anything is missing, changed or forged."""
+    from flows.lineage import verify_lineage
+
     result = verify_lineage(_lineage(config, as_json), public_key or (), head)
     table = Table("round", "version", "where", "problem")
     for finding in result.findings:
@@ -70,6 +71,8 @@ def lineage(
     as_json: AsJson = False,
 ) -> None:
     """Print the tree of versions: data, digests, verdicts, decisions and reasons."""
+    from flows.lineage import read_tree
+
     tree = read_tree(_lineage(config, as_json))
     print_answer(tree, [tree.dot()] if dot else tree.lines())
 
@@ -81,6 +84,8 @@ def pull(
     as_json: AsJson = False,
 ) -> None:
     """Copy the model that an alias names, and verify every byte. If the folder holds it already, only verify."""
+    from flows.lineage import pull_version
+
     reference = pull_version(_lineage(config, as_json), folder, alias=alias)
     line = f"version {reference.version} (round {reference.round}) is in {folder / 'model'}"
     print_answer(reference.model_dump() | {"model": folder / "model"}, [line])
@@ -98,7 +103,7 @@ def gc(
 ) -> None:
     """Delete old dense weights that can be rebuilt from base model and stored updates (checked first), and old cached decompositions."""
     settings = read_config(config, as_json)
-    from flows.lineage import RetentionPolicy
+    from flows.lineage import RetentionPolicy, collect_garbage
     from flows.workspace.decompositions import forget_old
     from flows.workspace.workspace import open_workspace
 
@@ -122,6 +127,8 @@ def rebuild(
     as_json: AsJson = False,
 ) -> None:
     """Rebuild deleted weights from the base model and the stored updates."""
+    from flows.lineage import rebuild_version
+
     opened = _lineage(config, as_json)
     manifest = rebuild_version(opened, version, out=out, actor=acting(opened, actor))
     line = f"version {version} was rebuilt{f' in {out}' if out else ''}: model {manifest.model_sha256[:12]}"
@@ -177,12 +184,16 @@ def keys_introduce(
     as_json: AsJson = False,
 ) -> None:
     """Record a new public key, signed with the current private key: for key rotation, or for a lineage that began without a key."""
+    from flows.lineage import introduce_key
+
     opened = _lineage(config, as_json)
     show_ledger_entry(introduce_key(opened, public_key, reason=reason, actor=acting(opened, actor)))
 
 
 def keys_sign(version: Version, config: ConfigFile = None, as_json: AsJson = False) -> None:
     """Sign a version's model folder with OpenSSF model_signing: a version older than `signing.models`, or after a change of the key."""
+    from flows.lineage import sign_version
+
     signature = sign_version(_lineage(config, as_json), version)
     print_answer({"version": version, "signature": signature}, [f"version {version} is signed: {signature}"])
 

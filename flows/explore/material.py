@@ -20,6 +20,7 @@ from data_contracts.rendering import TextRenderer
 from evals.audit.weights import open_weights
 from flows.explore.scene import Subject, require_model
 from flows.explore.views.constraint import input_frame, rotate, weight_frame
+from flows.explore.views.spectrum import Floats, weight_energies
 from osft_engine.checkpoint.read import load_model, load_tokenizer
 from osft_engine.compute.forward import summed_loss
 from osft_engine.config import Protect, TrainConfig
@@ -31,7 +32,6 @@ from osft_engine.memory.moments import LayerMoments, measure_moments
 from osft_engine.memory.subspace_memory import load_memory
 from osft_engine.method.attach import weight_of
 from osft_engine.method.ranks import measure_importance
-from osft_engine.subspace.algebra import singular_subspaces
 
 SAMPLE = Path(__file__).parent / "sample.jsonl"
 SAMPLE_TOKENS = 384
@@ -96,9 +96,9 @@ class Measurements:
         return weight_of(self.model.targets[layer])
 
     @lru_cache(maxsize=512)  # noqa: B019  (measurements live as long as the process, see `measurements`)
-    def weight_energies(self, layer: str) -> Tensor:
+    def weight_energies(self, layer: str) -> Floats:
         """Squared singular values in descending order."""
-        return singular_subspaces(self.weight(layer)).values.square()
+        return weight_energies(self.weight(layer).to(torch.float32).numpy())
 
     @lru_cache(maxsize=64)  # noqa: B019
     def moment(self, layer: str) -> Tensor:

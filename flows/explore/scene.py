@@ -14,6 +14,7 @@ from flows.base_models.resolve import NANO
 from flows.config.model import SkillstackConfig, load_config
 from flows.explore.answer import Missing, attempt
 from flows.explore.reading import open_for_reading, read_rounds
+from flows.explore.registry_file import KnownVersion, read_versions
 from flows.lineage.storage.connection import Lineage
 from flows.lineage.storage.records import RoundRecord
 
@@ -40,13 +41,7 @@ class Scene:
 
     def subjects(self) -> dict[str, Subject]:
         """Models by label: the given folder, the versions of the lineage (the champion first), the base model, and nano."""
-        found = [] if _model is None else [Subject(f"{_model.name} (folder)", _model)]
-        found += [] if isinstance(self.records, Missing) else version_subjects(self.records)
-        base = base_subject(self.config)
-        if base is not None and (isinstance(self.records, Missing) or not self.records):
-            found.append(base)
-        found.append(Subject("nano (included)", NANO))
-        return {subject.label: subject for subject in found}
+        return _labelled(self.config, [] if isinstance(self.records, Missing) else self.records)
 
 
 def use(config: SkillstackConfig, model: Path | None = None) -> None:
@@ -68,7 +63,24 @@ def look() -> Scene:
     return Scene(config, lineage, attempt(lambda: read_rounds(lineage)))
 
 
-def version_subjects(records: Sequence[RoundRecord]) -> list[Subject]:
+def list_subjects() -> dict[str, Subject]:
+    """`look().subjects()`, without MLflow where its database is a file that says enough."""
+    config = current_config()
+    versions = read_versions(config)
+    return _labelled(config, versions) if versions else look().subjects()
+
+
+def _labelled(config: SkillstackConfig, versions: Sequence[RoundRecord | KnownVersion]) -> dict[str, Subject]:
+    found = [] if _model is None else [Subject(f"{_model.name} (folder)", _model)]
+    found += version_subjects(versions)
+    base = base_subject(config)
+    if base is not None and not versions:
+        found.append(base)
+    found.append(Subject("nano (included)", NANO))
+    return {subject.label: subject for subject in found}
+
+
+def version_subjects(records: Sequence[RoundRecord | KnownVersion]) -> list[Subject]:
     """All versions with dense weights: the champion first, then the newest."""
     found = []
     for record in sorted(records, key=lambda each: (each.champion, each.version or 0), reverse=True):

@@ -31,6 +31,7 @@ from osft_engine.subspace.algebra import (
     weakest_directions,
     without_directions,
 )
+from osft_engine.subspace.counts import trainable_count
 
 
 @dataclass(frozen=True)
@@ -136,11 +137,6 @@ class AllowedUpdate:
         if self.right_without is not None:
             leaks.append(float((dW @ self.right_without.to(dW)).norm()) / size)
         return max(leaks)
-
-
-def trainable_count(directions: int, ratio: float) -> int:
-    """round(ratio * directions), at least one: a layer that was named as a target trains something."""
-    return max(1, min(directions, round(ratio * directions)))
 
 
 def protect_weights(

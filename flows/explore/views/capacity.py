@@ -14,7 +14,7 @@ from flows.explore.views.dynamics import title_of
 from flows.explore.views.figures import BLUE, ORANGE, cells, line, styled
 from flows.explore.views.matrix import alive_versions
 from flows.lineage.storage.records import RoundRecord
-from osft_engine.subspace.protection import trainable_count
+from osft_engine.subspace.counts import trainable_count
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from torch import Tensor
 from flows.explore.views.figures import HEAT, figure_axis, figure_layout
 from osft_engine.config import Protect
 from osft_engine.subspace.algebra import singular_subspaces
-from osft_engine.subspace.protection import trainable_count
+from osft_engine.subspace.counts import trainable_count
 
 _BINS = 40
 _FLOOR = 1e-4  # relative to the largest bin; smaller values have one colour

@@ -17,8 +17,9 @@ from typing import Literal, get_args
 import torch
 
 from flows.explore.views.model_shape import ModelShape
+from osft_engine.subspace.counts import trainable_count
 from osft_engine.subspace.linear import choose_execution, extra_operations
-from osft_engine.subspace.protection import AllowedUpdate, trainable_count
+from osft_engine.subspace.protection import AllowedUpdate
 
 Method = Literal["activations", "weights", "weights compact", "weights_block", "full", "lora"]
 METHODS: tuple[Method, ...] = get_args(Method)

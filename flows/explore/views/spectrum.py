@@ -1,7 +1,8 @@
 """View 1: the spectrum of a layer, and how each policy divides it into protected and trainable directions. Pure.
 
 Energies are in descending order: squared singular values of a weight (for `weights` and `weights_block`), or eigenvalues of the second
-moment of the layer's inputs (for `activations`).
+moment of the layer's inputs (for `activations`). Spectra and cuts are numpy, so that they can be shown before torch is loaded; only the
+policies need it.
 """
 
 from __future__ import annotations
@@ -9,15 +10,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import plotly.graph_objects as go
-import torch
-from torch import Tensor
+from numpy.typing import ArrayLike, NDArray
 
 from flows.explore.views.figures import BLUE, GREEN, ORANGE, PURPLE, mark, styled
 from osft_engine.config import TrainConfig
-from osft_engine.method.ranks import importance_ratios
-from osft_engine.subspace.algebra import directions_holding
-from osft_engine.subspace.protection import trainable_count
+from osft_engine.subspace.counts import trainable_count
+
+Floats = NDArray[np.float64]
 
 _POINTS = 600  # a longer spectrum is thinned for drawing, never for counting
 POLICY_COLOURS = {"uniform": BLUE, "importance": ORANGE, "energy": GREEN}
@@ -53,7 +54,23 @@ class Choice:
     why: str
 
 
-def cut_energies(energies: Tensor, ratio: float) -> Cut:
+def weight_energies(W: ArrayLike) -> Floats:
+    """Squared singular values of a weight (m x n) in descending order: eigenvalues of its smaller Gram matrix, as in the engine."""
+    W = np.asarray(W, dtype=np.float64)
+    return _eigenvalues(W @ W.T if W.shape[0] <= W.shape[1] else W.T @ W)
+
+
+def input_energies(moment: ArrayLike) -> Floats:
+    """Eigenvalues of a layer's input second moment (n x n) in descending order."""
+    return _eigenvalues(np.asarray(moment, dtype=np.float64))
+
+
+def _eigenvalues(symmetric: Floats) -> Floats:
+    found: Floats = np.linalg.eigvalsh(symmetric)[::-1].clip(min=0.0)
+    return found
+
+
+def cut_energies(energies: Floats, ratio: float) -> Cut:
     """Divide descending energies (length q) as in the engine: round(ratio q) trainable, at least one."""
     count = len(energies)
     trainable = trainable_count(count, ratio)
@@ -62,16 +79,15 @@ def cut_energies(energies: Tensor, ratio: float) -> Cut:
     return Cut(count, trainable, ratio, kept)
 
 
-def input_energies(moment: Tensor) -> Tensor:
-    """Eigenvalues of a layer's input second moment (n x n) in descending order."""
-    energies: Tensor = torch.linalg.eigvalsh(moment.to(torch.float64)).flip(-1).clamp_min(0)
-    return energies
-
-
 def policy_choices(
-    energies: Tensor, config: TrainConfig, layer: str, importance: Mapping[str, float] | None, moment: Tensor | None
+    energies: Floats, config: TrainConfig, layer: str, importance: Mapping[str, float] | None, moment: ArrayLike | None
 ) -> tuple[Choice, ...]:
     """The three policies with the config's settings. `moment` is given if the energies are those of the inputs."""
+    import torch
+
+    from osft_engine.method.ranks import importance_ratios
+    from osft_engine.subspace.algebra import directions_holding
+
     uniform = Choice("uniform", cut_energies(energies, config.unfreeze_rank_ratio), "the same ratio in every layer")
     if importance is None:
         by_importance = Choice("importance", None, "needs a measurement on text, which failed")
@@ -83,15 +99,16 @@ def policy_choices(
     if moment is None:
         by_energy = Choice("energy", None, "applies to the energies of the inputs: choose them above")
     else:
-        ratio = 1.0 - directions_holding(moment, config.energy_share) / moment.shape[0]
+        measured = torch.from_numpy(np.array(moment))
+        ratio = 1.0 - directions_holding(measured, config.energy_share) / len(measured)
         why = f"protects the directions with {config.energy_share:.0%} of the input energy"
         by_energy = Choice("energy", cut_energies(energies, ratio), why)
     return uniform, by_importance, by_energy
 
 
-def spectrum_figure(energies: Tensor, cut: Cut, choices: tuple[Choice, ...], *, inputs: bool) -> go.Figure:
+def spectrum_figure(energies: Floats, cut: Cut, choices: tuple[Choice, ...], *, inputs: bool) -> go.Figure:
     """Energies on a log axis, protected ones in blue and trainable ones in orange, with a line for the cut of each policy."""
-    shown = (energies if inputs else energies.sqrt()).to(torch.float64)
+    shown = np.asarray(energies if inputs else np.sqrt(energies), dtype=np.float64)
     floor = float(shown.max()) * 1e-9 or 1e-12
     values = [max(float(value), floor) for value in shown]
     step = max(1, len(values) // _POINTS)

@@ -87,11 +87,14 @@ def test_spectrum(view: Any, now: scene.Scene) -> None:
     view.await_sentence(spectrum.cut_energies(measured.weight_energies(other), 0.26).sentence())
     view.choose("spectrum of", "energies of its inputs")
     view.await_sentence(spectrum.cut_energies(spectrum.input_energies(measured.moment(other)), 0.26).sentence())
-    rows = view.run("return [...document.querySelectorAll('.explore-table td')].map(e => e.textContent)")
     choices = spectrum.policy_choices(
         spectrum.input_energies(measured.moment(other)), now.config.train, other, measured.importance(), measured.moment(other)
     )
-    assert rows == [value for row in spectrum.choice_rows(choices) for value in row.values()]
+    wanted = [value for row in spectrum.choice_rows(choices) for value in row.values()]
+    cells = "return [...document.querySelectorAll('.explore-table td')].map(e => e.textContent)"
+    view.wait(lambda: view.run(cells) == wanted, f"table {wanted}")  # it comes after the sentence, when the model is loaded
+    drawn = "return [...document.querySelectorAll('marimo-plotly')].map(e => e.shadowRoot.textContent).join()"
+    view.wait(lambda: all(policy in view.run(drawn) for policy in spectrum.POLICY_COLOURS), "a line for each policy")
     view.choose("model", "nano (included)")
     view.await_sentence(spectrum.cut_energies(energies, 0.25).sentence())  # the same weights: the lineage's are nano's own
 

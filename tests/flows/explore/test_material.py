@@ -27,7 +27,7 @@ def nano() -> material.Measurements:
 
 
 def test_weight_and_spectrum(nano: material.Measurements) -> None:
-    found = nano.weight_energies(LAYER).sqrt()
+    found = torch.from_numpy(nano.weight_energies(LAYER)).sqrt()
     assert torch.allclose(found, torch.linalg.svdvals(nano.weight(LAYER).double()), atol=1e-5)
     assert nano.importance() == measure_importance(nano.model.module, nano.model.targets, nano.model.batches)
     assert material.measurements(nano.model) is nano

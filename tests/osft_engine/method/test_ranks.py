@@ -24,7 +24,7 @@ from osft_engine.data.examples import Example
 from osft_engine.method.attach import find_targets
 from osft_engine.method.ranks import importance_ratios, measure_importance, similarity
 from osft_engine.run import TrainRun
-from osft_engine.subspace.protection import trainable_count
+from osft_engine.subspace.counts import trainable_count
 from osft_engine.train import train_candidate
 
 MakeRun = Callable[..., TrainRun]

@@ -8,7 +8,7 @@ from flows.config.model import SkillstackConfig
 from flows.explore import scene
 from flows.explore.answer import Missing
 from flows.explore.views import capacity
-from osft_engine.subspace.protection import trainable_count
+from osft_engine.subspace.counts import trainable_count
 
 LAYERS = ("model.layers.0.self_attn.q_proj", "model.layers.0.mlp.down_proj")
 

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from flows.explore.views.spectrum import choice_rows, cut_energies, input_energies, policy_choices, spectrum_figure
+from flows.explore.views.spectrum import choice_rows, cut_energies, input_energies, policy_choices, spectrum_figure, weight_energies
 from osft_engine.config import TrainConfig
 from osft_engine.memory.moments import LayerMoments
 from osft_engine.memory.subspace_memory import SubspaceMemory
 from osft_engine.method.ranks import layer_ratios
-from osft_engine.subspace.algebra import singular_subspaces
 from osft_engine.subspace.protection import protect_activations, protect_weights
 
 W = torch.randn(24, 40, generator=torch.Generator().manual_seed(1))
 X = torch.randn(200, 40, generator=torch.Generator().manual_seed(2)) * torch.linspace(3, 0.01, 40)
 MOMENT = X.T @ X / len(X)
-ENERGIES = singular_subspaces(W).values.square()
+ENERGIES = weight_energies(W)
+
+
+def test_energies_are_squared_singular_values_and_eigenvalues() -> None:
+    for matrix in (W, W.T):
+        np.testing.assert_allclose(weight_energies(matrix), np.linalg.svd(matrix.numpy().astype(float), compute_uv=False) ** 2, rtol=1e-9)
+    np.testing.assert_allclose(input_energies(MOMENT), np.linalg.svd(MOMENT.numpy().astype(float), compute_uv=False), atol=1e-6)
+    assert weight_energies(np.ones((3, 5)))[1:] == pytest.approx(0.0, abs=1e-12)  # rank one; rounding makes none negative
+    assert (weight_energies(np.ones((3, 5))) >= 0).all()
 
 
 @pytest.mark.parametrize("ratio", [0.01, 0.25, 0.5, 1.0])
@@ -64,7 +72,7 @@ def test_figure_shows_every_direction_once() -> None:
 
 
 def test_a_spectrum_of_zeros_has_a_figure() -> None:
-    zeros = torch.zeros(8, dtype=torch.float64)
+    zeros = np.zeros(8)
     cut = cut_energies(zeros, 0.5)
     assert cut.energy_kept == 0.0
     spectrum_figure(zeros, cut, (), inputs=True)
