@@ -81,7 +81,9 @@ def _texts(rendered: RowText | RenderingError) -> Sequence[str]:
 
 
 def _left_out(row: Row, rendered: RowText) -> Iterator[Finding]:
-    """The parts of the row that are in none of its texts."""
+    """The parts of the row that are in none of its texts, and ends of an answer in its own words."""
     for part in rendered.missing:
         check = "template" if part.final else "template_change"
         yield Finding(check, row.line, f"the chat template leaves {part.what} out or changes it")
+    if rendered.ends and not any(_MARKS.search(text) for text in row.texts()):  # those are found without a tokenizer
+        yield Finding("control_token", row.line, f"holds {rendered.ends[0]!r}, with which this model ends an answer")

@@ -86,7 +86,7 @@ def _closed(template: ChatTemplate, facts: TemplateFacts, chat: Chat, index: int
     if usual is not None and rest.endswith(usual.text):
         return rest[: len(rest) - len(usual.text)], usual
     turn = chat.messages[index]
-    if turn.get("content"):
+    if turn.get("content") and not turn.get("tool_calls"):  # a call stands behind the words, and is part of the answer
         marked = {**turn, "content": MARK}
         _, found, after = template.text([*chat.messages[:index], marked], chat.tools).partition(MARK)
         if found and rest.endswith(after):

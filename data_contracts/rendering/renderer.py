@@ -14,7 +14,7 @@ from typing import Any
 
 from data_contracts.errors import RenderingError
 from data_contracts.rendering.answers import AnswerText, answer_text, question_text
-from data_contracts.rendering.chat import Chat, chat_of
+from data_contracts.rendering.chat import REASONING, Chat, chat_of
 from data_contracts.rendering.encoding import Ids, encode, encode_after
 from data_contracts.rendering.examples import Rendering, learned_example, make_rendering, together, tokenise, unmasked_example
 from data_contracts.rendering.facts import TemplateFacts
@@ -87,12 +87,14 @@ class TextRenderer:
         """What the model would read of a row, untokenised, and what of it the template leaves out."""
         chat = chat_of(row, origin)
         if chat is None:
-            return RowText((str(row.get("text", "")),))
+            text = str(row.get("text", ""))
+            return RowText((text,), ends=self._ends_in([text]))
         answers = self._answers(chat, self._wanted(chat), origin)
         with _named(origin):
             whole = self.template.text(chat.messages, chat.tools)
             bare = self.template.text(chat.messages) if chat.tools else ""
-        return RowText(example_texts(answers) or (whole,), tuple(missing_parts(chat, whole, bare, answers)))
+        own = [str(message[name]) for message in chat.messages for name in ("content", *REASONING) if message.get(name)]
+        return RowText(example_texts(answers) or (whole,), tuple(missing_parts(chat, whole, bare, answers)), self._ends_in(own))
 
     # ------------------------------------------------------------------------------------------ how an answer ends
 
@@ -105,9 +107,16 @@ class TextRenderer:
     def end_ids(self) -> tuple[int, ...]:
         """Each of these ids ends an answer: the end of a turn that the template prints, if it is a token of its own, and the tokenizer's
         end of sequence."""
-        ends = [self.facts.end_mark(self.end_text), self.facts.call_end, self.facts.end_of_sequence]
-        found = [encode(self.tokenizer, mark) for mark in ends if mark]
+        found = [encode(self.tokenizer, mark) for mark in self._end_marks]
         return tuple(dict.fromkeys(ids[0] for ids in found if len(ids) == 1))
+
+    @cached_property
+    def _end_marks(self) -> tuple[str, ...]:
+        ends = [self.facts.end_mark(self.end_text), self.facts.call_end, self.facts.end_of_sequence]
+        return tuple(mark for mark in dict.fromkeys(ends) if mark)
+
+    def _ends_in(self, texts: Sequence[str]) -> tuple[str, ...]:
+        return tuple(mark for mark in self._end_marks if any(mark in text for text in texts))
 
     @property
     def reasoning_close(self) -> str:

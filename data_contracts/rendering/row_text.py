@@ -19,10 +19,14 @@ class Missing:
 
 @dataclass(frozen=True)
 class RowText:
-    """texts: the text of each example that the row becomes. missing: the parts of the row that are in none of them."""
+    """texts: the text of each example that the row becomes. missing: the parts of the row that are in none of them.
+
+    ends: texts in the row's own words that the tokenizer reads as the end of an answer.
+    """
 
     texts: tuple[str, ...]
     missing: tuple[Missing, ...] = ()
+    ends: tuple[str, ...] = ()
 
 
 def example_texts(answers: Sequence[AnswerText]) -> tuple[str, ...]:

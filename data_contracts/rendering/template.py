@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from data_contracts.errors import RenderingError
@@ -11,6 +12,10 @@ from data_contracts.rendering.chat import Message
 
 SECONDS = 10.0  # a conversation is printed in well under a millisecond
 _LARGEST, _GROWTH = 4_000_000, 100  # characters; a template that prints both more than this and so many times its input runs away
+#: What a template prints as today's date (that of Meta's own templates where they are given none). With the true one, next month's
+#: candidate would be asked other questions than the champion was, and answer in another context than it was trained in.
+TODAY = datetime(2024, 7, 26)
+_CLOCK = "strftime_now"  # the only way by which transformers lets a template read the time
 _WAY_OUT = "correct the row, or give another train.chat_template or train.chat_template_kwargs"
 
 
@@ -23,6 +28,11 @@ class ChatTemplate:
     @property
     def exists(self) -> bool:
         return bool(self._override or getattr(self._tokenizer, "chat_template", None))
+
+    @property
+    def reads_the_date(self) -> bool:
+        """Whether it can print today's date, in whose place it is given TODAY."""
+        return _CLOCK in str(self._override or getattr(self._tokenizer, "chat_template", None))
 
     def text(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] | None = None, *, prompt: bool = False) -> str:
         """The conversation as the model reads it; with `prompt`, up to where it is to answer.
@@ -46,6 +56,8 @@ class ChatTemplate:
 
     def _print(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] | None, prompt: bool) -> str:
         chosen = {} if self._override is None else {"chat_template": self._override}
+        if self.reads_the_date:
+            chosen["chat_template"] = _STOPPED_CLOCK + self._tokenizer.get_chat_template(self._override, tools)
         with time_limit(SECONDS):
             return str(
                 self._tokenizer.apply_chat_template(
@@ -57,6 +69,18 @@ class ChatTemplate:
                     **self._kwargs,
                 )
             )
+
+
+def _stopped_clock() -> str:
+    """A macro that takes the clock's place: transformers hands no functions to templates. Its line leaves no trace in what is printed."""
+    codes = [f"%{letter}" for letter in "aAbBcdHIjmMpSUwWxXyY"]
+    spelled = {code: TODAY.strftime(code) for code in codes}
+    spelled |= {f"%-{code[1]}": text.lstrip("0") or "0" for code, text in spelled.items() if text.isdigit()}
+    filters = "".join(f"|replace({code!r}, {text!r})" for code, text in spelled.items())
+    return f"{{% macro {_CLOCK}(format) %}}{{{{ format{filters} }}}}{{% endmacro %}}\n"
+
+
+_STOPPED_CLOCK = _stopped_clock()
 
 
 def _with_content(message: Message) -> Message:

@@ -59,13 +59,15 @@ class PromptMaker:
         """Tokens that end a chat answer."""
         return tuple(self._renderer.end_ids) if suite.chat else ()
 
-    def stops(self, suite: SuiteConfig, prompts: Sequence[Prompt]) -> tuple[str, ...]:
-        """Texts that end an answer: the suite's, and where a chat turn ends with a text that is no token of its own, that text."""
+    def text_end(self, suite: SuiteConfig) -> str:
+        """The text that ends a chat answer, where that is no token of its own; otherwise empty."""
         end = self._renderer.end_text if suite.chat else ""
-        is_token = any(self._tokenizer.decode([token]) in end for token in self.ends(suite))
-        if not end or is_token or any(end in prompt.gold for prompt in prompts):
-            return suite.stops
-        return (*suite.stops, end)
+        return "" if any(self._tokenizer.decode([token]) in end for token in self.ends(suite)) else end
+
+    def stops(self, suite: SuiteConfig, prompts: Sequence[Prompt]) -> tuple[str, ...]:
+        """Texts that end an answer while it is generated: the suite's, and `text_end` unless a right answer holds it too."""
+        end = self.text_end(suite)
+        return (*suite.stops, end) if end and not any(end in prompt.gold for prompt in prompts) else suite.stops
 
     # ------------------------------------------------------------------------------------------ chat
 
@@ -82,10 +84,18 @@ class PromptMaker:
         prompt = Prompt(first.context, context, answers, tuple(question.said + end for question in questions))
         if item.kind == "choice":
             return prompt
-        said = answers[0][: self._said(answers[0])]
-        gold = self._tokenizer.decode(said, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        gold = self._gold(suite, answers[0], where)
         limit = self._limit(suite, len(answers[0]), reasons=bool((close := self.reasoning_close(suite)) and close in gold))
         return replace(prompt, asked=context, gold=gold, limit=limit)
+
+    def _gold(self, suite: SuiteConfig, answer: Ids, where: str) -> str:
+        """The right answer as the model would write it. Raises EvaluationError where it could not write it to its end."""
+        said = self._said(answer)
+        if said < len(answer) - 1:
+            what = f"the right answer holds {self._tokenizer.decode([answer[said]])!r}, which ends an answer of this model"
+            raise EvaluationError(where, what, "write it in another way, or leave the item out")
+        gold = self._tokenizer.decode(answer[:said], skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        return str(gold).removesuffix(self.text_end(suite))
 
     def _said(self, answer: Ids) -> int:
         """Number of tokens before the one that ends an answer."""

@@ -74,7 +74,7 @@ def _local_row(task: LocalTask, item: Item, sample: Sample) -> Row:
         ranked = np.array(logprobs) / (np.array([len(choice) for choice in item.choices]) if task.metric == "acc_norm" else 1.0)
         prediction, gold = item.choices[int(np.argmax(ranked))], logprobs[item.gold]
     else:
-        reasoning, said = task.set_aside(answers[1])
+        reasoning, said = task.set_aside(task.ended(sample["doc"], answers[1]))
         prediction, gold = said.strip(), logprobs[0]
     shown = (item.cluster, prompt.text, item.answer, prediction)
     kept = (reasoning, prompt.cut, logprobs if item.kind == "choice" else None)

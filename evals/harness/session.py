@@ -91,7 +91,8 @@ class Session:
             raise EvaluationError(error.where, error.what, error.way_out) from error
         if suite.chat and not self._in_tokens:
             self._require_same_tokens(suite, prompts)
-        reading = Reading(self._prompts.ends(suite), self._prompts.stops(suite, prompts), self._prompts.reasoning_close(suite))
+        made = self._prompts
+        reading = Reading(made.ends(suite), made.stops(suite, prompts), made.reasoning_close(suite), made.text_end(suite))
         return LocalTask(suite, items, prompts, reading, in_tokens=self._in_tokens)
 
     def _require_same_tokens(self, suite: SuiteConfig, prompts: Sequence[Prompt]) -> None:

@@ -23,11 +23,15 @@ OUTPUT_TYPES = {"choice": "multiple_choice", "answer": "generate_until", "text":
 
 @dataclass(frozen=True)
 class Reading:
-    """How answers end and are read: tokens and texts that end one, and what closes the reasoning that is set aside."""
+    """How answers end and are read: tokens and texts that end one, and what closes the reasoning that is set aside.
+
+    text_end: ends a chat answer where no token does. It is among `stops` unless a right answer holds it too.
+    """
 
     ends: tuple[int, ...] = ()
     stops: tuple[str, ...] = ()
     reasoning_close: str = ""
+    text_end: str = ""
 
 
 class LocalTask(Task):  # type: ignore[misc]
@@ -103,11 +107,16 @@ class LocalTask(Task):  # type: ignore[misc]
         if self.kind == "text":
             return {"bits_per_byte": (results[0], len(doc["text"].encode("utf-8")))}
         if self.kind == "answer":
-            said, gold = self.set_aside(results[1])[1], self.set_aside(doc["answer"])[1]
+            said, gold = self.set_aside(self.ended(doc, results[1]))[1], self.set_aside(doc["answer"])[1]
             return {"exact_match": float(self.extract(said) == self.extract(gold))}
         logprobs = np.array([logprob for logprob, _ in results])
         lengths = np.array([float(len(choice)) for choice in doc["choices"]])
         return {"acc": float(np.argmax(logprobs) == doc["gold"]), "acc_norm": float(np.argmax(logprobs / lengths) == doc["gold"])}
+
+    def ended(self, doc: dict[str, Any], text: str) -> str:
+        """What was generated, up to the text that ends an answer: its first, or the next after as many as the right answer holds itself."""
+        end = self.reading.text_end
+        return end.join(text.split(end)[: doc["answer"].count(end) + 1]) if end else text
 
     def set_aside(self, text: str) -> tuple[str, str]:
         """(reasoning, the answer after it); no reasoning where the text closes none, or the suite scores it."""

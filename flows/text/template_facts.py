@@ -8,6 +8,7 @@ from typing import Any
 from data_contracts.errors import RenderingError
 from data_contracts.model.window import read_window
 from data_contracts.rendering import TextRenderer
+from data_contracts.rendering.template import TODAY
 from flows.text.facts import Fact
 from flows.text.renderer import open_text
 from osft_engine.config import TrainConfig
@@ -39,7 +40,8 @@ def _template(renderer: TextRenderer, train: TrainConfig) -> str:
     given = ", ".join(f"{name}={value!r}" for name, value in train.chat_template_kwargs.items())
     prompt = "with" if renderer.facts.has_prompt else "without"
     tools = "prints tools" if _prints_tools(renderer) else "prints no tools"
-    return f"{source}, {prompt} a generation prompt, {tools}" + (f", with {given}" if given else "")
+    date = f"; prints {TODAY:%d %B %Y} as today's date on every day" if renderer.template.reads_the_date else ""
+    return f"{source}, {prompt} a generation prompt, {tools}" + (f", with {given}" if given else "") + date
 
 
 def _prints_tools(renderer: TextRenderer) -> bool:

@@ -33,7 +33,8 @@ class Template:
         missing = [Missing("messages[0] (system)", final=False)] if messages[0]["role"] == "system" else []
         if "swallow" in messages[-1]["content"]:
             missing.append(Missing("messages[1] (assistant)", final=True))
-        return RowText(("".join(parts),), tuple(missing))
+        ends = tuple(mark for mark in ("<eos>", "</s>") if mark in messages[-1]["content"])
+        return RowText(("".join(parts),), tuple(missing), ends)
 
     def token_counts(self, texts: Sequence[str]) -> list[int]:
         return [len(text.split()) for text in texts]
@@ -69,3 +70,20 @@ def test_rows_that_the_model_s_template_refuses_or_swallows_are_named(
     assert "leaves messages[1]" in reasons[20]
     assert report["details"]["length"]["over_limit"] == 1
     assert sum(part["rows"] for part in report["details"]["length"]["bins"]) == 59
+
+
+def test_a_turn_that_holds_what_ends_an_answer_of_this_model_is_left_out_once(
+    chat: Chat, prose: Prose, write_drop: Callable[..., Path], tmp_path: Path
+) -> None:
+    """Whatever it looks like: `<eos>` is plain text to one model and the end to another."""
+    rows = [chat(prose(seed, 30), prose(600 + seed, 10)) for seed in range(60)]
+    rows[9], rows[19] = chat(prose(9, 30), "It ends <eos> here."), chat(prose(19, 30), "And </s> here.")
+    manifest = validate_drop(write_drop(rows), tmp_path / "out", skill="notes", config=LENIENT, renderer=Template())
+    assert counts(manifest)["control_token"] == 2
+    assert validate_drop(write_drop(rows), tmp_path / "other", skill="notes", config=LENIENT).rows_read == 60
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    [found] = [finding for finding in report["findings"] if finding["check"] == "control_token"]
+    assert {example["line"]: example["reason"] for example in found["examples"]} == {
+        10: "holds '<eos>', with which this model ends an answer",
+        20: "text 2 holds '</s>', which chat templates use as a mark",
+    }

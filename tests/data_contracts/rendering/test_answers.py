@@ -69,3 +69,17 @@ def test_an_empty_answer_is_its_end(made: Made) -> None:
     assert (found.said, found.answer) == ("", "<|im_end|>")
     assert not says_something({"role": "assistant", "content": " \n"})
     assert says_something({"role": "assistant", "tool_calls": [{"name": "f"}]})
+
+
+def test_words_before_a_call_do_not_end_the_answer_where_the_template_ends_them_with_a_token_of_its_own(made: Made) -> None:
+    """Harmony prints words as one message and the call as the next, both of one answer."""
+    tokenizer = made(
+        "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] or '' }}"
+        "{% for c in m['tool_calls'] or [] %}<|im_end|><|im_start|>assistant to={{ c['function']['name'] }}<|eom_id|>{% else %}<|eot_id|>"
+        "{% endfor %}{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    )
+    turn = {"role": "assistant", "content": "let me see", "tool_calls": [{"function": {"name": "route", "arguments": {}}}]}
+    found = _answer(tokenizer, 1, [TURNS[0], turn])
+    assert found.answer == "let me see<|im_end|><|im_start|>assistant to=route<|eom_id|>"
+    assert (found.end, found.tail) == ("<|eom_id|>", "")
+    assert _answer(tokenizer, 1).end == "<|eot_id|>"

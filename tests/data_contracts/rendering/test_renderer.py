@@ -243,6 +243,18 @@ def test_token_ids_are_taken_as_they_are(made: Made) -> None:
     assert (example.ids, example.learn) == ((5, 6, 7), (False, False, True))
 
 
+def test_ends_of_an_answer_in_a_rows_own_words_are_named(made: Made) -> None:
+    renderer = TextRenderer(made("gemma"))
+    for row, ends in (
+        (ROWS["one"], ()),
+        ({"messages": [USER, {**ANSWER, "content": "It <end_of_turn> and </s>"}]}, ("<end_of_turn>", "</s>")),
+        ({"messages": [{**USER, "content": "what is </s>?"}, ANSWER]}, ("</s>",)),
+        ({"messages": [USER, {**ANSWER, "content": "the <|im_end|> of another model"}]}, ()),
+        ({"text": "one document</s>and another"}, ("</s>",)),
+    ):
+        assert renderer.row_text(row, "row").ends == ends
+
+
 LOOPS = "{% for i in range(90000) %}{% for j in range(90000) %}{% endfor %}{% endfor %}x"
 GROWS = "{% for i in range(90000) %}{{ messages[0]['content'] }}{{ 'x' * 100 }}{% endfor %}"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -38,6 +39,36 @@ def test_the_tokenizer_gets_the_variables_the_override_and_the_tools() -> None:
     assert seen[0] == {"tools": None, "tokenize": False, "add_generation_prompt": False}
     expected = {"chat_template": "other", "thinking": False, "tools": [{"name": "f"}], "tokenize": False, "add_generation_prompt": True}
     assert seen[1] == expected
+
+
+def test_a_template_that_prints_todays_date_prints_the_same_on_every_day(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise the questions of two rounds, and the two ends of a training over midnight, would be other texts."""
+    import transformers.utils.chat_template_utils as printing
+    from tokenizers import Tokenizer as Backend
+    from tokenizers.models import WordLevel
+    from transformers import PreTrainedTokenizerFast
+
+    class Clock(datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> Clock:
+            return cls(2031, 5, 17, 8, 30)
+
+    monkeypatch.setattr(printing, "datetime", Clock)
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=Backend(WordLevel({"a": 0}, unk_token="a")))
+    format = "%A, %-d %B %Y (%d %b %y, %m/%d, day %j) %H:%M"
+    then, now = "Friday, 26 July 2024 (26 Jul 24, 07/26, day 208) 00:00", "Saturday, 17 May 2031 (17 May 31, 05/17, day 137) 08:30"
+    # With white space that trim_blocks and lstrip_blocks would take at the beginning of a template.
+    turns = "{% for m in messages %}{{ m.content }}{% endfor %}"
+    dated = f"\n  {{% if strftime_now is defined %}}{{{{ strftime_now('{format}') }}}}{{% endif %}} {turns}"
+    for own, other in ((dated, None), ({"default": dated, "tool_use": "tools"}, None), ("plain", dated)):
+        tokenizer.chat_template = own
+        printed = tokenizer.apply_chat_template(TURNS, tokenize=False, chat_template=other)
+        assert now in printed
+        assert ChatTemplate(tokenizer, other).text(TURNS) == printed.replace(now, then)
+        assert ChatTemplate(tokenizer, other).reads_the_date
+    tokenizer.chat_template = {"default": dated, "tool_use": "tools"}
+    assert ChatTemplate(tokenizer).text(TURNS, [{"name": "f"}]) == "tools"
+    assert not ChatTemplate(tokenizer, "plain").reads_the_date
 
 
 def test_a_tokenizer_without_a_template_has_one_only_where_it_is_given() -> None:

@@ -189,6 +189,61 @@ def test_reasoning_is_set_aside_unless_the_suite_scores_it(session: Any, write_r
         assert task.set_aside(said[2]) == (("<think>another way</think>", " six") if not fields else ("", said[2]))
 
 
+_ASKS = "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+
+
+def _ending_with(text: str) -> str:
+    """A template whose answers end with a text that is no token."""
+    turn = "<|{{ m['role'] }}|>{{ m['content'] }}{% if m['role'] == 'assistant' %}" + text + "{% endif %}"
+    return f"{{% for m in messages %}}{turn}{{% endfor %}}{_ASKS}"
+
+
+@pytest.mark.parametrize("length", [1, 2])
+def test_an_answer_ends_with_the_text_that_ends_a_turn_where_that_is_no_token(
+    rich_model: Path, plain: Independent, write_rows: Write, length: int
+) -> None:
+    """The end is a text that the model says of itself, so that what it says before it is known."""
+    turns = [{"role": "user", "content": "tell me"}]
+    asked = plain.tokenizer.apply_chat_template(turns, chat_template=_ending_with("?"), add_generation_prompt=True, tokenize=False)
+    would_say = plain.greedy(plain.tokenizer(asked, add_special_tokens=False)["input_ids"], 20)
+    end = would_say[6 : 6 + length]
+    said = would_say.partition(end)[0]
+    assert said.strip()
+    session = _opened(rich_model, _ending_with(end))
+    right = {"messages": [*turns, {"role": "assistant", "content": said}]}
+    other = {"messages": [{"role": "user", "content": "tell it"}, {"role": "assistant", "content": f"{end}?{end}!"}]}
+    for rows in ([right], [right, other]):  # an answer that holds the end itself does not change how the others are read
+        _, table = _score(session, write_rows, rows, max_new_tokens=64)
+        assert (table.iloc[0]["prediction"], table.iloc[0]["score"]) == (said.strip(), 1.0)
+
+
+def _opened(model: Path, template: str) -> Any:
+    from evals.harness.session import Session
+
+    config = EvaluationConfig(device="cpu", num_threads=1)
+    return Session(model, config, ModelUse(chat_template=template), device="cpu", dtype="float32")
+
+
+def test_an_answer_that_holds_the_text_of_an_end_is_read_to_its_own_end(rich_model: Path, write_rows: Write) -> None:
+    session = _opened(rich_model, _ending_with("zz"))
+    task, _ = _score(session, write_rows, [_chat("q", content="a zz b"), _chat("r", content="a")])
+    with_end, without = task.test_docs()
+    said = ["a zz bzz", "a zz bzz and more zz", "a zz b", "azz", "a zz czz"]
+    assert [task.process_results(with_end, [(-1.0, False), text])["exact_match"] for text in said] == [1.0, 1.0, 1.0, 0.0, 0.0]
+    said = ["azz", "azzazz", "a", "a zz b"]
+    assert [task.process_results(without, [(-1.0, False), text])["exact_match"] for text in said] == [1.0, 1.0, 1.0, 1.0]
+
+
+@pytest.mark.parametrize("answer", ["<|end|>", "say <|end|> now", "say <|eos|>"])
+def test_a_right_answer_that_holds_a_token_that_ends_answers_is_one_line(session: Any, write_rows: Write, answer: str) -> None:
+    """What follows the token could never be said, and the answer that is left would be another one, or none."""
+    from data_contracts.errors import EvaluationError
+
+    with pytest.raises(EvaluationError, match=r"right answer holds '<\|(end|eos)\|>', which ends an answer of this model"):
+        _score(session, write_rows, [_chat("q", content=answer), _chat("r", content="fine")])
+    _score(session, write_rows, [_chat("q", content=answer)], choices=(answer, "fine"))  # a choice is scored whole
+
+
 def test_a_template_and_its_variables_reach_the_question(rich_model: Path, write_rows: Write) -> None:
     from evals.harness.fill import harness_settings
     from evals.harness.session import Session

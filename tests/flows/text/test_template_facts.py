@@ -36,6 +36,12 @@ def test_the_configs_template_and_variables_are_those_that_are_described() -> No
     assert facts["end of an answer"] == "'<|pad|>'; generation stops at the token ids [0, 1]"
 
 
+def test_a_template_that_reads_the_date_is_said_to_print_one_and_the_same() -> None:
+    train = TrainConfig(chat_template="{{ strftime_now('%d %b %Y') }}" + WITH_TOOLS)
+    facts = {fact.name: fact.value for fact in text_facts(NANO, train)}
+    assert facts["chat template"].endswith("prints tools; prints 26 July 2024 as today's date on every day")
+
+
 def test_another_context_than_training_reads_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     from flows.text.renderer import open_text
 
