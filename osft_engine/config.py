@@ -133,8 +133,8 @@ class TrainConfig(BaseModel):
     until_settled: bool = Field(
         True,
         description="osft without num_epochs, on drops of at least 200 examples: hold a tenth of them out of training, take their loss "
-        "every 50 steps, stop when four in a row bring less than 0.002 nats per token, end with the parameters of the best; at most 3000 "
-        "steps or 60 passes",
+        "every 50 steps, from step 500 on stop when four in a row bring less than 0.002 nats per token and end with the parameters of the "
+        "best; at most 3000 steps or 60 passes",
     )
     effective_batch_size: int = Field(8, ge=1, description="examples per optimiser step, over all forward passes and processes")
     max_tokens_per_batch: int = Field(2048, ge=1, description="tokens per forward pass of one process, padding included")
@@ -198,6 +198,9 @@ class TrainConfig(BaseModel):
     early_stop_gain: float = Field(
         0.0, ge=0.0, description="a new best loss counts for early_stop_patience where it is lower by more than this (nats per token)"
     )
+    early_stop_after: int = Field(
+        0, ge=0, description="optimiser steps that are made before a validation counts for keep_best and early_stop_patience"
+    )
     checkpoint_at_epoch: bool = Field(False, description="also write the dense model after each epoch, under out_dir/epochs")
 
     seed: int = Field(0, ge=0, description="seed of the data order, the buffer and every random start")
@@ -255,7 +258,7 @@ class TrainConfig(BaseModel):
         for name in ("compact", "protect_written"):
             if getattr(self, name) and self.protect != "weights":
                 raise MisfitError(name, "set protect to weights")
-        for name in ("keep_best", "early_stop_patience", "early_stop_gain"):
+        for name in ("keep_best", "early_stop_patience", "early_stop_gain", "early_stop_after"):
             if getattr(self, name) and not self.validation_share:
                 raise MisfitError(name, "set validation_share above 0")
         if self.quantize != "none" and (self.method != "osft" or self.protect != "activations" or self.train_other):
@@ -277,7 +280,8 @@ class TrainConfig(BaseModel):
         steps = math.ceil((examples - round(WATCHED_SHARE * examples)) / self.effective_batch_size)
         passes = min(MOST_PASSES_UNTIL_SETTLED, math.ceil(MOST_STEPS * STEPS_TO_LEARN / steps))
         watch = {"validation_share": WATCHED_SHARE, "validate_every_steps": WATCH_EVERY, "keep_best": True}
-        stop = {"early_stop_patience": PATIENCE, "early_stop_gain": LEAST_GAIN}
+        # The loss of rows that are not trained on may rise, from too much certainty, long before their answers stop getting better.
+        stop = {"early_stop_patience": PATIENCE, "early_stop_gain": LEAST_GAIN, "early_stop_after": min(STEPS_TO_LEARN, steps * passes)}
         return self.model_copy(update={"num_epochs": passes, **watch, **stop})
 
     def most_steps(self, examples: int) -> tuple[int, bool]:

@@ -125,7 +125,8 @@ def train_shortly(
     clean = folder / "clean.jsonl"
     clean.write_text("".join(line + "\n" for line in chosen), encoding="utf-8")
     write_manifest(folder, manifest.model_copy(update={"files": {"clean": file_ref(folder, clean)}, "rows_clean": len(chosen)}))
-    once = {"num_epochs": 1, "validation_share": 0.0, "keep_best": False, "early_stop_patience": 0, "early_stop_gain": 0.0}
+    once = {"num_epochs": 1, "validation_share": 0.0, "keep_best": False}
+    once |= {"early_stop_patience": 0, "early_stop_gain": 0.0, "early_stop_after": 0}
     order = TrainRun(
         base=model, parent=chain[-1].checkpoint if chain else None, drop=folder, calibration=config.calibration, skill=manifest.skill,
         out_dir=out, config=config.train.model_copy(update=once),

@@ -161,8 +161,11 @@ class Trainer:
             return
         loss = self._held_out_loss()
         self._require_finite(loss, "validation loss", tuple(example.origin for example in self.held_out))
-        best = self.progress.best_loss is None or loss < self.progress.best_loss
+        counts = self.progress.step >= self.config.early_stop_after
+        best = counts and (self.progress.best_loss is None or loss < self.progress.best_loss)
         self.emit({"event": "validation", "step": self.progress.step, "loss": loss, "best": best})
+        if not counts:
+            return
         if best:
             self.progress.best_loss, self.progress.best_step = loss, self.progress.step
             if self.config.keep_best:

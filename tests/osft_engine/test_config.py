@@ -89,10 +89,12 @@ def test_a_drop_that_is_large_enough_is_watched_until_its_loss_has_settled(
     assert ran.passes(examples) == passes
     assert ran == TrainConfig.model_validate(ran.model_dump())  # what ran is a config of its own
     assert (ran.validation_share, ran.keep_best) == ((0.1, True) if watched else (given.validation_share, False))
+    assert ran.early_stop_after == (STEPS if watched else 0)
     described = TrainConfig.model_fields["until_settled"].description or ""
     numbers = (
         config.FEWEST_WATCHED / config.WATCHED_SHARE,
         config.WATCH_EVERY,
+        STEPS,
         STEPS * config.MOST_STEPS,
         config.MOST_PASSES_UNTIL_SETTLED,
     )
@@ -100,7 +102,7 @@ def test_a_drop_that_is_large_enough_is_watched_until_its_loss_has_settled(
 
 
 def test_a_training_that_settles_stops_and_says_so(make_run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """At a rate that only does harm the first look is the best one. A cut run that goes on stops at the same step, with equal weights."""
+    """At a rate that only does harm the first look that counts is the best. A cut run that goes on stops at the same step, equal."""
     monkeypatch.setattr(config, "STEPS_TO_LEARN", 5)
     monkeypatch.setattr(config, "FEWEST_WATCHED", 2)
     monkeypatch.setattr(config, "WATCH_EVERY", 1)

@@ -157,6 +157,24 @@ def test_keep_best_and_early_stop_survive_interruptions(make_run: MakeRun) -> No
         assert _of_kind(_logged(run), "validation") == validations, name
 
 
+def test_looks_before_early_stop_after_count_neither_as_best_nor_for_the_end(make_run: MakeRun) -> None:
+    settings = {"num_epochs": 12, "learning_rate": 0.3, "warmup_steps": 0, "lr_scheduler": "constant", "validation_share": 0.25}
+    settings |= {"keep_best": True, "early_stop_patience": 2, "validate_every_steps": 2}
+    soon, events = _train(make_run("soon", **settings))
+    (first,) = _of_kind(events, "best")
+    after = first["step"] + 1
+    later, events = _train(make_run("later", **settings, early_stop_after=after))
+    looks = {look["step"]: look for look in _of_kind(events, "validation")}
+    (taken,) = _of_kind(events, "best")
+    assert soon.summary is not None
+    assert later.summary is not None
+    assert later.summary.steps > soon.summary.steps
+    assert not any(look["best"] for step, look in looks.items() if step < after)
+    counted = {step: look["loss"] for step, look in looks.items() if step >= after}
+    assert min(counted.values()) > first["loss"]  # a look that counted would have ended it
+    assert (taken["step"], taken["loss"]) == min(counted.items(), key=lambda each: each[1])
+
+
 def test_a_gradient_that_is_not_finite_stops_the_run_and_keeps_the_last_good_state(
     make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
