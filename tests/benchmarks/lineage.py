@@ -11,7 +11,6 @@ skill, promoted, as the flow does it. Times are seconds of the wall clock (of th
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import os
 import random
 import sys
@@ -184,14 +183,10 @@ def database(uri: str | None, postgres: bool, state: Path) -> Iterator[str]:
     if not postgres:
         yield uri or f"sqlite:///{state}/mlflow.db"
         return
-    place = Path(__file__).parents[2] / "infra" / "services.py"
-    spec = importlib.util.spec_from_file_location("services", place)
-    assert spec is not None
-    assert spec.loader is not None
-    services = importlib.util.module_from_spec(spec)
-    sys.modules["services"] = services
-    spec.loader.exec_module(services)
-    server = services.Postgres(("mlflow",))
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "infra"))
+    from local_postgres import Postgres
+
+    server = Postgres(("mlflow",))
     try:
         os.environ["PGPASSWORD"] = server.password
         yield server.url("mlflow")

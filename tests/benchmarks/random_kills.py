@@ -4,7 +4,7 @@
     python tests/benchmarks/random_kills.py FOLDER --table                      # Markdown: how many kills at which stage, and what differed
 
 A round without a kill is run first; it says how long each stage takes and what must come out. Every later round is killed up to
-KILLS_A_ROUND times: half of the kills come at a random moment of the whole time, half at a random moment of a random stage, because the
+KILLS_PER_ROUND times: half of the kills come at a random moment of the whole time, half at a random moment of a random stage, because the
 stages that write to the registry are short. Half of the kills take the command alone, as the kernel does for want of memory, and half
 every process of the round, as when a machine is gone. Then the round is left to end, and its weights, verdict, history, ledger and `verify`
 are compared with those of the round without a kill, which promotes its version. Every kill is a line of FOLDER/kills.jsonl, every round
@@ -31,54 +31,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import yaml
 from forked_command import Command, import_once, prefect_server
+from killed_rounds import STAGES, config_of, holds, make_base, stage_of, write_project
 
-ITEMS, ROWS, KILLS_A_ROUND, FRESH_EVERY = 60, 240, 10, 5
+KILLS_PER_ROUND, FRESH_EVERY = 10, 5
 POLL_SECONDS = 0.02
-STAGES = (
-    "before the first stage",
-    "validate",
-    "train",
-    "evaluate",
-    "decide",
-    "register",
-    "after the verdict is registered",
-    "after the end",
-)
-PROMOTES = {"accept_unmeasured": ["safety", "drift"], "min_learned": 0.0, "min_gain": 0.0}
-"""Settings of the gate without which this small round would be held."""
 COMPARED = ("weights", "verdict", "history", "verify")
-
-
-def write_project(folder: Path) -> None:
-    """Suites, a drop and one config; the state directory is chosen by each round."""
-    from flows.demo.materials import write_base_suites, write_drop
-
-    base = write_base_suites(folder / "suites")
-    chosen = dict(list(base.suites.items())[:2])
-    for path in chosen.values():
-        path.write_text("".join(path.read_text().splitlines(keepends=True)[:ITEMS]))
-    drop = write_drop("route", folder / "route.jsonl")
-    drop.write_text("".join(drop.read_text().splitlines(keepends=True)[:ROWS]))
-    suites = [{"name": name, "source": str(path), "chat": True, "max_new_tokens": 16} for name, path in chosen.items()]
-    values: dict[str, Any] = {
-        "base_model": "nano",
-        "bootstrap": True,
-        "calibration": str(base.calibration),
-        "contract": {"heldout_fraction": 0.25},
-        "evaluation": {"num_threads": 1, "suites": suites},
-        "train": {"num_epochs": 3, "effective_batch_size": 4, "num_threads": 1, "learning_rate": 2e-3, "save_every_steps": 10},
-        "service": {"gpu_limit": ""},
-        "gate": {"margin_general": 0.2, "margin_skill": 0.2, "floor": 0.3, "anchor_budget": 0.3} | PROMOTES,
-    }
-    (folder / "values.yaml").write_text(yaml.safe_dump(values))
-
-
-def config_of(folder: Path, name: str) -> Path:
-    path = folder / f"{name}.yaml"
-    path.write_text((folder / "values.yaml").read_text() + f"state_dir: {folder / name}\n")
-    return path
 
 
 def start(folder: Path, config: Path) -> Command:
@@ -136,36 +94,6 @@ def kill(process: Command, state: Path, everything: bool) -> None:
     process.wait()
 
 
-def stage_of(state: Path) -> str:
-    """Where the round is, by what lies in its state directory."""
-    stages = state / "stages"
-
-    def done(name: str) -> bool:
-        return any(stages.glob(f"{name}/*/manifest.json"))
-
-    if done("decide"):
-        return STAGES[6] if _registered(state) else STAGES[5]
-    if done("train"):
-        return STAGES[4] if any(stages.glob("decide/*")) else STAGES[3]
-    if done("validate"):
-        return STAGES[2]
-    return STAGES[1] if any(stages.glob("validate/*")) else STAGES[0]
-
-
-def _registered(state: Path) -> bool:
-    """Whether the candidate's version is in the registry."""
-    return _holds(state, "SELECT count(*) FROM model_versions WHERE version > 1")
-
-
-def _holds(state: Path, query: str) -> bool:
-    """Whether the count in the lineage's database is not 0 (read only; the round may be writing)."""
-    import sqlite3
-
-    with contextlib.suppress(sqlite3.Error), contextlib.closing(sqlite3.connect(f"file:{state / 'mlflow.db'}?mode=ro", uri=True)) as store:
-        return bool(store.execute(query).fetchone()[0])
-    return False
-
-
 def append(path: Path, value: dict[str, Any]) -> None:
     with path.open("a") as stream:
         stream.write(json.dumps(value) + "\n")
@@ -220,8 +148,8 @@ def interrupted_round(folder: Path, number: int, expected: dict[str, Any], chanc
     fresh = number % FRESH_EVERY == 0
     config = beginning(folder, f"round-{number}", fresh=fresh)
     state = config.with_suffix("")
-    for attempt in range(1, KILLS_A_ROUND + 1):
-        if _holds(state, "SELECT count(*) FROM runs WHERE status = 'FINISHED' AND name LIKE 'round 1 %'"):
+    for attempt in range(1, KILLS_PER_ROUND + 1):
+        if holds(state, "SELECT count(*) FROM runs WHERE status = 'FINISHED' AND name LIKE 'round 1 %'"):
             break  # it has ended: a further start only reads its outcome, and is not counted
         process, everything, began = start(folder, config), chance.random() < 0.5, time.monotonic()
         if not reached(process, state, expected, chance):
@@ -235,32 +163,6 @@ def interrupted_round(folder: Path, number: int, expected: dict[str, Any], chanc
     append(folder / "ends.jsonl", {"round": number, "differs": differs, **({"found": found} if differs else {})})
     if not differs:
         shutil.rmtree(state)
-
-
-def make_base(folder: Path) -> None:
-    """Register the base in a state directory that the rounds copy."""
-    if (folder / "base").is_dir():
-        return
-    shutil.rmtree(folder / "base.partial", ignore_errors=True)
-    config = config_of(folder, "base.partial")
-    pid = os.fork()
-    if pid == 0:
-        code = 1
-        try:
-            from flows.config.model import load_config
-            from flows.machine.environment import prepare_environment
-
-            settings = load_config(config)
-            prepare_environment(settings.state_dir)
-            from flows.round.base import ensure_champion
-            from flows.workspace.workspace import open_workspace
-
-            ensure_champion(open_workspace(settings))
-            code = 0
-        finally:
-            os._exit(code)
-    assert os.waitpid(pid, 0)[1] == 0
-    (folder / "base.partial").rename(folder / "base")
 
 
 def table(folder: Path) -> str:

@@ -12,7 +12,6 @@ of the page.
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import os
 import shutil
@@ -22,16 +21,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parent))  # python -P leaves it out
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # before this folder, whose evals.py has the name of a package
+
+import stacking
 import torch
+from stacking_worlds import World, nano_world
 
 from osft_engine import config as engine_config
-
-_SPEC = importlib.util.spec_from_file_location("stacking", Path(__file__).with_name("stacking.py"))
-assert _SPEC is not None
-assert _SPEC.loader is not None
-stacking: Any = importlib.util.module_from_spec(_SPEC)
-sys.modules["stacking"] = stacking  # dataclasses look their module up
-_SPEC.loader.exec_module(stacking)
 
 BATCH = 8
 ROWS = (100, 500, 2000)
@@ -67,12 +64,12 @@ def measure(
     options: argparse.Namespace, base: dict[str, float], skill: str, rows: int, passes: int | None, rate: float, seed: int
 ) -> dict[str, Any]:
     """One training and its scores."""
-    world = stacking.nano_world(argparse.Namespace(work=options.work, items=100, rows=rows))
+    world = nano_world(argparse.Namespace(work=options.work, items=100, rows=rows))
     settings = {**world.train, "num_epochs": passes, "effective_batch_size": BATCH}
     folder = options.work / "training"
     shutil.rmtree(folder, ignore_errors=True)
     shutil.rmtree(options.work / "inputs" / f"{skill}-{seed}", ignore_errors=True)  # the drop of another size
-    world = stacking.World(**{**world.__dict__, "train": settings})
+    world = World(**{**world.__dict__, "train": settings})
     began = time.process_time()
     variant = stacking.Variant("activations", {"protect": "activations"})
     model = stacking.train_ours(world, variant, rate, seed, skill, None, folder / "round", folder / "bases")
@@ -139,7 +136,7 @@ def main() -> None:
     torch.set_num_threads(1)
     results = options.work / "results.jsonl"
     found = [json.loads(line) for line in results.read_text(encoding="utf-8").splitlines()] if results.exists() else []
-    world = stacking.nano_world(argparse.Namespace(work=options.work, items=100, rows=100))
+    world = nano_world(argparse.Namespace(work=options.work, items=100, rows=100))
     base = stacking.score(world.base, world, options.work / "items", options.work / "base")
     done = {(each["skill"], each["rows"], each["passes"], each["learning_rate"], each.get("seed", 0)) for each in found}
     for chosen in plan(options):

@@ -7,225 +7,29 @@ from __future__ import annotations
 
 import contextlib
 import http.server
-import importlib.util
+import importlib
 import json
 import os
 import signal
-import socket
-import struct
-import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
-import yaml
 
-from flows.config.model import load_config
-from flows.demo.materials import write_base_suites, write_drop
-from flows.lineage import Lineage
-from flows.workspace.workspace import open_workspace
+from .front import Front
+from .project import Project
 
 REPOSITORY = Path(__file__).parents[2]
-ENDED = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
-DEADLINE_SECONDS = 900.0
-POLL_SECONDS = 0.2
-
-
-def _services_module() -> Any:
-    spec = importlib.util.spec_from_file_location("skillstack_services", REPOSITORY / "infra" / "services.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-class Front:
-    """A TCP front that can be closed: while it is, every connection is cut at once, as when the server behind it is away.
-
-    It keeps its port all the while; a port that is free for a minute may be anybody's afterwards.
-    """
-
-    def __init__(self, target: str) -> None:
-        host, _, port = target.removeprefix("http://").partition(":")
-        self._target, self._lock, self._away = (host, int(port)), threading.Lock(), False
-        self._open: set[socket.socket] = set()
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.url = "http://{}:{}".format(*self._listener.getsockname())
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    @contextlib.contextmanager
-    def closed(self) -> Iterator[None]:
-        self._away = True
-        with self._lock:
-            for connection in list(self._open):
-                _close(connection)
-        try:
-            yield
-        finally:
-            self._away = False
-
-    def _accept(self) -> None:
-        while True:
-            near, _ = self._listener.accept()
-            if self._away:
-                near.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # a reset, not an orderly end
-                near.close()
-                continue
-            far = socket.create_connection(self._target)
-            with self._lock:
-                self._open |= {near, far}
-            for source, sink in ((near, far), (far, near)):
-                threading.Thread(target=self._pump, args=(source, sink), daemon=True).start()
-
-    def _pump(self, source: socket.socket, sink: socket.socket) -> None:
-        with contextlib.suppress(OSError):
-            while data := source.recv(65536):
-                sink.sendall(data)
-        with self._lock:
-            self._open -= {source, sink}
-        _close(source)
-        _close(sink)
-
-
-def _close(connection: socket.socket) -> None:
-    with contextlib.suppress(OSError):
-        connection.shutdown(socket.SHUT_RDWR)
-    connection.close()
-
-
-class Project:
-    """A user's folder on the service: skillstack.yaml, an inbox, suites; commands run as processes of their own."""
-
-    def __init__(self, folder: Path, services: Any, name: str, **changes: Any) -> None:
-        self.folder, self.environment = folder, services.environment
-        user, _, password = self.environment["PREFECT_API_AUTH_STRING"].partition(":")
-        self._prefect = httpx.Client(base_url=self.environment["PREFECT_API_URL"], auth=(user, password), timeout=30)
-        (folder / "inbox").mkdir(parents=True)
-        base = write_base_suites(folder / "suites")
-        chosen = dict(list(base.suites.items())[:2])
-        for path, lines in (*((suite, 120) for suite in chosen.values()), (base.calibration, 300)):
-            path.write_text("".join(path.read_text().splitlines(keepends=True)[:lines]))
-        suites = [
-            {"name": suite, "source": str(path.relative_to(folder)), "chat": True, "max_new_tokens": 16} for suite, path in chosen.items()
-        ]
-        self.values: dict[str, Any] = {
-            "base_model": "nano",
-            "bootstrap": True,
-            "calibration": str(base.calibration.relative_to(folder)),
-            "contract": {"heldout_fraction": 0.25},
-            "train": {"num_epochs": 2, "effective_batch_size": 32, "num_threads": 1, "learning_rate": 2e-3, "save_every_steps": 2},
-            "evaluation": {"num_threads": 1, "max_batch_size": 128, "suites": suites, "skill": {"max_new_tokens": 16}},
-            # Wide margins, because a few dozen items cannot show that two points were not lost; the floor still blocks. A gain that is
-            # proven is enough: two short passes over the drop are not meant to make a useful skill.
-            "gate": {
-                "margin_general": 0.1,
-                "margin_skill": 0.1,
-                "floor": 0.15,
-                "anchor_budget": 0.15,
-                "accept_unmeasured": ["safety", "drift"],
-                "min_learned": 0.0,
-            },
-            "tracking": {"model_name": name, "experiment": name},
-            "inbox": {"deployment": "continual-round/round", "settle_seconds": 1},
-            "service": {"watch_cron": "* * * * *", "timezone": "Europe/Berlin", "lease_seconds": 60, "heartbeat_timeout_seconds": 75},
-        }
-        self.config = self.write_config(**changes)
-
-    def write_config(self, file: str = "skillstack.yaml", **changes: Any) -> Path:
-        values = dict(self.values)
-        for section, change in changes.items():
-            values[section] = {**values.get(section, {}), **change} if isinstance(change, dict) else change
-        path = self.folder / file
-        path.write_text(yaml.safe_dump(values))
-        return path
-
-    def drop(self, skill: str, seed: int = 0, *, rows: int = 500, to: str = "drops") -> Path:
-        """Written beside and moved in, as a careful sender does."""
-        (self.folder / to).mkdir(exist_ok=True)
-        path = write_drop(skill, self.folder / f"{skill}-{seed}.part", seed, rows=rows)
-        return path.rename(self.folder / to / f"{skill}--{seed}.jsonl")
-
-    def command(self, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-        line = [sys.executable, "-m", "flows.cli.app", *arguments]
-        environment = {**os.environ, **self.environment, **variables}
-        return subprocess.run(line, cwd=self.folder, env=environment, capture_output=True, text=True, timeout=DEADLINE_SECONDS, check=False)
-
-    def answer(self, *arguments: str, **variables: str) -> dict[str, Any]:
-        """A command's JSON; the test fails with its words where it exits 1."""
-        done = self.command(*arguments, "--json", **variables)
-        assert done.returncode != 1, done.stdout + done.stderr
-        found: dict[str, Any] = json.loads(done.stdout)
-        return found
-
-    @property
-    def lineage(self) -> Lineage:
-        return open_workspace(load_config(self.config)).lineage
-
-    @property
-    def stages(self) -> Path:
-        return self.folder / ".skillstack" / "stages"
-
-    # ------------------------------------------------------------------------------------------------ Prefect's API
-
-    def get(self, path: str) -> Any:
-        return self._prefect.get(path).raise_for_status().json()
-
-    def post(self, path: str, **body: Any) -> Any:
-        answer = self._prefect.post(path, json=body).raise_for_status()
-        return answer.json() if answer.content else None
-
-    def submit(self, deployment: str, config: Path | None = None, **parameters: Any) -> str:
-        """Ask for a run of a deployment; gives its id."""
-        found = self.get(f"/deployments/name/{deployment}")
-        values = {"config": str(config or self.config), **parameters}
-        return str(self.post(f"/deployments/{found['id']}/create_flow_run", parameters=values)["id"])
-
-    def flow_run(self, run: str) -> dict[str, Any]:
-        found: dict[str, Any] = self.get(f"/flow_runs/{run}")
-        return found
-
-    def wait_for(self, condition: Callable[[], Any], what: str, seconds: float = DEADLINE_SECONDS) -> Any:
-        """The first true answer of a condition; a server that is away for a moment is asked again."""
-        pause, end = threading.Event(), time.monotonic() + seconds
-        while True:
-            with contextlib.suppress(httpx.TransportError, httpx.HTTPStatusError):
-                if found := condition():
-                    return found
-            assert time.monotonic() < end, f"waited {seconds:.0f} s for {what}"
-            pause.wait(POLL_SECONDS)
-
-    def watch(self, on: bool) -> None:
-        """Let the deployment that looks into the inbox rest, or work."""
-        inbox = self.get("/deployments/name/watch/inbox")["id"]
-        self.post(f"/deployments/{inbox}/{'resume' if on else 'pause'}_deployment")
-
-    def ended(self, run: str) -> dict[str, Any]:
-        """Wait for a flow run's end."""
-
-        def state() -> dict[str, Any] | None:
-            found = self.flow_run(run)
-            return found if found["state_type"] in ENDED else None
-
-        found: dict[str, Any] = self.wait_for(state, f"flow run {run} to end")
-        return found
-
-    def events(self) -> list[dict[str, Any]]:
-        """What the trainers told so far."""
-        lines = [line for path in self.stages.glob("train/*/metrics.jsonl") for line in path.read_text().splitlines(keepends=True)]
-        return [json.loads(line) for line in lines if line.endswith("\n")]
 
 
 @pytest.fixture(scope="session")
 def parts() -> Any:
-    """infra/services.py as a module."""
-    return _services_module()
+    """infra/services.py as a module, as `python infra/services.py` finds it: its folder is on the path."""
+    sys.path.insert(0, str(REPOSITORY / "infra"))
+    return importlib.import_module("services")
 
 
 @pytest.fixture(scope="session")

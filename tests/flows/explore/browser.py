@@ -1,0 +1,137 @@
+"""The explorer in a process of its own, and a headless Chromium on it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+PATIENCE = 300.0  # seconds; on a busy machine the first page waits for torch, transformers and MLflow
+QUIET = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-dev-shm-usage", "--disable-sync"]
+QUIET += ["--disable-background-networking", "--disable-component-update"]
+CONTROLS = "marimo-slider, marimo-dropdown, marimo-text, marimo-button, marimo-refresh"
+
+
+class Browser:
+    """One headless Chromium on the explorer."""
+
+    FIND = f"return [...document.querySelectorAll('{CONTROLS}')].find(e => (e.getAttribute('data-label') || '').includes(arguments[0]))"
+
+    def __init__(self, address: str, profile: Path) -> None:
+        from selenium import webdriver
+
+        options = webdriver.ChromeOptions()
+        options.binary_location = str(shutil.which("chromium"))
+        for argument in [*QUIET, f"--user-data-dir={profile}", "--window-size=1200,1400"]:
+            options.add_argument(argument)
+        options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+        self.driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(str(shutil.which("chromedriver"))))
+        self.driver.set_page_load_timeout(PATIENCE)
+        self.base = address.partition("/?")[0]
+        self.driver.get(address)
+
+    def run(self, script: str, *arguments: Any) -> Any:
+        return self.driver.execute_script(script, *arguments)
+
+    def wait(self, condition: Callable[[], Any], what: str) -> Any:
+        """The first true answer of a condition, within the deadline."""
+        deadline = time.monotonic() + PATIENCE
+        while not (answer := condition()):
+            if time.monotonic() > deadline:
+                raise AssertionError(
+                    f"no {what} within {PATIENCE:.0f} s; the page says: {self.run('return document.body.innerText')[:2000]}"
+                )
+            time.sleep(0.1)  # between two looks at a condition that has a deadline
+        return answer
+
+    def open(self, name: str) -> None:
+        self.driver.get(f"{self.base}/{name}/")
+        self.wait(lambda: self.said() or self.notices(), f"answer of {name}")
+
+    def said(self) -> list[str]:
+        """The sentences with the view's numbers."""
+        return list(self.run("return [...document.querySelectorAll('.explore-said p')].map(e => e.textContent)"))
+
+    def notices(self) -> list[str]:
+        return list(self.run("return [...document.querySelectorAll('.explore-notice')].map(e => e.textContent)"))
+
+    def await_sentence(self, sentence: str) -> None:
+        try:
+            self.wait(lambda: sentence in self.said(), f"sentence {sentence!r}")
+        except AssertionError as error:
+            raise AssertionError(f"expected {sentence!r}, the page says {self.said()}") from error
+
+    def labels(self) -> list[str]:
+        found = self.run(f"return [...document.querySelectorAll('{CONTROLS}')].map(e => e.getAttribute('data-label') || '')")
+        return [label for label in found if label]
+
+    def press(self, label: str, key: str) -> None:
+        """One key on a slider's thumb, as someone without a mouse does it."""
+        self.wait(lambda: self.run(self.FIND, label), f"control {label}")
+        self.run(self.FIND.replace("return [", "const host = [") + "; host.shadowRoot.querySelector('[role=slider]').focus()", label)
+        from selenium.webdriver import ActionChains
+
+        ActionChains(self.driver).send_keys(key).perform()
+
+    def choose(self, label: str, option: str) -> None:
+        self.wait(lambda: self.run(self.FIND, label), f"control {label}")
+        host = self.run(self.FIND, label)
+        menu = host.shadow_root.find_element("css selector", "select")
+        self.run(
+            "const s = arguments[0], o = [...s.options].find(e => e.text === arguments[1]);"
+            "Object.getOwnPropertyDescriptor(HTMLSelectElement.prototype, 'value').set.call(s, o.value);"
+            "s.dispatchEvent(new Event('change', {bubbles: true}))",
+            menu,
+            option,
+        )
+
+    def errors(self) -> list[str]:
+        return [entry["message"] for entry in self.driver.get_log("browser") if entry["level"] == "SEVERE"]
+
+    def hosts(self) -> set[str]:
+        """Where requests went, since the last time that this was asked."""
+        found = set()
+        for entry in self.driver.get_log("performance"):
+            message = json.loads(entry["message"])["message"]
+            if message["method"] in ("Network.requestWillBeSent", "Network.webSocketCreated"):
+                url = message["params"].get("url") or message["params"]["request"]["url"]
+                parts = urlsplit(url)
+                if parts.scheme in ("http", "https", "ws", "wss"):
+                    found.add(parts.hostname or "")
+        return found
+
+
+@contextlib.contextmanager
+def running_explorer(folder: Path, state: Path, *arguments: str, **variables: str) -> Iterator[str]:
+    """A running `skillstack explore` over a state folder, as its address; ended afterwards."""
+    (folder / "skillstack.yaml").write_text(f"state_dir: {state}\n", encoding="utf-8")
+    line = [
+        sys.executable,
+        "-m",
+        "flows.cli.app",
+        "explore",
+        "--no-browser",
+        "--json",
+        "--config",
+        str(folder / "skillstack.yaml"),
+        *arguments,
+    ]
+    inherited = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
+    with (folder / "server.log").open("wb") as log:
+        process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=log, text=True, cwd=folder, env={**inherited, **variables})
+        assert process.stdout is not None
+        answer = process.stdout.readline()
+        try:
+            assert answer, (folder / "server.log").read_text(encoding="utf-8")
+            yield str(json.loads(answer)["address"])
+        finally:
+            process.terminate()
+            process.wait(30)
