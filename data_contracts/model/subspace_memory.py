@@ -43,6 +43,6 @@ def read_facts(metadata: Mapping[str, str], where: str) -> MemoryFacts:
         return MemoryFacts(tuple(json.loads(metadata["rounds"])), json.loads(metadata["leaders"]))
     content = json.loads(metadata.get("ledger", "{}"))
     if content.get("version") != _VERSION:
-        raise CheckpointError(where, "is not a subspace ledger of this version", "start the lineage again or restore the file")
+        raise CheckpointError(where, "is not a subspace memory of this version", "start the lineage again or restore the file")
     missing = {leader: tuple(lacks) for leader, lacks in content["missing"].items()}
     return MemoryFacts(tuple(content["rounds"]), content["leaders"], missing, content.get("reached", {}))

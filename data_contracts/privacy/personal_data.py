@@ -15,8 +15,6 @@ from data_contracts.privacy.spans import TOUCHING, WORD, Span, Taken, plain_form
 from data_contracts.rows.findings import Finding, RowCheck
 from data_contracts.rows.records import Row
 
-KINDS = ("email address", "phone number", "card number", "IBAN", "social security number")
-
 _EMAIL = re.compile(r"(?<![A-Za-z0-9._%+-])[A-Za-z0-9][A-Za-z0-9._%+-]{0,63}@(?:[A-Za-z0-9-]{1,63}\.){1,8}[A-Za-z]{2,24}(?![A-Za-z0-9])")
 #: RFC 2606 keeps these for examples. A made-up name there is no person; a real one may have been moved there.
 _RESERVED = re.compile(r"(?i:@|\.)(?:example\.(?:com|org|net|edu)|example|test|invalid|localhost)$")

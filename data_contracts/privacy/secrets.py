@@ -66,7 +66,6 @@ _COMPILED = tuple((kind, re.compile(form, re.DOTALL)) for kind, _, form in _FORM
 _PARTS = tuple((part.lower(), place) for place, (_, parts, _) in enumerate(_FORMS) for part in parts)
 _MARKS = ("_", "-", "=", "://", "")
 _BY_MARK = tuple((mark, tuple(pair for pair in _PARTS if next(m for m in _MARKS if m in pair[0]) == mark)) for mark in _MARKS)
-KINDS = tuple(kind for kind, _ in _COMPILED)
 
 
 def find_secrets(text: str) -> Iterator[Span]:

@@ -161,7 +161,7 @@ def _(G, R, U, V, go, k_slider, make_subplots, project_block, project_both_sides
 @app.cell(hide_code=True)
 def _(mo):
     mo.md(r"""
-    The first rule leaves much more room than the second: the whole cross of entries beside the block. That cross is not harmless. An
+    The first rule leaves much more room than the second: the cross of all entries beside the block. That cross is not harmless. An
     entry below the block takes a loud *old* input and sends it to a new output; it changes what the model says about old data.
 
     ## 2. Why a projected gradient leaks
@@ -308,10 +308,10 @@ def _(mo):
     |:---|:---|:---|
     | projection | $W$, all $m n$ numbers | a hook that projects each gradient |
     | factorised (published code) | $U_r, S_r, V_r$ of $W = U_k S_k V_k^\top + U_r S_r V_r^\top$ | hooks on $U_r$ and $V_r$ |
-    | **ours** | $C$, where $\Delta W = L\, C\, R^\top$ with fixed orthonormal $L \perp U_k$, $R \perp V_k$ | nothing: no $C$ leaves |
+    | **core** | $C$, where $\Delta W = L\, C\, R^\top$ with fixed orthonormal $L \perp U_k$, $R \perp V_k$ | nothing: no $C$ leaves |
 
     The factorised form inherits the hole: $U_r$ starts orthogonal to $U_k$, and Adam walks it away. (One implementation projects the
-    factors again after each step; that closes the hole, with one more projection a step.) In ours, whatever an optimiser does to
+    factors again after each step; that closes the hole, with one more projection per step.) With the core, whatever an optimiser does to
     $C$, with momentum, clipping, weight decay or low precision, $L C R^\top$ stays inside. And weight decay on $C$ pulls towards
     the *old model*, not towards zero.
 
@@ -534,7 +534,7 @@ def _(AutoModelForCausalLM, NANO, find_targets, layer_choice, mo, protect_weight
     curves = {
         "projected gradient of W": train_with_hook(),
         "projected gradients of the factors": train_factors(),
-        "ours, dW = L C Rᵀ": train_core(),
+        "core, dW = L C Rᵀ": train_core(),
     }
     real_leaks = {name: points[-1][1] for name, points in curves.items()}
     mo.show_code()
@@ -543,7 +543,7 @@ def _(AutoModelForCausalLM, NANO, find_targets, layer_choice, mo, protect_weight
 
 @app.cell
 def _(curves, make_subplots, show):
-    leak_figure = make_subplots(1, 2, subplot_titles=["leak of the weight", "loss on the new skill, nats a token"])
+    leak_figure = make_subplots(1, 2, subplot_titles=["leak of the weight", "loss on the new skill, nats per token"])
     for (_name, _points), _color in zip(curves.items(), ("#e45756", "#f58518", "#4c78a8"), strict=True):
         _steps = list(range(1, len(_points) + 1))
         leak_figure.add_scatter(x=_steps, y=[leak for _, leak in _points], name=_name, line_color=_color, row=1, col=1)
@@ -561,14 +561,14 @@ def _(curves, mo, real_leaks):
         f"| {name} | {points[0][1]:.1e} | {real_leaks[name]:.1e} | {sum(loss for loss, _ in points[-5:]) / 5:.2f} |"
         for name, points in curves.items()
     )
-    _hooks = min(leak for name, leak in real_leaks.items() if not name.startswith("ours"))
+    _hooks = min(leak for name, leak in real_leaks.items() if not name.startswith("core"))
     mo.md(f"""
 | form | leak after 1 step | leak after 40 steps | loss, mean of the last 5 steps |
 |:---|---:|---:|---:|
 {_rows}
 
-Both hooks leak **{_hooks:.0%} or more** of the update into directions that they promise not to touch. Ours leaks
-{real_leaks["ours, dW = L C Rᵀ"]:.0e}, which is the rounding of the dense float32 weight. The leak of a hook is
+Both hooks leak **{_hooks:.0%} or more** of the update into directions that they promise not to touch. The core leaks
+{real_leaks["core, dW = L C Rᵀ"]:.0e}, which is the rounding of the dense float32 weight. The leak of a hook is
 there from the first step, where Adam takes little but the *sign* of each gradient entry, and forty steps do not wash it out.
 
 The losses are no contest: at one learning rate the forms take steps of different size, and part of what the first form gained it

@@ -40,7 +40,6 @@ HEADLINE = (("no other loss is proven on ", "nothing else was lost on "), ("no l
 """(The words of rules 4, those of their first release) in the headline of a PASS."""
 REVISIONS = (_SECOND_REVISION, _FIRST_REVISION)
 """The newest first: a verdict of before the first revision is also of before the second."""
-EARLIER_WORDS = tuple(words for revision in REVISIONS for words in revision)
 
 
 def replay(verdict_folder: Path, reports: Mapping[str, Path]) -> Verdict:

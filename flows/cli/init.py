@@ -50,7 +50,7 @@ train:
 GATE = """\
 gate:                       # margins, floors and error rates: see `skillstack config --explain gate`
   min_gain: 0.05            # a new skill must gain more than 5 points on its held-out items ...
-  min_learned: 0.5          # ... and get at least half way from guessing to 100 %; min_scores: {tickets: 0.9} sets a score for one skill
+  min_learned: 0.5          # ... and get at least half way from chance to 100 %; min_scores: {tickets: 0.9} sets a score for one skill
 """
 NANO_TRAIN = "  moment_tokens: 20000      # calibration text that is measured: with 4096 a hard skill costs nano some of a base skill\n"
 NO_SAFETY = "  accept_unmeasured: [safety]   # nano never learned to refuse anything, so there is no safety behaviour to lose\n"

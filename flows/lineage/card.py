@@ -168,7 +168,7 @@ def _body(facts: _Facts, adapter: Adapter | None) -> Iterator[str]:
     yield ""
     base = f"`{facts.base}`" if facts.base else "a base model"
     skills = ", ".join(f"**{markdown_text(skill)}**" for skill in facts.skills) or "nothing yet"
-    yield f"Round {version.round} of a model that learns one skill a round. It began as {base} and was taught, in this order: {skills}."
+    yield f"Round {version.round} of a model that learns one skill per round. It began as {base} and was taught, in this order: {skills}."
     yield from ("", adapter.about) if adapter else ()
     yield from _verdict_part(facts)
     yield from _scores_part(facts)

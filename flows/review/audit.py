@@ -102,6 +102,6 @@ def _drift(before: Path, after: Path) -> tuple[WeightDrift, ...]:
 
 
 def _report(audit: ForgettingAudit, out: Path, **known: Any) -> AuditResult:
-    """`known`: what `render_lineage` is told of the lineage besides its scores."""
+    """`known`: what `render_lineage` knows of the lineage besides its scores."""
     out.parent.mkdir(parents=True, exist_ok=True)
     return AuditResult(audit=audit, report=render_lineage(audit, out, **known))

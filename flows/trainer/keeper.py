@@ -2,7 +2,7 @@
 
 torchrun and the Kubernetes client do not watch their parent process. A training that continues after its flow was killed would write into
 the folder of the resumed round. And torchrun exits with 1 when a signal stopped it, though its processes have saved their state: the exit
-code of a command that was told to stop is the engine's own for that, so that the flow may try it again.
+code of a command that received a signal to stop is the engine's own for that, so that the flow may try it again.
 """
 
 from __future__ import annotations

@@ -52,7 +52,7 @@ def run_trainer(run: TrainRun, on_event: Callable[[Event], None], launch: Launch
         end_group(process, watch.grace_seconds)
     if process.returncode != 0:
         kind = TrainingStoppedError if process.returncode == STOPPED else TrainingError
-        raise kind(f"training of {run.skill!r}", _last_line(log, process.returncode), f"the whole log is {log}")
+        raise kind(f"training of {run.skill!r}", _last_line(log, process.returncode), f"the complete log is {log}")
 
 
 class Heartbeat:

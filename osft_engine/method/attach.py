@@ -224,7 +224,7 @@ def choose_executions(
     model_bytes: int = 0,
     memory: int | None = None,
 ) -> dict[str, Execution]:
-    """How each target is run: as told, or the cheaper way; all that can be beside their weights where that way would not leave half of the
+    """How each target is run: as set, or the cheaper way; beside their weights all that can be where that way would not leave half of the
     device's `memory` (bytes) to the passes. model_bytes: of the frozen model.
 
     One matrix of all experts of a layer is run in one way, by the first that is trained; an update without thin factors is always dense.

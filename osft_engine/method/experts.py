@@ -5,7 +5,7 @@ that it is saved as it was), and shows each expert's matrices as linear layers, 
 ones. What is done to a linear layer (measured, replaced, read) is then done to an expert in the same way.
 
 Which experts a token goes to is the router's choice, and routers stay as they are. An expert is handed, beside the tokens that reached it,
-their positions in the batch, so that padding is told from text (compute/forward.py).
+their positions in the batch, so that padding is distinguished from text (compute/forward.py).
 """
 
 from __future__ import annotations

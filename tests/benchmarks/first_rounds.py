@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from data_contracts.digests import file_digest
-from data_contracts.manifests import CheckpointManifest, EvalReport, Verdict, read_manifest
+from data_contracts.manifests import CheckpointManifest, Verdict, read_manifest
 from evals.gate.decide import GateEvidence, decide
 from evals.gate.policy import GatePolicy
 from evals.items import load_evaluation
@@ -106,7 +106,7 @@ def run_round(work: Path, shared: dict[str, Any], method: str, rate: float, skil
         )
     version = find_version(workspace.lineage, outcome.version)
     checkpoint = read_manifest(version.checkpoint, CheckpointManifest, verify=False)
-    report = read_manifest(version.evaluation, EvalReport, verify=False)
+    evaluation = load_evaluation(version.evaluation)
     return {
         "method": method,
         "learning_rate": rate,
@@ -115,9 +115,9 @@ def run_round(work: Path, shared: dict[str, Any], method: str, rate: float, skil
         "reasons": outcome.reasons,
         "lost": outcome.lost,
         "suites": [suite.model_dump() for suite in outcome.suites],
-        "gold_logprob": {suite.name: suite.mean_gold_logprob for suite in report.suites if not suite.sealed},
+        "gold_logprob": {name: float(items.gold_logprob.mean()) for name, items in evaluation.suites.items() if not items.result.sealed},
         "training": checkpoint.summary.model_dump() if checkpoint.summary else None,
-        "evaluation_seconds": sum(suite.seconds for suite in report.suites),
+        "evaluation_seconds": sum(suite.seconds for suite in evaluation.report.suites),
         "wall_seconds": wall,
         "versions": checkpoint.versions,
     }

@@ -10,7 +10,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-BLUE, ORANGE, GREEN, PURPLE, GREY = "#3f8fd2", "#d9762c", "#2f9e7a", "#a672c9", "#8a8f98"
+BLUE, ORANGE, GREEN, PURPLE = "#3f8fd2", "#d9762c", "#2f9e7a", "#a672c9"
 """Colours after Okabe and Ito, in medium tones: contrast at least 3:1 with white and with near-black."""
 _GRID = "rgba(128,128,128,0.25)"
 _CLEAR = "rgba(0,0,0,0)"

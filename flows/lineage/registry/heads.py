@@ -1,6 +1,6 @@
 """The ledger's head in a second place, which proves later that no entry up to it was removed or written anew.
 
-A file (`signing.head_file`) has to take it: else the entry stays pending. A webhook (`signing.head_url`) is told, and a head that does not
+A file (`signing.head_file`) has to take it: else the entry stays pending. A webhook (`signing.head_url`) gets it, and a head that does not
 arrive is a warning and no failure: the next one covers every entry before it.
 """
 
@@ -68,7 +68,7 @@ def _send(lineage: Lineage, url: str, entry: LedgerEntry) -> None:
         httpx.post(url, json=body, timeout=WEBHOOK_SECONDS).raise_for_status()
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         why = f"answered {error.response.status_code}" if isinstance(error, httpx.HTTPStatusError) else f"cannot be reached: {error}"
-        logger.warning("signing.head_url (%s) %s: it was not told of the ledger's head %s", _host(url), why, head_of(entry))
+        logger.warning("signing.head_url (%s) %s: it did not receive the ledger's head %s", _host(url), why, head_of(entry))
 
 
 def _host(url: str) -> str:

@@ -24,5 +24,5 @@ def test_the_form_of_three_keys_lacks_nothing() -> None:
 
 @pytest.mark.parametrize("metadata", [{}, {"format": "pt"}, {"ledger": '{"version": "99"}'}])
 def test_another_file_is_refused(metadata: dict[str, str]) -> None:
-    with pytest.raises(CheckpointError, match="is not a subspace ledger of this version"):
+    with pytest.raises(CheckpointError, match="is not a subspace memory of this version"):
         read_facts(metadata, "file")
