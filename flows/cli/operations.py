@@ -62,6 +62,7 @@ def sweep(
     ] = "",
     scales: Annotated[str, typer.Option(help="START:LAST:STEP or a list: factors of each trained update; no training.")] = "1",
     heldout: Annotated[str | None, typer.Option(help="File of held-out items; default: a share of the drop's own rows.")] = None,
+    refresh: Annotated[bool, typer.Option("--refresh", help="The skill was promoted before, and is taught again.")] = False,
     judge: Annotated[bool, typer.Option(help="Run the chosen point as a round, decided by the gate.")] = True,
     config: ConfigFile = None,
     as_json: AsJson = False,
@@ -78,9 +79,8 @@ def sweep(
     tried = () if shares == "none" else parse_range("--ratios", shares)
     items = typed_address(heldout) if heldout else None
     with naming_as_typed(drop, heldout):
-        result = run(
-            typed_address(drop), check_skill(skill), settings, tried, parse_range("--scales", scales), items, judge, by_rate, by_passes
-        )
+        address, points = typed_address(drop), parse_range("--scales", scales)
+        result = run(address, check_skill(skill), settings, tried, points, items, judge, by_rate, by_passes, refresh)
     print_answer(result, sweep_lines(result.skill, result.points, result.choice, result.notes))
     if result.outcome is not None:
         if not as_json:

@@ -25,7 +25,7 @@ from data_contracts.manifests import EvalReport, Record
 from evals.numbers import plain
 from evals.report.scores import percent
 from flows.config.model import SkillstackConfig
-from flows.config.parameters import ConfigParameter, DropAddress, Heldout, SkillName, named, this_month
+from flows.config.parameters import ConfigParameter, DropAddress, Heldout, Refresh, SkillName, named, this_month
 from flows.lineage import log_sweep, read_ancestry
 from flows.machine.progress import say
 from flows.round.base import find_champion
@@ -79,14 +79,17 @@ def sweep(
     judge: bool = True,
     rates: Rates = (),
     passes: Passes = (),
+    refresh: Refresh = False,
 ) -> SweepResult:
     """Try all settings and scales, choose one, and run it as a round (unless `judge` is false). Where no point learned the skill, or every
-    one that did lost more than a margin, none is chosen and none is judged."""
+    one that did lost more than a margin, none is chosen and none is judged. `refresh`: as in a round; what the skill's earlier drops taught
+    is part of what must not be lost."""
     local = local_drop(config, drop)
     items = local_drop(config, heldout) if heldout is not None else None
     workspace = open_workspace(config)
     champion = find_champion(workspace)
-    trial = Trial(workspace=workspace, chain=read_ancestry(workspace.lineage, champion.version), drop=local, skill=skill, heldout=items)
+    chain = read_ancestry(workspace.lineage, champion.version)
+    trial = Trial(workspace=workspace, chain=chain, drop=local, skill=skill, heldout=items, refresh=refresh)
     trains = bool(ratios or rates or passes)
     tuning = prepare(trial, hold_out=trains)
     settings = settings_of(config.train, ratios, rates, passes)
@@ -100,7 +103,7 @@ def sweep(
     choice = choose(points)
     table = report(workspace, skill, points, choice, tuning.notes)
     chosen = choice.point
-    outcome = continual_round(local, skill, at(config, chosen.setting), items, chosen.scale) if judge and chosen else None
+    outcome = continual_round(local, skill, at(config, chosen.setting), items, chosen.scale, refresh) if judge and chosen else None
     return SweepResult(skill=skill, points=points, choice=choice, notes=tuning.notes, outcome=outcome, table=table)
 
 

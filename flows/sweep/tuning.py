@@ -18,6 +18,7 @@ from data_contracts.errors import DropError
 from data_contracts.files import write_atomically
 from data_contracts.manifests import DropManifest, file_ref, write_manifest
 from data_contracts.rows.jsonl import read_objects, read_raw
+from data_contracts.skill_names import suite_name
 from evals.config import SuiteConfig
 from flows.lineage import VersionRef
 from flows.lineage.audit_rows import own_suite
@@ -49,7 +50,9 @@ def prepare_tuning(workspace: Workspace, chain: Sequence[VersionRef], clean: Sta
     notes = []
     own = suites_of_skill(workspace, skill, clean.folder)[0]
     rows = split.folder / split.manifest.files["heldout" if hold_out else "clean"].path
-    learning = own.model_copy(update={"name": skill + SUFFIX, "source": str(rows), "items": config.tuning_items})
+    learning = own.model_copy(
+        update={"name": suite_name(skill, clean.manifest.teaching) + SUFFIX, "source": str(rows), "items": config.tuning_items}
+    )
     if not hold_out:
         notes.append("Learning was measured on training rows, so it is too high; the gate uses other rows.")
     kept = [

@@ -149,6 +149,8 @@ def test_a_version_is_exported_dense_and_as_an_adapter(watched: dict[str, Any], 
     adapter = command("export", "2", str(place.folder / "lora"), "--as", "lora")
     assert (place.folder / "lora" / "adapter_model.safetensors").is_file()
     assert adapter["relative_error"] < 1e-6
+    alone = command("export", "2", str(place.folder / "step"), "--as", "lora", "--since", "parent")
+    assert alone["relative_error"] < 1e-6
     assert "no update" in command("export", "1", str(place.folder / "none"), "--as", "lora", code=1)["error"]["what"]
 
 
