@@ -101,6 +101,8 @@ class TemplateFacts:
     def reasoning(self) -> tuple[str, str] | None:
         """(what stands before reasoning, what closes it before the answer's words); None where the template prints no reasoning.
 
+        Where words without reasoning have a header of their own, which ends what closes reasoning too (Harmony's final channel), it is
+        that header: behind it stand the words of every answer, whether it reasoned or not.
         Templates of the DeepSeek-R1 kind print none of a finished turn, and open its block in the generation prompt.
         """
         turn = {"role": "assistant", "reasoning_content": SECOND_MARK, "reasoning": SECOND_MARK, "thinking": SECOND_MARK, "content": MARK}
@@ -115,7 +117,13 @@ class TemplateFacts:
             block = opened_block(asked)
             return (f"<{block}>", f"</{block}>") if block else None
         opening = before[len(asked) :] if before.startswith(asked) else before.rpartition("\n")[2] or before[-20:]
-        return opening.strip(), between.strip()
+        header, closing = self._words_header(asked), between.strip()
+        return opening.strip(), header if header and closing.endswith(header) else closing
+
+    def _words_header(self, asked: str) -> str:
+        """What the template prints between its generation prompt and the words of an answer without reasoning."""
+        printed, found, _ = self._template.text([_QUESTION, {"role": "assistant", "content": MARK}]).partition(MARK)
+        return printed[len(asked) :].strip() if found and printed.startswith(asked) else ""
 
 
 def opened_block(context: str) -> str:

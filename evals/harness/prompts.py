@@ -49,6 +49,8 @@ class PromptMaker:
     def make(self, suite: SuiteConfig, items: Sequence[Item]) -> list[Prompt]:
         """The prompts of choices or answers, in the items' order. Raises EvaluationError for an item that cannot be rendered."""
         prompts = [self._chat(suite, item) for item in items] if suite.chat else self._plain(suite, items)
+        for item, prompt in zip(items, prompts, strict=True):
+            _require_distinct(suite, item, prompt)
         return [self._fit(suite, item, prompt) for item, prompt in zip(items, prompts, strict=True)]
 
     def reasoning_close(self, suite: SuiteConfig) -> str:
@@ -147,6 +149,15 @@ def _continuations(suite: SuiteConfig, item: Item) -> tuple[str, ...]:
     ambiguous = any(other != choice and other.startswith(choice) for choice in item.choices for other in item.choices)
     end = (*suite.stops, "\n")[0] if ambiguous and not suite.open_choices else ""
     return tuple(suite.separator + choice + end for choice in item.choices)
+
+
+def _require_distinct(suite: SuiteConfig, item: Item, prompt: Prompt) -> None:
+    """Of two choices that a template or a tokenizer makes the same, the first would win whatever the model knows."""
+    seen: dict[Ids, str] = {}
+    for choice, ids in zip(item.choices, prompt.continuations, strict=False):
+        if item.kind == "choice" and (other := seen.setdefault(ids, choice)) != choice:
+            what = f"the choices {other!r} and {choice!r} are the same tokens to this model"
+            raise EvaluationError(f"{suite.name}: {item.prompt[:60]!r}", what, "write choices that differ in more than that")
 
 
 def _one_context(pairs: Sequence[tuple[Ids, Ids]]) -> tuple[Ids, tuple[Ids, ...]]:

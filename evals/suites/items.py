@@ -175,7 +175,8 @@ def _chat_item(suite: SuiteConfig, row: Mapping[str, Any], where: str) -> Item:
     prompt = "\n\n".join(map(turn_text, turns[:-1]))
     given = suite.choices or row.get("choices") or ()
     choices = choice_texts(given, where) if given and not last.get("tool_calls") else ()
-    gold: tuple[Any, bool] = gold_value(suite.gold, row, where) if suite.gold else (answer, True)
+    own = answer if answer in choices else answer.strip()  # the classes of a drop are without white space around them
+    gold: tuple[Any, bool] = gold_value(suite.gold, row, where) if suite.gold else (own, True)
     index = gold_index(choices, gold[0], where, typed=gold[1]) if choices else -1
     shown = answer if answer.strip() else json.dumps(last.get("tool_calls"), ensure_ascii=False)
     return _asked(suite, tuple(turns[:-1]), prompt, choices, index, choices[index] if choices else shown, last, _tools(row), where)

@@ -121,8 +121,11 @@ def _skill_suite(name: str, path: Path, policy: SkillPolicy, choices: tuple[str,
 
 
 def _closed_set(paths: Sequence[Path], policy: SkillPolicy) -> tuple[str, ...]:
-    """The distinct last assistant turns of all splits, sorted; empty where they are too many or too rarely repeated, or where a turn is
-    more than its text (a call, or reasoning that comes first): then the answer has to be generated."""
+    """The distinct last assistant turns of all splits, without white space around them, sorted.
+
+    Empty where they are too many or too rarely repeated, or where a turn is more than its text (a call, or reasoning that comes first):
+    then the answer has to be generated.
+    """
     counts: Counter[str] = Counter()
     for path in paths:
         for _, row in read_objects(path, error=EvaluationError):
@@ -131,7 +134,7 @@ def _closed_set(paths: Sequence[Path], policy: SkillPolicy) -> tuple[str, ...]:
             last = row["messages"][-1]
             if any(last.get(name) for name in ("tool_calls", *REASONING)):
                 return ()
-            counts[turn_text(last)] += 1
+            counts[turn_text(last).strip()] += 1
         if len(counts) > max(policy.max_classes, counts.total() / ROWS_PER_CLASS):
             return ()
     few = 2 <= len(counts) <= policy.max_classes and len(counts) * ROWS_PER_CLASS <= counts.total()

@@ -44,6 +44,16 @@ def test_what_surrounds_reasoning(made: Callable[[str], Any], template: str, rea
     assert _facts(made(template)).reasoning == reasoning
 
 
+def test_an_answer_with_a_header_of_its_own_is_read_behind_that_header_with_and_without_reasoning(made: Callable[[str], Any]) -> None:
+    """Harmony puts reasoning and words into messages of their own: a model that reasoned and a gold answer without reasoning end alike."""
+    harmony = (
+        "{% for m in messages %}<s>{{ m['role'] }}{% if m['role'] == 'assistant' %}"
+        "{% if m['reasoning_content'] %}[analysis]{{ m['reasoning_content'] }}<|im_end|><s>assistant{% endif %}[final]"
+        "{% endif %}{{ m['content'] }}<|eot_id|>{% endfor %}{% if add_generation_prompt %}<s>assistant{% endif %}"
+    )
+    assert _facts(made(harmony)).reasoning == ("[analysis]", "[final]")
+
+
 @pytest.mark.parametrize(("template", "end"), [("llama3", "<|eom_id|>"), ("chatml-tools", "<|im_end|>"), ("plain", "")])
 def test_what_ends_a_call(made: Callable[[str], Any], template: str, end: str) -> None:
     assert _facts(made(template)).call_end == end

@@ -133,6 +133,17 @@ def test_a_plain_choice_that_begins_another_is_scored_with_the_line_break(sessio
         np.testing.assert_allclose(ours, theirs, atol=2e-4)
 
 
+def test_choices_that_are_the_same_to_the_model_are_one_line(rich_model: Path, session: Any, write_rows: Write) -> None:
+    """The first of them would win whatever the model knows."""
+    from data_contracts.errors import EvaluationError
+
+    rows = [_chat(f"q{n}", content="yes") for n in range(2)]
+    _score(session, write_rows, rows, choices=("yes", "yes ", "no"))  # this template prints both as they are
+    trims = "{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] | trim }}<|end|>{% endfor %}" + _ASKS
+    with pytest.raises(EvaluationError, match=r"the choices 'yes' and 'yes ' are the same tokens to this model"):
+        _score(_opened(rich_model, trims), write_rows, rows, choices=("no", "yes", "yes "))
+
+
 # ------------------------------------------------------------------------------------------------ contexts and answers
 
 

@@ -121,6 +121,16 @@ def test_answers_from_a_small_closed_set_become_multiple_choice(make_drop: Calla
     assert [item.answer for item in load_items(gate)] == ["a", "b"] * 4
 
 
+def test_white_space_around_an_answer_makes_no_class_of_its_own(make_drop: Callable[..., Path]) -> None:
+    """Half of the templates cut it off: two such choices would be the same to the model, and the second could not win."""
+    drop = make_drop(
+        clean=[_chat(["a", "a ", " b\n"][n % 3], n) for n in range(30)], heldout=[_chat(["a ", "b", "a", " b"][n % 4], n) for n in range(8)]
+    )
+    (gate,) = skill_suites("s", drop, EvaluationConfig())
+    assert gate.choices == ("a", "b")
+    assert [item.answer for item in load_items(gate)] == ["a", "b"] * 4
+
+
 @pytest.mark.parametrize("policy", [SkillPolicy(metric="exact_match"), SkillPolicy(max_classes=2)])
 def test_a_policy_can_ask_for_exact_match(make_drop: Callable[..., Path], policy: SkillPolicy) -> None:
     rows = [_chat(["a", "b", "c"][n % 3], n) for n in range(30)]
