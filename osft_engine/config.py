@@ -181,7 +181,10 @@ class TrainConfig(BaseModel):
     )
 
     replay_share: float = Field(
-        0.0, ge=0.0, lt=1.0, description="share of the training examples that is drawn from the buffer of earlier rounds"
+        0.0,
+        ge=0.0,
+        lt=1.0,
+        description="share of the training examples that is drawn from the buffer of earlier rounds; `init` writes 0.25",
     )
     buffer_size: int = Field(512, ge=0, description="examples of earlier rounds that are kept in the lineage, for any number of rounds")
     moment_tokens: int = Field(4096, ge=1, description="tokens per round whose layer inputs are measured for the subspace memory")
@@ -284,10 +287,12 @@ class TrainConfig(BaseModel):
         stop = {"early_stop_patience": PATIENCE, "early_stop_gain": LEAST_GAIN, "early_stop_after": min(STEPS_TO_LEARN, steps * passes)}
         return self.model_copy(update={"num_epochs": passes, **watch, **stop})
 
-    def most_steps(self, examples: int) -> tuple[int, bool]:
-        """(optimiser steps of a training on a drop of so many examples, whether it may stop earlier)."""
+    def most_steps(self, examples: int, *, earlier: bool = False) -> tuple[int, bool]:
+        """(optimiser steps of a training on a drop of so many examples, whether it may stop earlier). earlier: there are skills whose
+        rows are replayed."""
         config = self.watched(examples)
         kept = examples - round(config.validation_share * examples)
+        kept += min(self.buffer_size, round(kept * self.replay_share / (1.0 - self.replay_share))) if earlier else 0
         return config.passes(kept) * math.ceil(kept / config.effective_batch_size), config.early_stop_patience > 0
 
     @property

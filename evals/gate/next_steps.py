@@ -15,6 +15,7 @@ from evals.numbers import plain
 
 ENOUGH_TO_WATCH = 200  # examples from which train.until_settled applies
 ENOUGH_TOKENS = 20_000  # of calibration text: on nano 4,096 let a hard skill take 4 points of a base skill, 20,000 half a point
+ENOUGH_REPLAY = 0.25  # of the training rows: on nano a second skill took 13 points of a hard first one without, 4 with them
 NEAR = 0.5  # of a margin: a measured loss of this size is worth lowering, although more items might rule the margin out
 LOSSES = ("regression", "floor", "anchor", "margin", "non_inferiority", "drift", "anchor_drift")
 CATEGORIES: dict[str, Category] = {words: category for category, words in CATEGORY_WORDS.items()}
@@ -37,6 +38,8 @@ class Situation:
     last_loss: float | None = None
     moment_tokens: int | None = None
     """Tokens of general text whose layer inputs were measured for what is protected; None where nothing is."""
+    replay_share: float | None = None
+    """Share of the training rows that came from earlier rounds; None where the lineage keeps none of them (train.buffer_size 0)."""
     first_round: bool = False
     examples: int | None = None
     watched: bool = False
@@ -137,6 +140,12 @@ def _lose_less(held: Collection[CheckOutcome], verdict: Verdict, situation: Situ
             f"Protect more of what the base knew: train.moment_tokens {ENOUGH_TOKENS} (now {situation.moment_tokens}) measures that much "
             f"of the calibration text.{again}"
         )
+    if situation.replay_share is not None and situation.replay_share < ENOUGH_REPLAY and _of_a_skill(lost, situation):
+        now = plain(situation.replay_share, 2)
+        yield (
+            f"Practise the earlier skills beside the new one: train.replay_share {ENOUGH_REPLAY} (now {now}) mixes in rows of them, of "
+            "which the lineage keeps a sample (train.buffer_size)."
+        )
     rate = f" {plain(situation.learning_rate / 3, 2)} (now {plain(situation.learning_rate, 2)})" if situation.learning_rate else ""
     passes = (
         f" and train.num_epochs {3 * situation.epochs:g} (now {situation.epochs:g})" if situation.epochs and not situation.watched else ""
@@ -151,6 +160,11 @@ def _lose_less(held: Collection[CheckOutcome], verdict: Verdict, situation: Situ
 def _of_the_base(lost: Collection[CheckOutcome], situation: Situation) -> bool:
     """Whether anything but skills of the lineage is among the losses."""
     return any(check.subject not in {CATEGORY_WORDS["skill"], *situation.skills} for check in lost)
+
+
+def _of_a_skill(lost: Collection[CheckOutcome], situation: Situation) -> bool:
+    """Whether a skill of the lineage is among the losses."""
+    return any(check.subject in {CATEGORY_WORDS["skill"], *situation.skills} for check in lost)
 
 
 def _again(verdict: Verdict, situation: Situation) -> str:

@@ -39,6 +39,7 @@ contract:
 
 train:
   method: osft              # osft, full or lora
+  replay_share: 0.25        # of the training rows come from earlier rounds, so that their skills are kept; 0 where those must not be used
 {train}  # protect, unfreeze_rank_ratio, learning_rate, num_epochs, ...: see `skillstack config --explain train`
 
 # What the model must keep. Add suites for your own use of the model: local JSONL files ({{"prompt", "choices", "gold"}},

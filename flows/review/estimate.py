@@ -138,7 +138,7 @@ def train_shortly(
     steps = [event for event in events if event["event"] == "step"]
     first, last = steps[0], steps[-1]
     seconds = (last["seconds"] - first["seconds"]) / max(last["tokens"] - first["tokens"], 1)  # per token; the first step warms up
-    total, may_stop = config.train.most_steps(len(lines))
+    total, may_stop = config.train.most_steps(len(lines), earlier=any(version.skill for version in chain))
     tokens_per_step = (
         last["tokens"] / sum(map(len, chosen)) * sum(map(len, lines)) / math.ceil(len(lines) / config.train.effective_batch_size)
     )

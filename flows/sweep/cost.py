@@ -19,10 +19,11 @@ def cost_lines(settings: Sequence[Setting], scales: Sequence[float], rows: int, 
     if not settings:
         yield f"this sweep: {evaluations} of shares of the round's own update, and its training if that is not done yet"
         return
-    counted = [train.model_copy(update={"num_epochs": setting.passes}).most_steps(rows) for setting in settings]
+    made = read_manifest(champion, CheckpointManifest, verify=False)
+    trainings = [train.model_copy(update={"num_epochs": setting.passes}) for setting in settings]
+    counted = [each.most_steps(rows, earlier=made.skill is not None) for each in trainings]
     steps = sum(count for count, _ in counted)
     most = "at most " if any(watched for _, watched in counted) else ""
-    made = read_manifest(champion, CheckpointManifest, verify=False)
     size = sum(ref.bytes for ref in made.files.values())
     time = ""
     if made.summary is not None:

@@ -92,6 +92,7 @@ def steps_after(workspace: Workspace, verdict: Verdict, version: VersionRef, rep
         steps=summary.steps if summary else None,
         last_loss=summary.final_loss if summary else None,
         moment_tokens=made.config.get("moment_tokens") if made.protect == "activations" else None,
+        replay_share=replayed_share(made),
         first_round=version.round == 1,
         examples=summary.examples if summary else None,
         watched=bool(made.config.get("early_stop_patience")),
@@ -100,6 +101,12 @@ def steps_after(workspace: Workspace, verdict: Verdict, version: VersionRef, rep
         spare={suite.name: suite.available - suite.n for suite in report.suites if suite.available},
     )
     return next_steps(verdict, situation)
+
+
+def replayed_share(made: CheckpointManifest) -> float | None:
+    """Share of the training rows that came from earlier rounds; None where the lineage keeps none."""
+    share, kept = made.config.get("replay_share"), made.config.get("buffer_size")
+    return float(share) if isinstance(share, int | float) and kept else None
 
 
 def past_outcome(workspace: Workspace, run: RoundRun) -> RoundOutcome:

@@ -89,6 +89,17 @@ def test_a_loss_of_the_base_asks_for_more_of_the_calibration_text_first(evidence
     assert not any("moment_tokens" in step for step in next_steps(of_a_skill, replace(measured, skills=frozenset({"old"}))))
 
 
+def test_a_loss_of_an_earlier_skill_asks_for_its_rows_first_where_the_lineage_keeps_some(evidence, asked) -> None:
+    verdict = decide(evidence(old=(60, 0)), asked())
+    kept = replace(SITUATION, replay_share=0.0, skills=frozenset({"old", "older"}))
+    step = next_steps(verdict, kept)[0]
+    assert step.startswith("Practise the earlier skills beside the new one: train.replay_share 0.25 (now 0)")
+    for other in (SITUATION, replace(kept, replay_share=0.25)):
+        assert not any("replay_share" in step for step in next_steps(verdict, other))
+    of_the_base = decide(evidence(piqa=(60, 0)), asked())
+    assert not any("replay_share" in step for step in next_steps(of_the_base, kept))
+
+
 def test_without_calibration_that_is_the_first_hint_on_a_loss(evidence, asked) -> None:
     verdict = decide(evidence(piqa=(60, 0)), asked())
     assert "calibration" in next_steps(verdict, replace(SITUATION, calibrated=False))[0]

@@ -20,6 +20,16 @@ def test_what_init_writes_is_a_config_that_loads_and_names_the_contract_beside_i
     assert config.state_dir == tmp_path / ".skillstack"
 
 
+@pytest.mark.parametrize("base", ["nano", "smollm2"])
+def test_later_rounds_practise_the_earlier_skills_and_the_file_says_how_to_turn_it_off(tmp_path: Path, base: str) -> None:
+    config_file = write_project(tmp_path, base)[0]
+    train = load_config(config_file).train
+    assert train.replay_share == 0.25
+    assert train.buffer_size > 0
+    (line,) = (line for line in config_file.read_text().splitlines() if "replay_share:" in line)
+    assert "0 where those must not be used" in line
+
+
 def test_init_overwrites_nothing(tmp_path: Path) -> None:
     mine = tmp_path / "skillstack.yaml"
     mine.write_text("base_model: mine\n", encoding="utf-8")

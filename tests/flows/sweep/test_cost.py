@@ -53,5 +53,12 @@ def test_a_training_that_may_stop_early_has_a_limit(tmp_path: Path, monkeypatch:
     assert TrainConfig(num_epochs=2).most_steps(500) == (2 * 63, False)
 
 
+def test_replayed_rows_count_where_there_are_earlier_skills() -> None:
+    """300 rows beside 100 of earlier rounds, of which a buffer of 40 has only 40."""
+    replaying = TrainConfig(num_epochs=2, replay_share=0.25)
+    assert [replaying.most_steps(300, earlier=each)[0] for each in (False, True)] == [2 * 38, 2 * 50]
+    assert replaying.model_copy(update={"buffer_size": 40}).most_steps(300, earlier=True)[0] == 2 * 43
+
+
 def test_a_time_is_written_for_people() -> None:
     assert [duration(each) for each in (40, 89, 600, 5399, 12600)] == ["40 s", "89 s", "10 min", "90 min", "3.5 h"]

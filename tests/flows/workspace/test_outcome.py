@@ -10,9 +10,9 @@ from prefect.client.orchestration import get_client
 from prefect.runtime import flow_run
 from prefect.testing.utilities import prefect_test_harness
 
-from data_contracts.manifests import Decision
+from data_contracts.manifests import CheckpointManifest, Decision
 from flows.service.automations import ENDED
-from flows.workspace.outcome import RoundOutcome
+from flows.workspace.outcome import RoundOutcome, replayed_share
 from flows.workspace.pages import ended_as
 from flows.workspace.server import END_STATES
 
@@ -51,6 +51,19 @@ def test_blocked_and_held_rounds_are_named_so_and_their_outcome_comes_back() -> 
 
 def test_outside_of_a_flow_an_outcome_is_itself() -> None:
     assert ended_as(outcome(Decision.BLOCK)) == outcome(Decision.BLOCK)
+
+
+@pytest.mark.parametrize(
+    ("config", "share"),
+    [
+        ({"replay_share": 0.0, "buffer_size": 512}, 0.0),
+        ({"replay_share": 0.25, "buffer_size": 512}, 0.25),
+        ({"replay_share": 0.25, "buffer_size": 0}, None),
+        ({}, None),  # of an older release, or not trained
+    ],
+)
+def test_replay_is_named_only_where_the_lineage_keeps_rows(config: dict[str, float], share: float | None) -> None:
+    assert replayed_share(CheckpointManifest(files={}, method="osft", model_sha256="0", config=config)) == share
 
 
 @pytest.fixture(autouse=True)
