@@ -114,8 +114,12 @@ class ScoringLM(HFLM):  # type: ignore[misc]
         return [answers[number] for number in range(len(requests))]
 
     def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
-        """lm-eval's own chat tasks are rendered with the template that the model was trained with, too."""
-        return self.render_chat(chat_history) if add_generation_prompt else str(super().apply_chat_template(chat_history, False))
+        """lm-eval's own chat tasks are rendered with the template that the model was trained with, too, and where a task begins the answer
+        (`gen_prefix`, the last turn then) its words stand behind the prompt."""
+        if add_generation_prompt:
+            return self.render_chat(chat_history)
+        *asked, begun = chat_history
+        return self.render_chat(asked) + begun["content"]
 
     render_chat: Callable[[list[dict[str, str]]], str]
     """The prompt of a conversation as text; set by the session."""

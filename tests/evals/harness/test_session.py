@@ -73,6 +73,23 @@ def test_generation_stops_at_the_end_of_a_turn_that_is_no_end_of_sequence(rich_m
     assert answers == ["a", "a"]
 
 
+def test_lm_evals_own_chat_tasks_are_asked_in_the_rounds_template_also_where_they_begin_the_answer(rich_model: Path) -> None:
+    """arc_challenge_chat and its like put words into the model's mouth (`gen_prefix`)."""
+    from evals.harness.session import Session
+
+    turns = (
+        "{% for m in messages %}[{{ m['role'] }}]{{ m['content'] }}<|end|>{% endfor %}{% if add_generation_prompt %}[assistant]{% endif %}"
+    )
+    use = ModelUse(chat_template="{{ greeting }}" + turns, chat_template_kwargs={"greeting": "Hi! "})
+    session = Session(rich_model, EvaluationConfig(device="cpu", num_threads=1), use, device="cpu", dtype="float32")
+    asked = [{"role": "user", "content": "which?"}]
+    begun = [*asked, {"role": "assistant", "content": "The best answer is"}]
+    rendered = session._tokenizer.apply_chat_template
+    variables: dict[str, Any] = {"chat_template": use.chat_template, "greeting": "Hi! ", "tokenize": False}
+    assert session._lm.apply_chat_template(asked, True) == rendered(asked, add_generation_prompt=True, **variables)
+    assert session._lm.apply_chat_template(begun, False) == rendered(begun, continue_final_message=True, **variables)
+
+
 def test_a_chat_suite_needs_a_chat_template(tiny_model: Path, write_rows: Write, tmp_path: Path) -> None:
     bare = tmp_path / "bare"
     shutil.copytree(tiny_model, bare, ignore=shutil.ignore_patterns("chat_template*"))
