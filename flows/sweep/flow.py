@@ -34,7 +34,7 @@ from flows.round.flow import continual_round
 from flows.round.train import rescale, train
 from flows.round.validate import validate
 from flows.sweep.cost import cost_lines
-from flows.sweep.frontier import Choice, Setting, SweepPoint, choose, measure_point
+from flows.sweep.frontier import Choice, Setting, SweepPoint, SweepTable, choose, measure_point, table_file
 from flows.sweep.tuning import Tuning, prepare_tuning
 from flows.workspace.decompositions import forget_whole
 from flows.workspace.drop_address import local_drop
@@ -156,8 +156,7 @@ def measure(workspace: Workspace, model: Path, model_sha256: str, tuning: Tuning
 @task(name="report sweep", **STAGE)
 def report(workspace: Workspace, skill: str, points: Sequence[SweepPoint], choice: Choice, notes: Sequence[str]) -> Path:
     """Write the points to a file, MLflow and Prefect."""
-    folder = workspace.config.state_dir / "reports"
-    path = folder / f"sweep-{skill}-{this_month()}.json"
+    path = table_file(workspace.config.state_dir, skill, this_month())
     text = "\n".join(sweep_lines(skill, points, choice, notes)) + "\n"
     write_atomically(
         path, SweepTable(skill=skill, points=tuple(points), choice=choice, notes=tuple(notes)).model_dump_json(indent=2) + "\n"
@@ -178,15 +177,6 @@ def chart_name(point: SweepPoint) -> str:
     """The curve that a point belongs to: charts have the ratio as their axis."""
     passes = "" if point.setting.passes is None else f" passes {point.setting.passes}"
     return f"rate {plain(point.setting.learning_rate)}{passes} scale {point.scale:g}"
-
-
-class SweepTable(Record):
-    """The content of a sweep's file."""
-
-    skill: str
-    points: tuple[SweepPoint, ...]
-    choice: Choice
-    notes: tuple[str, ...]
 
 
 def sweep_lines(skill: str, points: Sequence[SweepPoint], choice: Choice, notes: Sequence[str]) -> Iterator[str]:

@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from pydantic import Field
 
 from data_contracts.manifests import Category, EvalReport, Record
 from evals.gate.policy import GatePolicy
 from evals.numbers import plain
+
+SUFFIX = ".tuning"
+"""Ends the name of every suite of the tuning split."""
 
 
 class Setting(Record):
@@ -48,6 +52,20 @@ class Choice(Record):
     frontier: tuple[SweepPoint, ...]
     reason: str
     next: tuple[str, ...] = Field((), description="what to try where no point is chosen")
+
+
+class SweepTable(Record):
+    """The content of a sweep's file."""
+
+    skill: str
+    points: tuple[SweepPoint, ...]
+    choice: Choice
+    notes: tuple[str, ...]
+
+
+def table_file(state_dir: Path, skill: str, month: str) -> Path:
+    """Where the newest sweep of a skill in a month is written."""
+    return state_dir / "reports" / f"sweep-{skill}-{month}.json"
 
 
 def measure_point(

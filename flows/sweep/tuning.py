@@ -22,11 +22,11 @@ from data_contracts.skill_names import suite_name
 from evals.config import SuiteConfig
 from flows.lineage import VersionRef
 from flows.lineage.audit_rows import own_suite
+from flows.sweep.frontier import SUFFIX
 from flows.text.renderer import open_text
 from flows.workspace.stages import Stage, discard_partial, run_stage
 from flows.workspace.workspace import Workspace, suites_of_skill
 
-SUFFIX = ".tuning"
 MIN_ROWS = 20
 
 

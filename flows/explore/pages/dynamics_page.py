@@ -69,5 +69,16 @@ def _(Missing, attempt, dynamics, frame, mo, round_name, rounds):
     return
 
 
+@app.cell
+def _(frame, mo, refresh, scene):
+    from flows.explore.views import sweeps
+
+    found = sweeps.read_sweeps(scene.current_config().state_dir) if refresh.value is not None else []
+    caption = "Lost is in points of a score, and in percent more bits per byte for general text, worst first"
+    shown = [(sweep, frame.table(sweeps.sweep_rows(sweep.table), caption) if sweep.table else None) for sweep in found]
+    mo.vstack([part for sweep, rows in shown for part in (frame.said(sweep.sentence()), rows) if part is not None]) if shown else None
+    return
+
+
 if __name__ == "__main__":
     app.run()

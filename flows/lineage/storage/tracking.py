@@ -151,7 +151,7 @@ def log_stage(
             return str(run.info.run_id)
         lineage.client.delete_run(run.info.run_id)  # interrupted; everything in it is logged again below
     now = int(time.time() * 1000)
-    own = {"kind": "stage", "stage": stage, "stage_key": key, "manifest_sha256": digest, "folder": stored_path(lineage, folder)}
+    own = {"kind": "stage", "stage": stage, "stage_key": key, "folder": stored_path(lineage, folder)}
     own |= {"code_sha256": code} if code else {}
     named = {PREFIX + k: v for k, v in own.items()} | {
         "mlflow.parentRunId": parent.run_id,

@@ -31,6 +31,7 @@ from flows.lineage import (
     read_ancestry,
     register_candidate,
 )
+from flows.sweep.frontier import Setting, SweepPoint, SweepTable, choose, table_file
 
 LAYERS = ("model.layers.0.self_attn.q_proj", "model.layers.0.mlp.down_proj")
 
@@ -136,8 +137,24 @@ def write_lineage(state: Path) -> None:
         finish_round(lineage, run)
 
 
+def write_sweep(state: Path) -> None:
+    """Two rates, of which the lower one keeps what was learned before."""
+
+    def point(rate: float, forgetting: float, losses: dict[str, float]) -> SweepPoint:
+        setting = Setting(ratio=0.25, learning_rate=rate, passes=4)
+        return SweepPoint(
+            setting=setting, steps=40, scale=1.0, learned=0.9, gain=0.8, n=60, forgetting=forgetting, losses=losses, model_sha256=""
+        )  # fmt: skip
+
+    points = (point(1e-3, 2.4, {"first.tuning": 0.048}), point(1e-4, 0.2, {"first.tuning": 0.004, "general.tuning": -0.001}))
+    path = table_file(state, "third", "2026-11")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(SweepTable(skill="third", points=points, choice=choose(points), notes=()).model_dump_json())
+
+
 def made_lineage(state: Path) -> Path:
-    """`write_lineage` into a new state folder."""
+    """`write_lineage` into a new state folder, and a sweep."""
     state.mkdir()
     write_lineage(state)
+    write_sweep(state)
     return state

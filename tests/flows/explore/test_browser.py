@@ -20,7 +20,7 @@ from flows.explore import material, scene
 from flows.explore.answer import Missing
 from flows.explore.frame import PAGES
 from flows.explore.updates import GRADIENT, Source, rotated_by_protection
-from flows.explore.views import calibration, capacity, cost_views, dynamics, matrix, model_shape, playground, spectrum
+from flows.explore.views import calibration, capacity, cost_views, dynamics, matrix, model_shape, playground, spectrum, sweeps
 from flows.explore.views.constraint import constrain
 
 pytestmark = pytest.mark.services
@@ -150,6 +150,14 @@ def test_training(view: Any, now: scene.Scene) -> None:
     assert any("no protected subspace" in line for line in view.notices())
     view.choose("round", dynamics.title_of(records[1]))
     view.await_sentence(dynamics.curve_of_round(store, records[1]).sentence())
+    [sweep] = sweeps.read_sweeps(now.config.state_dir)
+    assert sweep.table is not None
+    view.await_sentence(sweep.sentence())
+    tables = "[...document.querySelectorAll('.explore-table')].map(each => each.innerText)"
+    table = view.run(f"return {tables}.find(text => text.includes('chosen'))")
+    for row in sweeps.sweep_rows(sweep.table):
+        assert row["rate"] in table
+        assert row["lost"] in table
 
 
 def test_forgetting(view: Any, now: scene.Scene) -> None:

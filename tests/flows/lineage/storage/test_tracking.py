@@ -10,6 +10,7 @@ from data_contracts.errors import LineageError
 from data_contracts.manifests import CheckOutcome, Decision, SuiteResult
 from flows.lineage import find_version, log_stage, open_round, read_history, record_failure, register_candidate
 from flows.lineage.registry.ledger import chart_name, ledger_run
+from flows.lineage.storage.connection import PREFIX
 from flows.lineage.storage.tracking import stage_codes
 
 
@@ -135,3 +136,16 @@ def test_the_table_of_runs_has_the_verdict_and_the_scores_as_columns(grown, regi
     names = ["params.`verdict`", "metrics.`score/old`", "metrics.`score/piqa_ 0-shot`", "metrics.`score/third`"]
     assert view == {"selectedColumns": names}
     assert all(name.split("`")[1] in {**runs[-1].data.metrics, **runs[-1].data.params} for name in names), "columns that exist"
+
+
+def test_a_run_has_the_tags_that_are_read_and_no_other(lineage, make_folders):
+    """docs/guides/operations.md says by whom."""
+    opened = open_round(lineage, 1, "sums", key="a", tags={PREFIX + "method": "osft"})
+    folders = make_folders("try", skill="sums", decision=Decision.BLOCK)
+    stage = log_stage(lineage, opened, "decide", folders.verdict, folders.verdict_folder, code="abc")
+
+    def ours(run_id: str) -> set[str]:
+        return {name.removeprefix(PREFIX) for name in lineage.client.get_run(run_id).data.tags if name.startswith(PREFIX)}
+
+    assert ours(opened.run_id) == {"kind", "round", "round_key", "attempt", "skill", "method", "decision", "reasons", "lost"}
+    assert ours(stage) == {"kind", "stage", "stage_key", "folder", "code_sha256"}
