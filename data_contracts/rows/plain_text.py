@@ -27,7 +27,8 @@ _EMPHASIS = re.compile(r"(?<![\w*_`~\\])(\*{1,3}|_{1,3}|`{1,3}|~~)(?=[^\s*_`~])(
 _CONTENT = re.compile(r"\\.|[^\W_]+|[^\w\s]|_", re.DOTALL)
 #: Signs that come with sentences, and count only in a text that holds signs of code.
 _PROSE = frozenset(".,;:!?'\"()-")
-_CODE = re.compile(r"[\\\[\]{}<>=^|~]|[.)][+*?$]|\(\?")
+#: A question mark after a bracket or a full stop ends a question ("is it (now)?"), unless the text goes on behind it without a space.
+_CODE = re.compile(r"[\\\[\]{}<>=^|~]|[.)][+*$]|[.)]\?(?=[\w(.])|\(\?(?=[:!][\w(]|[aimsux]+\))")
 #: Signs that dress a text up without changing what it says.
 DECORATION = frozenset("*_#`~|>=")
 _SIGNS = re.compile(r"[^\w\s.,;:!?'\"()-]|_")
@@ -80,5 +81,5 @@ def _is_prose(part: str) -> bool:
 
 
 def is_plain_prose(text: str) -> bool:
-    """ASCII without a sign that counts: its content is its words."""
-    return text.isascii() and _SIGNS.search(text) is None
+    """ASCII without a sign that counts and without code: its content is its words."""
+    return text.isascii() and _SIGNS.search(text) is None and not has_code(text)

@@ -123,12 +123,25 @@ def tag_flow_run(*tags: str) -> None:
 def ended_as(outcome: RoundOutcome) -> RoundOutcome:
     """The outcome as the flow run's final state, named after the decision: Blocked and Held rounds are not shown as Completed.
 
-    Prefect uses a returned state as the run's own and returns the outcome in it to the caller. Its type is COMPLETED.
+    Prefect uses a returned state as the run's own and returns the outcome in it to the caller. Its type is COMPLETED: the run did its work,
+    and FAILED, CANCELLED or PAUSED would be retried, raised to the caller or waited for. Prefect's pages colour by type alone, so such a
+    run is green; therefore its own name ends with the decision too.
     """
-    if FlowRunContext.get() is None:
+    context = FlowRunContext.get()
+    if context is None:
         return outcome
+    if context.flow_run is not None:
+        with not_vital("the run's name"), get_client(sync_client=True) as client:
+            client.update_flow_run(context.flow_run.id, name=run_name(context.flow_run.name, outcome.decision.value))
     message = f"{outcome.decision.value}: {outcome.reasons[0]}"
     return cast("RoundOutcome", Completed(name=END_STATES[outcome.decision.value], message=message, data=outcome))
+
+
+def run_name(name: str, decision: str) -> str:
+    """`round · tickets · 2026-11 · Blocked`; of a promoted round without an ending, also where an earlier try had one."""
+    for state in END_STATES.values():
+        name = name.removesuffix(f" · {state}")
+    return name if decision == "PASS" else f"{name} · {END_STATES[decision]}"
 
 
 @contextmanager

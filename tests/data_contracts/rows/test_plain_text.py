@@ -61,6 +61,28 @@ def test_plain_prose_is_its_words(text: str) -> None:
     assert content_of(text) == "".join(char if char.isalnum() else " " for char in text).split()
 
 
+@pytest.mark.parametrize("text", ["Is it raining (now)?", "And so on, etc.?", "Is it this one (?)", "What (really?)!", "(is it (so)?)"])
+def test_a_question_that_ends_with_a_bracket_is_prose(text: str) -> None:
+    assert not has_code(text)
+    assert is_plain_prose(text)
+    assert content_of(text) == "".join(char.lower() if char.isalnum() else " " for char in text).split()
+
+
+@pytest.mark.parametrize("text", ["a.?b", "(ab)?c", "(?:ab)c", "(?i)ab", "x.?(y)"])
+def test_a_pattern_of_nothing_but_marks_of_sentences_is_code(text: str) -> None:
+    assert has_code(text)
+    assert not is_plain_prose(text)
+    assert content_of(text) != content_of("".join(char for char in text if char.isalnum()))
+
+
+@given(st.text(alphabet="abi .,;:!?'\"()-\n", max_size=30))
+def test_one_rule_says_what_is_prose(text: str) -> None:
+    """With marks of sentences alone a text is either code or prose, and what is prose is its words."""
+    assert is_plain_prose(text) is not has_code(text)
+    if is_plain_prose(text):
+        assert content_of(text) == "".join(char if char.isalnum() else " " for char in text).split()
+
+
 @given(st.text(alphabet="a\u0301\u0327b\u05b0", max_size=200))
 def test_no_more_than_thirty_marks_in_a_row_and_short_runs_unchanged(text: str) -> None:
     safe = stream_safe(text)

@@ -13,7 +13,7 @@ from prefect.testing.utilities import prefect_test_harness
 from data_contracts.manifests import CheckpointManifest, Decision
 from flows.service.automations import ENDED
 from flows.workspace.outcome import RoundOutcome, replayed_share
-from flows.workspace.pages import ended_as
+from flows.workspace.pages import ended_as, run_name
 from flows.workspace.server import END_STATES
 
 
@@ -33,7 +33,7 @@ def test_blocked_and_held_rounds_are_named_so_and_their_outcome_comes_back() -> 
     """On an embedded server with a database of its own: one flow run per decision."""
     runs: dict[Decision, str] = {}
 
-    @flow(persist_result=False)
+    @flow(persist_result=False, flow_run_name="round · route · 2026-11")
     def ends(decision: Decision) -> RoundOutcome:
         runs[decision] = str(flow_run.id)
         return ended_as(outcome(decision))
@@ -43,10 +43,26 @@ def test_blocked_and_held_rounds_are_named_so_and_their_outcome_comes_back() -> 
             given = ends(decision)
             assert given == outcome(decision)
             assert given.exit_code == outcome(decision).exit_code
-            state = client.read_flow_run(runs[decision]).state
+            run = client.read_flow_run(runs[decision])
+            state = run.state
             assert state is not None
+            assert run.name == "round · route · 2026-11" + ("" if decision is Decision.PASS else f" · {state.name}")
             assert (state.name, state.type.value) == (END_STATES[decision.value], "COMPLETED")
             assert state.message == f"{decision.value}: a reason"
+
+
+@pytest.mark.parametrize(
+    ("name", "decision", "shown"),
+    [
+        ("round · route", "BLOCK", "round · route · Blocked"),
+        ("round · route · Blocked", "BLOCK", "round · route · Blocked"),
+        ("round · route · Unmeasured", "INCONCLUSIVE", "round · route · Held"),
+        ("round · route · Held", "PASS", "round · route"),
+        ("round · Held · 2026-11", "PASS", "round · Held · 2026-11"),
+    ],
+)
+def test_a_run_s_name_ends_with_its_last_decision(name: str, decision: str, shown: str) -> None:
+    assert run_name(name, decision) == shown
 
 
 def test_outside_of_a_flow_an_outcome_is_itself() -> None:
