@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from datetime import UTC, datetime
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from data_contracts.manifests import Decision, LayerCapacity, Verdict
 from evals.audit.forgetting import ForgettingAudit, RoundEvaluation, WeightDrift, audit_forgetting
 from evals.gate.decide import GateEvidence, GatePolicy, decide
 from evals.report.answers import compare_answers
+from evals.report.facts import RoundCost
 from evals.report.render import render_lineage, render_round, verdict_markdown
 
 
@@ -195,6 +197,17 @@ def test_the_lineage_page_shows_every_score(tmp_path: Path, round_page) -> None:
             if value is not None:
                 assert (f"{value:.3f}" if suite.category == "drift" else f"{100 * value:.1f}") in page.text
     assert page.text.index("Rounds") < page.text.index("Every skill after every round")
+
+
+def test_what_a_round_took_stands_on_the_lineage_page_without_the_verdict_that_is_there_already(tmp_path: Path, round_page) -> None:
+    _, audit, _ = round_page()
+    cost = RoundCost(1, 1, "new", 2, "BLOCK", "blocked", "gate", datetime(2026, 11, 3, 6, 0, tzinfo=UTC), 7261.0, 3600.0, 1234567, "cuda:0")
+    text = Page(render_lineage(audit, out=tmp_path / "lineage.html", rounds=(cost,)).read_text(encoding="utf-8")).text
+    took = text[text.rindex("What each round took") : text.index("Every skill after every round")]
+    assert "2 h" in took
+    assert "blocked by gate" in took
+    assert "BLOCK" not in took
+    assert "verdict" not in took
 
 
 def test_gaps_are_said(tmp_path: Path, make_suite, make_evaluation) -> None:
