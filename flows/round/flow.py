@@ -115,7 +115,7 @@ def begin_round(
     started from. After the round's own version became champion, this is not the present champion."""
     lineage = workspace.lineage
     chain = read_ancestry(lineage, champion.version)
-    tags = {"skillstack.method": workspace.config.train.method}
+    tags: dict[str, str] = {"skillstack.method": workspace.config.train.method}
     tags |= {"skillstack.scale": str(scale)} if scale < 1.0 else {}
     tags |= {"skillstack.refresh": "true"} if refresh else {}
     run = open_round(lineage, champion.round + 1, skill, key=key, tags=tags, chain=chain)
