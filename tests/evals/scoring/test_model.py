@@ -98,3 +98,17 @@ def test_a_wrong_draft_is_not_taken_for_the_answer(session: Any, plain_lm: Any) 
     session._lm.loglikelihood([likelihood])
     theirs = plain_lm.generate_until([Instance("generate_until", {}, request.args[:2], 0, ("t", 0, 1))], disable_tqdm=True)
     assert session._lm.generate_until([request]) == theirs != ["not what it says"]
+
+
+def test_a_draft_that_only_begins_what_the_model_says_is_not_taken_for_the_answer(session: Any, plain_lm: Any) -> None:
+    """4 is wrong where the model says 42, although each of its tokens is the likeliest."""
+    from lm_eval.api.instance import Instance
+
+    context = "<|user|>Tell me more<|end|><|assistant|>"
+    long = {"until": [], "max_gen_toks": 8, "do_sample": False}
+    (said,) = plain_lm.generate_until([Instance("generate_until", {}, (context, long), 0, ("t", 0, 1))], disable_tqdm=True)
+    assert len(said) == 8
+    assert said.isascii()
+    likelihood, request = _ask(session, context, said[:3], (), 8)
+    session._lm.loglikelihood([likelihood])
+    assert session._lm.generate_until([request]) == [said]
