@@ -14,13 +14,14 @@ from flows.lineage.checks.ledger_rules import Finding
 from flows.lineage.storage.connection import Lineage
 
 _WAY_OUT = "delete the file: the items are evaluated again"
-Scores = dict[tuple[str, str], tuple[float | None, float | None]]
+Item = tuple[str, str]
+Score = tuple[float | None, float | None]
 
 
 def check_caches(lineage: Lineage, reports: Mapping[str, Path]) -> Iterator[Finding]:
-    """A cache file has the items of one suite, model and setting; a stored report must have the same scores.
+    """Every cached item of a model must have the scores that some stored report of that model has for it, in whatever suite.
 
-    Several reports may have these items with other settings, so one equal report is enough. Items without any report are no finding.
+    Several reports may have an item, with other settings: one equal score is enough. Items without any report are no finding.
     """
     folder = lineage.state_dir / "items"
     files = sorted(folder.glob("*/*.parquet"))
@@ -36,27 +37,30 @@ def check_caches(lineage: Lineage, reports: Mapping[str, Path]) -> Iterator[Find
         if cached is None:
             yield Finding(where=str(path), problem=f"cached scores cannot be read ({_WAY_OUT})")
             continue
-        same = [scores for scores in known.get(path.parent.name, ()) if cached.keys() >= scores.keys()]
-        if same and not any(all(cached[item] == value for item, value in scores.items()) for scores in same):
-            problem = f"cached scores differ from all stored reports of this model: they were changed ({_WAY_OUT})"
-            yield Finding(where=str(path), problem=problem)
+        scores = known.get(path.parent.name, {})
+        changed = sum(item in scores and score not in scores[item] for item, score in cached.items())
+        if changed:
+            what = f"{changed} of {len(cached)} cached scores differ from all stored reports of this model: they were changed"
+            yield Finding(where=str(path), problem=f"{what} ({_WAY_OUT})")
 
 
-def _items_by_model(reports: Mapping[str, Path], models: set[str]) -> dict[str, list[Scores]]:
-    """First 16 digits of a model's digest -> the items of each suite of each of its reports."""
-    found: dict[str, list[Scores]] = {}
+def _items_by_model(reports: Mapping[str, Path], models: set[str]) -> dict[str, dict[Item, set[Score]]]:
+    """First 16 digits of a model's digest -> every item of its reports with the scores that they have for it."""
+    found: dict[str, dict[Item, set[Score]]] = {}
     for folder in reports.values():
         try:
             report = read_manifest(folder, EvalReport, verify=False)
         except ManifestError:
             continue
-        if (model := report.model_sha256[:16]) in models:
-            files = (_read(folder / ref.path) for role, ref in report.files.items() if role.startswith("items/"))
-            found.setdefault(model, []).extend(scores for scores in files if scores)
+        if (model := report.model_sha256[:16]) not in models:
+            continue
+        for ref in report.files.values():  # the items of each suite, and those of training rows that were asked back
+            for item, score in (_read(folder / ref.path) or {}).items():
+                found.setdefault(model, {}).setdefault(item, set()).add(score)
     return found
 
 
-def _read(path: Path) -> Scores | None:
+def _read(path: Path) -> dict[Item, Score] | None:
     try:
         table = parquet.ParquetFile(path).read(columns=["doc_hash", "prompt_hash", "score", "gold_logprob"], use_threads=False)
         doc, prompt, score, logprob = (table.column(name).to_pylist() for name in ("doc_hash", "prompt_hash", "score", "gold_logprob"))

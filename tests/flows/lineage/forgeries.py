@@ -118,6 +118,17 @@ def edit_cache(lineage: Lineage) -> None:
     path.with_suffix(".sha256").write_text(file_digest(path))
 
 
+def edit_one_cached_score(lineage: Lineage) -> None:
+    """A single score in a file that two suites share, as those of equal settings do; the other suite's items stay as they were."""
+    first, second = next(files for folder in (lineage.state_dir / "items").iterdir() if len(files := sorted(folder.glob("*.parquet"))) > 1)[
+        :2
+    ]
+    table = pd.concat([pd.read_parquet(first), pd.read_parquet(second)], ignore_index=True)
+    table.loc[0, "score"] = 1.0 - table.loc[0, "score"]
+    write_items(first, table)
+    first.with_suffix(".sha256").write_text(file_digest(first))
+
+
 def replace_heldout(lineage: Lineage) -> None:
     folder = find_version(lineage, 2).drop
     assert folder is not None
@@ -161,6 +172,7 @@ FORGERIES: dict[str, tuple[Callable[[Lineage], None], str]] = {
     "champion's verdict rewritten everywhere": (edit_verdict, "with other bytes"),
     "report edited": (edit_report, "its manifest is not the one that was registered"),
     "cached scores": (edit_cache, "cached scores differ from all"),
+    "one cached score of one suite": (edit_one_cached_score, "1 of 800 cached scores differ from all"),
     "held-out items replaced": (replace_heldout, "disagree about the manifest of the drop"),
     "suite file replaced": (replace("piqa.jsonl"), "is not the file that version 4 was made with (suite piqa)"),
     "calibration text replaced": (replace("calibration.jsonl"), "is not the file that version 4 was made with (calibration)"),
