@@ -1,4 +1,4 @@
-"""Commands of the service: deploy and announce on a Prefect server, and the file for whoever helps."""
+"""Commands of the service: deploy and announce on a Prefect server, metrics for Prometheus, and the file for whoever helps."""
 
 from __future__ import annotations
 
@@ -69,7 +69,22 @@ def support_bundle(
     print_answer(done, [f"wrote {done.path}: {len(done.files)} files, {done.masked} secrets masked", "read it before you send it"])
 
 
-COMMANDS: tuple[Callable[..., None], ...] = (deploy, announce, support_bundle)
+def metrics(
+    out: Annotated[
+        Path | None, typer.Option(help="Write to this file, NAME.prom in the folder of node_exporter's textfile collector; default: print.")
+    ] = None,
+    config: ConfigFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write the lineage as Prometheus metrics: rounds by verdict, last promotion, versions that wait, capacity, the newest round's cost."""
+    settings = read_config(config, as_json, writes=False)
+    from flows.review.metrics import write_metrics
+
+    done = write_metrics(settings, out)
+    print_answer(done, [done.text.rstrip()] if out is None else [f"wrote {out}: {len(done.samples)} numbers"])
+
+
+COMMANDS: tuple[Callable[..., None], ...] = (deploy, announce, support_bundle, metrics)
 
 
 def add_deploy_commands(app: typer.Typer) -> None:

@@ -13,6 +13,7 @@ from data_contracts.manifests import CheckpointManifest, LayerCapacity, read_man
 from flows.explore.views.dynamics import title_of
 from flows.explore.views.figures import BLUE, ORANGE, cells, line, styled
 from flows.explore.views.matrix import alive_versions
+from flows.lineage.capacity import directions_of, free_share
 from flows.lineage.storage.records import RoundRecord
 from osft_engine.subspace.counts import trainable_count
 
@@ -50,23 +51,10 @@ def view_capacity(records: Sequence[RoundRecord]) -> CapacityView:
     return CapacityView(tuple(rounds), tuple(layers), tuple(left_out))
 
 
-def directions_of(capacity: LayerCapacity, *, inputs: bool) -> int:
-    """The number of directions of a layer: its inputs under `protect: activations`, else the smaller dimension."""
-    return capacity.shape[1] if inputs else min(capacity.shape)
-
-
-def counts_inputs(capacity: LayerCapacity) -> bool:
-    """Whether directions are input directions: then protected and trainable ones add up to the input width."""
-    return capacity.protected + capacity.trainable == capacity.shape[1]
-
-
 def free_shares(view: CapacityView) -> list[list[float]]:
     """Rounds x layers: the free share of all directions."""
     names = layer_names(view)
-    return [
-        [layers[name].free / directions_of(layers[name], inputs=counts_inputs(layers[name])) if name in layers else 0.0 for name in names]
-        for layers in view.layers
-    ]
+    return [[free_share(layers[name]) if name in layers else 0.0 for name in names] for layers in view.layers]
 
 
 def layer_names(view: CapacityView) -> list[str]:
@@ -78,7 +66,7 @@ def layer_names(view: CapacityView) -> list[str]:
 
 def rounds_left(layers: Mapping[str, LayerCapacity], ratio: float) -> tuple[int, str]:
     """(how many more rounds of this ratio fit, the layer that limits them), counted as in the audit."""
-    fits = {name: layer.free // trainable_count(directions_of(layer, inputs=counts_inputs(layer)), ratio) for name, layer in layers.items()}
+    fits = {name: layer.free // trainable_count(directions_of(layer), ratio) for name, layer in layers.items()}
     tightest = min(fits, key=lambda name: (fits[name], layers[name].free / layers[name].shape[1]))
     return fits[tightest], tightest
 

@@ -51,3 +51,9 @@ def test_each_thread_has_its_own_limit() -> None:
 def test_an_error_of_the_body_is_the_error() -> None:
     with pytest.raises(KeyError), time_limit(60):
         raise KeyError("of the template")
+
+
+def test_time_in_which_the_thread_does_not_run_does_not_count() -> None:
+    """As on a machine with much else to do, where a template waited for more than its limit and the round failed."""
+    with time_limit(0.1):
+        time.sleep(0.5)

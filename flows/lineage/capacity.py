@@ -1,0 +1,15 @@
+"""How many directions of a layer there are, and which share of them is free for later rounds."""
+
+from __future__ import annotations
+
+from data_contracts.manifests import LayerCapacity
+
+
+def directions_of(layer: LayerCapacity) -> int:
+    """The number of directions of a layer: its inputs under `protect: activations`, where protected and trainable ones add up to the
+    input width; else the smaller dimension."""
+    return layer.shape[1] if layer.protected + layer.trainable == layer.shape[1] else min(layer.shape)
+
+
+def free_share(layer: LayerCapacity) -> float:
+    return layer.free / directions_of(layer)
