@@ -10,6 +10,7 @@ started it is gone; its successor waits for it, so that two processes never writ
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import signal
 import sys
@@ -17,6 +18,7 @@ import threading
 from pathlib import Path
 
 from data_contracts.errors import SkillstackError
+from data_contracts.logs.lines import start
 
 WATCH_SECONDS = 1.0
 SAVE_SECONDS = 20.0
@@ -28,6 +30,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("run", type=Path, help="run file (JSON)")
     parser.add_argument("--parent", type=int, help="process id of the parent; the training ends when it is gone")
     options = parser.parse_args(arguments)
+    start(output=True)  # here both streams are a log
     if options.parent is not None:
         end_with_parent(options.parent)
     from osft_engine.loop.stopping import STOPPED, StopSignal, TrainingStoppedError
@@ -36,8 +39,12 @@ def main(arguments: list[str]) -> int:
     from osft_engine.run import read_run
     from osft_engine.train import train_candidate
 
+    logger = logging.getLogger("osft_engine")
     try:
-        train_candidate(read_run(options.run), stop=stop)
+        run = read_run(options.run)
+        logger.info("training of %s begins", run.skill)
+        train_candidate(run, stop=stop)
+        logger.info("training of %s ended", run.skill)
     except TrainingStoppedError as error:
         print(f"error: {error}", file=sys.stderr)
         return STOPPED

@@ -6,13 +6,15 @@ Exit codes: 0 pass, 2 blocked, 3 inconclusive, 1 any error. With --json the answ
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from data_contracts.errors import ConfigError
+from data_contracts.logs.lines import FORMAT, start
 from flows.cli import console
 from flows.cli.audit import add_audit_commands
 from flows.cli.errors import leave, run
@@ -36,8 +38,14 @@ app = typer.Typer(name="skillstack", no_args_is_help=True, pretty_exceptions_ena
 @app.callback()
 def skillstack(
     version: Annotated[bool, typer.Option("--version", callback=show_version, is_eager=True, help="Print the version and stop.")] = False,
+    log_format: Annotated[
+        Literal["text", "json"], typer.Option(envvar=FORMAT, help="Form of what goes to stderr; json: one object a line, no bars.")
+    ] = "text",
 ) -> None:
     """Add one skill to a language model each month without losing the ones before, and prove it."""
+    if log_format == "json":
+        os.environ[FORMAT] = log_format
+        start()
 
 
 gate_app = typer.Typer(help="Check the gate's past decisions, and plan the next one.", no_args_is_help=True)

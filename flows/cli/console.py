@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from data_contracts.errors import SkillstackError
+from data_contracts.logs.lines import json_wanted
 from data_contracts.report.render import report_table
 from data_contracts.terminal import PlainConsole
 from evals.report.scores import change_text, percent, score_text
@@ -44,7 +45,7 @@ def choose(as_json: bool) -> None:
     """Decide for the rest of this process. Progress bars go to stderr, so that stdout can be piped either way."""
     global _as_json
     _as_json = as_json
-    show_progress(None if as_json else PlainConsole(stderr=True))
+    show_progress(None if as_json or json_wanted() else PlainConsole(stderr=True))
 
 
 def print_answer(value: Answer, lines: Iterable[Line]) -> None:

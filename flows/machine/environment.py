@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from data_contracts.errors import ConfigError
+from data_contracts.logs.lines import json_wanted, start
 from flows.machine.disk import require_room
 
 OFFLINE_AND_QUIET = {
@@ -27,6 +28,14 @@ OFFLINE_AND_QUIET = {
     "PREFECT_SERVER_LOGGING_LEVEL": "CRITICAL",
 }
 
+CONSOLE = "PREFECT_LOGGING_HANDLERS_CONSOLE_CLASS"
+IN_JSON = {
+    "PREFECT_LOGGING_LEVEL": "INFO",
+    # Prefect's own way to change its logging.yml: the lines before a flow's first one are JSON too.
+    CONSOLE: "data_contracts.logs.lines.JsonHandler",
+}
+"""What is different where log lines are JSON (SKILLSTACK_LOG_FORMAT=json)."""
+
 FIRST_START_BYTES = 32 << 20
 """Free space that is required before the embedded server creates its database."""
 
@@ -43,6 +52,9 @@ def prepare_environment(state_dir: Path, *, writes: bool = True) -> None:
     prefect_home = state_dir.absolute() / "prefect"
     defaults = {**OFFLINE_AND_QUIET, "PREFECT_HOME": str(prefect_home), "MLFLOW_TRACKING_URI": default_tracking_uri(state_dir)}
     defaults["UVICORN_LOG_CONFIG"] = str(SERVER_LOG)
+    if json_wanted():
+        defaults |= IN_JSON
+        start()
     os.environ["SKILLSTACK_SERVER_OWNER"] = str(os.getpid())
     for name, value in defaults.items():
         os.environ.setdefault(name, value)

@@ -7,7 +7,7 @@ from data_contracts.errors import ConfigError
 #: Top-level modules that flows and evals import and that no part of the engine brings (compared with the imports by a test).
 OF_EXTRAS = frozenset({
     "alembic", "boto3", "cryptography", "datasets", "gguf", "httpx", "lm_eval", "marimo", "mlflow", "model_signing", "pandas", "plotly",
-    "prefect", "psycopg2", "pyarrow", "requests", "scipy", "sqlalchemy", "typer", "urllib3", "uvicorn",
+    "prefect", "prometheus_client", "psycopg2", "pyarrow", "requests", "scipy", "sqlalchemy", "typer", "urllib3", "uvicorn",
 })  # fmt: skip
 
 

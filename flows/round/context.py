@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
+from prefect import Task, task
 from prefect.cache_policies import NO_CACHE
 
+from data_contracts.logs.lines import about
 from flows.config.model import SkillstackConfig
 from flows.lineage import Lineage, LiveStage, RoundRun, VersionRef, attach_files, log_stage
 from flows.lineage.storage.records import Stage as StageName
@@ -26,6 +30,29 @@ STAGE: dict[str, Any] = {
     "retry_delay_seconds": [5, 60],
     "retry_condition_fn": retry_if_it_may_pass,
 }
+
+
+P = ParamSpec("P")
+R = TypeVar("R")
+logger = logging.getLogger(__name__)
+
+
+def stage_task(name: str, run_name: str | None = None, tags: Sequence[str] = ()) -> Callable[[Callable[P, R]], Task[P, R]]:
+    """Make a stage of a round a Prefect task whose log lines name the stage (data_contracts/logs/lines.py)."""
+
+    def made(function: Callable[P, R]) -> Task[P, R]:
+        @wraps(function)
+        def told(*arguments: P.args, **named: P.kwargs) -> R:
+            with about(stage=name):
+                logger.info("%s begins", name)
+                began = time.perf_counter()
+                result = function(*arguments, **named)
+                logger.info("%s ended after %.1f s", name, time.perf_counter() - began)
+                return result
+
+        return task(name=name, task_run_name=run_name, tags=list(tags), **STAGE)(told)
+
+    return made
 
 
 @dataclass(frozen=True, kw_only=True)

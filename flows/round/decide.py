@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from prefect import task
-
 from data_contracts.digests import file_digest
 from data_contracts.errors import LineageError
 from data_contracts.manifests import (
@@ -24,7 +22,7 @@ from evals.gate.policy import GatePolicy
 from evals.items import load_evaluation
 from flows.lineage import RoundRecord, VersionRef, read_history
 from flows.lineage.audit_rows import audit_row, recorded_row
-from flows.round.context import STAGE, Round
+from flows.round.context import Round, stage_task
 from flows.round.reports import Evaluated, gate_evidence
 from flows.workspace.round_page import ANSWERS, PAGE, store_page
 from flows.workspace.stages import Stage, run_stage
@@ -32,7 +30,7 @@ from flows.workspace.stages import Stage, run_stage
 DECIDE_CODE = ("evals.audit.forgetting", "evals.gate.decide", "evals.report.render", "flows.round.reports", "flows.workspace.round_page")
 
 
-@task(name="audit", task_run_name="audit {round.skill}", **STAGE)
+@stage_task("audit", "audit {round.skill}")
 def audit(round: Round, candidate: Stage[CheckpointManifest], reports: Evaluated) -> ForgettingAudit:
     """Forgetting in every round so far, including this candidate."""
     newest = audit_row(
@@ -57,7 +55,7 @@ def ancestor_rows(history: Sequence[RoundRecord], chain: Sequence[VersionRef], b
     return [row for row in rows if row is not None]
 
 
-@task(name="decide", task_run_name="decide {round.skill}", **STAGE)
+@stage_task("decide", "decide {round.skill}")
 def decide(round: Round, reports: Evaluated, forgetting: ForgettingAudit, first_look: Mapping[str, int]) -> Stage[Verdict]:
     """Evidence -> verdict and report. `first_look`: the items of each suite at the first look, empty where this is the first."""
     attempts, policy = round.run.judged_before + 1, policy_of(round.config.gate, round.skill, reports.new)

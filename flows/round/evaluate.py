@@ -12,20 +12,18 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 
-from prefect import task
-
 from data_contracts.manifests import CheckpointManifest, DropManifest, EvalReport
 from data_contracts.skill_names import suite_name
 from evals.config import SuiteConfig
 from evals.harness.reproduction import Taught
 from flows.lineage import VersionRef, read_ledger
-from flows.round.context import STAGE, Round
+from flows.round.context import Round, stage_task
 from flows.round.reports import Evaluated, registered_suites, require_registered_scores, require_whole_chain
 from flows.workspace.stages import Stage
 from flows.workspace.workspace import evaluate_model, suites_of_skill
 
 
-@task(name="evaluate", task_run_name="evaluate {round.skill}", **STAGE)
+@stage_task("evaluate", "evaluate {round.skill}")
 def evaluate(round: Round, clean: Stage[DropManifest], candidate: Stage[CheckpointManifest], wanted: Mapping[str, int]) -> Evaluated:
     """Evaluate candidate, champion and anchors on everything learned so far, with the items of the cache.
 

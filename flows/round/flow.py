@@ -14,6 +14,7 @@ from pathlib import Path
 from prefect import flow, get_run_logger
 from rich.markup import escape
 
+from data_contracts.logs.lines import about
 from data_contracts.manifests import CheckpointManifest, DropManifest, Verdict
 from evals.audit.forgetting import ForgettingAudit
 from flows.config.parameters import ConfigParameter, DropAddress, Heldout, Refresh, Scale, SkillName, named, this_month
@@ -48,13 +49,16 @@ def continual_round(
     below 1 multiplies the trained update by this number: another attempt at the round, which trains nothing. `refresh` teaches a skill
     again that was promoted before: its old suites must be kept, and the drop's held-out rows, a suite `<skill>.2`, must improve.
     """
-    local = local_drop(config, drop)
-    items = local_drop(config, heldout) if heldout is not None else None
-    workspace = open_workspace(config)
-    key = round_key(config, local, skill, items, scale, refresh=refresh)
-    with one_start(config.state_dir, key, f"this round of {skill}"):
-        champion = find_champion(workspace)
-        return _run_round(begin_round(workspace, champion, key, local, skill, heldout=items, scale=scale, refresh=refresh))
+    with about(round=None, stage="begin", skill=skill):
+        local = local_drop(config, drop)
+        items = local_drop(config, heldout) if heldout is not None else None
+        workspace = open_workspace(config)
+        key = round_key(config, local, skill, items, scale, refresh=refresh)
+        with one_start(config.state_dir, key, f"this round of {skill}"):
+            champion = find_champion(workspace)
+            round = begin_round(workspace, champion, key, local, skill, heldout=items, scale=scale, refresh=refresh)
+            with about(round=round.run.round):
+                return _run_round(round)
 
 
 def _run_round(round: Round) -> RoundOutcome:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from prefect import task
-
 from data_contracts.manifests import CheckpointManifest, Decision, DropManifest, Verdict
 from evals.audit.forgetting import ForgettingAudit
 from flows.lineage import finish_round, promote_version, register_candidate, was_champion, write_card
-from flows.round.context import STAGE, Round
+from flows.round.context import Round, stage_task
 from flows.round.reports import Evaluated
 from flows.workspace.outcome import RoundOutcome, outcome_of
 from flows.workspace.pages import not_vital, publish_verdict
@@ -16,7 +14,7 @@ from flows.workspace.stages import Stage
 from flows.workspace.workspace import round_sources
 
 
-@task(name="register", **STAGE)
+@stage_task("register")
 def register(
     round: Round,
     clean: Stage[DropManifest],

@@ -7,11 +7,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from prefect import task
-
 from data_contracts.manifests import CheckpointManifest, DropManifest
 from flows.machine.progress import bar
-from flows.round.context import STAGE, Trial
+from flows.round.context import Trial, stage_task
 from flows.trainer.process import run_trainer
 from flows.workspace import decompositions
 from flows.workspace.pages import shown_progress
@@ -19,7 +17,7 @@ from flows.workspace.stages import Stage, digest_or_none, discard_partial, run_s
 from osft_engine.run import TrainRun
 
 
-@task(name="train", task_run_name="train {round.skill}", tags=["gpu"], **STAGE)
+@stage_task("train", "train {round.skill}", tags=["gpu"])
 def train(round: Trial, clean: Stage[DropManifest]) -> Stage[CheckpointManifest]:
     """champion + clean rows -> candidate. An interrupted training resumes; its curve is in MLflow while it runs."""
     started, config, champion = time.perf_counter(), round.config, round.champion
@@ -62,7 +60,7 @@ def train(round: Trial, clean: Stage[DropManifest]) -> Stage[CheckpointManifest]
     return stage
 
 
-@task(name="rescale", task_run_name="rescale {round.skill} by {round.scale}", **STAGE)
+@stage_task("rescale", "rescale {round.skill} by {round.scale}")
 def rescale(round: Trial, candidate: Stage[CheckpointManifest]) -> Stage[CheckpointManifest]:
     """The trained update times `round.scale`: the update is linear, so this trains nothing."""
     from osft_engine.rescale import scale_candidate  # imports torch

@@ -6,7 +6,6 @@ import json
 import time
 from pathlib import Path
 
-from prefect import task
 from prefect.artifacts import create_markdown_artifact
 
 from data_contracts.digests import file_digest
@@ -16,7 +15,7 @@ from data_contracts.manifests import MANIFEST_NAME, DropManifest
 from data_contracts.report.render import report_markdown
 from data_contracts.validate import validate_drop
 from flows.machine.progress import bar
-from flows.round.context import STAGE, Trial
+from flows.round.context import Trial, stage_task
 from flows.text.added_items import require_unseen
 from flows.text.facts import FACTS_NAME, write_facts
 from flows.text.held_out import suite_files
@@ -27,7 +26,7 @@ from flows.workspace.pages import not_vital
 from flows.workspace.stages import Stage, digest_or_none, discard_partial, run_stage
 
 
-@task(name="validate", task_run_name="validate {round.skill}", **STAGE)
+@stage_task("validate", "validate {round.skill}")
 def validate(round: Trial) -> Stage[DropManifest]:
     """drop -> clean, held-out, sealed and quarantined rows. A refused drop leaves no finished stage; its report says why."""
     started = time.perf_counter()

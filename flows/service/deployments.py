@@ -18,9 +18,11 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import yaml
 
 from data_contracts.errors import ConfigError, SkillstackError
+from data_contracts.logs.lines import FORMAT, json_wanted
 from data_contracts.manifests import Record
 from flows.config.model import CONFIG_NAME, SkillstackConfig
 from flows.config.service import ServiceConfig
+from flows.machine.environment import CONSOLE, IN_JSON
 
 PREFECT_FILE = Path(__file__).with_name("prefect.yaml")
 WEBHOOK = "SKILLSTACK_WEBHOOK_URL"
@@ -133,6 +135,8 @@ def _apply(service: ServiceConfig, config_path: Path, prefect_file: Path) -> Non
         "SKILLSTACK_WATCH_CRON": service.watch_cron,
         "SKILLSTACK_BEAT_SECONDS": str(service.heartbeat_interval_seconds),
         "SKILLSTACK_WATCH": str(service.watch).lower(),
+        FORMAT: "json" if json_wanted() else "text",
+        "SKILLSTACK_LOG_HANDLER": IN_JSON[CONSOLE] if json_wanted() else "",  # empty: as the worker's logging.yml says
     }
     command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all", "--prefect-file", str(prefect_file.absolute())]
     with tempfile.TemporaryDirectory() as folder:  # Prefect looks for a git checkout and a .prefectignore where it stands

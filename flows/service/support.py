@@ -8,22 +8,19 @@ from __future__ import annotations
 
 import importlib.metadata
 import io
-import json
 import os
 import platform
-import re
 import tarfile
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from pydantic_core import to_json
 
 from data_contracts.errors import ConfigError
 from data_contracts.files import replacing
 from data_contracts.manifests import Record
-from data_contracts.privacy.secrets import find_secrets
+from data_contracts.privacy.masker import MASK, Masker, is_secret
 from flows.config.model import SkillstackConfig
 from flows.lineage.registry.heads import head_of
 from flows.lineage.storage.state import STATE_FILE
@@ -33,46 +30,12 @@ from flows.workspace.workspace import has_lineage, open_workspace
 LOGS, LOG_BYTES = 5, 64 * 1024
 ROUNDS, ENTRIES = 20, 50
 _OURS = ("SKILLSTACK_", "PREFECT_", "MLFLOW_", "AWS_", "HF_", "CUDA_", "OMP_", "PG", "TORCH")
-_SECRET_NAME = re.compile(r"(?i)passw|secret|token(?:$|_)|credential|auth_string|webhook|api_?key|access_key|signing_key|connection_url")
-_SHORTEST = 6
-"""A value shorter than this is not masked wherever it occurs: `admin` or `1` would take half of the text with it."""
-
-MASK = "[secret]"
 
 
 class Bundle(Record):
     path: Path
     files: tuple[str, ...]
     masked: int
-
-
-class Masker:
-    """Replaces secrets in texts: the values of secret variables, passwords in addresses, and what drops are searched for."""
-
-    def __init__(self, environment: Mapping[str, str]) -> None:
-        values = {value for name, value in environment.items() if _SECRET_NAME.search(name)}
-        parts = {part for value in values for part in (value, value.partition(":")[2])}
-        parts |= {_password(value) for value in environment.values() if "://" in value and "@" in value}
-        parts |= {json.dumps(part, ensure_ascii=False)[1:-1] for part in parts}  # as a JSON text of the bundle holds it
-        self._values = sorted((part for part in parts if len(part) >= _SHORTEST), key=len, reverse=True)
-        self.count = 0
-
-    def __call__(self, text: str) -> str:
-        for value in self._values:
-            self.count += text.count(value)
-            text = text.replace(value, MASK)
-        for span in sorted(find_secrets(text), key=lambda each: each.start, reverse=True):
-            if MASK not in text[span.start : span.end]:
-                self.count += 1
-                text = text[: span.start] + MASK + text[span.end :]
-        return text
-
-
-def _password(address: str) -> str:
-    try:
-        return urlsplit(address).password or ""
-    except ValueError:  # not an address after all
-        return ""
 
 
 def write_bundle(config: SkillstackConfig, out: Path, environment: Mapping[str, str] = os.environ) -> Bundle:
@@ -120,7 +83,7 @@ def _versions() -> dict[str, object]:
 def _environment(environment: Mapping[str, str]) -> dict[str, str]:
     """Our own variables; of a secret one only that it is set."""
     ours = {name: value for name, value in sorted(environment.items()) if name.startswith(_OURS)}
-    return {name: MASK if _SECRET_NAME.search(name) and value else value for name, value in ours.items()}
+    return {name: MASK if is_secret(name) and value else value for name, value in ours.items()}
 
 
 def _history(config: SkillstackConfig) -> str:

@@ -16,6 +16,7 @@ from typing import Any
 
 from data_contracts.errors import TrainingError
 from data_contracts.files import write_atomically
+from data_contracts.logs.lines import for_child, message_of
 from flows.config.launch import LaunchConfig
 from flows.config.model import TrainerConfig
 from flows.machine.retrying import TrainerHungError
@@ -43,7 +44,7 @@ def run_trainer(run: TrainRun, on_event: Callable[[Event], None], launch: Launch
     command = trainer_command(launch, run_file, parent=os.getpid())
     log = run.out_dir / LOG_NAME
     with log.open("ab") as stream:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream, start_new_session=True)
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream, start_new_session=True, env=for_child())
     heartbeat = Heartbeat(run.out_dir, watch.hang_timeout_seconds)
     try:
         for event in _follow(run.out_dir / "metrics.jsonl", process, heartbeat, run.skill):
@@ -161,4 +162,4 @@ def _last_line(log: Path, status: int) -> str:
     if status < 0:
         return f"the training process was ended by signal {-status}"
     lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").replace("\r", "\n").splitlines() if line.strip()]
-    return lines[-1].removeprefix("error: ") if lines else f"the training process ended with status {status} and without output"
+    return message_of(lines[-1]).removeprefix("error: ") if lines else f"the training process ended with status {status} and without output"

@@ -59,4 +59,5 @@ def test_every_deployment_beats_at_the_interval_that_deploy_chose_and_carries_th
     for deployment in yaml.safe_load(PREFECT_FILE.read_text())["deployments"]:
         environment = deployment["work_pool"]["job_variables"]["env"]
         assert environment[HEARTBEAT_VARIABLE] == "{{ $SKILLSTACK_BEAT_SECONDS }}", deployment["name"]
+        assert environment["SKILLSTACK_LOG_FORMAT"] == "{{ $SKILLSTACK_LOG_FORMAT }}", deployment["name"]
         assert TAG in deployment["tags"], deployment["name"]

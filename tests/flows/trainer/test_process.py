@@ -171,3 +171,10 @@ def test_a_resumed_run_is_followed_from_its_resumption(tmp_path: Path, looks_bet
     told += tail.new_events()
     told = told[[event["event"] for event in told].index("resumed") :]
     assert [event["step"] for event in told] == [4, *range(5, 30)]
+
+
+def test_the_error_of_a_trainer_with_json_lines_is_its_message(play: Callable[..., list[int]]) -> None:
+    line = '{"level": "ERROR", "message": "error: base.json: is not there (name it)"}'
+    with pytest.raises(TrainingError, match=r"base\.json: is not there") as caught:
+        play(f"import sys; print({line!r}); sys.exit(1)")
+    assert "{" not in caught.value.what
