@@ -7,10 +7,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import yaml
 
 from data_contracts.manifests import Decision
 from evals.gate.decide import GateEvidence, decide
 from evals.gate.next_steps import Situation, next_steps
+from osft_engine.config import TrainConfig
 
 SITUATION = Situation(version=5, drop="tickets.jsonl", calibrated=True, epochs=3, learning_rate=2.5e-3, steps=41, last_loss=3.3)
 DECIDE = re.compile(r'skillstack approve 5( --override)? --reviewer NAME --reason "..." or skillstack reject 5')
@@ -149,3 +151,20 @@ def test_a_small_suite_through_its_floor_asks_for_items(make_suite, make_evaluat
     candidate = make_evaluation("candidate", make_suite("tiny", lost), make_suite("real", np.r_[np.ones(300), np.zeros(100)]))
     verdict = decide(GateEvidence(candidate, champion, dict.fromkeys(("tiny", "real"), champion), None), asked())
     assert any("Give tiny at least 30 items" in step for step in next_steps(verdict, SITUATION))
+
+
+@pytest.mark.parametrize(
+    "changes", [{"gain": 0}, {"gain": 3}, {"gain": 60}, {"old": (60, 0)}, {"piqa": (60, 0)}, {"old": (44, 38), "older": (44, 38)}]
+)
+@pytest.mark.parametrize("watched", [False, True])
+def test_every_setting_that_is_named_with_a_value_is_one_that_training_takes(evidence, asked, changes: dict, watched: bool) -> None:
+    """What a reader copies from a hint into skillstack.yaml: the name exists, the value is legal, and it is not what was set already."""
+    was = {"learning_rate": 1e-3, "num_epochs": 3, "moment_tokens": 4096, "replay_share": 0.0}
+    facts = {"learning_rate": 1e-3, "epochs": 3, "moment_tokens": 4096, "replay_share": 0.0}
+    situation = replace(SITUATION, **facts, watched=watched, first_round=True, skills=frozenset({"old", "older", "new"}))
+    steps = next_steps(decide(evidence(**changes), asked()), situation)
+    named = re.findall(r"train\.(\w+) (-?[\d.,]+\d|\d)", " ".join(steps))
+    assert named or not any("train." in step for step in steps)
+    for name, value in named:
+        taken = TrainConfig.model_validate({name: yaml.safe_load(value)})
+        assert getattr(taken, name) != was[name], steps
