@@ -71,6 +71,8 @@ def _summary(checks: Sequence[CheckOutcome], worst: str) -> str:
     singles = [check for check in bad if check.subject in suites]
     mean = next((check for check in judged if check.check == "non_inferiority" and check.effect is not None), None)
     parts = [_counted(singles, len(suites), worst)] if singles or suites else []
+    if worst == "pass" and judged and all(check.check == "drift" for check in judged):
+        parts = [_kept_texts(checks, len(suites))]
     if mean is not None and mean.effect is not None:
         held = f", and a loss of {size(mean.margin)} is not ruled out" if mean.outcome == "inconclusive" and mean.margin else ""
         parts.append(f"on average {signed(mean.effect)} points{held}")
@@ -88,9 +90,16 @@ def _counted(bad: Sequence[CheckOutcome], total: int, worst: str) -> str:
     return f"no loss proven on {total} suite{'' if total == 1 else 's'}"
 
 
+def _kept_texts(checks: Sequence[CheckOutcome], total: int) -> str:
+    """What general text passed: not that no loss is proven, because a rise below the limit may well be."""
+    moved = [check for check in checks if check.check == "drift_warning"]
+    beyond = f"; beyond noise: {_names(moved)}" if moved else ""
+    return f"a rise beyond the limit is ruled out on {total} suite{'' if total == 1 else 's'}{beyond}"
+
+
 def _names(checks: Sequence[CheckOutcome]) -> str:
     def change(check: CheckOutcome) -> str:
-        unit = " %" if check.check in ("drift", "anchor_drift") else ""
+        unit = " %" if check.check in ("drift", "anchor_drift", "drift_warning") else ""
         return f"{check.subject} {signed(check.effect)}{unit}" if check.effect is not None else check.subject
 
     more = f" and {len(checks) - NAMED} more" if len(checks) > NAMED else ""

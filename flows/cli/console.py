@@ -83,8 +83,9 @@ def show_files(paths: Sequence[Path]) -> None:
 
 
 def show_diagnoses(diagnoses: Sequence[Diagnosis]) -> None:
-    marks = {True: Text("ok    ", style="green"), False: Text("wrong ", style="bold red")}
-    lines = (marks[each.ok] + Text(f"{each.check}: {each.detail}") for each in diagnoses)
+    good, warned, wrong = Text("ok    ", style="green"), Text("look  ", style="yellow"), Text("wrong ", style="bold red")
+    marks = ((warned if each.detail.startswith("warning: ") else good) if each.ok else wrong for each in diagnoses)
+    lines = (mark + Text(f"{each.check}: {each.detail}") for mark, each in zip(marks, diagnoses, strict=True))
     print_answer({"ok": all(each.ok for each in diagnoses), "checks": diagnoses}, lines)
 
 

@@ -102,10 +102,10 @@ def _rows(
     yield "Base model", workspace.config.base_model
     if drop is not None:
         yield "Drop", drop.source
-        refused = f", {drop.rows_quarantined:,} refused" if drop.rows_quarantined else ""
+        left_out = f", {drop.rows_quarantined:,} left out" if drop.rows_quarantined else ""
         sealed = f", {drop.rows_sealed:,} sealed" if drop.rows_sealed else ""
-        rows = f"{drop.rows_read:,} read: {drop.rows_clean:,} trained on, {drop.rows_heldout:,} held out"
-        yield "Rows", rows + sealed + refused
+        rows = f"{drop.rows_read:,} read: {drop.rows_clean:,} for training, {drop.rows_heldout:,} held out"
+        yield "Rows", rows + sealed + left_out
     if made is not None and (words := schedule_words(made)):
         yield "Training", words
     total = (mine.ended - mine.started).total_seconds() if mine.started and mine.ended else None

@@ -95,13 +95,14 @@ def manifest_params(manifest: Manifest) -> dict[str, Any]:
 
 
 def training_curve(folder: Path) -> list[tuple[str, int, float]]:
-    """(name, step, value) from the engine's metrics.jsonl, thinned to a few hundred steps."""
+    """(name, step, value) from the engine's metrics.jsonl, thinned to a few hundred steps, of which the last is always one."""
     path = folder / "metrics.jsonl"
     if not path.is_file():
         return []
     events = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line.strip()]
     steps = [event for event in events if event.get("event") == "step"]
     thinned = steps[:: max(1, len(steps) // _CURVE_POINTS)]
+    thinned += steps[-1:] if thinned[-1:] != steps[-1:] else []
     names = ("loss", "lr", "tokens_per_second")
     return [(name, int(event["step"]), float(event[name])) for event in thinned for name in names if event.get(name) is not None]
 

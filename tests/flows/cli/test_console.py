@@ -12,6 +12,7 @@ import pytest
 
 from flows.cli import console
 from flows.lineage import RoundRecord
+from flows.service.doctor import Diagnosis
 
 
 @pytest.fixture
@@ -47,3 +48,14 @@ def test_the_history_fits_80_columns(capsys: pytest.CaptureFixture[str], monkeyp
     assert "INCONCLUSIVE" in rows[1]
     assert "14 *" in rows[2]
     assert "round 12, customer-routing: too few" in lines
+
+
+def test_a_check_that_only_warns_is_not_marked_as_good(capsys: pytest.CaptureFixture[str]) -> None:
+    console.choose(False)
+    checks = (
+        Diagnosis(check="suites", ok=True, detail="8 suites"),
+        Diagnosis(check="calibration", ok=True, detail="warning: it is not set"),
+        Diagnosis(check="model", ok=False, detail="does not load"),
+    )
+    console.show_diagnoses(checks)
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["ok", "look", "wrong"]

@@ -112,7 +112,7 @@ def test_the_page_opens_with_verdict_next_step_and_facts(ended: Callable[[Decisi
     assert f"Next: {' '.join(done.outcome.next[0].split())}" in text
     assert f"version {done.outcome.version}" in text
     assert "Started from version 3 (round 2, second)" in text
-    assert "1 read: 1 trained on, 1 held out" in text
+    assert "1 read: 1 for training, 1 held out" in text
     assert "The training loss went from 2.00 to 0.40 nats per token in 5 steps" in text
     assert "blocked by gate" in text
     assert not re.search(r"\d[eE][-−]\d", text), "no exponents"
