@@ -38,6 +38,7 @@ GUIDES, LINEAGE, VALIDATION = (
 )
 
 TESTS: dict[str, str] = {
+    "--log-format": "tests/e2e/test_json_lines.py::test_every_line_of_a_round_names_round_stage_and_skill",
     "announce --skill": "tests/services/test_month.py::blocked",
     "approve": LINEAGE + "test_approve_promotes_and_reject_does_not",
     "approve --reason --reviewer": LINEAGE + "test_approve_promotes_and_reject_does_not",
@@ -48,7 +49,7 @@ TESTS: dict[str, str] = {
     "diff": "tests/flows/review/test_diff.py::test_data_settings_scores_and_weights_are_those_of_the_files",
     "doctor": "tests/flows/test_only_looks.py::test_doctor_leaves_nothing_behind",
     "estimate --skill": OPERATIONS + "test_a_share_of_the_rounds_own_update_is_chosen_and_judged",
-    "explore": "tests/flows/explore/conftest.py::running_explorer",
+    "explore": "tests/flows/explore/browser.py::running_explorer",
     "explore --model": "tests/flows/explore/test_browser_changes.py::test_what_is_missing_is_named_and_another_model_can_be_looked_at",
     "export": OPERATIONS + "test_a_version_is_exported_dense_and_as_an_adapter",
     "export --as": OPERATIONS + "test_a_version_is_exported_dense_and_as_an_adapter",
@@ -67,6 +68,8 @@ TESTS: dict[str, str] = {
     "keys introduce --reason": GUIDES + "test_a_key_is_made_introduced_and_replaced_as_the_guide_says",
     "keys new": GUIDES + "test_a_key_is_made_introduced_and_replaced_as_the_guide_says",
     "keys sign": GUIDES + "test_a_version_older_than_the_setting_is_signed",
+    "metrics": "tests/flows/review/test_metrics.py::test_the_command_prints_the_text_or_json",
+    "metrics --out": "tests/flows/review/test_metrics.py::test_the_command_prints_the_text_or_json",
     "reevaluate --suites": OPERATIONS + "test_an_old_version_is_measured_on_a_new_suite_and_the_matrix_has_no_hole",
     "reject": LINEAGE + "test_approve_promotes_and_reject_does_not",
     "reject --reason --reviewer": LINEAGE + "test_approve_promotes_and_reject_does_not",
@@ -156,6 +159,8 @@ def form_of(line: str) -> str:
     command: Any = get_command(app)  # of the click that Typer carries inside itself
     path = []
     while hasattr(command, "commands"):
+        if words[0] == "--log-format":  # the one option that stands before the command
+            return "--log-format"
         path.append(words.pop(0))
         command = command.commands[path[-1]]
     context = command.context_class(command, info_name=path[-1], resilient_parsing=True)
@@ -188,7 +193,8 @@ def test_the_test_that_is_named_types_the_command(form: str) -> None:
     file, name = TESTS[form].split("::")
     source = (REPOSITORY / file).read_text(encoding="utf-8")
     assert re.search(rf"^def {name}\(", source, re.MULTILINE), f"{file} has no {name}"
-    beside = (REPOSITORY / file).parent / "conftest.py"
-    source += beside.read_text(encoding="utf-8") if beside.is_file() else ""
+    source += "".join(
+        path.read_text(encoding="utf-8") for path in sorted((REPOSITORY / file).parent.glob("*.py")) if "test_" not in path.name
+    )
     missing = [word for word in form.split() if word != "--json" and not re.search(rf"[\"' ]{re.escape(word)}[\"' ]", source)]
     assert missing == []

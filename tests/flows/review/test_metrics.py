@@ -105,6 +105,8 @@ def test_the_command_prints_the_text_or_json(grown: Lineage, config: SkillstackC
     assert read(printed)["skillstack_champion_version",] == 3
     answer = json.loads(invoke(app, ["metrics", "--config", str(file), "--json"]))
     assert {"name": "skillstack_champion_version", "labels": {"model": "tiny"}, "value": 3.0} in answer["samples"]
+    invoke(app, ["metrics", "--config", str(file), "--out", str(tmp_path / "skillstack.prom")])
+    assert read((tmp_path / "skillstack.prom").read_text())["skillstack_champion_version",] == 3
 
 
 @pytest.fixture
