@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
@@ -23,6 +23,7 @@ from evals.gate.plan import CategoryPlan, RoundPlan, margin_shown_by, measure_ch
 from evals.gate.policy import GatePolicy
 from evals.gate.words import CATEGORY_WORDS
 from evals.items import load_evaluation
+from evals.suites.resolve import resolve_suites
 from flows.config.model import SkillstackConfig
 from flows.lineage import VersionRef, current_champion, read_ancestry
 from flows.lineage.audit_rows import own_suite
@@ -186,6 +187,15 @@ def check_names(config: SkillstackConfig, skills: Sequence[str], registered: Map
                 raise ConfigError(f"gate.{key}", f"names {name!r}, which is neither a suite nor a skill", way_out)
 
 
+def no_longer_asked(config: SkillstackConfig, skills: Collection[str], registered: Mapping[str, object]) -> list[str]:
+    """Suites of earlier champions that this round would not measure. `skills`: the suites of learned skills."""
+    asked = {suite.name for suite in resolve_suites(config.evaluation.suites, Path.cwd()) if not suite.sealed}
+    gone = sorted(set(registered) - asked - set(skills) - set(config.gate.retired_suites))
+    way_out = "put it back, or retire it on record (gate.retired_suites: {name: reason})"
+    before = "which an earlier champion was registered with, would not be measured, and the verdict would be ERROR"
+    return [f"{name}, {before}: {way_out}." for name in gone]
+
+
 def what_is_missing(
     config: SkillstackConfig, chain: Sequence[VersionRef], drop: DropManifest, noise: tuple[float, str] | None = None
 ) -> tuple[str, ...]:
@@ -198,6 +208,7 @@ def what_is_missing(
     suites = planned_suites(config, chain)
     churn, rounds = measure_lineage_churn(chain) if noise is None else noise
     return (
+        *no_longer_asked(config, {suite.name for suite in suites if suite.category == "skill"}, registered),
         *_new_skill(config, drop, sum(suite.category == "skill" for suite in suites), churn),
         *unmeasured_categories(config, first_round=len(chain) <= 1),
         *_short_suites(config.gate, plan_suites(config, suites, None, churn, rounds) if suites else None),

@@ -14,7 +14,7 @@ from evals.gate.plan import margin_shown_by, plan_round
 from evals.gate.policy import GatePolicy
 from flows.config.model import SkillstackConfig, parse_config
 from flows.lineage import VersionRef
-from flows.round.planning import check_names, plan_next_round, plan_with_drop, what_is_missing
+from flows.round.planning import check_names, no_longer_asked, plan_next_round, plan_with_drop, what_is_missing
 from flows.round.reports import require_whole_chain
 
 
@@ -82,6 +82,31 @@ def test_a_misspelt_name_is_one_clear_error_before_training(tmp_path: Path, key:
     with pytest.raises(ConfigError, match=f"gate.{key}: names 'topci', which is neither a suite nor a skill .*'topic'"):
         check_names(settings, [], {})
     check_names(settings, ["topci"], {})
+
+
+@pytest.mark.parametrize(
+    ("suites", "retired", "gone"),
+    [
+        ([{"name": "copy", "source": "copy.jsonl"}, {"source": "safety"}], {}, ""),
+        ([{"source": "safety"}], {}, "copy"),
+        ([{"source": "safety"}], {"copy": "too easy"}, ""),
+        ([{"name": "copy", "source": "copy.jsonl", "sealed": True}, {"source": "safety"}], {}, "copy"),
+        ([{"name": "copy", "source": "copy.jsonl"}], {}, "refusal"),
+    ],
+)
+def test_a_suite_that_a_champion_was_registered_with_and_the_config_lacks_is_named_before_training(
+    tmp_path: Path, suites: list[dict[str, Any]], retired: dict[str, str], gone: str
+) -> None:
+    settings = config(tmp_path, evaluation={"suites": suites}, gate=ACCEPTED | {"retired_suites": retired})
+    found = no_longer_asked(settings, {"topic", "topic.more"}, {"copy": 1, "refusal": 1, "topic": 1})
+    assert found == (
+        []
+        if not gone
+        else [
+            f"{gone}, which an earlier champion was registered with, would not be measured, and the verdict "
+            "would be ERROR: put it back, or retire it on record (gate.retired_suites: {name: reason})."
+        ]
+    )
 
 
 # ------------------------------------------------------------------------------------------------ the chain is a fact of the ledger
