@@ -136,6 +136,11 @@ def moment(text: str) -> float:
     return datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
 
 
+def used_by(pid: int) -> float:
+    """Processor time of a server's processes, and of those of its children that have ended."""
+    return sum(cpu_seconds(each) for each in tree(pid))
+
+
 def state_mb(state: Path) -> dict[str, float]:
     """The state folder: all of it, and its parts."""
     parts = {each.name: disk_mb(each) for each in state.iterdir() if each.is_dir() and each.name != "stages"}
@@ -146,11 +151,11 @@ def state_mb(state: Path) -> dict[str, float]:
 def measure(service: Service, number: int) -> dict[str, Any]:
     """One round and everything that is measured after it."""
     worker = service.processes["worker gpu"]
-    before = {name: cpu_seconds(pid) for name, pid in service.processes.items()}
+    before = {name: used_by(pid) for name, pid in service.processes.items()}
     of_rounds = cpu_seconds(worker, OF_CHILDREN)
     began = time.time()
     done = run_round(service, number)
-    used = {name: round(cpu_seconds(pid) - before[name], 2) for name, pid in service.processes.items()}
+    used = {name: round(used_by(pid) - before[name], 2) for name, pid in service.processes.items()}
     rounds_cpu = round(cpu_seconds(worker, OF_CHILDREN) - of_rounds, 2)
     used["worker gpu"] = round(used["worker gpu"] - rounds_cpu, 2)
     collected = service.command(*GC)

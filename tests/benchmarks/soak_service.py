@@ -63,7 +63,7 @@ def write_project(folder: Path) -> Path:
         "bootstrap": True,
         "calibration": str(base.calibration),
         "contract": {"heldout_fraction": 0.25, "min_rows": 50},
-        "train": {"num_epochs": 4, "effective_batch_size": 8, "num_threads": 1, "learning_rate": 2e-3},
+        "train": {"num_epochs": 8, "effective_batch_size": 4, "num_threads": 1, "learning_rate": 2e-3},
         "evaluation": {"num_threads": 1, "max_batch_size": 128, "suites": suites, "skill": {"max_new_tokens": 16}},
         "gate": {"accept_unmeasured": ["safety", "drift"], **widest},
         "tracking": {"model_name": MODEL, "experiment": MODEL},
