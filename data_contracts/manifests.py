@@ -149,7 +149,7 @@ Category = Literal["skill", "general", "safety", "drift"]
 class SuiteResult(Record):
     """One suite on one checkpoint; the items themselves lie in the Parquet file `files["items/<name>"]` of the report."""
 
-    added: ClassVar[frozenset[str]] = frozenset({"doubt", "reproduced", "cut", "set_aside"})
+    added: ClassVar[frozenset[str]] = frozenset({"doubt", "reproduced", "cut", "set_aside", "drawn_by"})
     retired: ClassVar[frozenset[str]] = frozenset({"mean_gold_logprob"})
 
     name: str
@@ -162,7 +162,7 @@ class SuiteResult(Record):
     margin: float | None = Field(
         None, description="the suite's own margin (0.02 = 2 points; drift: 0.01 = 1 %): the gate checks it by itself; None: the policy's"
     )
-    score: float = Field(description="mean of the per-item scores (accuracy in [0, 1]; bits per byte for drift)")
+    score: float = Field(description="mean of the per-item scores, by their weights (accuracy in [0, 1]; bits per byte for drift)")
     mean_gold_logprob: float | None = Field(None, description="nats, mean over items; not written since the store has it for each item")
     suite_sha256: str = Field(description="of the items and of everything that decides the prompt")
     seconds: float
@@ -172,6 +172,11 @@ class SuiteResult(Record):
     )
     cut: int = Field(0, description="items whose context was longer than the model's window, and was cut at its beginning")
     set_aside: int = Field(0, description="items whose answer came after reasoning, which was not compared")
+    drawn_by: str = Field(
+        "",
+        description='sha256 of the model whose margins drew the items out of `available` (`files["draws/<name>"]` has the chances); '
+        "empty: every item had the same chance",
+    )
 
 
 class EvalReport(Manifest):

@@ -13,6 +13,7 @@ from evals.gate.policy import GatePolicy
 
 Metric = Literal["auto", "acc", "acc_norm", "exact_match", "bits_per_byte"]
 Backend = Literal["hf", "accelerate", "vllm"]
+Draw = Literal["even", "margin"]
 
 __all__ = ["Backend", "EvaluationConfig", "GatePolicy", "Metric", "ModelUse", "SkillPolicy", "SuiteConfig"]
 
@@ -47,6 +48,12 @@ class SuiteConfig(BaseModel):
     items: int | None = Field(
         None, ge=1, description="largest number of items to evaluate; null: all. A larger number keeps the items of a smaller one"
     )
+    draw: Draw = Field(
+        "even",
+        description="which `items` are read: even, each with the same chance; margin, those near the border between right and wrong more "
+        "often, each counted by its chance (suites with choices; the base is read once on all items of the suite)",
+    )
+    pool: str = Field("", description="set by the round: the evaluation whose margins draw the items")
     margin: float | None = Field(
         None,
         gt=0,
@@ -96,6 +103,12 @@ class SuiteConfig(BaseModel):
         return values
 
     @model_validator(mode="after")
+    def _texts_have_no_margin(self) -> Self:
+        if self.draw == "margin" and (self.category == "drift" or self.metric in ("exact_match", "bits_per_byte")):
+            raise ValueError(f"{self.name}: draw: margin needs items with choices; leave it out for texts and generated answers")
+        return self
+
+    @model_validator(mode="after")
     def _local_names_fields(self) -> Self:
         unknown = sorted(set(self.local) - set(type(self).model_fields))
         if self.local and (unknown or "source" not in self.local):
@@ -106,6 +119,11 @@ class SuiteConfig(BaseModel):
     def is_file(self) -> bool:
         """Whether the source is a local JSONL file."""
         return is_jsonl(self.source)
+
+    @property
+    def draws(self) -> bool:
+        """Whether items are drawn by margin, where the suite has more of them than are read."""
+        return self.draw == "margin" and self.items is not None and not self.sealed
 
     @property
     def shots(self) -> int:
@@ -133,6 +151,9 @@ class SkillPolicy(BaseModel):
     )
     max_classes: int = Field(20, ge=2, description="largest closed set of answers that becomes multiple choice")
     items: int | None = Field(None, ge=1, description="largest number of held-out items to evaluate; null: all")
+    draw: Draw = Field(
+        "even", description="as for a suite, in the rounds after the one that learns the skill; for answers from a small closed set"
+    )
     more_items: Path | None = Field(
         None,
         description="in evaluation.skills: JSONL of further held-out items of a skill that is learned already, the suite `<skill>.more`; "

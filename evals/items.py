@@ -6,14 +6,20 @@ Columns of a file, one row per item, in the suite's order:
     prompt_hash   str    sha256 of the exact text the model saw
     score         float  in [0, 1] (1 = right); bits per byte for drift suites
     gold_logprob  float  nats, of the gold choice or answer (null where the suite has none)
-    weight        float  bytes of the item for drift suites, 1 otherwise
+    weight        float  bytes of the item for drift suites; 1 / chance where items were drawn by margin; 1 otherwise
     cluster       str    items that share a passage share this (null where they do not)
     prompt, gold, prediction   str   for people: the audit shows them
     reasoning     str    what was set aside of the model's answer before it was compared (empty where nothing was)
     cut           int    tokens of the context that the model's window had no room for
     choice_logprobs   list of floats, nats, in the order of the item's choices (null where it has none)
+    margin        float  of the gold choice to the best other one, in the unit in which choices are ranked (nats; with acc_norm nats per
+                         character): positive where the answer is right, near 0 where little would change it (null without choices)
+    gold_probability  float  of the gold choice among the item's choices (null without choices)
 
-The last three came later: a store without them is read as one where they are empty.
+The last five came later: a store without them is read as one where they are empty.
+
+Where items were drawn from a larger pool by margin (evals.drawing), the report has one more file for the suite, `draws/<name>`: doc_hash,
+margin and chance of every item of the pool, so that the draw can be made again.
 """
 
 from __future__ import annotations
@@ -34,7 +40,16 @@ from data_contracts.manifests import Category, EvalReport, SuiteResult, read_man
 _TEXT = ("doc_hash", "prompt_hash", "prompt", "gold", "prediction")
 _NUMBERS = ("score", "gold_logprob", "weight")
 _FIRST_COLUMNS = ("doc_hash", "prompt_hash", "score", "gold_logprob", "weight", "cluster", "prompt", "gold", "prediction")
-COLUMNS = (*_FIRST_COLUMNS, "reasoning", "cut", "choice_logprobs")
+COLUMNS = (*_FIRST_COLUMNS, "reasoning", "cut", "choice_logprobs", "margin", "gold_probability")
+
+
+@dataclass(frozen=True)
+class DrawnPool:
+    """The pool that a suite's items were drawn from, in the suite's order: distances to the border that drew them, and their chances."""
+
+    doc_hash: tuple[str, ...]
+    margin: NDArray[np.float64]
+    chance: NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -54,6 +69,14 @@ class SuiteItems:
     reasoning: tuple[str, ...] = ()
     cut: tuple[int, ...] = ()
     choice_logprobs: tuple[tuple[float, ...] | None, ...] = ()
+    margin: tuple[float | None, ...] = ()
+    gold_probability: tuple[float | None, ...] = ()
+    pool: DrawnPool | None = None
+
+    @property
+    def drawn_from(self) -> int | None:
+        """Items of the pool that these were drawn from by margin; None: each had the same chance, or all of them were read."""
+        return None if self.pool is None or len(self.pool.doc_hash) == len(self.doc_hash) else len(self.pool.doc_hash)
 
     @property
     def name(self) -> str:
@@ -82,7 +105,24 @@ def write_items(path: Path, items: pd.DataFrame) -> None:
     items.loc[:, list(COLUMNS)].to_parquet(path, index=False, compression="zstd")
 
 
-def read_items(path: Path, result: SuiteResult) -> SuiteItems:
+def write_pool(path: Path, pool: DrawnPool) -> None:
+    """Write the pool that a suite's items were drawn from. The same pool gives the same bytes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    columns = {"doc_hash": list(pool.doc_hash), "margin": pool.margin, "chance": pool.chance}
+    pd.DataFrame(columns).to_parquet(path, index=False, compression="zstd")
+
+
+def read_pool(path: Path) -> DrawnPool:
+    """Raises EvaluationError where the file is corrupt."""
+    try:
+        table = parquet.ParquetFile(path).read(["doc_hash", "margin", "chance"], use_threads=False)
+    except Exception as error:  # pyarrow raises many types for a corrupt file
+        raise EvaluationError(str(path), f"cannot be read as Parquet: {error}", "evaluate the checkpoint again") from error
+    margin, chance = (np.array(table.column(name).to_pylist(), dtype=np.float64) for name in ("margin", "chance"))
+    return DrawnPool(tuple(table.column("doc_hash").to_pylist()), margin, chance)
+
+
+def read_items(path: Path, result: SuiteResult, pool: DrawnPool | None = None) -> SuiteItems:
     """Raises EvaluationError where the file is corrupt or its columns or row count are not what the report says."""
     try:
         # Not through pandas, which takes five times as long: an audit reads thousands of small files.
@@ -110,6 +150,9 @@ def read_items(path: Path, result: SuiteResult) -> SuiteItems:
         reasoning=tuple(str(value or "") for value in column["reasoning"]),
         cut=tuple(int(value or 0) for value in column["cut"]),
         choice_logprobs=tuple(None if value is None else tuple(value) for value in column["choice_logprobs"]),
+        margin=tuple(None if _empty(value) else float(value) for value in column["margin"]),
+        gold_probability=tuple(None if _empty(value) else float(value) for value in column["gold_probability"]),
+        pool=pool,
     )
 
 
@@ -127,5 +170,9 @@ def _empty(value: Any) -> bool:
 def load_evaluation(folder: Path) -> Evaluation:
     """Read a report's folder: its manifest, every digest verified, and every suite's items."""
     report = read_manifest(folder, EvalReport)
-    suites = {result.name: read_items(folder / report.files[f"items/{result.name}"].path, result) for result in report.suites}
+    suites = {}
+    for result in report.suites:
+        drawn = report.files.get(f"draws/{result.name}")
+        pool = read_pool(folder / drawn.path) if drawn else None
+        suites[result.name] = read_items(folder / report.files[f"items/{result.name}"].path, result, pool)
     return Evaluation(report=report, suites=suites)

@@ -139,23 +139,34 @@ def null_item_variance(d: Floats, weight: Floats, margin: float) -> float | None
 
 
 def with_null_variance(
-    pooled: Difference, samples: Sequence[Floats], clusters: Sequence[Sequence[str | None] | None], margin: float
+    pooled: Difference,
+    samples: Sequence[Floats],
+    clusters: Sequence[Sequence[str | None] | None],
+    margin: float,
+    *,
+    draws: Sequence[float] | None = None,
+    largest: float = 1.0,
 ) -> Difference:
     """The pooled difference of scores in [0, 1] with the variance that it would have if its true mean were -margin.
 
     `samples` are the d of each suite, `clusters` the passages of their items. The suites are taken as one sample in which every suite has
     the same weight; what differs between them counts as noise, which is on the safe side. What the hypothesis brings takes the place of
     the pseudo-counts of `paired_difference`. Where the mean is not above -margin, nothing is to be ruled out and nothing changes.
+
+    `draws` gives the independent draws of each sample where they are known otherwise; `largest` the largest loss of one row where rows are
+    weighted (evals.weighted).
     """
     suites = len(samples)
     weight = np.concatenate([np.full(len(d), 1.0 / (suites * len(d))) for d in samples])
     every = np.concatenate(samples)
-    null = null_item_variance(every, weight, margin)
-    if null is None:
+    scaled = null_item_variance(every / largest, weight, margin / largest)
+    if scaled is None:
         return pooled
+    null = scaled * largest**2
     seen = float((weight * every**2).sum() - (weight * every).sum() ** 2)
     plain = pool([paired_difference(d, cluster, prior=False) for d, cluster in zip(samples, clusters, strict=True)])
-    per_item = sum(1.0 / effective_draws(d, cluster) for d, cluster in zip(samples, clusters, strict=True)) / suites**2
+    worth = draws or [effective_draws(d, cluster) for d, cluster in zip(samples, clusters, strict=True)]
+    per_item = sum(1.0 / each for each in worth) / suites**2
     return replace(pooled, variance=max(plain.variance + (null - seen) * per_item, null * per_item))
 
 

@@ -81,7 +81,8 @@ class SuiteTable:
         """The 90 % interval of the score: Wilson's where every item is right or wrong, as a bootstrap of equal items has no width."""
         if np.isnan(self.scores[row]).any():
             return None
-        if self.category != "drift" and bool(np.isin(self.scores[row], (0.0, 1.0)).all()) and not any(self.newest.cluster):
+        alike = self.category != "drift" and self.newest.drawn_from is None and not any(self.newest.cluster)
+        if alike and bool(np.isin(self.scores[row], (0.0, 1.0)).all()):
             low, high = wilson_interval(float(self.scores[row].sum()), self.n)
         else:
             low, high = percentile_interval(self.samples(row))
@@ -95,13 +96,21 @@ class SuiteTable:
         return self.resampled_logprobs is not None and not np.isnan(self.logprobs[row]).any()
 
     def mean_logprob(self, row: int) -> float:
-        return tidy(float(self.logprobs[row].mean()))
+        return tidy(self._logprob(row))
+
+    def _logprob(self, row: int) -> float:
+        return float(np.average(self.logprobs[row], weights=_item_weight(self.newest)))
 
     def logprob_change(self, row: int, reference: int) -> Estimate | None:
         if self.resampled_logprobs is None:
             return None
-        value = float(self.logprobs[row].mean() - self.logprobs[reference].mean())
+        value = self._logprob(row) - self._logprob(reference)
         return estimate_from_samples(value, self.resampled_logprobs[row] - self.resampled_logprobs[reference], self.n)
+
+
+def _item_weight(items: SuiteItems) -> Floats | None:
+    """What an item counts where a draw by margin says so; None: items count alike, also those of a text suite, whose weights are bytes."""
+    return None if items.drawn_from is None else items.weight
 
 
 def tabulate_suites(rows: Sequence[Sequence[Evaluation]], labels: Sequence[str], repeats: int) -> tuple[list[SuiteTable], list[str]]:
@@ -147,7 +156,7 @@ def _tabulate(name: str, rows: Sequence[SuiteItems | None], labels: Sequence[str
         resampled=bootstrap_means(scores, newest.weight, newest.cluster, repeats=repeats),
         resampled_logprobs=None
         if np.isnan(logprobs).any(axis=1).all()
-        else bootstrap_means(logprobs, None, newest.cluster, repeats=repeats),
+        else bootstrap_means(logprobs, _item_weight(newest), newest.cluster, repeats=repeats),
     )
 
 
@@ -174,4 +183,5 @@ def _align(items: SuiteItems | None, newest: SuiteItems, label: str, gaps: list[
         prompt=newest.prompt,
         gold=newest.gold,
         prediction=tuple(items.prediction[index] for index in order),
+        pool=items.pool,
     )

@@ -23,6 +23,7 @@ from pydantic import Field
 from data_contracts.manifests import Record
 from evals.audit.matrix import Estimate, SuiteTable, estimate_from_samples, tidy
 from evals.statistics import interval, paired_difference, relative_change
+from evals.weighted import weighted_difference
 
 __all__ = ["Transfer", "estimate_change", "measure_transfer"]
 
@@ -52,7 +53,9 @@ def estimate_change(table: SuiteTable, row: int, reference: int) -> Estimate:
         difference = relative_change(before, after, table.newest.weight, cluster)
         low, high = (-base * end for end in reversed(interval(difference, ALPHA)))
     else:
-        low, high = (max(-1.0, min(1.0, end)) for end in interval(paired_difference(after - before, cluster), ALPHA))
+        pool, weight, d = table.newest.drawn_from, table.newest.weight, after - before
+        difference = paired_difference(d, cluster) if pool is None else weighted_difference(d, weight, cluster, pool)
+        low, high = (max(-1.0, min(1.0, end)) for end in interval(difference, ALPHA))
     if not (math.isfinite(low) and math.isfinite(high)):  # one item, or one passage: nothing is known of its spread
         return estimate_from_samples(value, table.samples(row) - table.samples(reference), table.n)
     return Estimate(value=tidy(value), low=tidy(low), high=tidy(high), n=table.n)

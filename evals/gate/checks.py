@@ -36,7 +36,7 @@ def non_inferiority(
         return outcome(check, words, "inconclusive", f"{words.capitalize()}: no suite can show that nothing was lost{what}.{aside}")
     difference = pool([pair.difference for pair in used])
     difference = _under_the_margin(difference, used, margin)
-    opening = f"{words.capitalize()}{what}: mean change {points(difference.mean)} over {_suites(len(used))}"
+    opening = f"{words.capitalize()}{what}: mean change {points(difference.mean)} over {_suites(len(used))}{_drawn_words(used)}"
     return _rule_out(check, words, opening, difference, margin, level, policy, suites=len(used), aside=aside)
 
 
@@ -48,7 +48,7 @@ def own_margin(pair: Pair, level: Level, policy: GatePolicy, against: Against) -
         sentence = f"{pair.name}, which has a margin of its own, cannot show that nothing was lost{what}: {why}."
         return outcome(check, pair.name, "inconclusive", sentence, margin=margin)
     difference = _under_the_margin(pair.difference, [pair], margin)
-    opening = f"{pair.name}, by its own margin{what}: change {points(difference.mean)}"
+    opening = f"{pair.name}, by its own margin{what}: change {points(difference.mean)}{_drawn_words([pair])}"
     return _rule_out(check, pair.name, opening, difference, margin, level, policy)
 
 
@@ -56,7 +56,9 @@ def _under_the_margin(difference: Difference, pairs: Sequence[Pair], margin: flo
     """The difference with the noise that it would have if the true loss were the margin: what is to be ruled out says how sure to be."""
     if all(pair.binary for pair in pairs):
         difference = not_below_null_variance(difference, [pair.draws for pair in pairs], margin)
-    return with_null_variance(difference, [pair.d for pair in pairs], [pair.candidate.cluster for pair in pairs], margin)
+    rows, clusters = [pair.rows for pair in pairs], [pair.clusters for pair in pairs]
+    draws, largest = [pair.draws for pair in pairs], max(pair.largest for pair in pairs)
+    return with_null_variance(difference, rows, clusters, margin, draws=draws, largest=largest)
 
 
 def _rule_out(
@@ -99,6 +101,21 @@ def left_out_because(pair: Pair, policy: GatePolicy) -> str | None:
     if pair.n < policy.min_items:
         return f"it has {pair.n} items, fewer than {policy.min_items}"
     return why_uninformative(pair.reference, policy.alpha)
+
+
+def _drawn_words(pairs: Sequence[Pair]) -> str:
+    """How many of the suites were drawn by margin, as a clause; empty where none was."""
+    drawn = [pair for pair in pairs if pair.drawn_from is not None]
+    if not drawn:
+        return ""
+    if len(pairs) == 1:
+        return f", drawn by margin from {drawn[0].drawn_from:,} items"
+    return f", {len(drawn)} of them drawn by margin from {sum(pair.drawn_from or 0 for pair in drawn):,} items"
+
+
+def _moved(pair: Pair) -> str:
+    moved = f"{pair.lost} of {pair.n} items became worse and {pair.won} better"
+    return moved if pair.drawn_from is None else f"{moved} (drawn by margin from {pair.drawn_from:,}, each counted by its chance)"
 
 
 def _suites(count: int) -> str:
@@ -152,8 +169,7 @@ def _regression(pair: Pair, p: float, family: int, policy: GatePolicy, against: 
     proven, mean = p <= policy.alpha, pair.difference.mean
     limit, whose = (pair.margin or 0.0, "its own margin") if against == "champion" else (policy.budget_of(pair.margin), "the budget")
     beyond = limit == 0.0 or mean < -limit
-    moved = f"{pair.lost} of {pair.n} items became worse and {pair.won} better"
-    facts = f"{moved}, {interval_words(pair.difference, policy.alpha)}, {p_words(p)} after Holm over {_suites(family)}"
+    facts = f"{_moved(pair)}, {interval_words(pair.difference, policy.alpha)}, {p_words(p)} after Holm over {_suites(family)}"
     detectable = minimum_detectable_effect(pair.difference, policy.alpha / family, policy.power)
     if proven and beyond:
         past = f", beyond {whose} of {size(limit)}" if limit else ""
@@ -173,7 +189,7 @@ def _floor(pair: Pair, policy: GatePolicy, against: Against) -> CheckOutcome:
     floor, since = policy.floor_of(pair.name, pair.margin), "the champion" if against == "champion" else "its anchor"
     sentence = (
         f"{pair.name} dropped {size(pair.difference.mean)} against {since}, through the floor of {size(floor)}: "
-        f"{pair.lost} of {pair.n} items became worse and {pair.won} better. A drop of this size blocks whatever its p-value."
+        f"{_moved(pair)}. A drop of this size blocks whatever its p-value."
     )
     check = "floor" if against == "champion" else "anchor"
     return outcome(check, pair.name, "block", sentence, difference=pair.difference, alpha=policy.alpha, power=policy.power, margin=floor)

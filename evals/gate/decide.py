@@ -9,11 +9,13 @@ same bytes.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import get_args
 
 from data_contracts.manifests import Category, CheckOutcome, Decision, Verdict, manifest_digest
+from evals.drawing import LEAST_SIZE
 from evals.gate import checks as gate_checks
 from evals.gate import drift as gate_drift
 from evals.gate.gain import gain
@@ -112,10 +114,20 @@ def _second_look_faults(evidence: GateEvidence, policy: GatePolicy) -> list[tupl
 
 
 def sizes_of(pairs: Sequence[Pair], first_look: Mapping[str, int], policy: GatePolicy) -> list[Sizes]:
-    """The items of each pair's suite at both looks and now."""
-    results = [pair.candidate.result for pair in pairs]
-    firsts = [first_look.get(result.name, result.n) for result in results]
-    return [Sizes(first, policy.planned_items(first, result.available), result.n) for first, result in zip(firsts, results, strict=True)]
+    """The items of each pair's suite at both looks and now.
+
+    Where items are drawn by margin, the second look may know more of the first than the numbers of items say: no item's chance was below
+    LEAST_SIZE of an even draw's at the first look, and none is above 1 at the second, so that much less of the information is the first's.
+    """
+    found = []
+    for result in (pair.candidate.result for pair in pairs):
+        first = first_look.get(result.name, result.n)
+        second, now = policy.planned_items(first, result.available), result.n
+        if result.drawn_by and second > first:
+            most = math.ceil((result.available or second) / LEAST_SIZE)
+            second, now = most, most if now > first else now
+        found.append(Sizes(first, second, now))
+    return found
 
 
 def ask_everything(evidence: GateEvidence, policy: GatePolicy) -> list[CheckOutcome]:

@@ -14,6 +14,7 @@ from evals.gate.words import Against, Outcome, outcome, p_words, possible, signe
 from evals.items import SuiteItems
 from evals.numbers import rounded, size_of, with_exponent
 from evals.statistics import Difference, interval, items_needed, p_above, p_below, paired_difference, relative_change
+from evals.weighted import weighted_difference
 
 FLAGGED = "Flagged: "
 
@@ -56,10 +57,13 @@ def early_warning(pair: Pair, alpha: float) -> CheckOutcome | None:
     """Gold answers became less likely although the score may not show it yet. It decides nothing; it says where to look."""
     before = pair.reference.gold_logprob[reference_order(pair.candidate, pair.reference)]
     d = pair.candidate.gold_logprob - before
-    d = d[np.isfinite(d)]
+    known = np.isfinite(d)
+    d = d[known]
     if len(d) < 2 or not (d != 0).any():
         return None
     difference = paired_difference(d, prior=False)
+    if pair.drawn_from is not None:
+        difference = weighted_difference(d, pair.candidate.weight[known], (None,) * len(d), pair.drawn_from, prior=False)
     p = p_below(difference, 0.0)
     if not p <= alpha:
         return None

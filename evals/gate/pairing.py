@@ -11,7 +11,8 @@ from scipy import stats
 
 from data_contracts.manifests import Category
 from evals.items import SuiteItems
-from evals.statistics import Difference, effective_draws, mcnemar_p, p_below, paired_difference
+from evals.statistics import Difference, effective_draws, mcnemar_p, p_above, p_below, paired_difference
+from evals.weighted import largest_weight, pool_clusters, pool_rows, weighted_difference, weighted_draws
 
 
 @dataclass(frozen=True)
@@ -42,9 +43,31 @@ class Pair:
         return len(self.d)
 
     @property
+    def drawn_from(self) -> int | None:
+        """Items of the pool that these were drawn from by margin; None: they were drawn with equal chances."""
+        return self.candidate.drawn_from
+
+    @property
+    def rows(self) -> NDArray[np.float64]:
+        """What is averaged, one row per draw: d, or d by its weight and a zero for every item of the pool that was not read."""
+        return self.d if self.drawn_from is None else pool_rows(self.d, self.candidate.weight, self.drawn_from)
+
+    @property
+    def clusters(self) -> tuple[str | None, ...]:
+        """The passages of the rows."""
+        return self.candidate.cluster if self.drawn_from is None else pool_clusters(self.candidate.cluster, self.drawn_from)
+
+    @property
+    def largest(self) -> float:
+        """The largest loss that a row can show."""
+        return 1.0 if self.drawn_from is None else largest_weight(self.candidate.weight, self.drawn_from)
+
+    @property
     def draws(self) -> float:
-        """Independent draws that the items are worth: fewer than items where these share passages."""
-        return effective_draws(self.d, self.candidate.cluster)
+        """Independent draws that the rows are worth: fewer than rows where items share passages."""
+        if self.drawn_from is None:
+            return effective_draws(self.d, self.candidate.cluster)
+        return weighted_draws(self.d, self.candidate.weight, self.candidate.cluster, self.drawn_from)
 
     @property
     def lost(self) -> int:
@@ -62,8 +85,8 @@ class Pair:
 
     @property
     def exact(self) -> bool:
-        """Whether McNemar's exact test applies: scores are 0 or 1 and no items share a passage."""
-        return self.binary and all(name is None for name in self.candidate.cluster)
+        """Whether McNemar's exact test applies: scores are 0 or 1, no items share a passage and all count alike."""
+        return self.drawn_from is None and self.binary and all(name is None for name in self.candidate.cluster)
 
     def p_loss(self) -> float:
         """One-sided p for H0: not worse. Exact McNemar, or a paired t where that does not apply."""
@@ -87,15 +110,29 @@ def reference_order(candidate: SuiteItems, reference: SuiteItems) -> NDArray[np.
 def pair_suite(candidate: SuiteItems, reference: SuiteItems, reference_sha256: str) -> Pair:
     sign = 1.0 if candidate.result.higher_is_better else -1.0
     d = sign * (candidate.score - reference.score[reference_order(candidate, reference)])
-    return Pair(candidate, reference, reference_sha256, d, paired_difference(d, candidate.cluster))
+    if candidate.drawn_from is None:
+        return Pair(candidate, reference, reference_sha256, d, paired_difference(d, candidate.cluster))
+    difference = weighted_difference(d, candidate.weight, candidate.cluster, candidate.drawn_from)
+    return Pair(candidate, reference, reference_sha256, d, difference)
 
 
 def majority_rate(items: SuiteItems) -> float | None:
     """Share of the commonest gold answer: the score of a model that always gives it. None where all golds are one, or are not recorded."""
+    if items.drawn_from is not None:
+        return _weighted_majority(items)
     golds = Counter(gold for gold in items.gold if gold)
     if len(golds) < 2:
         return None
     return max(golds.values()) / len(items.gold)
+
+
+def _weighted_majority(items: SuiteItems) -> float | None:
+    """The same where items were drawn by margin."""
+    golds: dict[str, float] = {}
+    for gold, weight in zip(items.gold, items.weight, strict=True):
+        if gold:
+            golds[gold] = golds.get(gold, 0.0) + float(weight)
+    return max(golds.values()) / float(items.weight.sum()) if len(golds) >= 2 else None
 
 
 def guessing_rate(items: SuiteItems) -> float | None:
@@ -113,7 +150,9 @@ def why_uninformative(reference: SuiteItems, alpha: float) -> str | None:
     """
     if not reference.result.higher_is_better:
         return None
-    score, n, majority = float(reference.score.mean()), len(reference.score), majority_rate(reference)
+    drawn_from = reference.drawn_from
+    weight = None if drawn_from is None else reference.weight
+    score, n, majority = float(np.average(reference.score, weights=weight)), len(reference.score), majority_rate(reference)
     if not score > 0:
         return "the reference scores 0 on it, so it has nothing to lose"
     if majority is None:
@@ -122,7 +161,10 @@ def why_uninformative(reference: SuiteItems, alpha: float) -> str | None:
     if len(answers) == 1:
         return f"the reference answers {next(iter(answers))[:40]!r} to every item"
     binary = bool(np.isin(reference.score, (0.0, 1.0)).all())
-    above = float(stats.binom.sf(reference.score.sum() - 1, n, majority)) if binary else (0.0 if score > majority else 1.0)
+    if drawn_from is not None:
+        above = p_above(weighted_difference(reference.score - majority, reference.weight, reference.cluster, drawn_from), 0.0)
+    else:
+        above = float(stats.binom.sf(reference.score.sum() - 1, n, majority)) if binary else (0.0 if score > majority else 1.0)
     if not above <= alpha:
         return f"the reference scores {100 * score:.1f} %, not above its majority class ({100 * majority:.1f} %)"
     return None

@@ -205,7 +205,7 @@ def measure_churn(candidate: Evaluation, champion: Evaluation) -> float:
         if other is None or items.category == "drift" or items.result.sealed or set(items.doc_hash) != set(other.doc_hash):
             continue
         pair = pair_suite(items, other, champion.model_sha256)
-        shares.append(float((pair.d**2).mean()))
+        shares.append(float(np.average(pair.d**2, weights=None if pair.drawn_from is None else pair.candidate.weight)))
     if not shares:
         raise ConfigError(
             "plan",

@@ -12,13 +12,15 @@ from pathlib import Path
 from data_contracts.errors import EvaluationError
 from data_contracts.manifests import CheckOutcome, Decision, Verdict, manifest_digest, read_manifest
 from evals.gate import decide as gate
-from evals.gate.drift import EXPONENTS, flag, harder_text, less_likely
 from evals.gate.policy import GatePolicy
 from evals.gate.rules2 import decide as rules2
 from evals.gate.rules2.policy import GatePolicy as PolicyOfRules2
 from evals.gate.rules3 import decide as rules3
 from evals.gate.rules3.policy import GatePolicy as PolicyOfRules3
 from evals.gate.rules3.words import CATEGORY_WORDS
+from evals.gate.rules4 import decide as rules4
+from evals.gate.rules4.drift import EXPONENTS, flag, harder_text, less_likely
+from evals.gate.rules4.policy import GatePolicy as PolicyOfRules4
 from evals.items import Evaluation, load_evaluation
 from evals.numbers import with_exponent
 
@@ -49,8 +51,8 @@ def replay(verdict_folder: Path, reports: Mapping[str, Path]) -> Verdict:
     """
     stored = read_manifest(verdict_folder, Verdict)
     rules = stored.policy.get("rules")
-    if rules not in (2, 3, 4):
-        what = f"was decided by rules {rules}, this release has rules 2, 3 and 4"
+    if rules not in (2, 3, 4, 5):
+        what = f"was decided by rules {rules}, this release has rules 2, 3, 4 and 5"
         raise EvaluationError(f"verdict {verdict_folder}", what, "replay it with the release that decided it")
     loaded = {folder: load_evaluation(folder) for folder in set(reports.values())}
     by_role = {role: loaded[folder] for role, folder in reports.items()}
@@ -118,6 +120,9 @@ def _recomputed(stored: Verdict, reports: Mapping[str, Evaluation]) -> Verdict:
     if stored.policy["rules"] == 3:
         old = rules3.GateEvidence(**{each.name: getattr(evidence, each.name) for each in fields(rules3.GateEvidence)})
         return rules3.decide(old, PolicyOfRules3.model_validate(stored.policy))
+    if stored.policy["rules"] == 4:
+        before = rules4.GateEvidence(**{each.name: getattr(evidence, each.name) for each in fields(rules4.GateEvidence)})
+        return rules4.decide(before, PolicyOfRules4.model_validate(stored.policy))
     return gate.decide(evidence, GatePolicy.model_validate(stored.policy))
 
 

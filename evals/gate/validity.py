@@ -6,9 +6,12 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import numpy as np
 
+from evals.drawing import chosen, inclusion_chances, item_sizes
 from evals.items import Evaluation, SuiteItems
 
 CANDIDATE, CHAMPION = "the candidate", "the champion"
+ROUNDING = 1e-9
+"""Relative difference of two chances that were computed on different machines."""
 
 
 def gate_suites(evaluation: Evaluation) -> dict[str, SuiteItems]:
@@ -23,6 +26,7 @@ def find_faults(
     mine, theirs = gate_suites(candidate), gate_suites(champion)
     faults = list(_missing_suites(mine, theirs, anchors, new_skill, required))
     faults += _setting_faults(candidate, champion, anchors)
+    faults += _draws_faults(candidate, anchors, new_skill)
     for name, items in mine.items():
         faults += [(name, f"{CANDIDATE} on {name}: {fault}") for fault in item_faults(items)]
         if name in theirs:
@@ -68,7 +72,7 @@ def registered_faults(candidate: Evaluation, registered: Mapping[str, Evaluation
             yield name, f"{where} is sealed now, so that the gate may not read it; {way_out}"
         elif now.category != before.category:
             yield name, f"{where} is of category {now.category} now, and was {before.category}; {way_out}"
-        elif gone := _identities(before, registered[name]) - _identities(now, registered[name]):
+        elif gone := _identities(before, registered[name]) - _identities(now, registered[name]) - _pool_identities(now):
             yield name, f"{where} lacks {len(gone)} of its {len(before.doc_hash)} items now; {way_out}"
 
 
@@ -78,6 +82,11 @@ def _identities(items: SuiteItems, registered: Evaluation) -> set[object]:
     if "scorer" in registered.report.settings:
         return set(items.doc_hash)
     return set(zip(items.prompt, items.gold, strict=True))
+
+
+def _pool_identities(items: SuiteItems) -> set[object]:
+    """Items that were not read and had a known chance to be: the estimate counts for them."""
+    return set(items.pool.doc_hash) if items.pool else set()
 
 
 def _setting_faults(candidate: Evaluation, champion: Evaluation, anchors: Mapping[str, Evaluation]) -> Iterator[tuple[str, str]]:
@@ -91,6 +100,55 @@ def _setting_faults(candidate: Evaluation, champion: Evaluation, anchors: Mappin
 def _changed_settings(mine: Mapping[str, object], theirs: Mapping[str, object]) -> str:
     names = sorted(name for name in mine.keys() | theirs.keys() if mine.get(name) != theirs.get(name))
     return "; ".join(f"{name}: {theirs.get(name)!r}, now {mine.get(name)!r}" for name in names) or "their digests differ"
+
+
+def _draws_faults(candidate: Evaluation, anchors: Mapping[str, Evaluation], new_skill: str | None) -> Iterator[tuple[str, str]]:
+    """(suite, sentence) for every suite of the candidate whose draw or weights cannot be relied on.
+
+    The margins must be those of the model that the suite's losses are counted from: it was there before the candidate, so that the
+    candidate has no part in which items are read.
+    """
+    for name in sorted(candidate.suites):
+        items = candidate.suites[name]
+        if items.result.sealed or items.category == "drift":
+            continue
+        yield from ((name, f"{name}: {fault}") for fault in draw_faults(items))
+        if items.pool is None:
+            continue
+        if name == new_skill:
+            yield name, f"{name}: its items are drawn by margin; a new skill is read with equal chances"
+        elif name in anchors and items.result.drawn_by != anchors[name].model_sha256:
+            yield name, f"{name}: its items were drawn by the margins of another model than the one that its losses are counted from"
+
+
+def draw_faults(items: SuiteItems) -> Iterator[str]:
+    """What is wrong with the draw of one suite."""
+    pool = items.pool
+    if (pool is None) != (items.result.drawn_by == ""):
+        yield "its report and its items disagree on whether they were drawn by margin"
+        return
+    if pool is None:
+        if not (items.weight == 1.0).all():
+            yield "its items have weights and were not drawn by margin"
+        return
+    if not np.isin(items.score, (0.0, 1.0)).all():
+        yield "its items are drawn by margin, and some of its scores are neither right nor wrong"
+    n, size = len(items.doc_hash), len(pool.doc_hash)
+    if size != items.result.available or len(set(pool.doc_hash)) != size or not n <= size:
+        yield f"its pool has {size:,} items, the suite has {items.result.available or n:,}, and {n:,} were read"
+        return
+    if not (np.isfinite(pool.margin) & (pool.margin >= 0.0)).all():
+        yield "some items of its pool have no margin"
+        return
+    sizes = item_sizes(pool.margin)
+    read = chosen(pool.doc_hash, sizes, n)
+    if {doc for doc, is_read in zip(pool.doc_hash, read, strict=True) if is_read} != set(items.doc_hash):
+        yield "the items that were read are not those that the draw gives"
+        return
+    chance = dict(zip(pool.doc_hash, inclusion_chances(sizes, n), strict=True))
+    expected = np.array([1.0 / chance[doc] for doc in items.doc_hash])
+    if not np.allclose(items.weight, expected, rtol=ROUNDING, atol=0.0):
+        yield "the weights of its items are not those that the draw gives"
 
 
 def item_faults(items: SuiteItems) -> Iterator[str]:
@@ -133,6 +191,8 @@ def comparison_faults(mine: SuiteItems, theirs: SuiteItems, who: str) -> Iterato
         theirs.result.metric,
     ):
         yield f"{mine.name} has another category, metric or direction than when {who} was evaluated"
+    if mine.result.drawn_by != theirs.result.drawn_by:
+        yield f"{mine.name}: its items were drawn by other margins when {who} was evaluated"
     had, has = int(np.isfinite(theirs.gold_logprob).sum()), int(np.isfinite(mine.gold_logprob).sum())
     if has < had:
         yield f"{mine.name}: {had - has} log-probabilities of {CANDIDATE} are not numbers where those of {who} are"

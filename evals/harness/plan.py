@@ -18,6 +18,8 @@ import pandas as pd
 from data_contracts.digests import file_digest, value_digest
 from data_contracts.files import write_atomically
 from evals.config import EvaluationConfig, SuiteConfig
+from evals.drawing import chosen, item_sizes
+from evals.harness.draws import Drawn, draw_by_margin
 from evals.item_cache import ItemCache
 from evals.suites.items import Item, load_items, metric_of, prompting_digest, select_items, source_files, suite_digest
 from evals.suites.resolve import resolve_suites
@@ -37,6 +39,7 @@ class SuiteFacts:
     suite_sha256: str
     available: int
     doc_hashes: tuple[str, ...]
+    drawn: Drawn | None = None
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,7 @@ class Planner:
         """What is known of a suite, for any model."""
         if suite.is_file:
             return self._plan_file(suite).facts
-        note = None if _is_own_task(suite) else _read_note(self._note(suite))
+        note = None if _is_own_task(suite) or suite.draws else _read_note(self._note(suite))
         return note or self._plan_named(suite).facts
 
     def _note(self, suite: SuiteConfig) -> Path:
@@ -81,10 +84,11 @@ class Planner:
 
     def _plan_file(self, suite: SuiteConfig) -> SuitePlan:
         every = load_items(suite)
-        items = select_items(every, suite.items)
+        items, drawn = self._choose(suite, every)
         metric = metric_of(suite, items[0].kind)
+        digest = suite_digest(suite, items)
         facts = SuiteFacts(
-            metric, _direction(suite, metric), suite_digest(suite, items), len(every), tuple(item.doc_hash for item in items)
+            metric, _direction(suite, metric), _with_draw(digest, drawn), len(every), tuple(item.doc_hash for item in items), drawn
         )
         cache = self._cache(prompting_digest(suite))
         return SuitePlan(suite, facts, cache, _known(cache), items=tuple(items))
@@ -94,22 +98,36 @@ class Planner:
         prompting = named_digest(suite, self.config)
         cache = self._cache(prompting)
         note = self._note(suite)
-        facts, known = None if _is_own_task(suite) else _read_note(note), _known(cache)
+        facts, known = None if _is_own_task(suite) or suite.draws else _read_note(note), _known(cache)
         if facts and known.issuperset(facts.doc_hashes):
             return SuitePlan(suite, facts, cache, known)
         from evals.harness.named import load_named
         from evals.harness.rows import metric_key
 
         named = load_named(suite, self.cache_dir, self.config.seed)
-        hashes = tuple(item.doc_hash for item in select_items(named.items, suite.items))
+        items, drawn = self._choose(suite, named.items)
+        hashes = tuple(item.doc_hash for item in items)
         metric = metric_key(suite, next(iter(named.tasks.values()))).removesuffix(",none")
-        digest = value_digest({"prompting": prompting, "items": hashes})
-        facts = SuiteFacts(metric, _direction(suite, metric), digest, len(named.items), hashes)
-        write_atomically(note, json.dumps(facts.__dict__))
+        digest = _with_draw(value_digest({"prompting": prompting, "items": hashes}), drawn)
+        facts = SuiteFacts(metric, _direction(suite, metric), digest, len(named.items), hashes, drawn)
+        if drawn is None:  # what was drawn is drawn again, so that a note never says less than the report
+            write_atomically(note, json.dumps({name: value for name, value in facts.__dict__.items() if name != "drawn"}))
         return SuitePlan(suite, facts, cache, known, named=named)
+
+    def _choose(self, suite: SuiteConfig, every: Sequence[Item]) -> tuple[list[Item], Drawn | None]:
+        """The suite's items in its order, and how they were drawn where they were drawn by margin."""
+        if not suite.draws:
+            return select_items(every, suite.items), None
+        drawn = draw_by_margin(suite, [item.doc_hash for item in every])
+        read = chosen(drawn.pool.doc_hash, item_sizes(drawn.pool.margin), suite.items or 0)
+        return [item for item, is_read in zip(every, read, strict=True) if is_read], drawn
 
     def _cache(self, prompting: str) -> ItemCache:
         return ItemCache.open(self.cache_dir, model=self.model_sha256, prompting=prompting, settings=self.settings_sha256)
+
+
+def _with_draw(digest: str, drawn: Drawn | None) -> str:
+    return digest if drawn is None else value_digest({"suite": digest, "draw": drawn.digest})
 
 
 def prefer_local_data(suite: SuiteConfig, config: EvaluationConfig) -> SuiteConfig:

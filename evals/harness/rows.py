@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from data_contracts.digests import value_digest
 from data_contracts.errors import EvaluationError
@@ -22,7 +23,8 @@ from evals.suites.templates import render
 AGREEMENT = 1e-12  # the same numbers, summed in another order
 PER_TEXT = ("bits_per_byte", "byte_perplexity", "word_perplexity")
 
-_NOTHING_KEPT = ("", 0, None)  # no reasoning set aside, no context cut, no choices of a local suite
+_NO_CHOICES: tuple[Any, ...] = (None, None, None)
+_NOTHING_KEPT = ("", 0)  # no reasoning set aside, no context cut
 
 Sample = dict[str, Any]
 Row = tuple[Any, ...]
@@ -69,16 +71,30 @@ def _local_row(task: LocalTask, item: Item, sample: Sample) -> Row:
         return _text_row(task.suite, item.doc_hash, item.text, (answers[0], len(item.text.encode("utf-8"))), item.cluster)
     prompt = task.prompts[sample["doc"]["number"]]
     logprobs = _finite(task.suite, prompt.text, [answer[0] for answer in (answers if item.kind == "choice" else answers[:1])])
-    reasoning = ""
+    reasoning, choices = "", _NO_CHOICES
     if item.kind == "choice":
-        ranked = np.array(logprobs) / (np.array([len(choice) for choice in item.choices]) if task.metric == "acc_norm" else 1.0)
+        ranked = rank_choices(logprobs, item.choices, task.metric)
         prediction, gold = item.choices[int(np.argmax(ranked))], logprobs[item.gold]
+        choices = (logprobs, *gold_standing(logprobs, ranked, [item.gold]))
     else:
         reasoning, said = task.set_aside(task.ended(sample["doc"], answers[1]))
         prediction, gold = said.strip(), logprobs[0]
     shown = (item.cluster, prompt.text, item.answer, prediction)
-    kept = (reasoning, prompt.cut, logprobs if item.kind == "choice" else None)
+    kept = (reasoning, prompt.cut, *choices)
     return (item.doc_hash, _prompt_digest(prompt), float(sample[task.metric]), gold, 1.0, *shown, *kept)
+
+
+def rank_choices(logprobs: Sequence[float], choices: Sequence[str], metric: str) -> NDArray[np.float64]:
+    """What the metric ranks: nats of each choice, by its characters for acc_norm."""
+    return np.array(logprobs) / (np.array([len(choice) for choice in choices]) if metric == "acc_norm" else 1.0)
+
+
+def gold_standing(logprobs: Sequence[float], ranked: NDArray[np.float64], gold: Sequence[int]) -> tuple[float | None, float]:
+    """(margin of the best gold choice to the best other one as they are ranked, None where there is no other; probability of the gold)."""
+    right = np.isin(np.arange(len(ranked)), gold)
+    margin = float(ranked[right].max() - ranked[~right].max()) if not right.all() else None
+    chances = np.exp(np.array(logprobs) - max(logprobs))
+    return margin, float(chances[right].sum() / chances.sum())
 
 
 def _prompt_digest(prompt: Prompt) -> str:
@@ -98,12 +114,13 @@ def _named_row(suite: SuiteConfig, task: Any, metric: str, sample: Sample, doc_h
         raise EvaluationError(
             suite.name, f"{metric} of an item is {value!r}, not a number in [0, 1]", f"task_metric is one of {sample['metrics']}"
         )
-    gold_logprob, gold, prediction = _gold(suite, task, sample)
-    return (doc_hash, sample["prompt_hash"], float(value), gold_logprob, 1.0, cluster, prompt, gold, prediction, *_NOTHING_KEPT)
+    (gold_logprob, gold, prediction), choices = _gold(suite, task, metric, sample)
+    shown = (cluster, prompt, gold, prediction)
+    return (doc_hash, sample["prompt_hash"], float(value), gold_logprob, 1.0, *shown, *_NOTHING_KEPT, *choices)
 
 
-def _gold(suite: SuiteConfig, task: Any, sample: Sample) -> tuple[float | None, str, str]:
-    """(nats of the gold choice or None where the task has none, gold, prediction)."""
+def _gold(suite: SuiteConfig, task: Any, metric: str, sample: Sample) -> tuple[tuple[float | None, str, str], Row]:
+    """(nats of the gold choice or None where the task has none, gold, prediction), and what is stored of the choices."""
     answers, target = sample["filtered_resps"], sample["target"]
     if task.OUTPUT_TYPE == "multiple_choice":
         texts = [str(arguments[0 if task.multiple_input else 1]) for arguments in sample["arguments"]]
@@ -112,17 +129,22 @@ def _gold(suite: SuiteConfig, task: Any, sample: Sample) -> tuple[float | None, 
         if isinstance(gold, str):
             gold = task.doc_to_choice(sample["doc"]).index(gold)
         best = int(np.argmax(logprobs))
-        first = max(gold, key=lambda index: logprobs[index]) if isinstance(gold, list) else int(gold)
-        return logprobs[first], texts[first].strip(), texts[best].strip()
+        every = gold if isinstance(gold, list) else [int(gold)]
+        first = max(every, key=lambda index: logprobs[index])
+        # lm-eval counts a choice's characters without the separator that it is read with.
+        choices = task.doc_to_choice(sample["doc"])
+        own = logprobs[: len(choices)]  # tasks that count mutual information have the choices' own log-probabilities after these
+        standing = gold_standing(own, rank_choices(own, choices, metric), every)
+        return (logprobs[first], texts[first].strip(), texts[best].strip()), (own, *standing)
     if task.OUTPUT_TYPE == "loglikelihood":
         (logprob,) = _finite(suite, str(sample["arguments"][0][0]), [answers[0][0]])
-        return logprob, str(target), str(target) if answers[0][1] else ""
-    return None, str(target), str(answers[0])
+        return (logprob, str(target), str(target) if answers[0][1] else ""), _NO_CHOICES
+    return (None, str(target), str(answers[0])), _NO_CHOICES
 
 
 def _text_row(suite: SuiteConfig, doc_hash: str, text: str, value: tuple[float, int], cluster: str | None) -> Row:
     (nats,), size = _finite(suite, text, [value[0]]), value[1]
-    return (doc_hash, _sha256(text), -nats / size / math.log(2), nats, float(size), cluster, text, "", "", *_NOTHING_KEPT)
+    return (doc_hash, _sha256(text), -nats / size / math.log(2), nats, float(size), cluster, text, "", "", *_NOTHING_KEPT, *_NO_CHOICES)
 
 
 def _finite(suite: SuiteConfig, prompt: str, logprobs: Sequence[float]) -> list[float]:

@@ -20,7 +20,7 @@ from evals.config import EvaluationConfig, ModelUse, SuiteConfig
 from evals.harness.fill import AS_IT_IS, Counter, Progress, fill_cache, harness_settings
 from evals.harness.plan import Planner, SuitePlan
 from evals.harness.reproduction import Taught, find_doubt, taught_suite
-from evals.items import COLUMNS, write_items
+from evals.items import COLUMNS, write_items, write_pool
 from evals.suites.resolve import resolve_suites
 
 
@@ -65,6 +65,7 @@ def evaluate_checkpoint(
     results = [write_suite(plan, out_dir, seconds.get(plan.suite.name, 0.0)) for plan in plans]
     counter.finish()
     files = {f"items/{result.name}": file_ref(out_dir, items_path(out_dir, result.name)) for result in results}
+    files |= {f"draws/{result.name}": file_ref(out_dir, pool_path(out_dir, result.name)) for result in results if result.drawn_by}
     if taught and asked_back:
         results = doubt_skill(taught.skill, plans, results)
         files["taught"] = files.pop(f"items/{asked_back.name}")
@@ -93,6 +94,10 @@ def items_path(out_dir: Path, name: str) -> Path:
     return out_dir / "items" / f"{name}.parquet"
 
 
+def pool_path(out_dir: Path, name: str) -> Path:
+    return out_dir / "draws" / f"{name}.parquet"
+
+
 def write_suite(plan: SuitePlan, out_dir: Path, seconds: float) -> SuiteResult:
     """Write the suite's items in the suite's order and sum them up."""
     table = plan.cache.read().set_index("doc_hash", drop=False)
@@ -100,6 +105,10 @@ def write_suite(plan: SuitePlan, out_dir: Path, seconds: float) -> SuiteResult:
     if lost:
         raise EvaluationError(plan.suite.name, f"{len(lost)} of {len(plan.facts.doc_hashes)} items are not in the cache", "evaluate again")
     rows = table.loc[list(plan.facts.doc_hashes), list(COLUMNS)].reset_index(drop=True)
+    drawn = plan.facts.drawn
+    if drawn:
+        rows["weight"] = drawn.weights(plan.facts.doc_hashes)
+        write_pool(pool_path(out_dir, plan.suite.name), drawn.pool)
     write_items(items_path(out_dir, plan.suite.name), rows)
     return SuiteResult(
         name=plan.suite.name,
@@ -115,9 +124,10 @@ def write_suite(plan: SuitePlan, out_dir: Path, seconds: float) -> SuiteResult:
         seconds=seconds,
         cut=int((rows["cut"].fillna(0) > 0).sum()),
         set_aside=int((rows["reasoning"].fillna("") != "").sum()),
+        drawn_by=drawn.by if drawn else "",
     )
 
 
 def mean_score(rows: pd.DataFrame) -> float:
-    """Mean of the scores; weighted by bytes for drift suites, whose aggregate is over all of the text."""
+    """Mean of the scores; weighted by bytes for drift suites, whose aggregate is over all of the text, and by 1 / chance where drawn."""
     return float(np.average(rows["score"].to_numpy(float), weights=rows["weight"].to_numpy(float)))

@@ -96,6 +96,8 @@ def skill_suites(skill: str, drop_folder: Path, config: EvaluationConfig, *, lea
         )
     choices = _closed_set([paths[role] for role in ("clean", *splits) if role in paths], policy)
     suites = [_skill_suite(name, paths[role], policy, choices, sealed=role == "sealed") for role in splits]
+    if not learned:  # no model that knows the skill was there to draw its items
+        suites = [suite.model_copy(update={"draw": "even"}) for suite in suites]
     if learned and policy.more_items is not None and manifest.teaching == 1:
         suites.append(_skill_suite(skill + MORE_SUFFIX, policy.more_items, policy, choices, sealed=False))
     return suites
@@ -112,6 +114,7 @@ def _skill_suite(name: str, path: Path, policy: SkillPolicy, choices: tuple[str,
         chat=True,
         sealed=sealed,
         items=policy.items,
+        draw="even" if free or sealed else policy.draw,
         margin=policy.margin,
         answer_pattern=policy.answer_pattern,
         ignore_case=policy.ignore_case,

@@ -21,6 +21,7 @@ from flows.config.model import SkillstackConfig
 from flows.lineage import current_champion, read_ancestry, read_history
 from flows.lineage.audit_rows import recorded_row
 from flows.lineage.registry.history import read_lineage
+from flows.workspace.draws import drawn_evenly
 from flows.workspace.round_facts import events_of, round_costs
 from flows.workspace.workspace import Workspace, evaluate_model, open_workspace
 
@@ -76,7 +77,7 @@ def audit_checkpoints(config: SkillstackConfig, models: Sequence[str], suites: S
     before: Path | None = None
     for number, name in enumerate(models):
         folder = resolve_base_model(name, workspace.models)
-        stage = evaluate_model(workspace, folder, model_digest(model_files(folder)), wanted, name)
+        stage = evaluate_model(workspace, folder, model_digest(model_files(folder)), drawn_evenly(wanted), name)
         weights = () if before is None else _drift(before, folder)
         rounds.append(RoundEvaluation(number=number, skill=None, evaluation=load_evaluation(stage.folder), label=name, weights=weights))
         before = folder

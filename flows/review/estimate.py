@@ -179,7 +179,7 @@ def evaluate_few(config: SkillstackConfig, model: Path, suites: Sequence[SuiteCo
     """Seconds of a round's evaluations: the candidate on everything; the champion and the base on what they have no scores of yet."""
     from evals.harness.run import evaluate_checkpoint  # imports torch and lm-eval
 
-    few = [suite.model_copy(update={"items": min(ITEMS, suite.items or ITEMS)}) for suite in suites]
+    few = [suite.model_copy(update={"items": min(ITEMS, suite.items or ITEMS), "draw": "even"}) for suite in suites]
     started = time.perf_counter()
     report = evaluate_checkpoint(model, few, scratch, config=config.evaluation, cache_dir=scratch / "items", use=model_use(config.train))
     loading = time.perf_counter() - started - sum(suite.seconds for suite in report.suites)

@@ -23,6 +23,7 @@ from evals.suites.resolve import resolve_suites
 from flows.config.parameters import ConfigParameter, named
 from flows.lineage import RoundRecord, current_champion, find_version, read_ancestry, read_history, rebuild_version, record_reevaluation
 from flows.round.context import STAGE
+from flows.workspace.draws import drawn_evenly
 from flows.workspace.server import gpu_slot
 from flows.workspace.stages import Stage
 from flows.workspace.workspace import Workspace, evaluate_model, open_workspace, suites_of_skill
@@ -70,7 +71,7 @@ def _suites(workspace: Workspace, sources: Sequence[str]) -> list[SuiteConfig]:
     for version in read_ancestry(workspace.lineage, champion.version) if champion else []:
         if version.skill and version.drop:
             skills += suites_of_skill(workspace, version.skill, version.drop)
-    return list({suite.name: suite for suite in (*workspace.config.evaluation.suites, *skills, *named_here)}.values())
+    return drawn_evenly(list({suite.name: suite for suite in (*workspace.config.evaluation.suites, *skills, *named_here)}.values()))
 
 
 def _chosen(workspace: Workspace, versions: Sequence[int]) -> list[RoundRecord]:

@@ -16,6 +16,7 @@ from flows.round.context import STAGE
 from flows.round.failure import failure_recorded
 from flows.round.identity import one_first_start
 from flows.text.model_facts import model_facts
+from flows.workspace.draws import drawn_by
 from flows.workspace.stages import Stage, run_stage
 from flows.workspace.workspace import Workspace, evaluate_model
 
@@ -66,7 +67,8 @@ def _evaluate_and_register(workspace: Workspace, run: RoundRun, checkpoint: Stag
     suites = workspace.config.evaluation.suites
     if not suites:  # no general suites; the skills' own suites begin with round 1
         return register_candidate(workspace.lineage, run, checkpoint.folder, checkpoint.manifest)
-    report = evaluate_model(workspace, checkpoint.folder / "model", checkpoint.manifest.model_sha256, suites, "base")
+    model, digest = checkpoint.folder / "model", checkpoint.manifest.model_sha256
+    report = evaluate_model(workspace, model, digest, drawn_by(workspace, model, digest, suites, "base"), "base")
     log_stage(workspace.lineage, run, "evaluate", report.manifest, report.folder, code=report.code)
     return register_candidate(
         workspace.lineage, run, checkpoint.folder, checkpoint.manifest, evaluation=report.folder, report=report.manifest

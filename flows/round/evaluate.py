@@ -19,8 +19,13 @@ from evals.harness.reproduction import Taught
 from flows.lineage import VersionRef, read_ledger
 from flows.round.context import Round, stage_task
 from flows.round.reports import Evaluated, registered_suites, require_registered_scores, require_whole_chain
+from flows.workspace.draws import drawn_by
 from flows.workspace.stages import Stage
-from flows.workspace.workspace import evaluate_model, suites_of_skill
+from flows.workspace.workspace import Workspace, evaluate_model, suites_of_skill
+
+
+def _drawn(workspace: Workspace, version: VersionRef, suites: Sequence[SuiteConfig], label: str) -> list[SuiteConfig]:
+    return drawn_by(workspace, version.checkpoint / "model", version.model_sha256, suites, label)
 
 
 @stage_task("evaluate", "evaluate {round.skill}")
@@ -38,8 +43,11 @@ def evaluate(round: Round, clean: Stage[DropManifest], candidate: Stage[Checkpoi
         name: count for name, count in wanted.items() if name not in registered
     }
     taught_before = [(version, version.skill, version.drop) for version in chain if version.skill and version.drop]
-    learned = [(version, suites_of_skill(workspace, skill, drop)) for version, skill, drop in taught_before]  # a refresh brings its own
-    suites = [*round.config.evaluation.suites, *(suite for _, own in learned for suite in own)]
+    learned = [  # a refresh brings its own
+        (version, _drawn(workspace, version, suites_of_skill(workspace, skill, drop), f"anchor {skill}"))
+        for version, skill, drop in taught_before
+    ]
+    suites = [*_drawn(workspace, chain[0], round.config.evaluation.suites, "base"), *(suite for _, own in learned for suite in own)]
     suites = more_items([*suites, *suites_of_skill(workspace, round.skill, clean.folder, learned=False)], least)
 
     def on(version: VersionRef, asked: Sequence[SuiteConfig], label: str) -> Stage[EvalReport]:

@@ -37,6 +37,7 @@ from flows.sweep.cost import cost_lines
 from flows.sweep.frontier import Choice, Setting, SweepPoint, SweepTable, choose, measure_point, table_file
 from flows.sweep.tuning import Tuning, prepare_tuning
 from flows.workspace.decompositions import forget_whole
+from flows.workspace.draws import drawn_evenly
 from flows.workspace.drop_address import local_drop
 from flows.workspace.outcome import RoundOutcome
 from flows.workspace.pages import not_vital, publish_points
@@ -150,7 +151,7 @@ def prepare(trial: Trial, *, hold_out: bool) -> Tuning:
 
 @task(name="measure", task_run_name="measure {label}", **STAGE)
 def measure(workspace: Workspace, model: Path, model_sha256: str, tuning: Tuning, label: str) -> Stage[EvalReport]:
-    return evaluate_model(workspace, model, model_sha256, tuning.suites, label)
+    return evaluate_model(workspace, model, model_sha256, drawn_evenly(tuning.suites), label)
 
 
 @task(name="report sweep", **STAGE)

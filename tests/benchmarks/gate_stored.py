@@ -1,6 +1,6 @@
-"""Stored rounds, judged by rules 3 and by today's rules: verdict by verdict, and why they differ.
+"""Stored rounds, judged by earlier rules and by today's: verdict by verdict, and why they differ.
 
-    python tests/benchmarks/gate_stored.py [--continual docs/results/continual.jsonl] [STATE_DIR ...]
+    python tests/benchmarks/gate_stored.py [--rules 3] [--continual docs/results/continual.jsonl] [STATE_DIR ...]
 
 The rounds of the continual benchmark (SmolLM2-135M, thirteen tasks) are judged on what they have: the earlier tasks as skills and PIQA as a
 general suite, against the round before and against where each was learned; the new skill, drift and safety are left aside. In a state
@@ -28,10 +28,13 @@ from evals.gate.decide import GateEvidence, decide
 from evals.gate.policy import GatePolicy
 from evals.gate.rules3 import decide as rules3
 from evals.gate.rules3.policy import GatePolicy as PolicyOfRules3
+from evals.gate.rules4 import decide as rules4
+from evals.gate.rules4.policy import GatePolicy as PolicyOfRules4
 from evals.items import Evaluation, SuiteItems, load_evaluation
 
 Judged = tuple[str, Verdict, Verdict]
-"""(name of the round, by rules 3, by today's rules)"""
+"""(name of the round, by the earlier rules, by today's)"""
+EARLIER: dict[int, tuple[Any, Any]] = {3: (rules3, PolicyOfRules3), 4: (rules4, PolicyOfRules4)}
 
 
 def evaluation(model: str, scores: Mapping[str, tuple[Category, Sequence[float]]]) -> Evaluation:
@@ -47,13 +50,14 @@ def evaluation(model: str, scores: Mapping[str, tuple[Category, Sequence[float]]
     return Evaluation(report, suites)
 
 
-def judge(name: str, evidence: GateEvidence, policy: Mapping[str, Any]) -> Judged:
-    shared = {key: value for key, value in policy.items() if key != "rules" and key in PolicyOfRules3.model_fields}
-    old = rules3.GateEvidence(**{field: getattr(evidence, field) for field in rules3.GateEvidence.__dataclass_fields__})
-    return name, rules3.decide(old, PolicyOfRules3.model_validate(shared)), decide(evidence, GatePolicy.model_validate(shared))
+def judge(name: str, evidence: GateEvidence, policy: Mapping[str, Any], rules: int) -> Judged:
+    earlier, its_policy = EARLIER[rules]
+    shared = {key: value for key, value in policy.items() if key != "rules" and key in its_policy.model_fields}
+    old = earlier.GateEvidence(**{field: getattr(evidence, field) for field in earlier.GateEvidence.__dataclass_fields__})
+    return name, earlier.decide(old, its_policy.model_validate(shared)), decide(evidence, GatePolicy.model_validate(shared))
 
 
-def of_the_benchmark(path: Path) -> Iterator[Judged]:
+def of_the_benchmark(path: Path, rules: int) -> Iterator[Judged]:
     lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     [base] = [line for line in lines if line["kind"] == "base"]
     groups: dict[tuple[str, int], list[Any]] = defaultdict(list)
@@ -78,10 +82,10 @@ def of_the_benchmark(path: Path) -> Iterator[Judged]:
                 continue
             anchors = {name: after(at, [name]) for at, name in enumerate(earlier, start=1)}
             anchors |= {"piqa": after(0, [])} if "piqa" in candidate.suites else {}
-            yield judge(f"{method}, seed {seed}, round {number}", GateEvidence(candidate, champion, anchors, None), policy)
+            yield judge(f"{method}, seed {seed}, round {number}", GateEvidence(candidate, champion, anchors, None), policy, rules)
 
 
-def of_a_state(folder: Path) -> Iterator[Judged]:
+def of_a_state(folder: Path, rules: int) -> Iterator[Judged]:
     reports = {file_digest(path): path.parent for path in folder.glob("stages/evaluate/*/manifest.json")}
     for path in sorted(folder.glob("stages/decide/*/manifest.json")):
         stored = read_manifest(path.parent, Verdict)
@@ -97,7 +101,7 @@ def of_a_state(folder: Path) -> Iterator[Judged]:
             bootstrap=stored.bootstrap,
             registered={role.removeprefix("registered:"): each for role, each in loaded.items() if role.startswith("registered:")},
         )
-        yield judge(f"{stored.new_skill} ({path.parent.name[:8]})", evidence, stored.policy)
+        yield judge(f"{stored.new_skill} ({path.parent.name[:8]})", evidence, stored.policy, rules)
 
 
 def why(old: Verdict, new: Verdict) -> list[str]:
@@ -117,9 +121,11 @@ def why(old: Verdict, new: Verdict) -> list[str]:
     return found
 
 
-def show(title: str, judged: Sequence[Judged]) -> list[str]:
+def show(title: str, judged: Sequence[Judged], rules: int) -> list[str]:
     counts = Counter((old.decision.value, new.decision.value) for _, old, new in judged)
-    lines = [f"**{title}**: {len(judged)} rounds.", "", "| rules 3 | rules 4 | rounds |", "|---|---|---|"]
+    same = sum(old.model_copy(update={"policy": new.policy}) == new for _, old, new in judged)
+    lines = [f"**{title}**: {len(judged)} rounds, {same} of them equal in every check and sentence.", ""]
+    lines += [f"| rules {rules} | today's rules | rounds |", "|---|---|---|"]
     lines += [f"| {old} | {new} | {count} |" for (old, new), count in sorted(counts.items())]
     differ = [(name, old, new, why(old, new)) for name, old, new in judged]
     said = [
@@ -132,11 +138,12 @@ def show(title: str, judged: Sequence[Judged]) -> list[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--continual", type=Path, default=Path("docs/results/continual.jsonl"))
+    parser.add_argument("--rules", type=int, default=3, choices=sorted(EARLIER), help="the earlier rules")
     parser.add_argument("states", type=Path, nargs="*")
     options = parser.parse_args()
-    print("\n".join(show("thirteen tasks on SmolLM2-135M", list(of_the_benchmark(options.continual)))))
+    print("\n".join(show("thirteen tasks on SmolLM2-135M", list(of_the_benchmark(options.continual, options.rules)), options.rules)))
     for state in options.states:
-        print("\n".join(show(state.name, list(of_a_state(state)))))
+        print("\n".join(show(state.name, list(of_a_state(state, options.rules)), options.rules)))
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ from data_contracts.manifests import CheckpointManifest, Decision, EvalReport, S
 from evals.gate.decide import GateEvidence, decide
 from evals.gate.policy import GatePolicy
 from evals.item_cache import ItemCache
-from evals.items import load_evaluation, write_items
+from evals.items import COLUMNS, load_evaluation, write_items
 from flows.config.model import SkillstackConfig, parse_config
 from flows.lineage import (
     Lineage,
@@ -78,7 +78,7 @@ def write_evaluation(state: Path, name: str, model_sha256: str, scores: dict[str
         numbers = {"score": values, "gold_logprob": [value - 1.5 for value in values], "weight": 1.0, "cluster": None, "cut": 0}
         gold = [f"answer {item % 8}" for item in range(ITEMS)]
         said = [right if value else "something else" for right, value in zip(gold, values, strict=True)]
-        text = {"prompt": "Say it.", "gold": gold, "prediction": said, "reasoning": "", "choice_logprobs": None}
+        text = {"prompt": "Say it.", "gold": gold, "prediction": said, "reasoning": "", **dict.fromkeys(COLUMNS[-3:])}
         items = pd.DataFrame({"doc_hash": hashes, "prompt_hash": hashes, **numbers, **text})
         path = folder / "items" / f"{suite}.parquet"
         write_items(path, items)

@@ -14,8 +14,9 @@ import pytest
 
 from data_contracts.digests import text_digest, value_digest
 from data_contracts.manifests import Category, EvalReport, SuiteResult, file_ref, write_manifest
+from evals.drawing import chosen, inclusion_chances, item_sizes
 from evals.gate.decide import GateEvidence
-from evals.items import COLUMNS, Evaluation, SuiteItems, write_items
+from evals.items import COLUMNS, DrawnPool, Evaluation, SuiteItems, write_items, write_pool
 
 CHAT_TEMPLATE = (
     "{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}<|end|>{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
@@ -207,6 +208,9 @@ def _store(evaluation: Evaluation, folder: Path) -> Path:
         absent = [None] * len(suite.doc_hash)
         write_items(path, pd.DataFrame({column: list(getattr(suite, column)) or absent for column in COLUMNS}))
         files[f"items/{name}"] = file_ref(folder, path)
+        if suite.pool is not None:
+            write_pool(folder / "draws" / f"{name}.parquet", suite.pool)
+            files[f"draws/{name}"] = file_ref(folder, folder / "draws" / f"{name}.parquet")
     write_manifest(folder, evaluation.report.model_copy(update={"files": files}))
     return folder
 
@@ -214,6 +218,24 @@ def _store(evaluation: Evaluation, folder: Path) -> Path:
 @pytest.fixture(scope="session")
 def make_suite() -> MakeSuite:
     return _suite
+
+
+@pytest.fixture(scope="session")
+def draw_items() -> Callable[..., SuiteItems]:
+    """A suite of which `n` items are read, drawn by `margin` as the model of that name has them."""
+
+    def drawn(suite: SuiteItems, margin: np.ndarray, n: int, by: str) -> SuiteItems:
+        sizes = item_sizes(margin)
+        chance, read = inclusion_chances(sizes, n), chosen(suite.doc_hash, sizes, n)
+        pool = DrawnPool(suite.doc_hash, margin, chance)
+        names = ("doc_hash", "prompt_hash", "cluster", "prompt", "gold", "prediction")
+        texts = {name: tuple(np.array(getattr(suite, name), dtype=object)[read]) for name in names}
+        score, weight = suite.score[read], 1.0 / chance[read]
+        changes = {"n": n, "available": len(margin), "drawn_by": text_digest(by), "score": float(np.average(score, weights=weight))}
+        result = suite.result.model_copy(update={**changes, "suite_sha256": text_digest(f"{suite.name} {n}"), "mean_gold_logprob": None})
+        return replace(suite, result=result, score=score, gold_logprob=suite.gold_logprob[read], weight=weight, pool=pool, **texts)
+
+    return drawn
 
 
 @pytest.fixture(scope="session")

@@ -25,7 +25,7 @@ from data_contracts.manifests import (
 )
 from evals.gate.decide import GateEvidence, GatePolicy, decide
 from evals.item_cache import ItemCache
-from evals.items import load_evaluation, write_items
+from evals.items import COLUMNS, load_evaluation, write_items
 from flows.lineage import (
     Lineage,
     RoundRun,
@@ -164,7 +164,7 @@ def _evaluation(folder: Path, model_sha256: str, scores: dict[str, list[float]])
         said = [gold if value else "something else" for gold, value in zip(golds, values, strict=True)]
         text = {"prompt": "Say it.", "gold": golds, "prediction": said}
         path = folder / "items" / f"{legal_name(name)}.parquet"
-        unused = {"weight": 1.0, "cluster": None, "reasoning": "", "cut": 0, "choice_logprobs": None}
+        unused = {"weight": 1.0, "cluster": None, "reasoning": "", "cut": 0, **dict.fromkeys(COLUMNS[-3:])}
         items = pd.DataFrame(table | unused | text)
         write_items(path, items)
         state = folder.parents[2]

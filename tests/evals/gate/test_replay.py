@@ -15,6 +15,8 @@ from evals.gate.decide import GateEvidence, decide
 from evals.gate.replay import replay
 from evals.gate.rules3 import decide as rules3
 from evals.gate.rules3.policy import GatePolicy
+from evals.gate.rules4 import decide as rules4
+from evals.gate.rules4.policy import GatePolicy as PolicyOfRules4
 from evals.items import load_evaluation
 
 # sha256 of the manifests that rules 3 wrote for the same evidence with their first words (commit ceb8562).
@@ -200,17 +202,19 @@ def test_numbers_near_zero_have_no_exponent_in_new_verdicts_and_keep_it_in_old_o
     assert any("less likely by less than 0.0001 nats per item" in text for text in said)
     assert any("harder to predict" in text and "by less than 0.0001 %" in text for text in said)
     assert not any(re.search(r"\d[eE][-+−]?\d", text) for text in said)
-    assert manifest_digest(replaying.as_first_worded(verdict)) == WITH_EXPONENTS
+    before = rules4.decide(near_zero, PolicyOfRules4(accept_unmeasured=("general", "safety", "drift")))
+    assert manifest_digest(replaying.as_first_worded(before)) == WITH_EXPONENTS
 
 
 @pytest.mark.parametrize("stored_with_exponents", [True, False])
 def test_a_verdict_of_rules_4_is_replayed_with_the_numbers_that_it_was_stored_with(
-    tmp_path, near_zero, store_evaluation, asked, stored_with_exponents: bool
+    tmp_path, near_zero, store_evaluation, stored_with_exponents: bool
 ) -> None:
     folders = {who: store_evaluation(getattr(near_zero, who), tmp_path / who) for who in ("candidate", "champion")}
     folders["anchor:kept"] = store_evaluation(near_zero.anchors["kept"], tmp_path / "anchor")
     loaded = {role: load_evaluation(folder) for role, folder in folders.items()}
-    verdict = decide(GateEvidence(loaded["candidate"], loaded["champion"], {"kept": loaded["anchor:kept"]}, None), asked())
+    made = rules4.GateEvidence(loaded["candidate"], loaded["champion"], {"kept": loaded["anchor:kept"]}, None)
+    verdict = rules4.decide(made, PolicyOfRules4(accept_unmeasured=("general", "safety", "drift")))
     kept = replaying.as_first_worded(verdict) if stored_with_exponents else verdict
     stored = write_manifest(tmp_path / "verdict", kept).read_text()
     assert ("e-05 nats per item" in stored) is stored_with_exponents

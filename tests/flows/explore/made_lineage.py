@@ -47,7 +47,8 @@ def write_evaluation(folder: Path, model_sha256: str, right: dict[str, int], n: 
         rows["prompt"] = [f"question {index} of {name}" for index in range(n)]
         rows["gold"] = [f"answer {index}" for index in range(n)]
         rows["prediction"] = [f"answer {index}" if score[index] else "something else" for index in range(n)]
-        rows["reasoning"], rows["cut"], rows["choice_logprobs"] = "", 0, None
+        rows["reasoning"], rows["cut"] = "", 0
+        rows[["choice_logprobs", "margin", "gold_probability"]] = None
         write_items(folder / f"{name}.parquet", rows)
         files[f"items/{name}"] = file_ref(folder, folder / f"{name}.parquet")
         category = "skill" if name in ("alpha", "beta") else "general"
