@@ -42,6 +42,12 @@ def user() -> Any:
     return _module("user")
 
 
+@pytest.fixture(scope="session")
+def restarts(containers: Any) -> Any:
+    """restarts.py as a module."""
+    return _module("restarts")
+
+
 _MEASURED: dict[str, str] = {}
 
 
@@ -83,20 +89,25 @@ def stack(
 ) -> Iterator[Any]:
     for name in stacks.STOOD_IN:
         measured[f"image {stacks.STOOD_IN[name]}"] = stacks.stand_in(name)
-    folder = tmp_path_factory.mktemp("stack")
+    kept = os.environ.get("SKILLSTACK_KEEP_STACK")  # a folder: the stack is left running there, and the next run goes on with it
+    folder = Path(kept) if kept else tmp_path_factory.mktemp("stack")
     files = [] if Path("/dev/nvidia0").exists() else [containers.REPOSITORY / "infra/compose.cpu.yaml"]
-    found = stacks.Stack("skillstack-test", folder, files=files)
-    found.down()
+    left = (folder / "env").is_file()
+    found = stacks.Stack("skillstack-test", folder, files=files, secrets=stacks.secrets_in(folder / "env") if left else {})
     try:
-        found.up()
+        if not left:
+            found.down()
+            found.up()
         yield found
     finally:
-        if not os.environ.get("SKILLSTACK_KEEP_STACK"):
+        if not kept:
             found.down()
 
 
 @pytest.fixture(scope="session")
 def deployed(stack: Any, user: Any) -> Any:
+    if (stack.project / "skillstack.yaml").is_file():
+        return stack
     user.write_project(stack)
     done = stack.compose("--profile", "tools", "run", "--rm", "--no-deps", "deploy")
     assert "round" in done.stdout + done.stderr

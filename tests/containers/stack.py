@@ -116,7 +116,7 @@ class Stack:
         self.compose("up", "-d", "--no-build", "--no-deps", service)
         self.wait(service, condition)
 
-    def wait(self, service: str, condition: str = "healthy", seconds: float = 240) -> None:
+    def wait(self, service: str, condition: str = "healthy", seconds: float = 600) -> None:
         def reached() -> bool:
             state = self.state_of(service)
             if condition == "ended":
@@ -145,6 +145,11 @@ class Stack:
 
     def down(self) -> None:
         self.compose("--profile", "tools", "down", "--volumes", "--timeout", "5", check=False)
+
+
+def secrets_in(file: Path) -> dict[str, str]:
+    """The values of an environment file."""
+    return dict(line.split("=", 1) for line in file.read_text().splitlines())
 
 
 def _variables() -> list[str]:

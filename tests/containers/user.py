@@ -36,7 +36,7 @@ def write_project(stack: Any) -> None:
             "min_learned": 0.0,
         },
         "inbox": {"deployment": "continual-round/round", "settle_seconds": 1},
-        "service": {"watch_cron": "* * * * *", "timezone": "Europe/Berlin", "lease_seconds": 60, "heartbeat_timeout_seconds": 75},
+        "service": {"watch_cron": "* * * * *", "timezone": "Europe/Berlin", "lease_seconds": 60},
     }  # fmt: skip
     (folder / "skillstack.yaml").write_text(yaml.safe_dump(values))
     own(folder)
