@@ -66,7 +66,7 @@ def _(frame, matrix, mo, view):
     mo.vstack(
         [
             frame.figure(matrix.forgetting_figure(view), "Each skill when it was learned and now"),
-            frame.table(matrix.matrix_rows(view), "All scores"),
+            frame.table(matrix.matrix_rows(view), "All scores, in % (drift: bits per byte)"),
         ]
     )
     return

@@ -13,13 +13,12 @@ from data_contracts.errors import LineageError, SkillstackError
 from data_contracts.manifests import MANIFEST_NAME
 from evals.audit.churn import RIGHT
 from evals.audit.forgetting import ForgettingAudit, RoundEvaluation, audit_forgetting
-from evals.audit.matrix import Estimate
 from evals.items import Evaluation, SuiteItems, load_evaluation
+from evals.report.scores import percent, score_text
+from evals.report.view import estimate_words
 from flows.explore.views.figures import GREEN, ORANGE, cells, styled
 from flows.lineage.audit_rows import recorded_row, round_label
 from flows.lineage.storage.records import RoundRecord
-
-_REPEATS = 300  # bootstrap draws for the intervals on this page; the report of a round uses more
 
 
 @dataclass(frozen=True)
@@ -80,7 +79,7 @@ def view_lineage(records: Sequence[RoundRecord]) -> LineageView:
             left_out.append(f"{label}: {error}")
     if not rows:
         raise LineageError("lineage", "no round has an evaluation that can be read", "; ".join(left_out) or "run a round first")
-    return LineageView(audit_forgetting(rows, repeats=_REPEATS), tuple(map(_suites, rows)), tuple(left_out))
+    return LineageView(audit_forgetting(rows), tuple(map(_suites, rows)), tuple(left_out))
 
 
 def _suites(row: RoundEvaluation) -> dict[str, SuiteItems]:
@@ -103,7 +102,7 @@ def matrix_figure(view: LineageView) -> go.Figure:
     """A row per round, a column per suite, with the scores in the cells. Drift, where lower is better, is in the table only."""
     shown = [index for index, suite in enumerate(view.audit.suites) if suite.higher_is_better]
     values = [[row[index] for index in shown] for row in view.audit.matrix]
-    texts = [["" if value is None else f"{100 * value:.0f}" for value in row] for row in values]
+    texts = [["" if value is None else percent(value) for value in row] for row in values]
     figure = go.Figure(cells(values, [view.suites[index] for index in shown], view.rows, texts=texts, legend="score"))
     figure.data[0].update(zmin=0, zmax=1)
     styled(figure, x="suite", y="", height=120 + 46 * len(view.rows))
@@ -113,9 +112,9 @@ def matrix_figure(view: LineageView) -> go.Figure:
 
 
 def matrix_rows(view: LineageView) -> list[dict[str, str]]:
-    """The matrix as a table."""
+    """The matrix as a table, with the scores as every page and the terminal write them."""
     return [
-        {"round": label} | {suite: "—" if value is None else f"{value:.3f}" for suite, value in zip(view.suites, row, strict=True)}
+        {"round": label} | {suite.name: score_text(value, suite.category) for suite, value in zip(view.audit.suites, row, strict=True)}
         for label, row in zip(view.rows, view.audit.matrix, strict=True)
     ]
 
@@ -208,20 +207,16 @@ def forgetting_figure(view: LineageView) -> go.Figure:
         },
     )  # fmt: skip
     styled(figure, x="skill", y="score", height=320)
-    figure.update_yaxes(range=[0, 1.05])
+    figure.update_yaxes(range=[0, 1.05], tickformat=".0%")
     return figure
 
 
 def summary_sentences(view: LineageView) -> list[str]:
-    """Average accuracy, backward transfer and forgetting, in words."""
+    """Average accuracy, backward transfer and forgetting, in the words of the reports."""
     transfer = view.audit.transfer
-    named: Mapping[str, Estimate | None] = {
-        "Average accuracy over the learned skills": transfer.average_accuracy,
-        "Backward transfer (higher is better)": transfer.bwt,
-        "Forgetting (positive is worse)": transfer.forgetting,
-    }
-    return [f"{name}: {_words(estimate)}" for name, estimate in named.items()]
-
-
-def _words(estimate: Estimate | None) -> str:
-    return "not defined yet" if estimate is None else f"{estimate.value:+.3f}, {estimate.low:+.3f} to {estimate.high:+.3f} (90 % bootstrap)"
+    average = estimate_words(transfer.average_accuracy, plain=True)
+    return [
+        f"Average over the learned skills, %: {average}",
+        f"Backward transfer, points (higher is better): {estimate_words(transfer.bwt)}",
+        f"Forgetting, points (positive is worse): {estimate_words(transfer.forgetting)}; in brackets a {view.audit.interval}.",
+    ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import re
 import shutil
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from flows.explore import scene
 from flows.explore.answer import Missing, attempt
 from flows.explore.views import capacity, dynamics, matrix
 from flows.lineage import connect
+from flows.review.audit import audit_lineage
 
 
 def test_matrix_and_the_items_behind_a_cell(explored: SkillstackConfig) -> None:
@@ -33,6 +36,30 @@ def test_matrix_and_the_items_behind_a_cell(explored: SkillstackConfig) -> None:
     assert matrix.cell_of([{"x": "no such suite", "y": "?"}], view) is None
     assert len(matrix.forgetting_figure(view).data) == 2
     assert len(matrix.matrix_rows(view)) == 4
+
+
+def test_the_summaries_have_the_reports_intervals(lineage_state: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    state = tmp_path / "state"
+    shutil.copytree(lineage_state, state, symlinks=True)
+    config = SkillstackConfig(state_dir=state)
+    scene.use(config)
+    now = scene.look()
+    assert not isinstance(now.records, Missing)
+    view = matrix.view_lineage(now.records)
+    result = audit_lineage(config)
+    assert view.audit.transfer == result.audit.transfer
+    assert view.audit.intervals == result.audit.intervals
+    page = " ".join(html.unescape(re.sub("<[^>]+>", " ", result.report.read_text(encoding="utf-8"))).split())
+    kept, told = result.audit.transfer, matrix.summary_sentences(view)
+    assert kept.bwt is not None
+    assert kept.bwt.value == pytest.approx(34 / 40 - 36 / 40), "alpha after beta, less alpha when it was learned"
+    assert kept.bwt.low < kept.bwt.value < kept.bwt.high
+    for sentence, value in zip(told, (kept.average_accuracy, kept.bwt, kept.forgetting), strict=True):
+        assert value is not None
+        low, high = (f"{100 * each:.1f}".replace("-", "\N{MINUS SIGN}") for each in (value.low, value.high))
+        for text in (sentence, page):
+            assert re.search(rf"{low} to \+?{high}", text), (low, high, sentence)
 
 
 def test_a_run_deleted_meanwhile_and_files_gone(lineage_state: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
