@@ -1,4 +1,4 @@
-"""`skillstack explore`: open the seven views in a browser."""
+"""`skillstack explore`: open the eight views in a browser."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def explore(
     config: ConfigFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show spectra, constraints, costs, training curves, forgetting, capacity and the gate of your own lineage. Writes nothing."""
+    """Show spectra, constraints, geometry, costs, trainings, forgetting, capacity and the gate of your own lineage. Writes nothing."""
     require_extra()
     from flows.cli import console
     from flows.config.model import load_config

@@ -42,6 +42,12 @@ PAGES = (
         "under the constraint. An update that is almost completely inside cannot be learned under this constraint.",
     ),
     Page(
+        "geometry",
+        "Geometry",
+        "Look at the second figure: a turn keeps every singular value (one), a cut and an update do not. Then at the leak in the table: "
+        "only the constrained update keeps away from the protected directions.",
+    ),
+    Page(
         "cost",
         "Cost",
         "Look at how the cost of each method grows with the ratio, and at the part that does not depend on the ratio. "
@@ -74,7 +80,7 @@ PAGES = (
 
 
 def header(name: str) -> mo.Html:
-    """Links to the seven views, the title, and the sentence that says what to look for."""
+    """Links to the views, the title, and the sentence that says what to look for."""
     links = "".join(
         f'<a href="../{page.name}/"{" aria-current=page" if page.name == name else ""}>{escape(page.title)}</a>' for page in PAGES
     )

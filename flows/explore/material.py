@@ -20,6 +20,7 @@ from data_contracts.rendering import TextRenderer
 from evals.audit.weights import open_weights
 from flows.explore.scene import Subject, require_model
 from flows.explore.views.constraint import input_frame, rotate, weight_frame
+from flows.explore.views.geometry import Layer
 from flows.explore.views.spectrum import Floats, weight_energies
 from osft_engine.checkpoint.read import load_model, load_tokenizer
 from osft_engine.compute.forward import summed_loss
@@ -131,6 +132,12 @@ class Measurements:
         finally:
             weight.requires_grad_(False)
         return total if isinstance(module, nn.Linear) else total.T
+
+    @lru_cache(maxsize=8)  # noqa: B019
+    def layer(self, layer: str) -> Layer:
+        """Weight, gradient and input moment for the view of geometry, in float64."""
+        weight, gradient, moment = self.weight(layer), self.gradient(layer), self.moment(layer)
+        return Layer(*(each.detach().to(torch.float64).numpy() for each in (weight, gradient, moment)))
 
     @lru_cache(maxsize=32)  # noqa: B019
     def frame(self, layer: str, *, inputs: bool) -> tuple[Tensor, Tensor]:

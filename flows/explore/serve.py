@@ -1,4 +1,4 @@
-"""The server of `skillstack explore`: one process on a loopback address, protected by a token, with the seven apps.
+"""The server of `skillstack explore`: one process on a loopback address, protected by a token, with the eight apps.
 
 The guard runs before marimo: it turns the token in the first address into one cookie for all views, and refuses requests with another host
 name (DNS rebinding) or from another page. ADR 8 says why this is not marimo's own token.
@@ -93,7 +93,7 @@ async def _answer(send: Send, status: int, text: str, headers: list[tuple[bytes,
 
 
 def build_application(token: str) -> Application:
-    """The seven views behind the guard."""
+    """The views behind the guard."""
     import marimo
 
     builder = marimo.create_asgi_app(quiet=True, include_code=False, html_head=_HEAD)

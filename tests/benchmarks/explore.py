@@ -22,7 +22,7 @@ from typing import Any
 import psutil
 from selenium import webdriver
 
-VIEWS = {"spectrum": "ratio", "constraint": "ratio", "cost": "ratio", "gate": "churn"}
+VIEWS = {"spectrum": "ratio", "constraint": "ratio", "geometry": "angle", "cost": "ratio", "gate": "churn"}
 RIGHT, DEADLINE = "\ue014", 120.0
 ARGUMENTS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync", "--disable-dev-shm-usage"]
 SAID = "return [...document.querySelectorAll('.explore-said p')].map(e => e.textContent).join(' ')"

@@ -1,6 +1,6 @@
 """The explorer in a real browser: every view opened, every control moved, every number compared with the engine's own functions.
 
-    pytest -m services tests/explore/test_browser.py
+    pytest -m services tests/flows/explore/test_browser.py
 
 The console must stay free of errors, no request may leave the loopback address, and the state folder must not change by a byte.
 """
@@ -20,10 +20,11 @@ from flows.explore import material, scene
 from flows.explore.answer import Missing
 from flows.explore.frame import PAGES
 from flows.explore.updates import GRADIENT, Source, rotated_by_protection
-from flows.explore.views import calibration, capacity, cost_views, dynamics, matrix, model_shape, playground, spectrum, sweeps
+from flows.explore.views import calibration, capacity, cost_views, dynamics, geometry, matrix, model_shape, playground, spectrum, sweeps
 from flows.explore.views.constraint import constrain
 
 pytestmark = pytest.mark.services
+AXE = Path(__file__).parents[2] / "vendor" / "axe-core" / "axe.min.js"
 
 
 @pytest.fixture(scope="module")
@@ -120,6 +121,36 @@ def test_constraint(view: Any, now: scene.Scene) -> None:
     view.wait(lambda: any("Leak before 0.0000" in line for line in view.said()), "update without change")
     view.choose("model", "nano (included)")
     view.await_sentence(constrain(rotated["activations"], "activations", 0.25).sentence())
+
+
+def test_geometry(view: Any, now: scene.Scene) -> None:
+    view.open("geometry")
+    has_controls(view, "model", "layer", "largest angle of the turn", "block size", "rank of cut", RATIO)
+    model = material.open_model(next(iter(now.subjects().values())), None)
+    measured, first = material.measurements(model), next(iter(model.targets))
+
+    def shows(layer: str, angle: float, block: int, rank: int, ratio: float) -> None:
+        settings = geometry.Settings(angle, block, rank, ratio)
+        found = geometry.changes(measured.layer(layer), settings)
+        for line in geometry.sentences(found, settings):
+            view.await_sentence(line)
+        wanted = [value for row in geometry.geometry_rows(found) for value in row.values()]
+        assert view.run("return [...document.querySelectorAll('.explore-table td')].map(e => e.textContent)") == wanted
+
+    shows(first, 30, 32, 16, 0.25)
+    view.press("largest angle of the turn", RIGHT)
+    shows(first, 35, 32, 16, 0.25)
+    view.press("block size", RIGHT)
+    shows(first, 35, 64, 16, 0.25)
+    view.press("rank of cut", RIGHT)
+    shows(first, 35, 64, 17, 0.25)
+    view.press(RATIO, RIGHT)
+    shows(first, 35, 64, 17, 0.26)
+    other = list(model.targets)[6]
+    view.choose("layer", other)
+    shows(other, 30, 32, 16, 0.25)
+    view.choose("model", "nano (included)")
+    shows(first, 30, 32, 16, 0.25)
 
 
 def test_cost(view: Any, now: scene.Scene, tmp_path: Path) -> None:
@@ -251,6 +282,25 @@ def test_every_control_has_a_name_and_every_view_fits_a_phone(view: Any) -> None
             assert nameless == (["combobox"] if page.name == "dynamics" else []), (page.name, nameless)
     finally:
         view.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1400, "light"), (420, "dark")])
+def test_axe_finds_nothing_serious(view: Any, width: int, scheme: str) -> None:
+    """axe-core on every view. What it leaves at moderate: marimo's cells are no landmarks of the page."""
+    metrics = {"width": width, "height": 1400, "deviceScaleFactor": 1, "mobile": False}
+    view.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    view.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": scheme}]})
+    try:
+        for page in PAGES:
+            view.open(page.name)
+            view.driver.execute_script(AXE.read_text(encoding="utf-8"))
+            found = view.driver.execute_async_script("axe.run().then(arguments[0])")
+            assert len(found["passes"]) > 15, page.name
+            serious = [each for each in found["violations"] if each["impact"] in ("serious", "critical")]
+            assert [(each["id"], each["nodes"][0]["html"]) for each in serious] == [], page.name
+    finally:
+        view.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+        view.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
 
 
 def test_dark_follows_the_system(view: Any) -> None:
