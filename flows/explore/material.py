@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from threading import RLock
 from typing import Any
 
 import torch
@@ -37,6 +38,7 @@ from osft_engine.method.ranks import measure_importance
 SAMPLE = Path(__file__).parent / "sample.jsonl"
 SAMPLE_TOKENS = 384
 _LOOKING = TrainConfig(device="cpu", dtype="float32")
+_PASSES = RLock()  # pages have a thread each and share a model: hooks of one measurement would be called in the passes of another
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,8 @@ def open_model(subject: Subject, text: Path | None) -> Model:
     folder = require_model(subject).folder
     open_weights(folder)  # reads the headers: a broken file is an error of one line, before transformers reads it
     stamp = "-".join(str(path.stat().st_mtime_ns) for path in sorted(folder.glob("*.safetensors")))
-    return _open(folder, stamp, text if text is not None and text.is_file() else SAMPLE, subject.memory)
+    with _PASSES:  # two pages that open at once load it once
+        return _open(folder, stamp, text if text is not None and text.is_file() else SAMPLE, subject.memory)
 
 
 @lru_cache(maxsize=3)
@@ -108,19 +111,27 @@ class Measurements:
             memory = load_memory(self.model.memory)
             if layer in memory.leaders:
                 return memory.moment(layer)
-        if self._moments is None:
-            self._moments = measure_moments(self.model.module, self.model.targets, self.model.batches)
+        with _PASSES:
+            if self._moments is None:
+                self._moments = measure_moments(self.model.module, self.model.targets, self.model.batches)
         return self._moments.moments[self._moments.leaders[layer]]
 
     def importance(self) -> dict[str, float]:
         """Similarity of output and input of every layer, on the sample."""
-        if self._importance is None:
-            self._importance = measure_importance(self.model.module, self.model.targets, self.model.batches)
+        with _PASSES:
+            if self._importance is None:
+                self._importance = measure_importance(self.model.module, self.model.targets, self.model.batches)
         return self._importance
 
     @lru_cache(maxsize=16)  # noqa: B019
     def gradient(self, layer: str) -> Tensor:
         """Gradient of the mean loss on the sample with respect to W, out x in."""
+        with _PASSES:
+            total = self._gradient(layer)
+        return total if isinstance(self.model.targets[layer], nn.Linear) else total.T
+
+    def _gradient(self, layer: str) -> Tensor:
+        """As the layer stores its weight."""
         module = self.model.targets[layer]
         weight: Tensor = module.weight  # type: ignore[assignment]
         weight.requires_grad_(True)
@@ -131,7 +142,7 @@ class Measurements:
                 total += torch.autograd.grad(summed_loss(self.model.module, batch) / count, weight)[0]
         finally:
             weight.requires_grad_(False)
-        return total if isinstance(module, nn.Linear) else total.T
+        return total
 
     @lru_cache(maxsize=8)  # noqa: B019
     def layer(self, layer: str) -> Layer:

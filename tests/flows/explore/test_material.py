@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,20 @@ def test_gradient_is_the_losses_slope(nano: material.Measurements) -> None:
         low = loss()
         weight.copy_(before)
     assert (high - low) / (2 * step) == pytest.approx(float(gradient.square().sum()), rel=0.05)
+
+
+def test_pages_that_measure_at_the_same_time_do_not_disturb_one_another(nano: material.Measurements) -> None:
+    """Each page has a thread of its own, and they share the model: hooks of one would be called in the passes of another."""
+    wanted = (nano.importance(), nano.gradient(LAYER), nano.moment(LAYER))
+
+    def measure(number: int) -> bool:
+        own = material.Measurements(nano.model)
+        if number % 2:
+            return own.importance() == wanted[0]
+        return bool(torch.equal(own.gradient(LAYER), wanted[1]) and torch.equal(own.moment(LAYER), wanted[2]))
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(measure, range(12)))
 
 
 def test_leaks_are_the_engines(nano: material.Measurements) -> None:
