@@ -10,7 +10,7 @@ CPU core. No network, and nothing is kept: the checkpoints live in a temporary f
 import marimo
 
 __generated_with = "0.25.2"
-app = marimo.App(width="medium", app_title="Continual learning on nano")
+app = marimo.App(width="medium", app_title="Continual learning on nano", html_head_file="offline.html")
 
 
 @app.cell(hide_code=True)

@@ -9,7 +9,7 @@ Needs linear algebra (singular values, projections) and no knowledge of OSFT. No
 import marimo
 
 __generated_with = "0.25.2"
-app = marimo.App(width="medium", app_title="Orthogonal fine-tuning, from a 3x3 matrix to a real layer")
+app = marimo.App(width="medium", app_title="Orthogonal fine-tuning, from a 3x3 matrix to a real layer", html_head_file="offline.html")
 
 
 @app.cell

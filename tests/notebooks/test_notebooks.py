@@ -1,4 +1,4 @@
-"""The two notebooks run from top to bottom, and what they compute is what they say."""
+"""The notebooks run from top to bottom, and what they compute is what they say."""
 
 from __future__ import annotations
 
@@ -61,3 +61,44 @@ def test_continual_learning_plain_forgets_and_osft_keeps() -> None:
     ratios = found["ratio_table"]
     assert ratios[0.05]["new"] < 0.2 < ratios[0.25]["new"]  # too few directions learn nothing
     assert ratios[0.8]["base"] < ratios[0.25]["base"] - 0.2  # too many forget
+
+
+@pytest.mark.services  # it starts no server; its fourteen trainings are a minute of a core
+def test_rotations_keep_the_geometry_and_constrained_updates_keep_the_skills() -> None:
+    found = run_notebook("rotations")
+    assert found["plane_gap"] < 1e-12
+    assert found["cayley_plane_gap"] < 1e-12
+    assert found["orthogonality_gap"] < 1e-12
+    coarse, middle, fine = found["exponential_gaps"].values()
+    assert coarse / middle == pytest.approx(1000, rel=0.5)  # equal to second order
+    assert middle / fine == pytest.approx(1000, rel=0.5)
+    factors = found["reach_of_factors"]
+    assert [each["connected"] for each in factors.values()] == [2 / 16, 4 / 16, 8 / 16, 1.0]
+    assert all(each["gap"] < 1e-12 for each in factors.values())
+
+    turned, low, inside = found["kept"].values()
+    assert max(turned["singular values"], turned["norms"], turned["energy"]) < 1e-12
+    assert min(low["singular values"], inside["singular values"]) > 1e-3
+    assert inside["old outputs"] < 0.3 * min(low["old outputs"], turned["old outputs"])
+
+    moved, scores, best = found["weights_moved"], found["scores"], found["best"]
+    assert moved["OFT"]["singular values"] < 1e-5 < 1e-3 < moved["LoRA"]["singular values"]
+    assert moved["OSFT 0.25"]["old outputs"] < moved["OFT"]["old outputs"]
+    for method, rates in scores.items():
+        assert len(rates) >= 3
+        if not method.startswith("OSFT"):  # a worse rate for OSFT would only weaken what is said of it
+            assert best[method] not in (min(rates), max(rates)), f"{method}: its best rate is at the end of what was tried"
+        assert rates[best[method]]["new"][0] > 0.3, f"{method} learned nothing"
+    kept = {method: rates[best[method]]["old"] for method, rates in scores.items()}
+    assert kept["OSFT 0.25"][1] > max(kept["LoRA"][2], kept["OFT"][2]), "beyond the items' chance"
+
+
+@pytest.mark.parametrize("name", ["orthogonal_fine_tuning", "continual_learning", "rotations"])
+def test_a_notebook_loads_no_script_of_another_host(name: str) -> None:
+    """marimo's charts load MathJax from the web unless the page holds an inert script of that address: the one that explore serves."""
+    from flows.explore.serve import _MATHJAX
+
+    text = (NOTEBOOKS / f"{name}.py").read_text(encoding="utf-8")
+    assert 'html_head_file="offline.html"' in text
+    head = (NOTEBOOKS / "offline.html").read_text(encoding="utf-8")
+    assert f'<script type="text/plain" data-status="ready" src="{_MATHJAX}"></script>' in head
