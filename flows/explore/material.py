@@ -19,9 +19,9 @@ from torch import Tensor, nn
 from data_contracts.errors import CheckpointError
 from data_contracts.rendering import TextRenderer
 from evals.audit.weights import open_weights
+from flows.explore.geometry import Layer
 from flows.explore.scene import Subject, require_model
 from flows.explore.views.constraint import input_frame, rotate, weight_frame
-from flows.explore.views.geometry import Layer
 from flows.explore.views.spectrum import Floats, weight_energies
 from osft_engine.checkpoint.read import load_model, load_tokenizer
 from osft_engine.compute.forward import summed_loss

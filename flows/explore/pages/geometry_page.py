@@ -3,7 +3,7 @@
 # theme = "system"
 # ///
 # mypy: ignore-errors
-"""View 8 as a marimo app, for `skillstack explore` or `marimo edit`. The numbers come from flows/explore/views/geometry.py."""
+"""View 8 as a marimo app, for `skillstack explore` or `marimo edit`. The numbers come from flows/explore/geometry.py."""
 
 import marimo
 
@@ -22,9 +22,8 @@ def _():
 
 @app.cell
 def _(frame, mo):
-    from flows.explore import material, scene
+    from flows.explore import geometry, material, scene
     from flows.explore.answer import Missing, attempt
-    from flows.explore.views import geometry
 
     config = scene.current_config()
     subjects = scene.list_subjects()

@@ -9,7 +9,7 @@ import pytest
 import torch
 from scipy.linalg import expm, logm
 
-from flows.explore.views.geometry import (
+from flows.explore.geometry import (
     Layer,
     Settings,
     angles_figure,

@@ -19,11 +19,11 @@ import numpy as np
 import plotly.graph_objects as go
 from numpy.typing import NDArray
 
-from flows.explore.views.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, figure_axis, figure_layout
+from flows.explore.views.figures import BLUE, GREEN, ORANGE, PURPLE, figure_axis, figure_layout
 from osft_engine.subspace.counts import trainable_count
 
 Floats = NDArray[np.float64]
-COLOURS = {"before": GREY, "turned": BLUE, "cut": ORANGE, "low rank": PURPLE, "constrained": GREEN}
+COLOURS = {"before": "#8a8f98", "turned": BLUE, "cut": ORANGE, "low rank": PURPLE, "constrained": GREEN}
 _NEURONS = 768  # pairs of more neurons cost more than a slider may; then the first ones stand for all, and the page says so
 _EDGES = np.linspace(0.0, 180.0, 61)
 
@@ -97,8 +97,7 @@ class Settings:
 def cayley(Q: Floats) -> Floats:
     """(I - Q)(I + Q)^-1 of skew-symmetric matrices (... x b x b): rotations. An eigenvalue iq of Q turns its plane by 2 arctan q."""
     identity = np.eye(Q.shape[-1])
-    found: Floats = np.linalg.solve(identity + Q, identity - Q)  # the two commute
-    return found
+    return np.asarray(np.linalg.solve(identity + Q, identity - Q), dtype=np.float64)  # the two commute
 
 
 def skew_blocks(size: int, block: int, angle: float) -> list[Floats]:
@@ -126,13 +125,14 @@ def turn(W: Floats, block: int, angle: float) -> Floats:
 
 
 def geometry_of(W: Floats) -> Geometry:
-    """Raises nothing: a neuron of zeros has no direction and counts as orthogonal to all."""
-    norms = np.linalg.norm(W, axis=1)
+    """The geometry of W (m x n). A neuron of zeros has no direction and counts as orthogonal to all."""
+    norms = np.asarray(np.linalg.norm(W, axis=1), dtype=np.float64)
     few = slice(0, _NEURONS)
     unit = W[few] / np.where(norms[few] > 0.0, norms[few], 1.0)[:, None]
     cosines = np.clip((unit @ unit.T)[np.triu_indices(len(unit), 1)], -1.0, 1.0)
     distances = np.sqrt(np.maximum(2.0 - 2.0 * cosines, 1e-12))
-    return Geometry(np.linalg.svd(W, compute_uv=False), norms, cosines, float(2.0 * (1.0 / distances).sum()))
+    singular = np.asarray(np.linalg.svd(W, compute_uv=False), dtype=np.float64)
+    return Geometry(singular, norms, cosines, float(2.0 * (1.0 / distances).sum()))
 
 
 def changes(layer: Layer, settings: Settings) -> list[Change]:
