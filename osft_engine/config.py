@@ -134,7 +134,7 @@ class TrainConfig(BaseModel):
         True,
         description="osft without num_epochs, on drops of at least 200 examples: hold a tenth of them out of training, take their loss "
         "every 50 steps, from step 500 on stop when four in a row bring less than 0.002 nats per token and end with the parameters of the "
-        "best; at most 3000 steps or 60 passes",
+        "best; at most 3000 steps or 60 passes over the drop's own rows (replayed ones come on top)",
     )
     effective_batch_size: int = Field(8, ge=1, description="examples per optimiser step, over all forward passes and processes")
     max_tokens_per_batch: int = Field(2048, ge=1, description="tokens per forward pass of one process, padding included")
