@@ -27,3 +27,13 @@ def size_of(value: float, digits: int = 3) -> str:
 def with_exponent(value: float, digits: int = 3) -> str:
     """As Python writes it, 7.2e-05: what verdicts of before said."""
     return f"{value:.{digits}g}"
+
+
+def duration(seconds: float | None) -> str:
+    """'45 s', '12 min', '3 h 20 min'; a dash where it is not known."""
+    if seconds is None:
+        return "–"
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"

@@ -124,16 +124,6 @@ def number(value: object) -> str:
     return str(value)
 
 
-def duration(seconds: float | None) -> str:
-    """'45 s', '12 min', '3 h 20 min'; a dash where it is not known."""
-    if seconds is None:
-        return "–"
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
-
-
 def count(value: int | None) -> str:
     return "–" if value is None else f"{value:,}"
 

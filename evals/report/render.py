@@ -25,10 +25,11 @@ from evals.audit.forgetting import ForgettingAudit
 from evals.gate.decide import GateEvidence
 from evals.gate.words import signed
 from evals.items import Evaluation
+from evals.numbers import duration
 from evals.report import figures as report_figures
 from evals.report import view as report_view
 from evals.report.answers import SHOWN, Answer, answer_suites
-from evals.report.facts import Event, RoundCost, RoundFacts, count, duration, moment
+from evals.report.facts import Event, RoundCost, RoundFacts, count, moment
 from evals.report.forest import draw_forest
 from evals.report.reasons import group_reasons, split_reasons
 from evals.report.scores import percent, score_text

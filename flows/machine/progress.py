@@ -50,10 +50,3 @@ def say(text: str, style: str | None = None) -> None:
     """A line above or below the bars."""
     if _console is not None:
         _console.print(text, style=style)
-
-
-def duration(seconds: float) -> str:
-    """A time for people: 40 s, 12 min, 3.5 h."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -22,11 +22,10 @@ from pydantic import Field, ValidationError
 from data_contracts.manifests import CheckpointManifest, DropManifest, Record, file_ref, read_manifest, write_manifest
 from data_contracts.rows.jsonl import read_raw
 from evals.config import SuiteConfig
-from evals.numbers import plain
+from evals.numbers import duration, plain
 from flows.config.launch import LaunchConfig
 from flows.config.model import SkillstackConfig
 from flows.lineage import VersionRef, read_history
-from flows.machine.progress import duration
 from flows.trainer.process import run_trainer
 from flows.workspace.workspace import Workspace, champion_chain, has_lineage, model_use, open_workspace, suites_of_skill
 from osft_engine.run import TrainRun

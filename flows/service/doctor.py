@@ -16,12 +16,11 @@ from data_contracts.devices import choose_device
 from data_contracts.digests import model_files
 from data_contracts.errors import CheckpointError, SkillstackError
 from data_contracts.manifests import Record
-from evals.numbers import plain
+from evals.numbers import duration, plain
 from flows.base_models.resolve import find_base_model
 from flows.config.model import SkillstackConfig
 from flows.lineage import current_champion
 from flows.lineage.storage.state import describe_place
-from flows.machine.progress import duration
 from flows.review.estimate import past_errors, past_lines, read_estimates
 from flows.round.planning import unmeasured_categories, without_calibration
 from flows.service import doctor_services as services

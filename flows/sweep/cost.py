@@ -6,8 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from data_contracts.manifests import CheckpointManifest, read_manifest
-from evals.numbers import plain
-from flows.machine.progress import duration
+from evals.numbers import duration, plain
 from flows.sweep.frontier import Setting
 from osft_engine.config import TrainConfig
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from data_contracts.errors import ManifestError
 from data_contracts.manifests import CheckpointManifest, DropManifest, EvalReport, M, read_manifest
-from evals.report.facts import Difference, Event, RoundCost, RoundFacts, count, duration, moment, schedule_words, setting_differences
+from evals.numbers import duration
+from evals.report.facts import Difference, Event, RoundCost, RoundFacts, count, moment, schedule_words, setting_differences
 from flows.lineage import LedgerEntry, RoundRecord
 from flows.lineage.registry.history import actor_of, read_lineage
 from flows.lineage.storage.describe import training_curve

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from evals.numbers import plain, rounded, size_of
+from evals.numbers import duration, plain, rounded, size_of
 
 
 @pytest.mark.parametrize(
@@ -27,3 +27,11 @@ def test_what_is_near_zero_is_said_to_be(value: float, size: str, end: str) -> N
     assert size_of(value) == size
     assert rounded(value) == end
     assert rounded(-value).lstrip("-") == end
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(None, "–"), (41.3, "41 s"), (89, "89 s"), (725.0, "12 min"), (5300, "88 min"), (5399, "1 h 30 min"), (7261.0, "2 h 1 min")],
+)
+def test_a_duration_is_written_for_people(seconds: float | None, words: str) -> None:
+    assert duration(seconds) == words

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 
 import pytest
 
 from data_contracts.rendering.bounded import TooSlowError, time_limit
 
 
+def _spin(going_on: Callable[[], bool] = lambda: True) -> None:
+    while going_on():
+        pass
+
+
 def _loop() -> None:
     with time_limit(0.1):
-        while True:
-            pass
+        _spin()
 
 
 def test_a_loop_is_stopped_and_the_thread_goes_on() -> None:
@@ -32,10 +37,7 @@ def test_each_thread_has_its_own_limit() -> None:
     def run(name: str, seconds: float) -> None:
         try:
             with time_limit(seconds):
-                while not ended and seconds > 1:
-                    pass
-                while seconds <= 1:
-                    pass
+                _spin(lambda: seconds <= 1 or not ended)
             ended[name] = "in time"
         except TooSlowError:
             ended[name] = "stopped"

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from data_contracts.manifests import CheckpointManifest
-from evals.report.facts import Difference, Event, RoundCost, RoundFacts, duration, number, schedule_words, setting_differences
+from evals.report.facts import Difference, Event, RoundCost, RoundFacts, number, schedule_words, setting_differences
 
 
 def trained(method: str = "osft", versions: dict[str, str] | None = None, **config: object) -> CheckpointManifest:
@@ -22,11 +22,6 @@ def trained(method: str = "osft", versions: dict[str, str] | None = None, **conf
 )  # fmt: skip
 def test_a_setting_is_written_for_people(value: object, words: str) -> None:
     assert number(value) == words
-
-
-@pytest.mark.parametrize(("seconds", "words"), [(None, "–"), (41.3, "41 s"), (725.0, "12 min"), (7261.0, "2 h 1 min")])
-def test_a_duration_is_written_for_people(seconds: float | None, words: str) -> None:
-    assert duration(seconds) == words
 
 
 def test_the_schedule_in_words() -> None:

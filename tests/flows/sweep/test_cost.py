@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from data_contracts.manifests import CheckpointManifest, FileRef, TrainingSummary, write_manifest
-from flows.machine.progress import duration
 from flows.sweep.cost import cost_lines
 from flows.sweep.frontier import Setting
 from osft_engine import config
@@ -58,7 +57,3 @@ def test_replayed_rows_count_where_there_are_earlier_skills() -> None:
     replaying = TrainConfig(num_epochs=2, replay_share=0.25)
     assert [replaying.most_steps(300, earlier=each)[0] for each in (False, True)] == [2 * 38, 2 * 50]
     assert replaying.model_copy(update={"buffer_size": 40}).most_steps(300, earlier=True)[0] == 2 * 43
-
-
-def test_a_time_is_written_for_people() -> None:
-    assert [duration(each) for each in (40, 89, 600, 5399, 12600)] == ["40 s", "89 s", "10 min", "90 min", "3.5 h"]
