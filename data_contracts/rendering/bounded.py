@@ -72,8 +72,8 @@ _DEADLINES = _Deadlines()
 def time_limit(seconds: float) -> Iterator[None]:
     """Raise TooSlowError in the body once it has used `seconds` of processor time. Not to be nested in one thread.
 
-    The body has to be a call: on Python 3.13 the jump back to the beginning of a loop has no entry in its frame's table of handlers, so that
-    an exception which arrives there leaves the frame at once, past its `with` and `except`. In the frame of a caller it is caught.
+    The body has to be a call: on Python 3.13 the jump back to the beginning of a loop has no entry in its frame's table of handlers, so an
+    exception which arrives there leaves the frame at once, past its `with` and `except`. In the frame of a caller it is caught.
     """
     thread = threading.get_ident()
     _DEADLINES.start(thread, seconds)
