@@ -24,6 +24,7 @@ from flows.explore.views import calibration, capacity, cost_views, dynamics, mat
 from flows.explore.views.constraint import constrain
 
 pytestmark = pytest.mark.services
+AXE = Path(__file__).parents[2] / "vendor" / "axe-core" / "axe.min.js"
 
 
 @pytest.fixture(scope="module")
@@ -281,6 +282,28 @@ def test_every_control_has_a_name_and_every_view_fits_a_phone(view: Any) -> None
             assert nameless == (["combobox"] if page.name == "dynamics" else []), (page.name, nameless)
     finally:
         view.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1400, "light"), (420, "dark")])
+def test_axe_finds_nothing_serious(view: Any, width: int, scheme: str) -> None:
+    """axe-core on every view, without the button and the list inside marimo's own refresh control, which it gives no name.
+
+    What is left at moderate: marimo's cells are no landmarks of the page.
+    """
+    metrics = {"width": width, "height": 1400, "deviceScaleFactor": 1, "mobile": False}
+    view.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    view.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": scheme}]})
+    try:
+        for page in PAGES:
+            view.open(page.name)
+            view.driver.execute_script(AXE.read_text(encoding="utf-8"))
+            found = view.driver.execute_async_script("axe.run({exclude: [['marimo-refresh']]}).then(arguments[0])")
+            assert len(found["passes"]) > 15, page.name
+            serious = [each for each in found["violations"] if each["impact"] in ("serious", "critical")]
+            assert [(each["id"], each["nodes"][0]["html"]) for each in serious] == [], page.name
+    finally:
+        view.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+        view.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
 
 
 def test_dark_follows_the_system(view: Any) -> None:
