@@ -25,9 +25,8 @@ MANIFEST_NAME = "manifest.json"
 class Record(BaseModel):
     """A frozen value; unknown fields are an error.
 
-    `added` names fields that a later release brought. While such a field holds its default it is left out of the dump, so that the digest
-    of a manifest that was written before the field existed stays what it was. `retired` names fields that are no longer written: only a
-    manifest that was read with one dumps it again.
+    `added` names fields of a later release. One that holds its default is left out of the dump, so that the digest of an older manifest
+    stays what it was. `retired` names fields that are no longer written: only a manifest that was read with one dumps it again.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -172,11 +171,7 @@ class SuiteResult(Record):
     )
     cut: int = Field(0, description="items whose context was longer than the model's window, and was cut at its beginning")
     set_aside: int = Field(0, description="items whose answer came after reasoning, which was not compared")
-    drawn_by: str = Field(
-        "",
-        description='sha256 of the model whose margins drew the items out of `available` (`files["draws/<name>"]` has the chances); '
-        "empty: every item had the same chance",
-    )
+    drawn_by: str = Field("", description="sha256 of the model whose margins drew the items (chances: draws/<name>); empty: equal chances")
 
 
 class EvalReport(Manifest):

@@ -181,10 +181,7 @@ class TrainConfig(BaseModel):
     )
 
     replay_share: float = Field(
-        0.0,
-        ge=0.0,
-        lt=1.0,
-        description="share of the training examples that is drawn from the buffer of earlier rounds; `init` writes 0.25",
+        0.0, ge=0.0, lt=1.0, description="share of the training examples drawn from the buffer of earlier rounds; `init` writes 0.25"
     )
     buffer_size: int = Field(512, ge=0, description="examples of earlier rounds that are kept in the lineage, for any number of rounds")
     moment_tokens: int = Field(4096, ge=1, description="tokens per round whose layer inputs are measured for the subspace memory")
