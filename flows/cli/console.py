@@ -128,6 +128,8 @@ def _outcome_lines(outcome: RoundOutcome) -> Iterator[Line]:
     yield table
     yield verdict_text(outcome.decision.value)
     yield from outcome.reasons
+    if outcome.since:
+        yield f"since then {outcome.since}"
     if outcome.next:
         yield "What to try next:"
     yield from (f"{number}. {step}" for number, step in enumerate(outcome.next, 1))

@@ -9,7 +9,7 @@ from pydantic import Field
 from data_contracts.errors import LineageError
 from data_contracts.manifests import CheckpointManifest, Decision, DropManifest, EvalReport, Record, Verdict, read_manifest
 from evals.gate.next_steps import Situation, next_steps
-from flows.lineage import RoundRun, VersionRef, current_champion, find_version, read_history
+from flows.lineage import RoundRecord, RoundRun, VersionRef, current_champion, find_version, read_history
 from flows.workspace.workspace import Workspace, find_report, page_of
 
 EXIT_CODES = {Decision.PASS: 0, Decision.ERROR: 1, Decision.BLOCK: 2, Decision.INCONCLUSIVE: 3}
@@ -33,7 +33,8 @@ class RoundOutcome(Record):
     decision: Decision
     reasons: tuple[str, ...]
     lost: tuple[str, ...] = Field(description="suites on which the gate found a loss")
-    next: tuple[str, ...] = Field((), description="what to try next, in that order; empty if the round was promoted")
+    next: tuple[str, ...] = Field((), description="what to try next, in that order; empty if the round was promoted, or decided since")
+    since: str = Field("", description="what people did with the version after the verdict: promoted, rejected, rolled back")
     suites: tuple[SuiteChange, ...]
     version: int = Field(description="version of the candidate in the registry, promoted or not")
     champion: int = Field(description="champion after the round")
@@ -109,6 +110,14 @@ def replayed_share(made: CheckpointManifest) -> float | None:
     return float(share) if isinstance(share, int | float) and kept else None
 
 
+def decided_since(record: RoundRecord) -> str:
+    """What people did with a version after a verdict other than PASS; empty where it still waits."""
+    if not (record.rejected or record.was_champion) or record.decision == Decision.PASS.value:
+        return ""
+    when = f" on {record.when:%Y-%m-%d}" if record.when else ""
+    return f"{record.event}{when} by {record.who or 'nobody on record'}" + (f": {record.why}" if record.why else "")
+
+
 def past_outcome(workspace: Workspace, run: RoundRun) -> RoundOutcome:
     """The outcome of a round that has ended already, read from the lineage. Nothing is computed or promoted."""
     record = next((record for record in read_history(workspace.lineage) if record.run_id == run.run_id), None)
@@ -121,6 +130,8 @@ def past_outcome(workspace: Workspace, run: RoundRun) -> RoundOutcome:
     verdict = read_manifest(record.verdict, Verdict)
     champion_report = read_manifest(find_report(workspace, verdict.inputs["champion"]), EvalReport, verify=False)
     outcome = outcome_of(workspace, run, find_version(workspace.lineage, record.version), verdict, record.verdict, champion_report)
+    if since := decided_since(record):  # nothing is left to decide, so nothing is left to try
+        outcome = outcome.model_copy(update={"since": since, "next": ()})
     if outcome.report.is_file():
         return outcome
     return outcome.model_copy(update={"report": record.verdict / "report.html"})  # interrupted before its page was written

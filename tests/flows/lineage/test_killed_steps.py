@@ -131,6 +131,10 @@ def test_approval_of_a_held_round(grown: Lineage, play: Callable[..., RoundOutco
         assert [each.action for each in own] == ["register", "approve", "promote-approved"]
         assert own[-1] == entry
         assert current_champion(grown).version == held[after]  # type: ignore[union-attr]
+        if after == 1:
+            again = play(grown, "held-1", Decision.INCONCLUSIVE)
+            assert (again.decision, again.champion, again.next) == (Decision.INCONCLUSIVE, held[1], ()), "nothing is left to approve"
+            assert again.since == f"promoted on approval on {own[-1].time:%Y-%m-%d} by ann: measured by hand"
 
     kill_everywhere(grown, approve, check, least=8)
     _check_lineage(grown)
@@ -143,7 +147,10 @@ def test_rejection_of_a_held_round(grown: Lineage, play: Callable[..., RoundOutc
         own = [each for each in read_ledger(grown) if each.version == version and each.action == "reject"]
         assert [each.reason for each in own] == [f"reason {number}" for number in range(1, after + 1)]
         assert own[-1] == entry
+        since = play(grown, "held", Decision.INCONCLUSIVE).since
+        assert since == f"rejected on {entry.time:%Y-%m-%d} by ann: reason {after}"
 
+    assert play(grown, "held", Decision.INCONCLUSIVE).since == "", "it still waits"
     kill_everywhere(
         grown, lambda lineage, after: reject_version(lineage, version, reviewer="ann", reason=f"reason {after}"), check, least=4
     )
