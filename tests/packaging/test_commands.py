@@ -117,6 +117,7 @@ OTHERS: dict[str, str | tuple[str, str]] = {
     r"docker compose --env-file": "tests/containers/test_stack.py::test_a_drop_in_the_inbox_becomes_the_champion",
     r"kubectl kustomize": "tests/services/test_files.py::test_kustomize_builds_the_whole",
     r"kubectl": ("docs/guides/service.md", "Not run, because there was no cluster"),
+    r"python tests/benchmarks/soak.py": ("docs/guides/service.md", "Many rounds in a row were not run yet"),
     r"mlflow db upgrade": ("docs/runbook.md", "not run by a test"),
     r"echo \$\?": "tests/flows/cli/test_errors.py::test_a_wrong_option_is_one_line_and_exit_code_1",
 }
