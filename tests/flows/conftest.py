@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -21,11 +22,19 @@ from .made_rounds import RoundFolders, judge_round, run_round, write_folders
 @pytest.fixture(scope="session", autouse=True)
 def _environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("MLFLOW_TRACKING_URI", "PREFECT_API_URL", "PREFECT_HOME"):
+        for name in ("PREFECT_API_URL", "PREFECT_HOME"):
             patch.delenv(name, raising=False)
+        server = os.environ.get("MLFLOW_TRACKING_URI")  # of the service tests, which may run in this process before and after
         prepare_environment(tmp_path_factory.mktemp("state"))
-        patch.delenv("MLFLOW_TRACKING_URI")  # each test's own state_dir decides
+        if server is None:
+            del os.environ["MLFLOW_TRACKING_URI"]
         yield
+
+
+@pytest.fixture(autouse=True)
+def _own_state_decides(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each test's own state_dir says where MLflow is."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
 
 
 @pytest.fixture(scope="session")
