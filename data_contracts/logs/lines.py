@@ -27,7 +27,7 @@ from data_contracts.privacy.masker import Masker
 
 FORMAT, CONTEXT = "SKILLSTACK_LOG_FORMAT", "SKILLSTACK_LOG_CONTEXT"
 OURS = ("flows", "evals", "osft_engine", "data_contracts")
-"""Loggers that tell what a round does; of all others only warnings are told."""
+"""Loggers that say what a round does; of all others only warnings are written."""
 _NOTHING: Mapping[str, Any] = {"round": None, "stage": None, "skill": None}
 _facts: dict[str, Any] = dict(_NOTHING)
 """What this process works on. Not a context variable: a line of another thread is about the same round."""
@@ -135,8 +135,8 @@ class Printed(io.TextIOBase):
     def write(self, text: str) -> int:
         *whole, begun = (self._begun + text.replace("\r\n", "\n")).split("\n")
         for line in whole:
-            self._tell(line.rpartition("\r")[2])
-        self._begun = begun.rpartition("\r")[2]  # a progress bar writes over itself; what stands at its end is told
+            self._log(line.rpartition("\r")[2])
+        self._begun = begun.rpartition("\r")[2]  # a progress bar writes over itself; what stands at its end is written
         return len(text)
 
     def flush(self) -> None:
@@ -144,10 +144,10 @@ class Printed(io.TextIOBase):
 
     def close(self) -> None:
         """What was printed last, without a line break."""
-        self._tell(self._begun)
+        self._log(self._begun)
         self._begun = ""
 
-    def _tell(self, line: str) -> None:
+    def _log(self, line: str) -> None:
         if not line.strip():
             return
         levels = {"error": logging.ERROR, "warning": logging.WARNING}

@@ -15,7 +15,7 @@ from flows.lineage.registry.history import read_history
 from flows.lineage.storage.connection import Lineage, hide_password, silence_mlflow, speaking_plainly
 from flows.lineage.storage.records import RoundRecord
 from flows.lineage.storage.tracking import find_live_runs, find_runs
-from flows.machine.environment import OFFLINE_AND_QUIET, default_tracking_uri
+from flows.machine.environment import OFFLINE_AND_QUIET, tracking_uri
 
 if TYPE_CHECKING:
     from flows.config.model import SkillstackConfig
@@ -39,7 +39,7 @@ class ReadingClient:
 
 def open_for_reading(config: SkillstackConfig) -> Lineage:
     """The lineage of environment and config. Raises LineageError if there is none yet, or if no server answers."""
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or default_tracking_uri(config.state_dir)
+    uri = tracking_uri(config.state_dir)
     for name, value in {**OFFLINE_AND_QUIET, "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}.items():
         os.environ.setdefault(name, value)
     if uri.startswith("sqlite:"):

@@ -5,7 +5,6 @@ Only what that list shows, and only if every version looks as skillstack registe
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from collections import defaultdict
 from contextlib import closing
@@ -14,7 +13,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from flows.config.model import SkillstackConfig
-from flows.machine.environment import default_tracking_uri
+from flows.machine.environment import tracking_uri
 
 _PREFIX = "skillstack."
 _EXPERIMENT = "SELECT 1 FROM experiments WHERE name = ? AND lifecycle_stage = 'active'"
@@ -37,7 +36,7 @@ class KnownVersion:
 
 def read_versions(config: SkillstackConfig) -> list[KnownVersion] | None:
     """All versions, oldest first; None where MLflow has to be asked: no SQLite, another schema, or a version made by hand."""
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or default_tracking_uri(config.state_dir)
+    uri = tracking_uri(config.state_dir)
     path = Path(uri.partition(":///")[2])
     if not uri.startswith("sqlite:///") or not path.is_file():
         return None

@@ -66,6 +66,11 @@ def prepare_environment(state_dir: Path, *, writes: bool = True) -> None:
             require_room(home, FIRST_START_BYTES)  # on a full disk the embedded server retries for minutes before it reports anything
 
 
+def tracking_uri(state_dir: Path) -> str:
+    """Where MLflow is: the environment variable MLFLOW_TRACKING_URI, or SQLite in the state directory."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or default_tracking_uri(state_dir)
+
+
 def default_tracking_uri(state_dir: Path) -> str:
     """MLflow on SQLite in the state directory, for use without a server. Raises ConfigError for a path that a URL cannot contain."""
     if wrong := sorted(set("?#") & set(str(state_dir.absolute()))):

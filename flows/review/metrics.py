@@ -114,7 +114,8 @@ def _counts(attempts: Sequence[RoundRecord]) -> Iterator[Family]:
 def _champion(records: Sequence[RoundRecord], ledger: Sequence[LedgerEntry]) -> Iterator[Family]:
     yield "versions_waiting", "Held versions that a person can still approve.", [({}, len(list(waiting_rounds(records))))]
     promotions = [entry.time.timestamp() for entry in ledger if entry.action in MOVES_CHAMPION - {"rollback"}]
-    yield "last_promotion_timestamp_seconds", "When a version last became champion, rollbacks aside (Unix time).", _one(max, promotions)
+    newest: list[tuple[dict[str, str], float]] = [({}, max(promotions))] if promotions else []
+    yield "last_promotion_timestamp_seconds", "When a version last became champion, rollbacks aside (Unix time).", newest
     champion = next((record for record in records if record.champion), None)
     if champion is None or champion.version is None:
         return
@@ -144,10 +145,6 @@ def _newest_round(record: RoundRecord | None, seconds: dict[Stage, float]) -> It
         yield "round_training_tokens_per_second", "Tokens per second of the newest training.", [({}, made.summary.tokens_per_second)]
         yield "round_peak_memory_bytes", "Peak memory of the newest training.", [({}, made.summary.peak_memory_bytes)]
         yield "round_training_loss", "Loss at the end of the newest training (nats per token).", [({}, made.summary.final_loss)]
-
-
-def _one(choose: Any, values: Sequence[float]) -> list[tuple[dict[str, str], float]]:
-    return [({}, choose(values))] if values else []
 
 
 def _manifest(folder: Path | None, kind: type[M]) -> M | None:

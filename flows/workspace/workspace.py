@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from evals.harness.reproduction import Taught
 from evals.suites.resolve import skill_suites
 from flows.config.model import SkillstackConfig
 from flows.lineage import Lineage, VersionRef, connect, current_champion, read_ancestry
-from flows.machine.environment import default_tracking_uri
+from flows.machine.environment import tracking_uri
 from flows.workspace.stages import Stage, run_stage
 from osft_engine.config import TrainConfig
 
@@ -36,7 +35,7 @@ class Workspace:
 
 def open_workspace(config: SkillstackConfig) -> Workspace:
     """Connect to the lineage: MLFLOW_TRACKING_URI, or SQLite under the state directory."""
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or default_tracking_uri(config.state_dir)
+    uri = tracking_uri(config.state_dir)
     names = config.tracking
     return Workspace(
         config,
@@ -54,7 +53,7 @@ def round_sources(config: SkillstackConfig, drop: Path, heldout: Path | None) ->
 
 def has_lineage(config: SkillstackConfig) -> bool:
     """Whether there is a lineage. Opening a missing one would create it, which a command that only reads must not do."""
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or default_tracking_uri(config.state_dir)
+    uri = tracking_uri(config.state_dir)
     return not uri.startswith("sqlite:///") or Path(uri.removeprefix("sqlite:///")).is_file()
 
 

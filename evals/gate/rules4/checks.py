@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from data_contracts.manifests import Category, CheckOutcome
 from evals.gate.pairing import Pair, why_uninformative
+from evals.gate.rules3.words import CATEGORY_WORDS, Against, Outcome, interval_words, outcome, p_words, points, size
 from evals.gate.rules4.policy import GatePolicy, Level
-from evals.gate.rules4.words import CATEGORY_WORDS, Against, Outcome, interval_words, outcome, p_words, points, size
 from evals.statistics import (
     Difference,
     holm,

@@ -15,13 +15,13 @@ from typing import get_args
 
 from data_contracts.manifests import Category, CheckOutcome, Decision, Verdict, manifest_digest
 from evals.gate.pairing import Pair, pair_suite
+from evals.gate.rules3.validity import find_faults, gate_suites, registered_faults
+from evals.gate.rules3.words import CATEGORY_WORDS, outcome
 from evals.gate.rules4 import checks as gate_checks
 from evals.gate.rules4 import drift as gate_drift
 from evals.gate.rules4.gain import gain
 from evals.gate.rules4.policy import GatePolicy, Level, Sizes
 from evals.gate.rules4.reasons import state_reasons
-from evals.gate.rules4.validity import find_faults, gate_suites, registered_faults
-from evals.gate.rules4.words import CATEGORY_WORDS, outcome
 from evals.items import Evaluation
 
 __all__ = ["GateEvidence", "GatePolicy", "decide", "items_wanted"]

@@ -9,8 +9,8 @@ import numpy as np
 
 from data_contracts.manifests import CheckOutcome
 from evals.gate.pairing import Pair, reference_order
+from evals.gate.rules3.words import Against, Outcome, outcome, p_words, possible, signed
 from evals.gate.rules4.policy import GatePolicy, Level
-from evals.gate.rules4.words import Against, Outcome, outcome, p_words, possible, signed
 from evals.items import SuiteItems
 from evals.numbers import rounded, size_of, with_exponent
 from evals.statistics import Difference, interval, items_needed, p_above, p_below, paired_difference, relative_change

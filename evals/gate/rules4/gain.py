@@ -10,8 +10,8 @@ from scipy import stats
 
 from data_contracts.manifests import CheckOutcome
 from evals.gate.pairing import Pair, guessing_rate
+from evals.gate.rules3.words import Outcome, interval_words, outcome, p_words, points, size
 from evals.gate.rules4.policy import GatePolicy, Level
-from evals.gate.rules4.words import Outcome, interval_words, outcome, p_words, points, size
 from evals.items import SuiteItems
 from evals.statistics import items_needed, p_above, paired_difference
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from data_contracts.manifests import CheckOutcome, Decision
+from evals.gate.rules3.words import CATEGORY_WORDS, size
 from evals.gate.rules4 import drift as gate_drift
 from evals.gate.rules4.policy import GatePolicy
-from evals.gate.rules4.words import CATEGORY_WORDS, size
 
 RULED_OUT = ("non_inferiority", "margin")  # the checks against the champion that rule a loss out
 
