@@ -473,11 +473,11 @@ def _(
 
 @app.cell
 def _(best, geometry, item_skill, layers, mo, moments, np, runs, tuning_item):
+    from evals.statistics import wilson_interval
+
     def interval(right):
         """(share, lower, upper) of right items: Wilson's 95 % interval, which also holds near 0 and 1."""
-        n, p, z = len(right), float(np.mean(right)), 1.96
-        centre, half = (p + z * z / (2 * n)) / (1 + z * z / n), z * np.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / (1 + z * z / n)
-        return p, float(centre - half), float(centre + half)
+        return float(np.mean(right)), *wilson_interval(float(np.sum(right)), len(right), 0.025)
 
     _new = np.array(item_skill) == "shift"
     _test = ~np.array(tuning_item)
