@@ -6,7 +6,7 @@
 
 A sequence is one (method, rate, seed). Several run at once, each in a process of its own; every finished round is a line of OUT at once.
 Rates are tried first, on four tasks with rows and items of their own; a method's long sequences begin when its rates are known. Started
-again on the same OUT, finished sequences are left out; a sequence that was cut off begins anew.
+again on the same OUT, finished sequences are left out; a sequence that was cut off begins anew, and its earlier lines count no more.
 """
 
 from __future__ import annotations
@@ -37,6 +37,13 @@ from continual_scores import Judge
 from osft_engine.data.examples import Example
 
 ORDER = ("mnli", "cb", "wic", "copa", "qqp", "boolq", "rte", "yelp", "amazon", "sst2", "dbpedia", "agnews", "multirc")
+# The paper's orders 5 and 6, less the same two tasks, and TRACE's short tasks in TRACE's order.
+ORDERS = {
+    "order 5": ("multirc", "boolq", "wic", "mnli", "cb", "copa", "qqp", "rte", "sst2", "dbpedia", "agnews", "yelp", "amazon"),
+    "order 6": ("yelp", "amazon", "mnli", "cb", "copa", "qqp", "rte", "sst2", "dbpedia", "agnews", "multirc", "boolq", "wic"),
+    "trace": ("FOMC", "Py150", "ScienceQA", "NumGLUE-cm", "NumGLUE-ds"),
+}
+LONG = ("main", *ORDERS)
 SWEEP, SWEEP_SEED = ("agnews", "dbpedia", "sst2", "amazon"), 9
 FIRST = ("full", "activations", "lora", "weights + written", "full + replay", "weights", "peft osf")
 FOUR = ("full", "activations", "lora", "weights + written")
@@ -45,7 +52,8 @@ LATER = ("o-lora", "oft")
 
 @dataclass(frozen=True)
 class Job:
-    """kind: sweep (one of a method's rates), main (the long sequence), single (each task alone), together (all tasks at once), base."""
+    """kind: sweep (one of a method's rates), main (the long sequence), a name of ORDERS, single (each task alone), together (all tasks at
+    once), base (the base model's scores), trace base (likewise on TRACE's tasks)."""
 
     kind: str
     method: str = "full"
@@ -69,7 +77,17 @@ def plan() -> list[Job]:
     jobs += [Job("sweep", name, place, SWEEP_SEED, SWEEP) for name in LATER for place in range(3)]
     jobs += [Job("main", name) for name in LATER]
     jobs += [Job("main", name, seed=2) for name in FOUR]
+    jobs += [Job("main", "activations + text", seed=seed) for seed in range(2)] + [Job("trace base", tasks=ORDERS["trace"])]
+    jobs += [Job(kind, name, tasks=tasks) for kind, tasks in ORDERS.items() for name in ("activations", "full", "full + replay")]
     return jobs + [Job("main", name, seed=1) for name in ("weights", "peft osf", *LATER)]
+
+
+def chosen(jobs: Sequence[Job], beginnings: Sequence[str] | None) -> list[Job]:
+    """The jobs whose key begins with one of these, in their order; all jobs where none are named."""
+    if not beginnings:
+        return list(jobs)
+    found = [job for start in beginnings for job in jobs if job.key.startswith(start)]
+    return list(dict.fromkeys(found))
 
 
 def unpack(rows: Sequence[dict[str, Any]], origin: str) -> list[Example]:
@@ -85,7 +103,7 @@ class Worker:
     def __init__(self, options: argparse.Namespace, inputs: dict[str, Any], deadline: float) -> None:
         self.options, self.inputs, self.deadline = options, inputs, deadline
         self.judge = Judge(inputs, options.items)
-        self.calibration = unpack(inputs["calibration"], "calibration")
+        self.calibration = {name: unpack(inputs[name], name) for name in ("calibration", "wide calibration")}
         self.claims = options.out.with_suffix(".claims")
 
     def run(self, number: int) -> None:
@@ -133,42 +151,49 @@ class Worker:
         """The job's learning rate; None while the sweep that decides it is not over."""
         if job.place >= 0:
             return METHODS[job.method].rates[job.place]
-        return 0.0 if job.kind == "base" else best_rate(self.lines(), job.method)
+        return 0.0 if job.kind.endswith("base") else best_rate(self.lines(), METHODS[job.method].rate_of or job.method)
 
     def work(self, job: Job, number: int) -> None:
         rate = self.rate(job)
         assert rate is not None
         model = self.build()
-        if job.kind == "base":
-            return self.write({"kind": "base", "job": job.key, "last": True} | self.facts() | self.judge.score(model, ORDER))
-        order, lineage = list(job.tasks), Lineage(model, METHODS[job.method], rate, job.seed, self.calibration)
+        if job.kind.endswith("base"):
+            return self.write({"kind": job.kind, "job": job.key, "last": True} | self.facts() | self.judge.score(model, job.tasks))
+        order, lineage = list(job.tasks), self.lineage(model, job, rate)
         rounds = [order] if job.kind == "together" else [[task] for task in order]
         for at, tasks in enumerate(rounds, start=1):
             if time.time() > self.deadline:
                 return None
             if job.kind == "single" and at > 1:
-                lineage = Lineage(self.build(), METHODS[job.method], rate, job.seed, self.calibration)
+                lineage = self.lineage(self.build(), job, rate)
             rows = [row for task in tasks for row in unpack(self.inputs["tasks"][task]["train"][str(job.seed)], task)[: self.options.rows]]
             facts = lineage.learn("+".join(tasks) if len(tasks) == 1 else "all", rows)
             began = time.perf_counter()
-            seen = order[: at + 1] if job.kind == "main" else order[:at] if job.kind == "sweep" else tasks
+            seen = order[: at + 1] if job.kind in LONG else order[:at] if job.kind == "sweep" else tasks
             kind = "tuning" if job.kind == "sweep" else "items"
-            facts |= self.judge.score(lineage.model, seen, kind=kind, general=job.kind in ("main", "together"))
+            facts |= self.judge.score(lineage.model, seen, kind=kind, general=job.kind in (*LONG, "together"))
             facts["seconds"]["score"] = round(time.perf_counter() - began, 1)
             place = {"round": at, "task": tasks[0] if len(tasks) == 1 else "all", "last": at == len(rounds)}
             about = {"kind": job.kind, "job": job.key, "method": job.method, "rate": rate, "seed": job.seed}
-            self.write(about | place | facts | {"worker": number, "at": round(time.time() - self.options.started, 1)})
+            run = {"device": self.card(), "workers": self.options.workers, "date": f"{datetime.now(UTC):%Y-%m-%d}", "worker": number}
+            self.write(about | place | facts | run | {"at": round(time.time() - self.options.started, 1)})
         return None
+
+    def lineage(self, model: Any, job: Job, rate: float) -> Lineage:
+        method = METHODS[job.method]
+        return Lineage(model, method, rate, job.seed, self.calibration[method.calibration])
+
+    def card(self) -> str:
+        return torch.cuda.get_device_name() if self.device.type == "cuda" else "CPU"
 
     def facts(self) -> dict[str, Any]:
         """What the page says of the run, and what it needs to read the lines."""
         judge = self.judge
         counts = {name: {kind: len(items) for kind, items in task.items()} for name, task in judge.tasks.items()}
         sizes = {name: [text["bytes"] for text in texts] for name, texts in judge.texts.items()}
-        name = torch.cuda.get_device_name() if self.device.type == "cuda" else "CPU"
         versions = {"torch": torch.__version__} | {package: version(package) for package in ("transformers", "peft")}
-        about = {"date": f"{datetime.now(UTC):%Y-%m-%d}", "device": name, "workers": self.options.workers, "versions": versions}
-        return about | {"items": counts, "piqa_items": len(judge.piqa), "bytes": sizes}
+        about = {"date": f"{datetime.now(UTC):%Y-%m-%d}", "device": self.card(), "workers": self.options.workers, "versions": versions}
+        return about | {"items": counts, "bytes": sizes} | {f"{name}_items": len(items) for name, items in judge.general.items()}
 
     def build(self) -> Any:
         """The base model, fresh. Its norms run as torch's one fused kernel: the same formula, a sixth of the launches."""
@@ -185,7 +210,7 @@ class Worker:
         handle = os.open(self.options.out, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         os.write(handle, (json.dumps(line) + "\n").encode("utf-8"))
         os.close(handle)
-        if "round" in line or line["kind"] != "main":
+        if "round" in line or line["kind"] not in LONG:
             print(
                 f"{line.get('at', 0):6.1f} {line['job']} {line.get('round', '')} {line.get('seconds', '')} {line.get('error', '')}",
                 flush=True,
@@ -240,11 +265,11 @@ def main() -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--rows", type=int, help="rows of a drop (a rehearsal)")
     parser.add_argument("--items", type=int, help="items of a suite (a rehearsal)")
-    parser.add_argument("--only", nargs="+", help="jobs whose key begins so (a rehearsal)")
+    parser.add_argument("--only", nargs="+", help="jobs whose key begins so, in this order")
     options = parser.parse_args()
     options.started = time.time()
     deadline = options.started + 60.0 * options.minutes
-    options.jobs = [job for job in plan() if not options.only or job.key.startswith(tuple(options.only))]
+    options.jobs = chosen(plan(), options.only)
     inputs = json.loads(gzip.decompress(options.inputs.read_bytes()))
     import peft  # noqa: F401  # read once, before the workers are forked off
     import transformers.models.llama.modeling_llama  # noqa: F401

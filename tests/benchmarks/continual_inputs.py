@@ -32,9 +32,13 @@ from osft_engine.memory.calibration import generate_examples
 ORDER = ("mnli", "cb", "wic", "copa", "qqp", "boolq", "rte", "yelp", "amazon", "sst2", "dbpedia", "agnews", "multirc")
 # Where rates are tried: tasks that a model of this size learns, so that the choice is not made on noise.
 SWEEP = ("agnews", "dbpedia", "sst2", "amazon")
+# TRACE's short tasks in TRACE's order. Its answers are scored exactly: greedy decoding gives the answer and the end of the turn, or not.
+TRACE = ("FOMC", "Py150", "ScienceQA", "NumGLUE-cm", "NumGLUE-ds")
 SEEDS, SWEEP_SEED = (0, 1, 2), 9
 ROWS, ITEMS, PIQA_ITEMS, TEXTS, TEXT_TOKENS = 256, 100, 200, 40, 256
-MOMENT_TOKENS = 4096
+LONGEST = 1024  # tokens of a row; only Py150 has longer ones
+MMLU_ITEMS = 5  # per subject
+MOMENT_TOKENS, WIDE_TOKENS, WIDE_LENGTH = 4096, 16384, 512
 
 
 def shorter_half(lines: Sequence[str], least: int) -> list[str]:
@@ -65,14 +69,21 @@ class Asker:
         self.tokenizer, self.scratch = tokenizer, scratch
 
     def suite(self, name: str, lines: Sequence[str], *, chat: bool) -> list[dict[str, Any]]:
+        """Items with choices; of an item with an answer, the answer as its only choice."""
         source = self.scratch / f"{name}.jsonl"
-        source.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        rows = list({row["prompt"]: row for row in map(json.loads, lines)}.values())  # Py150 asks some things twice
+        asked = [row | {"choices": [row["answer"], "?"], "gold": 0} if "answer" in row else row for row in rows]
+        source.write_text("".join(json.dumps({k: v for k, v in row.items() if k != "answer"}) + "\n" for row in asked), encoding="utf-8")
         suite = SuiteConfig(name=name, source=str(source), chat=chat)
         items: list[Item] = load_items(suite)
         prompts = self.maker.make(suite, items)
         return [
-            {"context": list(prompt.context), "choices": [list(choice) for choice in prompt.continuations], "gold": item.gold}
-            for item, prompt in zip(items, prompts, strict=True)
+            {
+                "context": list(prompt.context),
+                "choices": [list(choice) for choice in prompt.continuations[: 1 if "answer" in row else None]],
+                "gold": item.gold,
+            }
+            for row, item, prompt in zip(rows, items, prompts, strict=True)
         ]
 
     def text(self, text: str) -> dict[str, Any]:
@@ -92,6 +103,7 @@ def task_inputs(task: str, folder: Path, asker: Asker, renderer: TextRenderer) -
             pack(found)
             for number, line in enumerate(drawn, start=1)
             for found in encode_row(renderer, json.loads(line), f"{task}:{number}", unmask=False, max_tokens=2048)
+            if len(found.ids) <= LONGEST
         ]
 
     made: dict[str, Any] = {"train": {str(seed): train(seed) for seed in SEEDS}, "items": asker.suite(task, test, chat=True)}
@@ -100,6 +112,23 @@ def task_inputs(task: str, folder: Path, asker: Asker, renderer: TextRenderer) -
         made["train"][str(SWEEP_SEED)] = train(SWEEP_SEED)
         made["tuning"] = asker.suite(f"{task}-tuning", draw(rest, ITEMS, 8), chat=True)
     return made
+
+
+def wide_calibration(folder: Path, measured: set[str], asker: Asker, renderer: TextRenderer) -> list[Example]:
+    """Maths and code beside the model's own words: rows of GSM8K and Py150 that are not among the texts measured."""
+    found: list[Example] = []
+    for name in ("gsm8k", "trace/Py150"):
+        rest = [line for line in read_lines(folder / name / "drop.jsonl") if line not in measured]
+        random.Random(11).shuffle(rest)
+        tokens = 0
+        for line in rest:
+            text = "\n".join(turn["content"] for turn in json.loads(line)["messages"])
+            ids = [asker.prefix, *asker.tokenizer(text, add_special_tokens=False)["input_ids"]][:WIDE_LENGTH]
+            found.append(Example(tuple(ids), (True,) * len(ids), name))
+            tokens += len(ids)
+            if tokens >= (WIDE_TOKENS - MOMENT_TOKENS) // 2:
+                break
+    return found
 
 
 def main() -> None:
@@ -115,20 +144,26 @@ def main() -> None:
     renderer = TextRenderer(tokenizer)
     asker = Asker(tokenizer, renderer, scratch)
     made: dict[str, Any] = {task: task_inputs(task, options.data / "cl15" / task, asker, renderer) for task in ORDER}
+    made |= {task: task_inputs(task, options.data / "trace" / task, asker, renderer) for task in TRACE}
     piqa = asker.suite("piqa", draw(read_lines(options.data / "piqa" / "suite.jsonl"), PIQA_ITEMS, 7), chat=False)
-    turns = {
-        name: [json.loads(line)["messages"] for line in draw(read_lines(options.data / folder / "drop.jsonl"), TEXTS, 7)]
+    subjects = sorted((options.data / "mmlu").glob("*.jsonl"))
+    mmlu = asker.suite("mmlu", [line for each in subjects for line in draw(read_lines(each), MMLU_ITEMS, 7)], chat=False)
+    measured = {
+        name: draw(read_lines(options.data / folder / "drop.jsonl"), TEXTS, 7)
         for name, folder in (("gsm8k", "gsm8k"), ("py150", "trace/Py150"))
     }
+    turns = {name: [json.loads(line)["messages"] for line in lines] for name, lines in measured.items()}
     texts = {name: [asker.text("\n".join(turn["content"] for turn in each)) for each in found] for name, found in turns.items()}
     print("the model writes what stands for round 0 in the ledger: the product's own way where no calibration text is given")
     calibration = generate_examples(load_model(options.model, config), renderer, tokens=MOMENT_TOKENS, length=128, seed=0)
-    inputs = {"tasks": made, "piqa": piqa, "texts": texts, "calibration": [pack(each) for each in calibration]}
+    wide = [*calibration, *wide_calibration(options.data, {line for each in measured.values() for line in each}, asker, renderer)]
+    inputs = {"tasks": made, "piqa": piqa, "mmlu": mmlu, "texts": texts}
+    inputs |= {"calibration": [pack(each) for each in calibration], "wide calibration": [pack(each) for each in wide]}
     inputs["torch"] = torch.__version__
     (options.out / "inputs.json.gz").write_bytes(gzip.compress(json.dumps(inputs).encode("utf-8")))
-    for task in ORDER:
+    for task in made:
         lengths = [len(each["ids"]) for each in made[task]["train"]["0"]]
-        print(f"{task:8s} {len(lengths)} rows, {sum(lengths) / len(lengths):.0f} tokens, at most {max(lengths)}")
+        print(f"{task:10s} {len(lengths)} rows, {sum(lengths) / len(lengths):.0f} tokens, at most {max(lengths)}")
 
 
 if __name__ == "__main__":

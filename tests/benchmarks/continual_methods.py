@@ -36,18 +36,24 @@ OLORA_PENALTY = 0.5  # lambda_1 of the O-LoRA repository's scripts
 
 @dataclass(frozen=True)
 class Method:
-    """rates: what the sweep tries. config: the engine's. peft: PEFT's method in the engine's place. ledger: of inputs, handed on."""
+    """rates: what the sweep tries. config: the engine's. peft: PEFT's method in the engine's place. ledger: of inputs, handed on.
+
+    calibration: which text stands for round 0 in the ledger. rate_of: the method whose sweep chooses the rate, where it is not its own.
+    """
 
     rates: tuple[float, ...]
     config: dict[str, Any] = field(default_factory=dict)
     peft: str = ""
     ledger: bool = False
     replay: bool = False
+    calibration: str = "calibration"
+    rate_of: str = ""
 
 
 METHODS = {
     "full": Method((2e-5, 5e-5, 1.25e-4), {"method": "full"}),
     "activations": Method((5e-4, 1e-3, 2e-3), {"protect": "activations"}, ledger=True),
+    "activations + text": Method((), {"protect": "activations"}, ledger=True, calibration="wide calibration", rate_of="activations"),
     "lora": Method((2e-4, 5e-4, 1.25e-3), {"method": "lora", "lora_rank": RANK}),
     "weights + written": Method((1e-4, 3e-4, 1e-3), {"protect": "weights", "protect_written": True}, ledger=True),
     "full + replay": Method((2e-5, 5e-5, 1.25e-4), {"method": "full"}, replay=True),

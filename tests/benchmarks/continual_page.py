@@ -25,11 +25,17 @@ SHOWN = ("full", "lora", "full + replay", "activations")  # task by task
 Lines = Sequence[Mapping[str, Any]]
 
 
-def sequences(lines: Lines, base: Mapping[str, Any], least: int) -> dict[str, list[TaskSequence]]:
+def last_runs(lines: Lines) -> list[Mapping[str, Any]]:
+    """Without the lines of sequences that were cut off and begun anew later: their rounds are there twice."""
+    began = {line["job"]: at for at, line in enumerate(lines) if line.get("round") == 1}
+    return [line for at, line in enumerate(lines) if at >= began.get(line["job"], 0)]
+
+
+def sequences(lines: Lines, base: Mapping[str, Any], least: int, kind: str = "main") -> dict[str, list[TaskSequence]]:
     """{method: its sequences by seed} of those that have at least so many rounds."""
     found: dict[str, dict[int, list[Mapping[str, Any]]]] = defaultdict(lambda: defaultdict(list))
     for line in lines:
-        if line["kind"] == "main":
+        if line["kind"] == kind:
             found[line["method"]][line["seed"]].append(line)
     made = {name: [TaskSequence(each, base) for _, each in sorted(found[name].items()) if len(each) >= least] for name in METHODS}
     return {name: each for name, each in made.items() if each}

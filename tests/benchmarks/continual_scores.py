@@ -7,7 +7,7 @@ from typing import Any
 
 from continual_methods import fast_passes
 
-from evals.scoring.scorer import ContinuationScorer
+from evals.scoring.scorer import ContinuationScorer, Scored
 
 
 def to_hex(flags: Sequence[bool]) -> str:
@@ -23,7 +23,7 @@ class Judge:
         self.tasks = {
             name: {kind: task[kind][:cut] for kind in ("items", "tuning") if kind in task} for name, task in inputs["tasks"].items()
         }
-        self.piqa = inputs["piqa"][:cut]
+        self.general = {name: inputs[name][:cut] for name in ("piqa", "mmlu")}
         self.texts = {name: texts[:cut] for name, texts in inputs["texts"].items()}
 
     def score(self, model: Any, tasks: Sequence[str], *, kind: str = "items", general: bool = True) -> dict[str, Any]:
@@ -33,7 +33,7 @@ class Judge:
         with fast_passes():
             found: dict[str, Any] = {"scores": {name: to_hex(_right(scorer, self.tasks[name][kind])) for name in tasks}}
             if general:
-                found["piqa"] = to_hex(_right(scorer, self.piqa))
+                found |= {name: to_hex(_right(scorer, items)) for name, items in self.general.items()}
                 scorer.max_tokens = 1024  # every token of a text needs its logits
                 found["nats"] = {
                     name: [round(-each.logprob, 2) for each in scorer.score([(text["context"], text["choices"][0]) for text in texts])]
@@ -43,7 +43,15 @@ class Judge:
 
 
 def _right(scorer: ContinuationScorer, items: Sequence[dict[str, Any]]) -> list[bool]:
-    """Whether the likeliest choice is the right one; the first of equals, as the harness has it."""
+    """Whether the likeliest choice is the right one; the first of equals, as the harness has it. An only choice is right if decoded so."""
     scored = iter(scorer.score([(item["context"], choice) for item in items for choice in item["choices"]]))
-    answers = [[next(scored).logprob for _ in item["choices"]] for item in items]
-    return [logprobs.index(max(logprobs)) == item["gold"] for logprobs, item in zip(answers, items, strict=True)]
+    answers = [[next(scored) for _ in item["choices"]] for item in items]
+    return [_answer(each) == item["gold"] for each, item in zip(answers, items, strict=True)]
+
+
+def _answer(choices: Sequence[Scored]) -> int:
+    """The chosen one; -1 where the only choice is not what greedy decoding gives."""
+    if len(choices) == 1:
+        return 0 if all(choices[0].greedy) else -1
+    logprobs = [each.logprob for each in choices]
+    return logprobs.index(max(logprobs))

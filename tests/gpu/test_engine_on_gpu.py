@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-from data_contracts.manifests import DropManifest, file_ref, write_manifest
+from data_contracts.manifests import CheckpointManifest, DropManifest, file_ref, write_manifest
 from osft_engine.config import TrainConfig
 from osft_engine.run import TrainRun
 from osft_engine.train import train_candidate
@@ -53,25 +54,62 @@ def write_drop(folder: Path, first: int) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("settings", SETTINGS, ids=lambda each: "-".join(str(value) for value in each.values()))
-def test_two_rounds_on_the_device_learn_inside_their_directions(settings: dict[str, Any], tmp_path: Path) -> None:
-    """The second round starts from what the first one wrote to disk: its ledger lies on the CPU and the model on the GPU."""
-    config = TrainConfig(
-        **settings, dtype="float32", device="cuda", learning_rate=1e-3, effective_batch_size=8, num_epochs=4, moment_tokens=256
-    )
-    base, parent = NANO, None
+MIXTURES: dict[str, dict[str, Any]] = {
+    "mixtral": {},
+    "qwen3_moe": {"head_dim": 16},
+    "gpt_oss": {"head_dim": 16, "sliding_window": 32},
+    "granitemoe": {"tie_word_embeddings": True},
+}
+
+
+def mixture(kind: str, folder: Path) -> Path:
+    """An untrained mixture of experts of two layers that reads nano's tokens."""
+    torch.manual_seed(0)
+    tokenizer = AutoTokenizer.from_pretrained(NANO)
+    shape: dict[str, Any] = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4}
+    shape |= {"num_key_value_heads": 2, "max_position_embeddings": 256, "num_local_experts": 4, "num_experts": 4}
+    shape |= {"num_experts_per_tok": 2, "moe_intermediate_size": 48, "vocab_size": len(tokenizer)}
+    ids = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
+    AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **shape, **ids, **MIXTURES[kind])).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def two_rounds(base: Path, folder: Path, config: TrainConfig) -> list[CheckpointManifest]:
+    """Two rounds on the device, the second from what the first one wrote to disk: its ledger lies on the CPU and the model on the GPU."""
+    found, parent = [], None
     for number in (1, 2):
         run = TrainRun(
             base=base,
             parent=parent,
-            drop=write_drop(tmp_path / f"drop-{number}", 10 * number),
+            drop=write_drop(folder / f"drop-{number}", 10 * number),
             skill=f"plus-{number}",
-            out_dir=tmp_path / f"round-{number}",
+            out_dir=folder / f"round-{number}",
             config=config,
         )
-        manifest = train_candidate(run)
+        found.append(train_candidate(run))
+        base, parent = run.out_dir / "model", run.out_dir
+    return found
+
+
+def check_learned_inside(manifests: list[CheckpointManifest]) -> None:
+    for manifest in manifests:
         assert manifest.summary is not None
         assert manifest.summary.device == "cuda:0"
         assert manifest.summary.final_loss < manifest.summary.first_loss
         assert manifest.summary.max_leak is None or manifest.summary.max_leak < 1e-4
-        base, parent = run.out_dir / "model", run.out_dir
+
+
+STEPS: dict[str, Any] = {"dtype": "float32", "device": "cuda", "effective_batch_size": 8, "num_epochs": 4, "moment_tokens": 256}
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=lambda each: "-".join(str(value) for value in each.values()))
+def test_two_rounds_on_the_device_learn_inside_their_directions(settings: dict[str, Any], tmp_path: Path) -> None:
+    check_learned_inside(two_rounds(NANO, tmp_path, TrainConfig(**settings, **STEPS, learning_rate=1e-3)))
+
+
+@pytest.mark.parametrize("kind", MIXTURES)
+def test_two_rounds_of_experts_on_the_device_learn_inside_their_directions(kind: str, tmp_path: Path) -> None:
+    manifests = two_rounds(mixture(kind, tmp_path / "base"), tmp_path, TrainConfig(**STEPS, learning_rate=3e-3))
+    check_learned_inside(manifests)
+    assert all(sum(".experts." in name for name in manifest.layers) == 2 * 2 * 4 for manifest in manifests)
