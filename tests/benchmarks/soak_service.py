@@ -31,6 +31,8 @@ OF_CHILDREN = slice(13, 15)
 
 
 def services_module() -> Any:
+    """infra/services.py, as `python infra/services.py` finds it: its folder is on the path."""
+    sys.path.insert(0, str(REPOSITORY / "infra"))
     spec = importlib.util.spec_from_file_location("skillstack_services", REPOSITORY / "infra" / "services.py")
     assert spec is not None
     assert spec.loader is not None
@@ -123,8 +125,12 @@ def held(pids: list[int]) -> dict[str, float]:
 
 
 def cpu_seconds(pid: int, fields: slice = slice(11, 15)) -> float:
-    """Processor time of a process and of its children that have ended."""
-    numbers = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    """Processor time of a process and of its children that have ended; 0 for one that has ended itself: its parent has its time then."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except FileNotFoundError:
+        return 0.0
+    numbers = stat.rpartition(")")[2].split()
     return sum(map(int, numbers[fields])) / _CLOCK
 
 
