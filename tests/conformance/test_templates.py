@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,15 +55,44 @@ def base(template: str, tmp_path: Path) -> Path:
     for parameter in model.parameters():
         if parameter.dim() == 2:
             torch.nn.init.normal_(parameter, std=0.15)
+    _let_it_end(model, tokenizer, template)
     folder = tmp_path / "base"
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
 
 
+def _end_id(tokenizer: Any, template: str) -> int:
+    return int(tokenizer(_end(template), add_special_tokens=False)["input_ids"][-1])
+
+
+@torch.no_grad()
+def _let_it_end(model: Any, tokenizer: Any, template: str) -> None:
+    """Make the end of a turn the likeliest token where the first question's answer has a few tokens, and its vector is that of the place."""
+    end, context = _end_id(tokenizer, template), _trained_context(tokenizer, ROWS[0])
+    said = _greedy(model.eval(), context, set(), 5)
+    for length in range(5, 0, -1):
+        out = model(input_ids=torch.tensor([context + said[:length]]), use_cache=False, output_hidden_states=True)
+        place = out.hidden_states[-1][0, -1]
+        model.lm_head.weight[end] = place * (1.2 * out.logits[0, -1].max() / place.square().sum())
+        if 0 < len(_greedy(model, context, {end}, 8)) < 8:
+            return
+    raise AssertionError("the model never ends an answer")
+
+
 def _write(path: Path, rows: list[Any]) -> str:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return str(path)
+
+
+@pytest.mark.parametrize("template", list(rendering.TEMPLATES))
+def test_answers_end_where_the_template_ends_them(template: str, base: Path, tmp_path: Path) -> None:
+    """Before training, so that the model's own generation_config stops at the end of sequence only: the end comes from the template."""
+    tokenizer, model = AutoTokenizer.from_pretrained(base), AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32).eval()
+    assert model.generation_config.eos_token_id == tokenizer.eos_token_id
+    found = _evaluated(base, tmp_path, [_answers(tmp_path)])["answers"]
+    ended = _said_as_plain(tokenizer, model, template, found.prediction)
+    assert ended > 0, "no answer ended by itself, so that nothing was tried"
 
 
 @pytest.mark.parametrize("template", list(rendering.TEMPLATES))
@@ -76,30 +106,49 @@ def test_trained_saved_reloaded_and_evaluated_under_a_template(template: str, ba
     )
     saved = tmp_path / "out" / "model"
     tokenizer, model = AutoTokenizer.from_pretrained(saved), AutoModelForCausalLM.from_pretrained(saved, dtype=torch.float32).eval()
-    end = ENDS.get(template, IM_END)
-    end_id = tokenizer(end, add_special_tokens=False)["input_ids"][-1]
-
     choices = [{"prompt": turns[0]["content"], "choices": CHOICES, "gold": n % 3} for n, turns in enumerate(ROWS)]
-    suites = [
-        SuiteConfig(name="choices", chat=True, source=_write(tmp_path / "choices.jsonl", choices)),
-        SuiteConfig(name="answers", chat=True, max_new_tokens=16, source=_write(tmp_path / "a.jsonl", [{"messages": row} for row in ROWS])),
-    ]
-    config = EvaluationConfig(device="cpu", max_batch_size=4, num_threads=1)
-    evaluate_checkpoint(saved, suites, tmp_path / "report", config=config, cache_dir=tmp_path / "cache")
-    found = load_evaluation(tmp_path / "report").suites
+    suites = [SuiteConfig(name="choices", chat=True, source=_write(tmp_path / "choices.jsonl", choices)), _answers(tmp_path)]
+    found = _evaluated(saved, tmp_path, suites)
 
     for number, turns in enumerate(ROWS):
-        context = list(tokenizer.apply_chat_template(turns[:1], add_generation_prompt=True)["input_ids"])
-        trained = TextRenderer(tokenizer).render_row({"messages": turns}, "row", max_tokens=128)[-1]
+        start = _trained_context(tokenizer, turns)
         if template not in ("mistral", "no-prompt"):  # these have no generation prompt: what comes before the answer is printed by the turn
-            assert list(trained.ids[: trained.answers[-1].start]) == context
-        start = list(trained.ids[: trained.answers[-1].start])
-        wanted = [_logprob(model, start, tokenizer(_continuation(tokenizer, turns, each, end, start))) for each in CHOICES]
+            assert start == list(tokenizer.apply_chat_template(turns[:1], add_generation_prompt=True)["input_ids"])
+        wanted = [_logprob(model, start, tokenizer(_continuation(tokenizer, turns, each, _end(template), start))) for each in CHOICES]
         assert found["choices"].choice_logprobs[number] == pytest.approx(wanted, abs=2e-3)
-        said = _greedy(model, start, {end_id, tokenizer.eos_token_id}, 64)
+    _said_as_plain(tokenizer, model, template, found["answers"].prediction)
+
+
+def _end(template: str) -> str:
+    return ENDS.get(template, IM_END)
+
+
+def _answers(folder: Path) -> SuiteConfig:
+    return SuiteConfig(name="answers", chat=True, max_new_tokens=16, source=_write(folder / "a.jsonl", [{"messages": row} for row in ROWS]))
+
+
+def _evaluated(model: Path, folder: Path, suites: list[SuiteConfig]) -> dict[str, Any]:
+    config = EvaluationConfig(device="cpu", max_batch_size=4, num_threads=1)
+    evaluate_checkpoint(model, suites, folder / "report", config=config, cache_dir=folder / "cache")
+    return dict(load_evaluation(folder / "report").suites)
+
+
+def _trained_context(tokenizer: Any, turns: list[dict[str, str]]) -> list[int]:
+    trained = TextRenderer(tokenizer).render_row({"messages": turns}, "row", max_tokens=128)[-1]
+    return list(trained.ids[: trained.answers[-1].start])
+
+
+def _said_as_plain(tokenizer: Any, model: Any, template: str, predictions: Sequence[str]) -> int:
+    """Compare each prediction with plain greedy decoding; the number of answers that ended by themselves within 8 tokens."""
+    ends, count = {_end_id(tokenizer, template), tokenizer.eos_token_id}, 0
+    for turns, prediction in zip(ROWS, predictions, strict=True):
+        said = _greedy(model, _trained_context(tokenizer, turns), ends, 64)
         # At least 8 tokens, and more where that could still be the gold answer: what was decoded begins what plain decoding says.
-        begun = [tokenizer.decode(said[:count], clean_up_tokenization_spaces=False) for count in (*range(8, 65), len(said))]
-        assert found["answers"].prediction[number].strip() in [text.rpartition("</think>")[2].strip() for text in begun]
+        lengths = [len(said)] if len(said) < 8 else [*range(8, len(said) + 1)]
+        begun = [tokenizer.decode(said[:length], clean_up_tokenization_spaces=False) for length in lengths]
+        assert prediction.strip() in [text.rpartition("</think>")[2].strip() for text in begun]
+        count += len(said) < 8 and bool(begun[0].strip())
+    return count
 
 
 def _continuation(tokenizer: Any, turns: list[dict[str, str]], choice: str, end: str, start: list[int]) -> str:
