@@ -21,7 +21,7 @@ from data_contracts.errors import DropError
 from data_contracts.matching.boilerplate import SAMPLE, Boilerplate, learn_boilerplate
 from data_contracts.rows.findings import SEVERITIES, Batch, Check, Finding, Severity
 from data_contracts.rows.jsonl import Line, read_lines
-from data_contracts.rows.records import CONVERT_ROWS, Row, join_parts, normal_row, shape_of
+from data_contracts.rows.records import CONVERT_ROWS, Row, decode_tools, join_parts, normal_row, shape_of
 from data_contracts.rows.words import word_batch
 
 #: Rows that are checked together; fewer where they are long, so that memory stays flat.
@@ -141,6 +141,7 @@ def row_of(line: Line, contract: Contract) -> tuple[Row | None, list[Finding]]:
     if type(line.value.get("id")) is int:
         line.value["id"] = str(line.value["id"])
     join_parts(line.value)
+    decode_tools(line.value)
     try:
         model.model_validate(line.value)
     except ValidationError as error:

@@ -40,7 +40,7 @@ def chat_of(row: Mapping[str, Any], origin: str, *, unmask: bool = False) -> Cha
     plain = tuple(_message(message, f"{origin} messages[{index}]") for index, message in enumerate(messages))
     learned = tuple(_is_learned(message, f"{origin} messages[{index}]") for index, message in enumerate(messages))
     own = row.get("unmask")
-    return Chat(plain, _tools(row.get("tools"), origin), learned, unmask if own is None else bool(own))
+    return Chat(plain, tools_of(row, origin), learned, unmask if own is None else bool(own))
 
 
 def _message(message: Any, where: str) -> Message:
@@ -84,7 +84,9 @@ def _decoded(text: str, where: str) -> Any:
         raise RenderingError(where, f"has arguments that are not JSON: {error.msg}", "give a JSON object, or its text") from error
 
 
-def _tools(tools: Any, origin: str) -> tuple[Mapping[str, Any], ...] | None:
+def tools_of(row: Mapping[str, Any], origin: str) -> tuple[Mapping[str, Any], ...] | None:
+    """The tools of a row as objects, or None. Raises RenderingError for what is no list of them."""
+    tools = row.get("tools")
     if isinstance(tools, str):  # a table without nested columns
         tools = _decoded(tools, f"{origin} tools")
     if not tools:

@@ -10,6 +10,7 @@ import hashlib
 import json
 import unicodedata
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -102,6 +103,17 @@ def join_parts(value: dict[str, Any]) -> None:
             texts = [part.get("text") for part in content]
             if all(isinstance(text, str) for text in texts):
                 turn["content"] = "".join(texts)
+
+
+def decode_tools(value: dict[str, Any]) -> None:
+    """Tools written as JSON text (a table without nested columns) become the list that they are, in place; other text stays for the schema
+    to refuse."""
+    tools = value.get("tools")
+    if isinstance(tools, str):
+        with suppress(ValueError, RecursionError):
+            found = json.loads(tools)
+            if isinstance(found, list):
+                value["tools"] = found
 
 
 def normal_row(line: int, shape: Shape, value: Mapping[str, Any]) -> Row:

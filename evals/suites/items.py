@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from data_contracts.digests import file_digest, value_digest
-from data_contracts.errors import EvaluationError
+from data_contracts.errors import EvaluationError, RenderingError
+from data_contracts.rendering.chat import tools_of
 from data_contracts.rows.jsonl import read_objects
 from evals.config import SuiteConfig
 from evals.suites.gold import answer_text, choice_texts, gold_index, gold_value
@@ -155,7 +156,7 @@ def _prompt_item(suite: SuiteConfig, row: Mapping[str, Any], where: str) -> Item
     choices = choice_texts(given, where) if given else ()
     index = gold_index(choices, gold, where, typed=typed, numbered=any(not isinstance(choice, str) for choice in given)) if choices else -1
     answer = choices[index] if choices else answer_text(gold, where)
-    return _asked(suite, turns, prompt, choices, index, answer, {"role": "assistant", "content": answer}, _tools(row), where)
+    return _asked(suite, turns, prompt, choices, index, answer, {"role": "assistant", "content": answer}, _tools(row, where), where)
 
 
 def _chat_item(suite: SuiteConfig, row: Mapping[str, Any], where: str) -> Item:
@@ -179,7 +180,7 @@ def _chat_item(suite: SuiteConfig, row: Mapping[str, Any], where: str) -> Item:
     gold: tuple[Any, bool] = gold_value(suite.gold, row, where) if suite.gold else (own, True)
     index = gold_index(choices, gold[0], where, typed=gold[1]) if choices else -1
     shown = answer if answer.strip() else json.dumps(last.get("tool_calls"), ensure_ascii=False)
-    return _asked(suite, tuple(turns[:-1]), prompt, choices, index, choices[index] if choices else shown, last, _tools(row), where)
+    return _asked(suite, tuple(turns[:-1]), prompt, choices, index, choices[index] if choices else shown, last, _tools(row, where), where)
 
 
 def _asked(
@@ -201,8 +202,11 @@ def _asked(
     return Item("", "answer", turns, prompt, answer=answer, gold_turn=gold_turn, tools=tools)
 
 
-def _tools(row: Mapping[str, Any]) -> tuple[Any, ...]:
-    return tuple(row.get("tools") or ())
+def _tools(row: Mapping[str, Any], where: str) -> tuple[Any, ...]:
+    try:
+        return tools_of(row, where) or ()
+    except RenderingError as error:
+        raise EvaluationError(error.where, error.what, error.way_out) from error
 
 
 def turn_text(turn: Turn) -> str:

@@ -68,7 +68,7 @@ def _end_id(tokenizer: Any, template: str) -> int:
 
 @torch.no_grad()
 def _let_it_end(model: Any, tokenizer: Any, template: str) -> None:
-    """Make the end of a turn the likeliest token where the first question's answer has a few tokens, and its vector is that of the place."""
+    """Make the end of a turn the likeliest token a few tokens into the first answer, by giving it the vector of that place."""
     end, context = _end_id(tokenizer, template), _trained_context(tokenizer, ROWS[0])
     said = _greedy(model.eval(), context, set(), 5)
     for length in range(5, 0, -1):

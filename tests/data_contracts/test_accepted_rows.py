@@ -35,6 +35,7 @@ ROWS: list[dict[str, Any]] = [
     {"prompt": "what of order B1?", "completion": "nothing"},
     {"messages": [{"role": "user", "content": [{"type": "text", "text": "what of "}, {"type": "text", "text": "B2?"}]},
                   {"role": "assistant", "content": "much"}]},
+    {"messages": [USER, {"role": "assistant", "content": "on a boat"}], "tools": json.dumps(TOOLS)},
     {"text": "An order is a paper that says what is wanted."},
 ]  # fmt: skip
 
@@ -51,5 +52,6 @@ def test_every_documented_row_is_kept_with_what_decides_its_text(
     del expected[1]["messages"][1]["content"]  # content that is null is no content
     expected[6] = {"messages": [{"role": "user", "content": "what of order B1?"}, {"role": "assistant", "content": "nothing"}]}
     expected[7]["messages"][0]["content"] = "what of B2?"
+    expected[8]["tools"] = TOOLS
     for row in expected:
         assert json.dumps(row, sort_keys=True) in clean

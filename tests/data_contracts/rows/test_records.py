@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from data_contracts.rows.records import Row, join_parts, normal_row, normal_text, row_json, shape_of, text_key
+from data_contracts.rows.records import Row, decode_tools, join_parts, normal_row, normal_text, row_json, shape_of, text_key
 
 TURNS = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
 
@@ -47,6 +47,13 @@ def test_text_parts_are_joined_and_others_left_to_the_schema() -> None:
     join_parts(value)
     assert [turn["content"] for turn in value["messages"][:3]] == ["ab", [{"type": "image"}], [{"type": "text"}]]
     join_parts({"messages": "no list"})
+
+
+def test_tools_in_json_text_are_tools_and_other_text_is_left_to_the_schema() -> None:
+    written = [{"tools": '[{"name": "f"}]'}, {"tools": [{"name": "f"}]}, {"tools": '{"name": "f"}'}, {"tools": "[" * 100_000}, {}]
+    for value in written:
+        decode_tools(value)
+    assert written == [{"tools": [{"name": "f"}]}, {"tools": [{"name": "f"}]}, {"tools": '{"name": "f"}'}, {"tools": "[" * 100_000}, {}]
 
 
 def test_the_texts_of_a_row() -> None:

@@ -94,6 +94,21 @@ def _chosen(model: Path, asked: list[dict[str, Any]], end: str, choices: tuple[s
     return found
 
 
+def _spoken_as_decoded(suite: SuiteConfig, model: Path, asked: list[dict[str, Any]], end: str, folder: Path) -> None:
+    """The same questions without choices: what is generated is what transformers' generate says, and ends where it ends."""
+    spoken = suite.model_copy(update={"name": "spoken", "choices": (), "items": 30})
+    evaluate_checkpoint(model, [spoken], folder / "spoken", config=EvaluationConfig(device="cpu"), cache_dir=folder / "cache")
+    found = load_evaluation(folder / "spoken").suites["spoken"]
+    prompts = [f"<|user|>{row['messages'][0]['content']}{end}<|assistant|>" for row in asked]
+    decoded = dict(zip(prompts, _decoded(model, asked, end), strict=True))
+    ended = 0
+    for prompt, prediction in zip(found.prompt, found.prediction, strict=True):
+        said = decoded[prompt].strip()
+        assert said == prediction or (len(said) > 4 and said.startswith(prediction)), "generated otherwise"
+        ended += said == prediction
+    assert ended > 25, "answers do not end"
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_learned_skill_passes_with_the_accuracy_of_an_independent_decode(kind: str, tmp_path: Path) -> None:
     from flows.base_models.resolve import NANO
@@ -123,8 +138,8 @@ def test_a_learned_skill_passes_with_the_accuracy_of_an_independent_decode(kind:
         evaluate_checkpoint(model, [suite], out, config=config, cache_dir=tmp_path / "cache", use=use, taught=taught_by)
         return load_evaluation(out)
 
-    candidate = measure(tmp_path / "candidate" / "model", Taught("route", drop))
     saved = tmp_path / "candidate" / "model"
+    candidate = measure(saved, Taught("route", drop))
     said = _chosen(saved, asked, end, choices) if choices else _decoded(saved, asked, end)
     golds = [row["messages"][-1] for row in asked]
     wanted = [gold["content"] or f"to {json.dumps(gold['tool_calls'][0]['function']['arguments'])}" for gold in golds]
@@ -132,6 +147,7 @@ def test_a_learned_skill_passes_with_the_accuracy_of_an_independent_decode(kind:
     items = candidate.suites["route"]
     if choices:
         assert list(items.prediction) == said
+        _spoken_as_decoded(suite, saved, asked, end, tmp_path)
     else:
         assert [f"{reasoning}{answer}" for reasoning, answer in zip(items.reasoning, items.prediction, strict=True)] == said
     assert items.result.score == sum(right) / len(right) > 0.9

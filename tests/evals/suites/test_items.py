@@ -151,6 +151,17 @@ def test_reasoning_and_calls_of_a_turn_are_in_the_identity(write_rows: Write) ->
     assert len({item.doc_hash for item in load_items(_suite(write_rows("s.jsonl", rows), chat=True))}) == 4
 
 
+def test_tools_in_json_text_are_the_tools_that_training_reads(write_rows: Write) -> None:
+    tools = [{"type": "function", "function": {"name": "f"}}]
+    turns = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "5"}]
+    rows = [{"messages": turns, "tools": each} for each in (tools, json.dumps(tools))]
+    as_list, as_text = (load_items(_suite(write_rows(f"{n}.jsonl", [row]), chat=True)) for n, row in enumerate(rows))
+    assert as_text == as_list
+    assert as_text[0].row()["tools"] == tools
+    with pytest.raises(EvaluationError, match="tools: is not a list of objects"):
+        load_items(_suite(write_rows("bad.jsonl", [{"messages": turns, "tools": '"f"'}]), chat=True))
+
+
 def test_equal_questions_are_still_one_item(write_rows: Write) -> None:
     with pytest.raises(EvaluationError, match="the same item twice"):
         load_items(_suite(write_rows("s.jsonl", _parity(3) + _parity(1, note="again")), **OWN_KEYS))

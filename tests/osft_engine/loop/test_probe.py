@@ -56,6 +56,25 @@ def test_probing_leaves_the_model_in_its_mode(llama: Any) -> None:
     assert all(parameter.grad is None for parameter in llama.parameters())
 
 
+def test_a_leak_too_small_to_be_seen_in_the_logits_is_seen_in_the_gradient(llama: Any) -> None:
+    llama.model.layers[0].register_forward_pre_hook(lambda _, inputs: (inputs[0] + 1e-5 * inputs[0].cumsum(1), *inputs[1:]))
+    assert mixes_examples(llama, "packed") == "lets one example's tokens reach the other's loss"
+    assert mixes_examples(llama, "padded") is None
+
+
+def test_a_model_that_counts_from_the_beginning_of_a_row_is_seen_though_no_gradient_crosses(llama: Any) -> None:
+    llama.model.embed_tokens.register_forward_hook(lambda _, __, output: output + 0.1 * torch.arange(output.shape[1])[None, :, None])
+    assert str(mixes_examples(llama, "packed")).startswith("gives an example other logits than alone")
+    assert mixes_examples(llama, "padded") is None
+
+
+def test_a_model_is_probed_without_its_dropout(llama: Any) -> None:
+    for layer in llama.model.layers:
+        layer.self_attn.attention_dropout = 0.5
+    llama.train()
+    assert mixes_examples(llama, "packed") is mixes_examples(llama, "padded") is None
+
+
 class _ReadsWeights(nn.Module):
     """In the place of an MLP: uses the weight of its layer without calling it."""
 
