@@ -211,3 +211,22 @@ def test_what_transformers_calls_harmless_is_no_fault(whole: dict[str, Path], tm
     save_file(tensors | {"lm_head.weight": tensors["model.embed_tokens.weight"].clone()}, folder / "model.safetensors")
     model = load_strictly(AutoModelForCausalLM, folder)
     assert model.get_output_embeddings().weight is model.get_input_embeddings().weight
+
+
+def test_a_buffer_that_is_saved_with_a_model_must_be_finite_and_one_that_is_made_anew_need_not_be(whole: dict[str, Path]) -> None:
+    """Running means and scales belong to the weights; a mask of minus infinity does not."""
+
+    class Loader:
+        saved = torch.ones(2)
+
+        @classmethod
+        def from_pretrained(cls, folder: Path, **arguments: Any) -> Any:
+            model, said = AutoModelForCausalLM.from_pretrained(folder, **arguments)
+            model.model.norm.register_buffer("scale", cls.saved)
+            model.model.norm.register_buffer("mask", torch.full((2,), -torch.inf), persistent=False)
+            return model, said
+
+    load_strictly(Loader, whole["tied"])
+    Loader.saved = torch.tensor([1.0, torch.nan])
+    with pytest.raises(CheckpointError, match=r"model\.norm\.scale holds numbers that are not finite"):
+        load_strictly(Loader, whole["tied"])
