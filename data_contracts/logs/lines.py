@@ -116,6 +116,22 @@ def message_of(line: str) -> str:
         return line
 
 
+def reason_of(output: str) -> str:
+    """Why a process ended, from what it wrote to stderr: its last line; "" if it wrote nothing.
+
+    Where that line ends a traceback, the first line of the exception: CUDA's messages, for one, end with advice to their developers.
+    """
+    lines = [line.rstrip() for line in output.replace("\r", "\n").splitlines() if line.strip()]
+    if not lines:
+        return ""
+    last = message_of(lines[-1].strip())
+    if last.startswith("error: "):
+        return last.removeprefix("error: ")
+    begun = [at for at, line in enumerate(lines) if line.startswith("Traceback (most recent call last)")]
+    after = lines[begun[-1] + 1 :] if begun else []
+    return next((line for line in after if not line.startswith(" ")), last)
+
+
 class Printed(io.TextIOBase):
     """Stands for stderr or stdout: each line that is printed becomes a log line."""
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from data_contracts.errors import CheckpointError, SkillstackError
+from data_contracts.logs.lines import reason_of
 from data_contracts.model.folder import require_model_folder
 from flows.text.facts import Fact
 from osft_engine.config import TrainConfig
@@ -67,7 +68,7 @@ def model_facts_within(folder: Path, train: TrainConfig, seconds: float) -> tupl
         return tuple(Fact(name=name, value=value) for name, value in json.loads(done.stdout).items())
     if done.returncode == _REFUSED:
         raise CheckpointError(*json.loads(done.stdout))
-    last = (done.stderr.strip().splitlines() or [f"the process ended with status {done.returncode}"])[-1]
+    last = reason_of(done.stderr) or f"the process ended with status {done.returncode}"
     what = f"could not be loaded: {'out of memory' if done.returncode == -9 else last[:200]}"
     raise CheckpointError(str(folder), what, "free some memory, or look at the folder")
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from data_contracts.errors import TrainingError
 from data_contracts.files import write_atomically
-from data_contracts.logs.lines import for_child, message_of
+from data_contracts.logs.lines import for_child, reason_of
 from flows.config.launch import LaunchConfig
 from flows.config.model import TrainerConfig
 from flows.machine.retrying import TrainerHungError
@@ -33,7 +33,7 @@ Event = dict[str, Any]
 
 
 def run_trainer(run: TrainRun, on_event: Callable[[Event], None], launch: LaunchConfig, watch: TrainerConfig) -> None:
-    """Run one training to its end. Raises TrainingError with the engine's last line if it fails, TrainerHungError if it hangs.
+    """Run one training to its end. Raises TrainingError with the engine's reason if it fails, TrainerHungError if it hangs.
 
     The training has a process group of its own. However this call ends (an error, a cancelled flow run, Ctrl-C), the group is stopped, with
     a launcher's workers. If this process is killed, the training notices it by itself (`--parent`).
@@ -53,7 +53,7 @@ def run_trainer(run: TrainRun, on_event: Callable[[Event], None], launch: Launch
         end_group(process, watch.grace_seconds)
     if process.returncode != 0:
         kind = TrainingStoppedError if process.returncode == STOPPED else TrainingError
-        raise kind(f"training of {run.skill!r}", _last_line(log, process.returncode), f"the complete log is {log}")
+        raise kind(f"training of {run.skill!r}", _reason(log, process.returncode), f"the complete log is {log}")
 
 
 class Heartbeat:
@@ -157,9 +157,11 @@ class EventTail:
         return events[resumed[-1] :] if resumed else []
 
 
-def _last_line(log: Path, status: int) -> str:
+def _reason(log: Path, status: int) -> str:
     """The engine's one-line error, or how the process ended."""
     if status < 0:
         return f"the training process was ended by signal {-status}"
-    lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").replace("\r", "\n").splitlines() if line.strip()]
-    return message_of(lines[-1]).removeprefix("error: ") if lines else f"the training process ended with status {status} and without output"
+    return (
+        reason_of(log.read_text(encoding="utf-8", errors="replace"))
+        or f"the training process ended with status {status} and without output"
+    )

@@ -11,7 +11,7 @@ import torch
 from data_contracts.errors import TrainingError
 
 _WAY_OUT = "lower max_tokens_per_batch, turn on gradient_checkpointing, or lower unfreeze_rank_ratio"
-_SIGNS = ("can't allocate memory", "CUDA out of memory", "not enough memory")
+_SIGNS = ("can't allocate memory", "CUDA out of memory", "CUDA error: out of memory", "not enough memory")
 
 
 @contextmanager

@@ -53,6 +53,7 @@ class TaskSequence:
     def __init__(self, lines: Iterable[Line], base: Line) -> None:
         self.lines = sorted(lines, key=lambda line: line["round"])
         self.tasks = [line["task"] for line in self.lines]
+        self.seed: int = self.lines[0]["seed"]
         self.base = base
         self.counts = {task: kinds["items"] for task, kinds in base["items"].items()}
 
@@ -92,6 +93,11 @@ class TaskSequence:
         now, before, sizes = self.lines[rounds - 1]["nats"][name], self.base["nats"][name], self.base["bytes"][name]
         total = sum(before)
         return [len(sizes) * (a - b) / total for a, b in zip(now, before, strict=True)]
+
+    def against_base(self, rounds: int) -> tuple[int, int, int]:
+        """PIQA's items that the base gets wrong and this model right, that both answer alike, and that only the base gets right."""
+        changes = self.piqa(rounds)[0]
+        return tuple(sum(change == each for change in changes) for each in (1.0, 0.0, -1.0))  # type: ignore[return-value]
 
     def text(self, rounds: int) -> list[Values]:
         return [self.bits(name, rounds) for name in sorted(self.base["nats"])]

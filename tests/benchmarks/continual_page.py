@@ -19,16 +19,31 @@ sys.path.append(str(Path(__file__).resolve().parent))  # last: this folder's eva
 from continual_figures import TaskSequence, difference, estimate, from_hex, mean_over
 
 BEGIN, END = "<!-- numbers: begin -->", "<!-- numbers: end -->"
-METHODS = ("full", "lora", "full + replay", "peft osf", "o-lora", "oft", "weights", "weights + written", "activations")
-LEAST = 5  # rounds from which on methods are compared
+METHODS = (
+    "full",
+    "lora",
+    "full + replay",
+    "peft osf",
+    "o-lora",
+    "oft",
+    "weights",
+    "weights + written",
+    "activations",
+    "activations + text",
+)
+DEPTHS = (13, 11, 7, 5)  # after so many rounds methods are compared, by the seeds that came so far
 SHOWN = ("full", "lora", "full + replay", "activations")  # task by task
 Lines = Sequence[Mapping[str, Any]]
 
 
-def last_runs(lines: Lines) -> list[Mapping[str, Any]]:
-    """Without the lines of sequences that were cut off and begun anew later: their rounds are there twice."""
-    began = {line["job"]: at for at, line in enumerate(lines) if line.get("round") == 1}
-    return [line for at, line in enumerate(lines) if at >= began.get(line["job"], 0)]
+def longest_runs(lines: Lines) -> list[Mapping[str, Any]]:
+    """Of a sequence that was begun anew the longer run, of equals the later; never rounds of two runs together."""
+    runs: dict[str, list[list[Mapping[str, Any]]]] = defaultdict(list)
+    for line in lines:
+        if line.get("round", 1) == 1:
+            runs[line["job"]].append([])
+        runs[line["job"]][-1].append(line)
+    return [line for each in runs.values() for line in max(reversed(each), key=len)]
 
 
 def sequences(lines: Lines, base: Mapping[str, Any], least: int, kind: str = "main") -> dict[str, list[TaskSequence]]:
@@ -48,14 +63,16 @@ def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
 
 def methods_table(found: Mapping[str, Sequence[TaskSequence]], rounds: int) -> list[str]:
     head = ["method", "rate", "seeds", "average at the end", "learned", "BWT", "forgotten", "forward transfer", "PIQA", "bits per byte, %"]
+    head += ["PIQA by seed: won, tied, lost"]
     rows = []
     for name, group in found.items():
         cells = [str(estimate(group, figure, rounds)) for figure in ("average", "learned")]
         cells += [estimate(group, figure, rounds).signed for figure in ("backward", "forgotten", "forward", "piqa", "text")]
-        seeds = len(group)
+        seeds = ", ".join(str(each.seed) for each in group)
+        against = "; ".join(", ".join(map(str, each.against_base(rounds))) for each in group)
         spread = estimate(group, "backward", rounds).spread
         cells[2] += f" (seeds ± {spread:.1f})" if spread is not None else ""
-        rows.append([name, f"{group[0].lines[0]['rate']:g}", seeds, *cells])
+        rows.append([name, f"{group[0].lines[0]['rate']:g}", seeds, *cells, against])
     return table(head, rows)
 
 
@@ -64,11 +81,11 @@ def against_table(found: Mapping[str, Sequence[TaskSequence]], rounds: int, name
     rows = []
     for other, group in found.items():
         if other != name and name in found:
-            common = min(len(group), len(found[name]))
-            cells = [
-                difference(found[name][:common], group[:common], figure, rounds).signed for figure in ("average", "learned", "backward")
-            ]
-            rows.append([other, common, *cells])
+            common = sorted({each.seed for each in group} & {each.seed for each in found[name]})
+            pair = [[each for each in many if each.seed in common] for many in (found[name], group)]
+            if common:
+                cells = [difference(*pair, figure, rounds).signed for figure in ("average", "learned", "backward")]
+                rows.append([other, ", ".join(map(str, common)), *cells])
     return table([f"`{name}` less", "seeds", "average at the end", "learned", "BWT"], rows)
 
 
@@ -149,31 +166,32 @@ def full_layers(found: Mapping[str, Sequence[TaskSequence]]) -> list[str]:
     return lines
 
 
-def depths(lines: Lines, whole: int) -> list[int]:
-    """After how many rounds methods are compared: at the end, and wherever the shortest sequence of a method was cut off."""
-    reached: dict[str, dict[int, int]] = defaultdict(lambda: defaultdict(int))
-    for line in lines:
-        if line["kind"] == "main":
-            reached[line["method"]][line["seed"]] = max(reached[line["method"]][line["seed"]], line["round"])
-    return sorted({whole, *(min(seeds.values()) for seeds in reached.values() if min(seeds.values()) >= LEAST)}, reverse=True)
-
-
-def comparison(lines: Lines, base: Mapping[str, Any], single: Mapping[str, Any], rounds: int) -> list[str]:
+def comparison(lines: Lines, base: Mapping[str, Any], single: Mapping[str, Any], rounds: int, kind: str = "main") -> list[str]:
     """Every method whose sequences have come so far, after the same rounds."""
-    found = sequences(lines, base, rounds)
-    page = [f"## After {rounds} tasks", "", *methods_table(found, rounds), *text_table(found, rounds)]
-    page += against_table(found, rounds, "activations") if "activations" in found and len(found) > 1 else []
+    found = sequences(lines, base, rounds, kind)
+    if len(found) < 2:
+        return []
+    title = f"## After {rounds} tasks" if kind == "main" else f"## The paper's {kind}, after {rounds} tasks"
+    page = [title, "", *methods_table(found, rounds), *text_table(found, rounds), *against_table(found, rounds, "activations")]
+    if "activations + text" in found:
+        page += against_table(found, rounds, "activations + text")
     return [*page, "Right after a task's own round → after the last of these rounds:", "", *tasks_table(found, base, single, rounds)]
 
 
 def render(lines: Lines) -> list[str]:
     base = next(line for line in lines if line["kind"] == "base")
     versions = ", ".join(f"{name} {number}" for name, number in base["versions"].items())
+    runs = sorted(
+        {(line.get("date", base["date"]), line.get("device", base["device"]), line.get("workers", base["workers"])) for line in lines}
+    )
     steps = sum(line["steps"] for line in lines if "steps" in line)
+    lines = longest_runs(lines)
     limits, single = bounds(lines, base)
-    page = [f"{base['date']}, {base['device']}, {versions}; {base['workers']} sequences at once; {steps} optimiser steps in all.", ""]
-    page += [part for rounds in depths(lines, len(base["items"])) for part in comparison(lines, base, single, rounds)]
-    longest = sequences(lines, base, 1)
+    machines = "; ".join(f"{date}, {device}, {workers} sequences at once" for date, device, workers in runs)
+    page = [f"{machines}; {versions}; {steps} optimiser steps in all.", ""]
+    page += [part for rounds in DEPTHS for part in comparison(lines, base, single, rounds)]
+    page += [part for kind in ("order 5", "order 6") for part in comparison(lines, base, single, 10, kind)]
+    longest = sequences(lines, base, 2)
     page += ["## Round by round: average / BWT, as far as every seed of a method came", "", *rounds_table(longest), *full_layers(longest)]
     page += ["## Bounds", "", *limits]
     page += ["## Rates tried: learned → at the end, four tasks, tuning items", "", *sweep_table(lines)]

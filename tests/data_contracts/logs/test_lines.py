@@ -10,6 +10,8 @@ from datetime import datetime
 
 import pytest
 
+from data_contracts.logs.lines import reason_of
+
 PROGRAM = """
 import logging, sys, threading, warnings
 from data_contracts.logs.lines import about, start
@@ -78,3 +80,31 @@ def test_without_it_nothing_changes(variables: dict[str, str]) -> None:
     assert "a line of stdout" in lines
     assert "ValueError: nobody caught this" in lines
     assert not any(line.startswith("{") for line in lines)
+
+
+CUDA = """Traceback (most recent call last):
+  File "train.py", line 1, in <module>
+    step()
+torch.AcceleratorError: CUDA error: device-side assert triggered
+CUDA kernel errors might be asynchronously reported at some other API call.
+Compile with `TORCH_USE_CUDA_DSA` to enable device-side assertions.
+"""
+
+
+@pytest.mark.parametrize(
+    ("output", "reason"),
+    [
+        ("", ""),
+        ("noise\nerror: drop: is empty\n", "drop: is empty"),
+        (CUDA, "torch.AcceleratorError: CUDA error: device-side assert triggered"),
+        (CUDA + "error: step 3: out of memory\n", "step 3: out of memory"),
+        (
+            "Traceback (most recent call last):\n  File 'a'\nKeyError: 'x'\n\nDuring handling of the above exception:\n\n" + CUDA,
+            CUDA.splitlines()[3],
+        ),
+        ('loading\n{"level": "error", "message": "error: no room"}\n', "no room"),
+        ("Killed\n", "Killed"),
+    ],
+)
+def test_why_a_process_ended_is_its_own_error_and_not_the_advice_after_it(output: str, reason: str) -> None:
+    assert reason_of(output) == reason
