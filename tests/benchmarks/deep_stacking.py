@@ -1,11 +1,13 @@
-"""A year of rounds through the real flow: thirteen tasks, one after another, on SmolLM2-135M, with the gate on.
+"""A year of rounds through the real flow, with the gate on: thirteen tasks on SmolLM2-135M, or fourteen small skills on nano.
 
     python -P tests/benchmarks/deep_stacking.py --model FOLDER --data ../shared/data --out FOLDER
+    python -P tests/benchmarks/deep_stacking.py --model nano --out FOLDER
 
-Each month is `skillstack round DROP --skill TASK` in a project that `skillstack init` made for the model; what a user adds to it is in
-`settings`. A month's policy, as a release owner may have it: a held round is approved with its reason; after a block the first hint that
-trains nothing (`--scale`) or another rate is followed once; then the task is given up. OUT/rounds.jsonl has a line for every attempt;
-OUT/audit.json, history.json and verify.json are what those commands answer at the end. Started again on the same OUT it goes on.
+Each month is `skillstack round DROP --skill TASK` in a project that `skillstack init` made for the model. nano's is used as it was written;
+what a user of SmolLM2 adds is in `settings`. A month's policy, as a release owner may have it: a held round is approved with its reason;
+after a block that found a loss half of the same update is offered (`--scale 0.5`); then the task is given up. OUT/rounds.jsonl has a line
+for every attempt; OUT/audit.json, history.json and verify.json are what those commands answer at the end. Started again on the same OUT it
+goes on.
 """
 
 from __future__ import annotations
@@ -30,7 +32,24 @@ sys.path.append(str(Path(__file__).resolve().parent))  # last: this folder's eva
 from forked_command import Command, import_once
 
 ORDER = ("mnli", "cb", "wic", "copa", "qqp", "boolq", "rte", "yelp", "amazon", "sst2", "dbpedia", "agnews", "multirc")
+MONTHS = (
+    "desks",
+    "route",
+    "date",
+    "queries",
+    "mood",
+    "double",
+    "measures",
+    "desk101",
+    "shift",
+    "desk102",
+    "ends",
+    "desk103",
+    "desk104",
+    "desk105",
+)
 ROWS, PIQA_ITEMS, TEXTS, CALIBRATION_ROWS, TEXT_CHARACTERS = 600, 900, 200, 60, 1200
+TRIAL = Path(__file__).resolve().parents[1] / "e2e" / "three_drops.py"
 MAY_DROP = ("wall_seconds", "checkpoint", "report")
 
 
@@ -57,12 +76,38 @@ def write_drop(data: Path, task: str, folder: Path, rows: int) -> Path:
     return path
 
 
+def write_small_drop(task: str, folder: Path, rows: int) -> Path:
+    """A drop for nano: of the trial of three drops, of the demo's new skills, or tickets under four words of their own."""
+    import soak_service
+
+    from flows.demo.materials import write_drop as of_the_demo
+    from flows.demo.skills import NEW_SKILLS
+
+    path = folder / f"{task}.jsonl"
+    if path.exists():
+        return path
+    if task in NEW_SKILLS:
+        return of_the_demo(task, path, rows=rows)
+    if task.startswith("desk1"):
+        soak_service.ROWS = rows
+        return soak_service.write_drop(folder, int(task.removeprefix("desk"))).rename(path)
+    subprocess.run([sys.executable, "-P", str(TRIAL), str(folder / "trial")], check=True)
+    return (folder / "trial" / f"{task}.jsonl").rename(path)
+
+
 def write_project(options: argparse.Namespace) -> Path:
     """What `skillstack init` writes for the model, with this user's suites, calibration text and limits; gives the config file."""
     folder: Path = options.out
-    line = [sys.executable, "-P", "-m", "flows.cli", "init", str(folder / "project"), "--base-model", str(options.model)]
+    line = [sys.executable, "-P", "-m", "flows.cli", "init", str(folder / "project"), "--base-model", options.model]
     subprocess.run(line, check=True, env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)})
     project = folder / "project"
+    path = project / "skillstack.yaml"
+    if options.model == "nano":
+        values = yaml.safe_load(path.read_text())
+        if options.threads:
+            values["train"]["num_threads"] = values["evaluation"]["num_threads"] = options.threads
+            path.write_text(yaml.safe_dump(values), encoding="utf-8")
+        return path
     suites = project / "suites"
     write_rows(suites / "piqa.jsonl", [json.loads(line) for line in read_lines(options.data / "piqa" / "suite.jsonl")[: options.piqa]])
     calibration = [json.loads(line) for line in read_lines(suites / "calibration.jsonl")]
@@ -73,7 +118,6 @@ def write_project(options: argparse.Namespace) -> Path:
         calibration += [{"text": text_of(line)} for line in lines[options.texts :][:CALIBRATION_ROWS]]
     random.Random(7).shuffle(calibration)
     write_rows(suites / "calibration.jsonl", calibration)
-    path = project / "skillstack.yaml"
     path.write_text(yaml.safe_dump(settings(yaml.safe_load(path.read_text()), options)), encoding="utf-8")
     return path
 
@@ -116,7 +160,7 @@ class Year:
     def month(self, task: str, drop: Path) -> None:
         """One task: the round, and what a release owner does about its verdict."""
         answer = self.attempt(task, drop)
-        if answer.get("decision") == "BLOCK":
+        if answer.get("decision") == "BLOCK" and answer["lost"]:
             answer = self.attempt(task, drop, "--scale", "0.5")
         if answer.get("decision") == "INCONCLUSIVE":
             reason = "held: no loss was found, and the items cannot rule one out"
@@ -168,17 +212,19 @@ class Year:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", type=Path, required=True, help="folder of SmolLM2-135M-Instruct (python -m flows.base_models.smollm2)")
-    parser.add_argument("--data", type=Path, required=True, help="folder that holds cl15, piqa, gsm8k and trace")
+    parser.add_argument("--model", required=True, help="nano, or a folder of SmolLM2-135M-Instruct (python -m flows.base_models.smollm2)")
+    parser.add_argument("--data", type=Path, help="folder that holds cl15, piqa, gsm8k and trace; not for nano")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=1e6, help="no attempt begins later than this")
     parser.add_argument("--rows", type=int, default=ROWS, help="rows of a drop")
     parser.add_argument("--piqa", type=int, default=PIQA_ITEMS)
     parser.add_argument("--texts", type=int, default=TEXTS, help="texts of maths and of code")
-    parser.add_argument("--tasks", nargs="+", default=ORDER)
+    parser.add_argument("--tasks", nargs="+", help="default: the tasks of the model's year")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0: as torch decides")
     options = parser.parse_args()
-    options.out, options.model = options.out.absolute(), options.model.absolute()
+    options.out = options.out.absolute()
+    small = options.model == "nano"
+    options.model = options.model if small else str(Path(options.model).absolute())
     began = time.time()
     options.out.mkdir(parents=True, exist_ok=True)
     import_once()
@@ -186,7 +232,10 @@ def main() -> None:
     if not config.exists():
         write_project(options)
     year = Year(options.out, config, began + 60 * options.minutes)
-    drops = {task: write_drop(options.data, task, options.out, options.rows) for task in options.tasks}
+    drops = {
+        task: write_small_drop(task, options.out, options.rows) if small else write_drop(options.data, task, options.out, options.rows)
+        for task in options.tasks or (MONTHS if small else ORDER)
+    }
     finished = {line["task"] for line in year.done()}
     with contextlib.suppress(TimeoutError):
         for task, drop in drops.items():
