@@ -53,7 +53,7 @@ LATER = ("o-lora", "oft")
 @dataclass(frozen=True)
 class Job:
     """kind: sweep (one of a method's rates), main (the long sequence), a name of ORDERS, single (each task alone), together (all tasks at
-    once), base (the base model's scores), trace base (likewise on TRACE's tasks)."""
+    once), base (the base model's scores), trace base (likewise on TRACE's tasks), general base (on no task)."""
 
     kind: str
     method: str = "full"
@@ -63,7 +63,7 @@ class Job:
 
     @property
     def key(self) -> str:
-        return f"{self.kind}-{self.method}-{self.place}-{self.seed}-{self.tasks[0]}".replace(" ", "")
+        return f"{self.kind}-{self.method}-{self.place}-{self.seed}-{'-'.join(self.tasks[:1])}".replace(" ", "")
 
 
 def plan() -> list[Job]:
@@ -77,7 +77,10 @@ def plan() -> list[Job]:
     jobs += [Job("sweep", name, place, SWEEP_SEED, SWEEP) for name in LATER for place in range(3)]
     jobs += [Job("main", name) for name in LATER]
     jobs += [Job("main", name, seed=2) for name in FOUR]
-    jobs += [Job("main", "activations + text", seed=seed) for seed in range(2)] + [Job("trace base", tasks=ORDERS["trace"])]
+    jobs += [Job("main", "activations + text", seed=seed) for seed in range(2)] + [
+        Job("trace base", tasks=ORDERS["trace"]),
+        Job("general base", tasks=()),
+    ]
     jobs += [Job(kind, name, tasks=tasks) for kind, tasks in ORDERS.items() for name in ("activations", "full", "full + replay")]
     return jobs + [Job("main", name, seed=1) for name in ("weights", "peft osf", *LATER)]
 

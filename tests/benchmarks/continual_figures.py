@@ -85,8 +85,7 @@ class TaskSequence:
         return [minus(self.right(task, at - 1), self.right(task, 0)) for at, task in enumerate(self.tasks[:rounds], start=1) if at > 1]
 
     def piqa(self, rounds: int) -> list[Values]:
-        count = self.base["piqa_items"]
-        return [minus(from_hex(self.lines[rounds - 1]["piqa"], count), from_hex(self.base["piqa"], count))]
+        return [self.against_base("piqa", rounds)]
 
     def bits(self, name: str, rounds: int) -> Values:
         """Change of the bits per byte of each text, as a share of the base's mean, weighted by its bytes."""
@@ -94,10 +93,13 @@ class TaskSequence:
         total = sum(before)
         return [len(sizes) * (a - b) / total for a, b in zip(now, before, strict=True)]
 
-    def against_base(self, rounds: int) -> tuple[int, int, int]:
-        """PIQA's items that the base gets wrong and this model right, that both answer alike, and that only the base gets right."""
-        changes = self.piqa(rounds)[0]
-        return tuple(sum(change == each for change in changes) for each in (1.0, 0.0, -1.0))  # type: ignore[return-value]
+    def against_base(self, name: str, rounds: int) -> Values:
+        """Change of each item of a general suite (piqa, mmlu) against the base: 1 won, 0 tied, -1 lost; none where either was not asked."""
+        line = self.lines[rounds - 1]
+        if name not in line or name not in self.base:
+            return []
+        count = self.base[f"{name}_items"]
+        return minus(from_hex(line[name], count), from_hex(self.base[name], count))
 
     def text(self, rounds: int) -> list[Values]:
         return [self.bits(name, rounds) for name in sorted(self.base["nats"])]

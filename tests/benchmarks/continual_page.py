@@ -63,17 +63,30 @@ def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
 
 def methods_table(found: Mapping[str, Sequence[TaskSequence]], rounds: int) -> list[str]:
     head = ["method", "rate", "seeds", "average at the end", "learned", "BWT", "forgotten", "forward transfer", "PIQA", "bits per byte, %"]
-    head += ["PIQA by seed: won, tied, lost"]
     rows = []
     for name, group in found.items():
         cells = [str(estimate(group, figure, rounds)) for figure in ("average", "learned")]
         cells += [estimate(group, figure, rounds).signed for figure in ("backward", "forgotten", "forward", "piqa", "text")]
         seeds = ", ".join(str(each.seed) for each in group)
-        against = "; ".join(", ".join(map(str, each.against_base(rounds))) for each in group)
         spread = estimate(group, "backward", rounds).spread
         cells[2] += f" (seeds ± {spread:.1f})" if spread is not None else ""
-        rows.append([name, f"{group[0].lines[0]['rate']:g}", seeds, *cells, against])
+        rows.append([name, f"{group[0].lines[0]['rate']:g}", seeds, *cells])
     return table(head, rows)
+
+
+def general_table(found: Mapping[str, Sequence[TaskSequence]], rounds: int) -> list[str]:
+    """Items of PIQA and MMLU won, tied and lost against the base, over the seeds that were asked."""
+    rows = []
+    for name, group in found.items():
+        cells = []
+        for suite in ("piqa", "mmlu"):
+            asked = [changes for each in group if (changes := each.against_base(suite, rounds))]
+            every = [change for changes in asked for change in changes]
+            counts = " / ".join(f"{sum(change == each for change in every)}" for each in (1.0, 0.0, -1.0))
+            mean = mean_over([[fmean(values) for values in zip(*asked, strict=True)]]) if asked else (0.0, 0.0)
+            cells.append("{} ({:+.1f} ± {:.1f}; seeds: {})".format(counts, *mean, len(asked)) if asked else "")
+        rows.append([name, *cells])
+    return table(["won / tied / lost against the base (points)", "PIQA", "MMLU"], rows)
 
 
 def against_table(found: Mapping[str, Sequence[TaskSequence]], rounds: int, name: str) -> list[str]:
@@ -172,14 +185,22 @@ def comparison(lines: Lines, base: Mapping[str, Any], single: Mapping[str, Any],
     if len(found) < 2:
         return []
     title = f"## After {rounds} tasks" if kind == "main" else f"## The paper's {kind}, after {rounds} tasks"
-    page = [title, "", *methods_table(found, rounds), *text_table(found, rounds), *against_table(found, rounds, "activations")]
+    page = [
+        title,
+        "",
+        *methods_table(found, rounds),
+        *text_table(found, rounds),
+        *general_table(found, rounds),
+        *against_table(found, rounds, "activations"),
+    ]
     if "activations + text" in found:
         page += against_table(found, rounds, "activations + text")
     return [*page, "Right after a task's own round → after the last of these rounds:", "", *tasks_table(found, base, single, rounds)]
 
 
 def render(lines: Lines) -> list[str]:
-    base = next(line for line in lines if line["kind"] == "base")
+    base = dict(next(line for line in lines if line["kind"] == "base"))
+    base |= next(({name: line[name] for name in ("mmlu", "mmlu_items")} for line in lines if line["kind"] == "general base"), {})
     versions = ", ".join(f"{name} {number}" for name, number in base["versions"].items())
     runs = sorted(
         {(line.get("date", base["date"]), line.get("device", base["device"]), line.get("workers", base["workers"])) for line in lines}
