@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from data_contracts.errors import LineageError, ManifestError
-from data_contracts.manifests import Decision
-from flows.lineage import connect, current_champion, find_version, read_ancestry, read_history
+from flows.lineage import connect, current_champion, find_version, read_ancestry
 
 
 def test_a_version_knows_its_folders_digests_and_parent(grown):
@@ -16,25 +15,6 @@ def test_a_version_knows_its_folders_digests_and_parent(grown):
     assert (champion.checkpoint / "manifest.json").is_file()
     assert (champion.evaluation / "manifest.json").is_file()
     assert [reference.version for reference in read_ancestry(grown, 3)] == [1, 2, 3]
-
-
-def test_scores_are_on_the_model_with_the_items_they_came_from(grown):
-    model = grown.client.get_logged_model(find_version(grown, 2).model_id)
-    scores = {metric.key: (metric.value, metric.dataset_name) for metric in model.metrics}
-    assert scores["score/old"] == (0.9, "old")
-    assert read_history(grown)[1].scores == {
-        "old": 0.9,
-        "piqa, 0-shot": 0.5,
-        "first": 1.0,
-    }  # MLflow would refuse that name
-
-
-def test_a_rejected_round_is_registered_and_does_not_move_the_champion(grown, register):
-    champion = current_champion(grown)
-    _, rejected, _ = register(grown, "bad", 3, parent=champion.model_sha256, decision=Decision.BLOCK)
-    assert current_champion(grown) == champion
-    record = read_history(grown)[-1]
-    assert (record.version, record.decision, record.was_champion, record.lost) == (rejected.version, "BLOCK", False, ("old",))
 
 
 @pytest.mark.parametrize("damage", ["change", "remove", "other manifest"])

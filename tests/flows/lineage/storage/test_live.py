@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import pytest
-
-from data_contracts.digests import text_digest
-from data_contracts.errors import LineageError
-from data_contracts.manifests import write_manifest
-from flows.lineage import LiveStage, find_version, log_stage, open_round, read_history, record_failure, record_reevaluation, verify_lineage
+from flows.lineage import LiveStage, log_stage, open_round, record_failure
 from flows.lineage.storage import live
 
 
@@ -93,22 +88,3 @@ def test_other_rounds_live_runs_are_left_alone(lineage):
         record_failure(lineage, one, "no")
         assert [status for _, status, _ in nested(lineage, two)] == ["RUNNING"]
         assert len(live.find_live_runs(lineage, two.run_id)) == 1
-
-
-def test_a_later_report_is_kept_beside_the_first_and_verified(grown, make_folders):
-    reference = find_version(grown, 2)
-    folders = make_folders("later")
-    with pytest.raises(LineageError, match="about another model"):
-        record_reevaluation(grown, 2, folders.report, folders.evaluation)
-    added = folders.report.suites[0].model_copy(update={"name": "added", "suite_sha256": text_digest("added"), "score": 0.25})
-    report = folders.report.model_copy(update={"model_sha256": reference.model_sha256, "suites": (*folders.report.suites, added)})
-    write_manifest(folders.evaluation, report)
-    record_reevaluation(grown, 2, report, folders.evaluation)
-    record = next(record for record in read_history(grown) if record.version == 2)
-    assert record.reevaluation == folders.evaluation
-    assert record.scores["added"] == 0.25
-    assert record.scores["old"] == 0.9, "what the verdict was decided on stays"
-    assert verify_lineage(grown).ok
-    (folders.evaluation / "manifest.json").write_text("{}")
-    [finding] = verify_lineage(grown).findings
-    assert (finding.version, finding.where) == (2, str(folders.evaluation / "manifest.json"))
