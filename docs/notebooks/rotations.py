@@ -374,32 +374,12 @@ def _(micro_batches, mo, rendered):
 
 
 @app.cell
-def _(
-    AutoModelForCausalLM,
-    NANO,
-    OsftAttachment,
-    allowed_updates,
-    batches,
-    find_targets,
-    item_skill,
-    items,
-    micro_batches,
-    mo,
-    np,
-    torch,
-    tuning_item,
-):
-    import time
-
-    from peft import LoraConfig, OFTConfig, inject_adapter_in_model
-
+def _(items, micro_batches, mo, np, torch):
     from osft_engine.compute.forward import run_model, summed_loss
 
-    _LINEAR = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
     # An item's number travels with it as its origin: batches are ordered by length.
     _numbered = [each.__class__(**{**each.__dict__, "origin": str(number)}) for number, each in enumerate(items)]
     _item_batches = micro_batches(_numbered, max_tokens=8192, layout="padded")
-    _skill, _tuning = np.array(item_skill), np.array(tuning_item)
 
     @torch.no_grad()
     def right_items(model):
@@ -411,6 +391,16 @@ def _(
             for line, origin in enumerate(batch.origins):
                 found[int(origin)] = line not in failed
         return found
+
+    mo.show_code()
+    return right_items, summed_loss
+
+
+@app.cell
+def _(AutoModelForCausalLM, NANO, OsftAttachment, allowed_updates, find_targets, mo):
+    from peft import LoraConfig, OFTConfig, inject_adapter_in_model
+
+    _LINEAR = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
     def attach(method):
         """(model, trainable parameters, what follows each step, its dense weights by layer) of one method on a fresh nano."""
@@ -432,6 +422,16 @@ def _(
             return {name: module.base_layer.weight for name, module in adapted.items()}
 
         return model, [each for each in model.parameters() if each.requires_grad], lambda: None, merged
+
+    mo.show_code()
+    return (attach,)
+
+
+@app.cell
+def _(AutoModelForCausalLM, NANO, attach, batches, item_skill, mo, np, right_items, summed_loss, torch, tuning_item):
+    import time
+
+    _skill, _tuning = np.array(item_skill), np.array(tuning_item)
 
     def learn(method, rate):
         """Train one method at one rate on all batches; returns what the page shows."""

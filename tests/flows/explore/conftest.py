@@ -19,7 +19,7 @@ from .made_lineage import made_lineage
 
 @pytest.fixture(scope="session")
 def lineage_state(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A state folder with a lineage in it, which nothing may change: test_nothing_was_written proves it."""
+    """A state folder with a lineage in it, which nothing may change (test_nothing_was_written)."""
     return made_lineage(tmp_path_factory.mktemp("explored") / "state")
 
 
@@ -56,6 +56,20 @@ def explorer_in_browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ca
             return browser
 
         yield start
+
+
+@pytest.fixture(scope="module")
+def browser(lineage_state: Path, explorer_in_browser: Callable[..., Browser]) -> Browser:
+    return explorer_in_browser(lineage_state)
+
+
+@pytest.fixture
+def view(browser: Browser) -> Iterator[Browser]:
+    """The browser; afterwards its console must be free of errors and its requests local."""
+    browser.errors()
+    yield browser
+    assert browser.errors() == []
+    assert browser.hosts() <= {"127.0.0.1"}
 
 
 @pytest.fixture(scope="module")

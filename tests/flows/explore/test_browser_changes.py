@@ -1,6 +1,6 @@
 """What changes while a page is open, and what is missing: a training under way, a run deleted, no lineage, a server away, no model.
 
-    pytest -m services tests/explore/test_browser_changes.py
+    pytest -m services tests/flows/explore/test_browser_changes.py
 
 The page says what it cannot show, and the rest goes on working.
 """
