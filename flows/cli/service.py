@@ -30,7 +30,9 @@ def deploy(
     lines.append(f"  automations {', '.join(done.automations)}" + ("" if done.webhook else f" (set {WEBHOOK} to get messages)"))
     if not settings.inbox.deployment:
         lines.append("  set inbox.deployment: continual-round/round; else the watcher runs rounds itself, outside the GPU limit")
-    lines += [f"next, on the machine with the GPU: prefect worker start --type process --pool {name}" for name in done.pools]
+    for name in done.pools:
+        where = "on the machine with the GPU" if name == settings.service.gpu_pool else "on any machine with the state directory"
+        lines.append(f"next, {where}: prefect worker start --type process --pool {name}")
     print_answer(done, lines)
 
 
