@@ -185,7 +185,9 @@ class EvaluationConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    suites: tuple[SuiteConfig, ...] = Field((), description="general, safety and drift suites; skills join by themselves")
+    suites: tuple[SuiteConfig, ...] = Field(
+        (), description="general, safety and drift suites; those of learned skills are added by the round"
+    )
     skill: SkillPolicy = Field(SkillPolicy(), description="how every skill's held-out split is scored")
     skills: dict[str, SkillPolicy] = Field({}, description="the same for single skills, by name")
     backend: Backend = Field("hf", description="hf: in this process; accelerate: data-parallel processes; vllm: where vLLM is installed")

@@ -26,7 +26,7 @@ from typing import Any, TextIO
 from data_contracts.privacy.masker import Masker
 
 FORMAT, CONTEXT = "SKILLSTACK_LOG_FORMAT", "SKILLSTACK_LOG_CONTEXT"
-OURS = ("flows", "evals", "osft_engine", "data_contracts")
+PACKAGES = ("flows", "evals", "osft_engine", "data_contracts")
 """Loggers that say what a round does; of all others only warnings are written."""
 _NOTHING: Mapping[str, Any] = {"round": None, "stage": None, "skill": None}
 _facts: dict[str, Any] = dict(_NOTHING)
@@ -65,7 +65,7 @@ def start(*, output: bool = False) -> None:
         root.removeHandler(handler)
     if not any(isinstance(handler, JsonHandler) for handler in root.handlers):
         root.addHandler(JsonHandler())
-    for name in OURS:
+    for name in PACKAGES:
         logging.getLogger(name).setLevel(logging.INFO)
     logging.captureWarnings(True)
     sys.excepthook = _uncaught

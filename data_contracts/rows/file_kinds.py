@@ -108,7 +108,7 @@ def _text_kind(text: str) -> OtherKind | None:
     """Text that is no JSON at all."""
     line, _, rest = text.partition("\n")
     if re.match(r"(?i)<!doctype html|<html", text):
-        return OtherKind("is an HTML page, not JSON Lines", "look into it: it is often the error page or the log-in of a download")
+        return OtherKind("is an HTML page, not JSON Lines", "look into it: it is often an error page or a log-in page")
     if _HEADER.fullmatch(line.rstrip("\r")) and not rest.lstrip().startswith(("{", "[")):
         return _table("TSV" if "\t" in line else "CSV")("")
     return None

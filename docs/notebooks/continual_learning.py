@@ -30,7 +30,7 @@ def _(mo):
     - **plain**: fine-tuning of every parameter;
     - **OSFT, `weights`**: the method as published. Updates keep away from the leading singular directions of each weight;
     - **OSFT, `activations`**: the default of this project. Updates keep away from the leading directions of what each layer *reads* on
-      everything learned so far. A small *ledger* of those directions travels from round to round; no old example does.
+      everything learned so far. A small *subspace memory* of those directions travels from round to round; no old example does.
 
     How the updates are kept inside exactly is the subject of the first notebook, `orthogonal_fine_tuning.py`.
     """)
@@ -50,8 +50,18 @@ def _():
     import marimo as mo
     import numpy as np
     import plotly.graph_objects as go
-    import torch
     from plotly.subplots import make_subplots
+
+    def show(figure):
+        """A chart without the row of buttons, which would lie over its titles."""
+        return mo.ui.plotly(figure, config={"displayModeBar": False})
+
+    return Path, contextlib, go, io, json, make_subplots, mo, np, random, show, shutil, tempfile
+
+
+@app.cell
+def _():
+    import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     from data_contracts.rendering import TextRenderer
@@ -68,38 +78,21 @@ def _():
     from osft_engine.train import train_candidate
 
     torch.set_num_threads(1)
-
-    def show(figure):
-        """A chart without the row of buttons, which would lie over its titles."""
-        return mo.ui.plotly(figure, config={"displayModeBar": False})
-
     return (
         AutoModelForCausalLM,
         AutoTokenizer,
         BASE_SKILLS,
         NANO,
         NEW_SKILLS,
-        Path,
         TrainConfig,
         TrainRun,
         calibration_rows,
-        contextlib,
         distinct_pairs,
         TextRenderer,
         find_targets,
-        go,
-        io,
-        json,
-        make_subplots,
         micro_batches,
-        mo,
-        np,
-        random,
         run_model,
-        show,
-        shutil,
         singular_subspaces,
-        tempfile,
         torch,
         train_candidate,
         write_drop,
@@ -130,7 +123,7 @@ def _(BASE_SKILLS, NEW_SKILLS, calibration_rows, distinct_pairs, mo, random):
         name: [chat(*pair) for pair in distinct_pairs(skills[name], random.Random(f"drop {name}"), ROWS, heldout=False)] for name in ORDER
     }
     heldout = {name: distinct_pairs(skill, random.Random(f"held out {name}"), ITEMS, heldout=True) for name, skill in skills.items()}
-    general = calibration_rows()  # what stands for "everything the base knew" when the ledger is opened
+    general = calibration_rows()  # what stands for "everything the base knew" when the subspace memory is opened
 
     mo.md(
         "| skill | known from the start | a held-out question | its answer |\n|:---|:---|:---|:---|\n"
@@ -180,7 +173,7 @@ def _(mo):
     ## 2. Five rounds
 
     A round takes the model of the round before and one drop, and calls `train_candidate`, the function behind `skillstack round`. Its
-    checkpoint carries the ledger; the next round finds it through `parent`.
+    checkpoint carries that memory; the next round finds it through `parent`.
 
     Learning rates differ by method, because what a step does differs. Plain fine-tuning gets 3e-4; section 4 shows what a smaller one
     does. `weights` gets 1e-3 and `activations` 3e-3: at each, most of these drops are learned in 96 steps, or come closest to it.
@@ -189,24 +182,7 @@ def _(mo):
 
 
 @app.cell
-def _(
-    NANO,
-    ORDER,
-    Path,
-    TrainConfig,
-    TrainRun,
-    base_scores,
-    contextlib,
-    drops,
-    general,
-    io,
-    json,
-    mo,
-    score,
-    tempfile,
-    train_candidate,
-    write_drop,
-):
+def _(NANO, Path, TrainConfig, TrainRun, contextlib, drops, general, io, json, mo, tempfile, train_candidate, write_drop):
     work = Path(tempfile.mkdtemp(prefix="skillstack-notebook-"))
     _calibration = work / "general.jsonl"
     _calibration.write_text("".join(json.dumps(row) + "\n" for row in general), encoding="utf-8")
@@ -226,10 +202,14 @@ def _(
             config=TrainConfig(effective_batch_size=8, num_epochs=3, moment_tokens=12000, device="cpu", num_threads=1, **settings),
         )
         with contextlib.redirect_stderr(io.StringIO()):  # nineteen progress bars would bury the page; one is enough
-            manifest = train_candidate(run)
-        bar.update()
-        return manifest
+            return train_candidate(run)
 
+    mo.show_code()
+    return learn, work
+
+
+@app.cell
+def _(ORDER, base_scores, learn, mo, score, work):
     def five_rounds(name, **settings):
         """Learn every skill of ORDER in turn; returns the scores after each round (the base first) and the manifests."""
         history, manifests, parent = [base_scores], [], None
@@ -237,6 +217,7 @@ def _(
             manifests.append(learn(skill, f"{name}-{number}", parent, **settings))
             parent = work / f"{name}-{number}"
             history.append(score(parent / "model"))
+            bar.update()
         return history, manifests
 
     METHODS = {
@@ -252,11 +233,13 @@ def _(
         for _ratio in (0.05, 0.5, 0.8):
             learn(ORDER[0], f"ratio-{_ratio}", **{**METHODS["OSFT activations"], "unfreeze_rank_ratio": _ratio})
             ratio_scores[_ratio] = score(work / f"ratio-{_ratio}" / "model")
+            bar.update()
         rate_scores = {3e-4: lineages["plain"][0][1]}
         learn(ORDER[0], "small-rate", method="full", learning_rate=3e-5)
         rate_scores[3e-5] = score(work / "small-rate" / "model")
+        bar.update()
     mo.show_code()
-    return lineages, rate_scores, ratio_scores, work
+    return lineages, rate_scores, ratio_scores
 
 
 @app.cell
@@ -486,7 +469,7 @@ def _(ITEMS, mo, summaries):
       nothing was lost.
     - Learning rates were chosen by hand. `weights` at half its rate forgets less and learns less, as section 4 says of every method.
     - nano's new skills are unlike its old ones. Skills that read alike compete for the same directions.
-    - The ledger was opened with examples of what nano knows. Without such text the engine has the model generate its own.
+    - The subspace memory was opened with examples of what nano knows. Without such text the engine has the model generate its own.
 
     **What to try.** Change `ORDER`: put *mood* before *route*. Give `activations` a ratio of 0.5 for all five rounds: does the fifth still
     fit? Set `replay_share=0.2` for plain fine-tuning: what does keeping some old data buy?

@@ -255,7 +255,7 @@ def _(U, V, W, k_slider, leak_of_both_sides, mo, np, optimise, project_both_side
         for name, settings in _kinds.items()
     }
 
-    # Ours: train C in dW = L C R^T. Its gradient is L^T G R by the chain rule, and nothing is projected.
+    # The engine's way: train C in dW = L C R^T. Its gradient is L^T G R by the chain rule, and nothing is projected.
     _L, _R = U[:, _k:], V[:, _k:]
     _path = optimise(
         lambda core, noise: _L.T @ _gradient(W + _L @ core @ _R.T, noise) @ _R,

@@ -39,7 +39,8 @@ app = typer.Typer(name="skillstack", no_args_is_help=True, pretty_exceptions_ena
 def skillstack(
     version: Annotated[bool, typer.Option("--version", callback=show_version, is_eager=True, help="Print the version and stop.")] = False,
     log_format: Annotated[
-        Literal["text", "json"], typer.Option(envvar=FORMAT, help="Form of what goes to stderr; json: one object a line, no bars.")
+        Literal["text", "json"],
+        typer.Option(envvar=FORMAT, help="Form of what goes to stderr; json: one object per line, no progress bars."),
     ] = "text",
 ) -> None:
     """Add one skill to a language model each month without losing the ones before, and prove it."""

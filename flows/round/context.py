@@ -42,7 +42,7 @@ def stage_task(name: str, run_name: str | None = None, tags: Sequence[str] = ())
 
     def made(function: Callable[P, R]) -> Task[P, R]:
         @wraps(function)
-        def told(*arguments: P.args, **named: P.kwargs) -> R:
+        def logged(*arguments: P.args, **named: P.kwargs) -> R:
             with about(stage=name):
                 logger.info("%s begins", name)
                 began = time.perf_counter()
@@ -50,7 +50,7 @@ def stage_task(name: str, run_name: str | None = None, tags: Sequence[str] = ())
                 logger.info("%s ended after %.1f s", name, time.perf_counter() - began)
                 return result
 
-        return task(name=name, task_run_name=run_name, tags=list(tags), **STAGE)(told)
+        return task(name=name, task_run_name=run_name, tags=list(tags), **STAGE)(logged)
 
     return made
 

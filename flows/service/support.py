@@ -29,7 +29,7 @@ from flows.workspace.workspace import has_lineage, open_workspace
 
 LOGS, LOG_BYTES = 5, 64 * 1024
 ROUNDS, ENTRIES = 20, 50
-_OURS = ("SKILLSTACK_", "PREFECT_", "MLFLOW_", "AWS_", "HF_", "CUDA_", "OMP_", "PG", "TORCH")
+_PREFIXES = ("SKILLSTACK_", "PREFECT_", "MLFLOW_", "AWS_", "HF_", "CUDA_", "OMP_", "PG", "TORCH")
 
 
 class Bundle(Record):
@@ -81,9 +81,9 @@ def _versions() -> dict[str, object]:
 
 
 def _environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """Our own variables; of a secret one only that it is set."""
-    ours = {name: value for name, value in sorted(environment.items()) if name.startswith(_OURS)}
-    return {name: MASK if is_secret(name) and value else value for name, value in ours.items()}
+    """The variables of the service; of a secret one only that it is set."""
+    known = {name: value for name, value in sorted(environment.items()) if name.startswith(_PREFIXES)}
+    return {name: MASK if is_secret(name) and value else value for name, value in known.items()}
 
 
 def _history(config: SkillstackConfig) -> str:

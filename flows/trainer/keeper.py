@@ -27,16 +27,16 @@ def main(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     child = subprocess.Popen([part for part in options.command if part != "--"])
 
-    told: list[int] = []
+    received: list[int] = []
 
     def forward(number: int, _: FrameType | None) -> None:
-        told.append(number)
+        received.append(number)
         child.send_signal(number)
 
     for each in (signal.SIGTERM, signal.SIGINT):
         signal.signal(each, forward)
     code = keep(child, options.parent)
-    return STOPPED if told and code != 0 else code
+    return STOPPED if received and code != 0 else code
 
 
 def keep(child: subprocess.Popen[bytes], parent: int) -> int:

@@ -155,7 +155,7 @@ def protect_weights(
         return AllowedUpdate((m, n), None, None, None, 0, trainable)
     spaces = singular_subspaces(W, solve)
     if written is not None:
-        written = (written[0].to(W.device), written[1].to(W.device))  # a ledger from disk lies on the CPU
+        written = (written[0].to(W.device), written[1].to(W.device))  # a memory from disk lies on the CPU
     left, left_without = _free_side(spaces.U, k, thin=compact or m == q, used=written[0] if written else None)
     right, right_without = _free_side(spaces.V, k, thin=compact or n == q, used=written[1] if written else None)
     if written is not None:

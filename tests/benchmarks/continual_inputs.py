@@ -154,7 +154,7 @@ def main() -> None:
     }
     turns = {name: [json.loads(line)["messages"] for line in lines] for name, lines in measured.items()}
     texts = {name: [asker.text("\n".join(turn["content"] for turn in each)) for each in found] for name, found in turns.items()}
-    print("the model writes what stands for round 0 in the ledger: the product's own way where no calibration text is given")
+    print("the model writes what stands for round 0 in the subspace memory: the product's own way where no calibration text is given")
     calibration = generate_examples(load_model(options.model, config), renderer, tokens=MOMENT_TOKENS, length=128, seed=0)
     wide = [*calibration, *wide_calibration(options.data, {line for each in measured.values() for line in each}, asker, renderer)]
     inputs = {"tasks": made, "piqa": piqa, "mmlu": mmlu, "texts": texts}

@@ -122,16 +122,16 @@ def _attach_skillstack(
 ) -> tuple[Any, dict[str, nn.Parameter], OsftAttachment | None, float]:
     config = TrainConfig(unfreeze_rank_ratio=RATIO, **OURS[method])
     run = TrainRun(base=cache, drop=cache, skill="benchmark", out_dir=cache, config=config)
-    ledger = None
-    if config.protect == "activations" and stand_ins is None:  # measured before the clock starts: a round has its ledger already
-        ledger = SubspaceMemory().add("base", measure_moments(model, targets, batches), config.memory_rank)
+    memory = None
+    if config.protect == "activations" and stand_ins is None:  # measured before the clock starts: a round has its memory already
+        memory = SubspaceMemory().add("base", measure_moments(model, targets, batches), config.memory_rank)
     tokens = float(sum(batch.tokens for batch in batches))
-    scene = Scene(run, model, None, "", None, (), tokens)  # type: ignore[arg-type]  # no text is rendered: the ledger was measured above
+    scene = Scene(run, model, None, "", None, (), tokens)  # type: ignore[arg-type]  # no text is rendered: the memory was measured above
     started = time.perf_counter()
     if stand_ins is not None:
         allowed = stand_ins.allowed(targets, config)
     else:
-        allowed = cached_bases(cache, {"method": method.removesuffix(" beside")}, lambda: directions(scene, targets, ledger))
+        allowed = cached_bases(cache, {"method": method.removesuffix(" beside")}, lambda: directions(scene, targets, memory))
     attachment = OsftAttachment(model, targets, allowed, execution=config.execution, tokens_per_step=tokens)
     return model, attachment.trainable(), attachment, time.perf_counter() - started
 

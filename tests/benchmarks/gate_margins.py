@@ -3,7 +3,7 @@
     python -P tests/benchmarks/gate_margins.py CHAMPION_EVALUATION CANDIDATE_EVALUATION --out docs/results/gate-margins.jsonl
 
 One row per multiple-choice item: suite, margin (nats between the champion's best and second choice), champion's and candidate's score.
-`tests/benchmarks/gate_designs.py` simulates from it.
+`tests/benchmarks/gate_drawn.py` simulates from it.
 """
 
 from __future__ import annotations

@@ -46,11 +46,11 @@ from osft_engine.train import train_candidate
 
 @dataclass(frozen=True)
 class Variant:
-    """ledger: whether what earlier rounds learned is handed on. config: added to the world's own. many_steps: its longer schedule."""
+    """memory: whether what earlier rounds learned is handed on. config: added to the world's own. many_steps: its longer schedule."""
 
     rates: str
     config: dict[str, Any] = field(default_factory=dict)
-    ledger: bool = True
+    memory: bool = True
     many_steps: bool = False
 
 
@@ -59,10 +59,10 @@ VARIANTS = {
     "lora": Variant("lora", {"method": "lora"}),
     "peft osf": Variant("factors"),
     "activations": Variant("activations", {"protect": "activations"}),
-    "activations, no ledger": Variant("activations", {"protect": "activations"}, ledger=False),
-    "weights": Variant("factors", {"protect": "weights"}, ledger=False),
-    "weights + ledger": Variant("factors", {"protect": "weights", "protect_written": True}),
-    "weights_block": Variant("block", {"protect": "weights_block"}, ledger=False),
+    "activations, no memory": Variant("activations", {"protect": "activations"}, memory=False),
+    "weights": Variant("factors", {"protect": "weights"}, memory=False),
+    "weights + memory": Variant("factors", {"protect": "weights", "protect_written": True}),
+    "weights_block": Variant("block", {"protect": "weights_block"}, memory=False),
     # what the defaults are chosen among, beside the method itself
     "activations 0.1": Variant("activations", {"protect": "activations", "unfreeze_rank_ratio": 0.1}),
     "activations 0.5": Variant("activations", {"protect": "activations", "unfreeze_rank_ratio": 0.5}),
@@ -90,7 +90,7 @@ def train_ours(world: World, variant: Variant, rate: float, seed: int, skill: st
     settings = {**world.train, **(world.many_steps if variant.many_steps else {}), "unfreeze_rank_ratio": RATIO, **variant.config}
     run = TrainRun(
         base=before / "model" if before else world.base,
-        parent=before if variant.ledger else None,
+        parent=before if variant.memory else None,
         drop=world.drop(skill, seed),
         calibration=world.calibration,
         skill=skill,

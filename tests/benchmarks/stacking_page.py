@@ -22,7 +22,7 @@ mpl.use("svg")
 from matplotlib import pyplot
 
 BEGIN, END = "<!-- numbers: begin -->", "<!-- numbers: end -->"
-METHODS = ("full", "lora", "peft osf", "weights", "weights + ledger", "weights_block", "activations, no ledger", "activations")
+METHODS = ("full", "lora", "peft osf", "weights", "weights + memory", "weights_block", "activations, no memory", "activations")
 
 
 @dataclass(frozen=True)

@@ -83,7 +83,7 @@ def time_of(device: torch.device, work: Callable[[], object]) -> float:
 
 
 def time_moments(device: torch.device, width: int, *, sketch: bool) -> dict[str, float]:
-    """Seconds to decompose one layer's input moment: its quiet directions for a round, and its sketch for the ledger (rank 2048)."""
+    """Seconds to decompose one layer's input moment: its quiet directions for a round, and its sketch for the memory (rank 2048)."""
     x = torch.randn(2 * width, width, device=device) * torch.logspace(0, -3, width, device=device)
     M = x.T @ x / len(x)
     found = {f"directions_{width}": time_of(device, lambda: weakest_directions(M, width // 4))}

@@ -76,7 +76,7 @@ def mixture(kind: str, folder: Path) -> Path:
 
 
 def two_rounds(base: Path, folder: Path, config: TrainConfig) -> list[CheckpointManifest]:
-    """Two rounds on the device, the second from what the first one wrote to disk: its ledger lies on the CPU and the model on the GPU."""
+    """Two rounds on the device, the second from what the first one wrote to disk: its memory lies on the CPU and the model on the GPU."""
     found, parent = [], None
     for number in (1, 2):
         run = TrainRun(

@@ -106,7 +106,7 @@ model = material.open_model(scene.Subject("nano", nano, None), None)
 assert model.tokens > 100  # of the sample text that comes with the pages
 layer = next(iter(model.targets))
 assert 0 < cut_energies(material.measurements(model).weight_energies(layer), 0.25).trainable
-serve.build_application("token")  # finds the seven pages
+serve.build_application("token")  # finds every page
 """
 
 
