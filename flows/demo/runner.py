@@ -69,7 +69,7 @@ def run_demo(model: str, folder: Path) -> DemoResult:
 def _run_chapter(story: Story, chapter: Chapter, folder: Path) -> RoundOutcome:
     say(f"\n{chapter.title}", style="bold")
     outcome = continual_round(chapter.drop, chapter.skill, _config(story, chapter, folder), None)
-    say(f"{outcome.decision.value}: {outcome.reasons[0]}")
+    say(outcome.reasons[0])
     return outcome
 
 

@@ -133,8 +133,7 @@ def ended_as(outcome: RoundOutcome) -> RoundOutcome:
     if context.flow_run is not None:
         with not_vital("the run's name"), get_client(sync_client=True) as client:
             client.update_flow_run(context.flow_run.id, name=run_name(context.flow_run.name, outcome.decision.value))
-    message = f"{outcome.decision.value}: {outcome.reasons[0]}"
-    return cast("RoundOutcome", Completed(name=END_STATES[outcome.decision.value], message=message, data=outcome))
+    return cast("RoundOutcome", Completed(name=END_STATES[outcome.decision.value], message=outcome.reasons[0], data=outcome))
 
 
 def run_name(name: str, decision: str) -> str:
