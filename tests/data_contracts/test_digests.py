@@ -29,11 +29,16 @@ def test_text_of_a_broken_pair_has_a_digest_too() -> None:
     assert text_digest("é") == hashlib.sha256("é".encode()).hexdigest()
 
 
+DECIDING = [
+    "added_tokens.json", "additional_chat_templates/tools.jinja", "bpe.tiktoken", "chat_template.jinja", "config.json",
+    "generation_config.json", "merges.txt", "model.safetensors", "own_code.py", "special_tokens_map.json", "spm.model", "tokenizer.json",
+    "tokenizer_config.json", "vocab.json",
+]  # fmt: skip
+
+
 def _model(folder: Path) -> Path:
     (folder / "additional_chat_templates").mkdir(parents=True)
-    for name in ("config.json", "model.safetensors", "tokenizer.json", "own_code.py", "additional_chat_templates/tools.jinja"):
-        (folder / name).write_text(name)
-    for name in ("README.md", "optimizer.pt", "training_args.bin"):
+    for name in (*DECIDING, "README.md", "optimizer.pt", "training_args.bin"):
         (folder / name).write_text(name)
     return folder
 
@@ -41,11 +46,13 @@ def _model(folder: Path) -> Path:
 def test_what_decides_the_model_counts_and_the_rest_does_not(tmp_path: Path) -> None:
     folder = _model(tmp_path / "model")
     files = model_files(folder)
-    assert list(files) == ["additional_chat_templates/tools.jinja", "config.json", "model.safetensors", "own_code.py", "tokenizer.json"]
+    assert list(files) == DECIDING
     (folder / "README.md").write_text("changed")
     assert model_digest(model_files(folder)) == model_digest(files)
-    (folder / "own_code.py").write_text("changed")
-    assert model_digest(model_files(folder)) != model_digest(files)
+    for name in DECIDING:
+        (folder / name).write_text("changed")
+        assert model_digest(model_files(folder)) != model_digest(files)
+        (folder / name).write_text(name)
 
 
 @pytest.mark.parametrize(("gone", "what"), [("config.json", "no config.json"), ("model.safetensors", "no \\*.safetensors weights")])

@@ -197,6 +197,10 @@ def test_reasoning_is_set_aside_unless_the_suite_scores_it(session: Any, write_r
         doc = task.test_docs()[0]
         said = ["<think>count on</think>six", "<think>count on</think>five", "<think>another way</think> six"]
         assert [task.process_results(doc, [(-1.0, False), text])["exact_match"] for text in said] == expected
+        twice = "<think>count</think>five, no</think>six"
+        assert task.process_results(doc, [(-1.0, False), twice])["exact_match"] == float(not fields), (
+            "the last close is the one that counts"
+        )
         assert task.set_aside(said[2]) == (("<think>another way</think>", " six") if not fields else ("", said[2]))
 
 

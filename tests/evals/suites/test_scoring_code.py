@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from evals.config import SuiteConfig
+from evals.suites import scoring_code
 from evals.suites.items import load_items, prompting_digest, suite_digest
 from evals.suites.scoring_code import source_meaning
 
@@ -34,6 +36,27 @@ def test_a_newer_scorer_never_meets_an_old_score(write_rows: Write, monkeypatch:
     after = prompting_digest(suite), suite_digest(suite, items)
     assert before[0] != after[0], "the item cache is keyed by it"
     assert before[1] != after[1], "the gate compares it"
+
+
+DECIDING = (
+    "data_contracts.rendering.answers", "data_contracts.rendering.chat", "data_contracts.rendering.encoding",
+    "data_contracts.rendering.facts", "data_contracts.rendering.renderer", "data_contracts.rendering.template",
+    "data_contracts.model.window", "evals.harness.prompts", "evals.harness.rows", "evals.harness.session", "evals.harness.tasks",
+    "evals.scoring.generation", "evals.scoring.model", "evals.scoring.scorer", "evals.scoring.tokens", "evals.suites.gold",
+    "evals.suites.items", "evals.suites.templates",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", DECIDING)
+def test_every_module_that_makes_prompts_or_scores_is_in_the_digest(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = find_spec(name)
+    assert found is not None
+    source = Path(str(found.origin)).read_text(encoding="utf-8")
+    seen: list[str] = []
+    for changed in (source, source + "changed = True\n"):
+        monkeypatch.setattr(scoring_code, "source_meaning", lambda text, changed=changed: changed if text == source else text)
+        seen.append(scoring_code.scoring_digest.__wrapped__())
+    assert seen[0] != seen[1]
 
 
 def test_words_about_the_code_are_not_the_code() -> None:
