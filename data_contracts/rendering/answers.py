@@ -80,7 +80,7 @@ def _head(template: ChatTemplate, before: Sequence[Message], tools: Sequence[Map
 
 def _closed(template: ChatTemplate, facts: TemplateFacts, chat: Chat, index: int, rest: str) -> tuple[str, Closing]:
     """(the words, how they are closed) of what is printed after the context."""
-    usual = facts.closing
+    usual = facts.closing_with_tools if chat.tools else facts.closing
     if usual is not None and usual.added:
         return rest, usual
     if usual is not None and rest.endswith(usual.text):

@@ -6,7 +6,7 @@ Found by printing conversations with markers in them; nothing is assumed of name
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -18,6 +18,9 @@ from data_contracts.rendering.template import ChatTemplate
 MARK, SECOND_MARK = "\u2402skillstack-answer\u2403", "\u2402skillstack-reasoning\u2403"
 _OPEN_BLOCK = re.compile(r"<(\w+)>\s*$")  # <think>; a role's header has other brackets
 _QUESTION: Message = {"role": "user", "content": "Hello"}
+#: Where a model brings several templates, rows with tools are printed by one of their own.
+_TOOLS = ({"type": "function", "function": {"name": "look", "description": "Look", "parameters": {"type": "object", "properties": {}}}},)
+Tools = Sequence[Mapping[str, Any]] | None
 
 
 @dataclass(frozen=True)
@@ -59,8 +62,16 @@ class TemplateFacts:
     @cached_property
     def closing(self) -> Closing | None:
         """How the last turn of a conversation is closed; None where the template refuses a question with an answer."""
+        return self._closing(None)
+
+    @cached_property
+    def closing_with_tools(self) -> Closing | None:
+        """The same of a conversation with tools; None also where the template refuses those."""
+        return self._closing(_TOOLS)
+
+    def _closing(self, tools: Tools) -> Closing | None:
         try:
-            printed = self._template.text([_QUESTION, {"role": "assistant", "content": MARK}])
+            printed = self._template.text([_QUESTION, {"role": "assistant", "content": MARK}], tools)
         except RenderingError:
             return None
         _, found, after = printed.partition(MARK)
@@ -81,11 +92,21 @@ class TemplateFacts:
         return max((mark for mark in self.marks if end.endswith(mark)), key=len, default="")
 
     @cached_property
+    def end_marks(self) -> tuple[str, ...]:
+        """The special tokens that end answers: of words and of calls, beside tools and without, and the tokenizer's end of sequence."""
+        closings = [closing.end for closing in (self.closing, self.closing_with_tools) if closing is not None]
+        found = [*map(self.end_mark, closings), self.call_end, self._call_end(_TOOLS), self.end_of_sequence]
+        return tuple(mark for mark in dict.fromkeys(found) if mark)
+
+    @cached_property
     def call_end(self) -> str:
         """The special token that ends a turn with a call, which some templates end otherwise; empty where the template prints no calls."""
+        return self._call_end(None)
+
+    def _call_end(self, tools: Tools) -> str:
         call = {"id": "call00000", "type": "function", "function": {"name": SECOND_MARK, "arguments": {}}}
         try:
-            printed = self._template.text([_QUESTION, {"role": "assistant", "tool_calls": [call]}])
+            printed = self._template.text([_QUESTION, {"role": "assistant", "tool_calls": [call]}], tools)
         except RenderingError:
             return ""
         after = printed.partition(SECOND_MARK)[2]

@@ -28,13 +28,14 @@ _WRONG_SHAPE = "has neither messages, nor prompt and completion, nor text, nor i
 class Question:
     """An answer as evaluation uses it: context_ids + answer_ids is what training reads, the answer's end included.
 
-    said: the answer as text, without its end.
+    said: the answer as text, without its end; end: what ends it.
     """
 
     context_ids: Ids
     answer_ids: Ids
     context: str
     said: str
+    end: str = ""
 
 
 class TextRenderer:
@@ -68,7 +69,7 @@ class TextRenderer:
         [found] = self._answers(chat, [len(chat.messages) - 1], origin)
         context = encode(self.tokenizer, found.context)
         answer = encode_after(self.tokenizer, found.context, context, found.answer)
-        return Question(context, answer, found.context, found.said)
+        return Question(context, answer, found.context, found.said, found.end)
 
     def context(self, row: Mapping[str, Any], origin: str) -> tuple[Ids, str]:
         """(ids, text) of the prompt after all turns of a row: for trying a model, where no answer is known yet."""
@@ -107,16 +108,11 @@ class TextRenderer:
     def end_ids(self) -> tuple[int, ...]:
         """Each of these ids ends an answer: the end of a turn that the template prints, if it is a token of its own, and the tokenizer's
         end of sequence."""
-        found = [encode(self.tokenizer, mark) for mark in self._end_marks]
+        found = [encode(self.tokenizer, mark) for mark in self.facts.end_marks]
         return tuple(dict.fromkeys(ids[0] for ids in found if len(ids) == 1))
 
-    @cached_property
-    def _end_marks(self) -> tuple[str, ...]:
-        ends = [self.facts.end_mark(self.end_text), self.facts.call_end, self.facts.end_of_sequence]
-        return tuple(mark for mark in dict.fromkeys(ends) if mark)
-
     def _ends_in(self, texts: Sequence[str]) -> tuple[str, ...]:
-        return tuple(mark for mark in self._end_marks if any(mark in text for text in texts))
+        return tuple(mark for mark in self.facts.end_marks if any(mark in text for text in texts))
 
     @property
     def reasoning_close(self) -> str:

@@ -82,8 +82,8 @@ class PromptMaker:
             pairs = [(context, answer[: self._said(answer)]) for context, answer in pairs]
         context, answers = _one_context(pairs)
         first = questions[0]
-        end = "" if suite.open_choices else self._renderer.end_text
-        prompt = Prompt(first.context, context, answers, tuple(question.said + end for question in questions))
+        texts = tuple(question.said + ("" if suite.open_choices else question.end) for question in questions)
+        prompt = Prompt(first.context, context, answers, texts)
         if item.kind == "choice":
             return prompt
         gold = self._gold(suite, answers[0], where)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from data_contracts.rendering import TextRenderer
 from data_contracts.rendering.facts import Closing, TemplateFacts, first_mark_end, last_mark_end, opened_block
 from data_contracts.rendering.template import ChatTemplate
 
@@ -57,6 +58,29 @@ def test_an_answer_with_a_header_of_its_own_is_read_behind_that_header_with_and_
 @pytest.mark.parametrize(("template", "end"), [("llama3", "<|eom_id|>"), ("chatml-tools", "<|im_end|>"), ("plain", "")])
 def test_what_ends_a_call(made: Callable[[str], Any], template: str, end: str) -> None:
     assert _facts(made(template)).call_end == end
+
+
+def test_rows_with_tools_may_have_a_template_of_their_own_with_another_end(made: Callable[[str], Any]) -> None:
+    tokenizer = made("gemma")
+    tokenizer.chat_template = {"default": tokenizer.chat_template, "tool_use": made("chatml-tools").chat_template}
+    renderer = TextRenderer(tokenizer)
+    assert {tokenizer.convert_tokens_to_ids(end) for end in ("<end_of_turn>", "<|im_end|>", "</s>")} == set(renderer.end_ids)
+    call = {"type": "function", "function": {"name": "find", "arguments": {}}}
+    question, tools = {"role": "user", "content": "where is order A0?"}, {"tools": [{"type": "function", "function": {"name": "find"}}]}
+    words = {"messages": [question, {"role": "assistant", "content": "on its way"}]}
+    called = {"messages": [question, {"role": "assistant", "content": "", "tool_calls": [call]}]}
+    for row, end in ((words, "<end_of_turn>"), (words | tools, "<|im_end|>"), (called | tools, "<|im_end|>")):
+        asked = renderer.question(row, "row")
+        assert (asked.end, asked.answer_ids[-1]) == (end, tokenizer.convert_tokens_to_ids(end))
+        assert not set(asked.answer_ids[:-1]) & set(renderer.end_ids)
+
+
+def test_a_template_for_tools_that_prints_an_end_needs_none_beside_one_that_prints_none(made: Callable[[str], Any]) -> None:
+    tokenizer = made("no-end")
+    tokenizer.chat_template = {"default": tokenizer.chat_template, "tool_use": made("chatml-tools").chat_template}
+    row = {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}], "tools": [{"name": "find"}]}
+    asked = TextRenderer(tokenizer).question(row, "row")
+    assert (asked.said, asked.end) == ("b", "<|im_end|>")
 
 
 def test_marks_are_the_special_tokens_and_what_was_added_by_hand(made: Callable[[str], Any]) -> None:

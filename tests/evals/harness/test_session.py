@@ -73,6 +73,26 @@ def test_generation_stops_at_the_end_of_a_turn_that_is_no_end_of_sequence(rich_m
     assert answers == ["a", "a"]
 
 
+def test_an_answer_beside_tools_ends_where_the_template_for_tools_ends_it(rich_model: Path, write_rows: Write, tmp_path: Path) -> None:
+    from evals.harness.session import Session
+    from evals.suites.items import load_items
+
+    both = tmp_path / "both"
+    shutil.copytree(rich_model, both)
+    (both / "additional_chat_templates").mkdir()
+    other = (both / "chat_template.jinja").read_text().replace("<|end|>\n{% endfor %}", "<|tool|>\n{% endfor %}")
+    (both / "additional_chat_templates" / "tool_use.jinja").write_text(other)
+    turns = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "five"}]
+    suite = SuiteConfig(name="s", source=str(write_rows("s.jsonl", [{"messages": turns, "tools": [{"name": "f"}]}])), chat=True)
+    session = Session(both, EvaluationConfig(device="cpu", num_threads=1), ModelUse(), device="cpu", dtype="float32")
+    task = session.task(suite, load_items(suite))
+    (prompt,), tokens = task.prompts, session._tokenizer
+    assert (prompt.gold, prompt.texts) == ("five", ("five<|tool|>",))
+    assert prompt.text.startswith("<|system|>")
+    assert {"<|end|>", "<|tool|>", "<|eos|>"} == set(tokens.convert_ids_to_tokens(list(task.reading.ends)))
+    assert tokens.decode(prompt.continuations[0]) == "five<|tool|>"
+
+
 def test_lm_evals_own_chat_tasks_are_asked_in_the_rounds_template_also_where_they_begin_the_answer(rich_model: Path) -> None:
     """arc_challenge_chat and its like put words into the model's mouth (`gen_prefix`)."""
     from evals.harness.session import Session

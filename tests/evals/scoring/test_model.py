@@ -112,3 +112,16 @@ def test_a_draft_that_only_begins_what_the_model_says_is_not_taken_for_the_answe
     likelihood, request = _ask(session, context, said[:3], (), 8)
     session._lm.loglikelihood([likelihood])
     assert session._lm.generate_until([request]) == [said]
+
+
+def test_a_draft_longer_than_the_limit_is_cut_as_generation_cuts_it(session: Any, plain_lm: Any) -> None:
+    from lm_eval.api.instance import Instance
+
+    context = "<|user|>Tell me more<|end|><|assistant|>"
+    long = {"until": [], "max_gen_toks": 12, "do_sample": False}
+    (said,) = plain_lm.generate_until([Instance("generate_until", {}, (context, long), 0, ("t", 0, 1))], disable_tqdm=True)
+    end = next(at for at in range(3, len(said)) if said[at] not in said[:at])
+    for limit in (2, end + 1):
+        likelihood, request = _ask(session, context, said[:end], (said[end],), limit)
+        session._lm.loglikelihood([likelihood])
+        assert session._lm.generate_until([request]) == [said[: min(limit, end)]]
