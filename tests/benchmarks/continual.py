@@ -264,7 +264,7 @@ def main() -> None:
     parser.add_argument("--inputs", type=Path, required=True, help="what continual_inputs.py wrote")
     parser.add_argument("--out", type=Path, required=True, help="JSONL of finished rounds")
     parser.add_argument("--workers", type=int, default=1, help="sequences at once")
-    parser.add_argument("--minutes", type=float, default=1e6, help="time for everything; a round that has begun then is lost")
+    parser.add_argument("--minutes", type=float, default=20_000, help="time for everything; a round that has begun then is lost")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--rows", type=int, help="rows of a drop (a rehearsal)")
     parser.add_argument("--items", type=int, help="items of a suite (a rehearsal)")

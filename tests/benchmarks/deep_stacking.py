@@ -215,7 +215,7 @@ def main() -> None:
     parser.add_argument("--model", required=True, help="nano, or a folder of SmolLM2-135M-Instruct (python -m flows.base_models.smollm2)")
     parser.add_argument("--data", type=Path, help="folder that holds cl15, piqa, gsm8k and trace; not for nano")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--minutes", type=float, default=1e6, help="no attempt begins later than this")
+    parser.add_argument("--minutes", type=float, default=20_000, help="no attempt begins later than this")
     parser.add_argument("--rows", type=int, default=ROWS, help="rows of a drop")
     parser.add_argument("--piqa", type=int, default=PIQA_ITEMS)
     parser.add_argument("--texts", type=int, default=TEXTS, help="texts of maths and of code")
