@@ -22,9 +22,10 @@ from data_contracts.files import write_atomically
 from data_contracts.manifests import MANIFEST_NAME, CheckpointManifest, DropManifest, read_manifest
 from data_contracts.model.folder import require_model_folder
 from osft_engine.arguments import OsftArguments, describe_argument, errors_name_arguments, read_arguments
-from osft_engine.config import LEARNING_RATES, Protect, RankPolicy, Scheduler, TrainConfig
+from osft_engine.config import LEARNING_RATES, Protect, RankPolicy, TrainConfig
 from osft_engine.data.inputs import CLEAN_NAME, engine_row, read_input, write_drop
 from osft_engine.run import TrainRun
+from osft_engine.scheduler_settings import Scheduler
 
 _ANY_STEPS = 1_000_000  # the schedule is tried before the data is read, so before the number of steps is known
 

@@ -10,49 +10,13 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from data_contracts.errors import ConfigError
 from data_contracts.rendering.baked import check_variables
+from osft_engine.scheduler_settings import Scheduler, numbers, refuse_metric_followers
 
 Patterns = TypeVar("Patterns", tuple[str, ...], dict[str, float])
 Method = Literal["osft", "full", "lora"]
 Protect = Literal["activations", "weights", "weights_block"]
 RankPolicy = Literal["uniform", "importance", "energy"]
 
-
-def _refuse_metric_followers(name: object) -> object:
-    """Two schedules of transformers are no function of the step: a resumed run could not compute its step size."""
-    if name in ("reduce_lr_on_plateau", "greedy"):
-        raise ValueError(f"{name} follows a metric while it trains; take a schedule of steps, such as cosine or warmup_stable_decay")
-    return name
-
-
-def _numbers(settings: dict[str, bool | int | float | str]) -> dict[str, bool | int | float | str]:
-    """Numbers given as text become numbers: Training Hub's type for these settings is text."""
-    return {name: _number(value) if isinstance(value, str) else value for name, value in settings.items()}
-
-
-def _number(text: str) -> int | float | str:
-    for kind in (int, float):
-        try:
-            value = kind(text)
-        except ValueError:
-            continue
-        if not math.isfinite(value):
-            raise ValueError(f"{text!r} is not a finite number")
-        return value
-    return text
-
-
-Scheduler = Literal[
-    "linear",
-    "cosine",
-    "constant",
-    "constant_with_warmup",
-    "cosine_with_restarts",
-    "cosine_with_min_lr",
-    "cosine_warmup_with_min_lr",
-    "polynomial",
-    "inverse_sqrt",
-    "warmup_stable_decay",
-]
 
 # On nano 500 steps of 8 examples learn a skill whatever the size of its drop, 250 most of it, 60 nothing (docs/results/schedules.md).
 STEPS_TO_LEARN = 500
@@ -133,8 +97,9 @@ class TrainConfig(BaseModel):
     until_settled: bool = Field(
         True,
         description="osft without num_epochs, on drops of at least 200 examples: hold a tenth of them out of training, take their loss "
-        "every 50 steps, from step 500 on stop when four in a row bring less than 0.002 nats per token and end with the parameters of the "
-        "best; at most 3000 steps or 60 passes over the drop's own rows (replayed ones come on top)",
+        "every 50 steps, from step 500 on stop when four in a row bring less than 0.002 nats per token (at rates below 1e-3 both numbers "
+        "grow as the rate falls) and end with the parameters of the best; at most 3000 steps or 60 passes over the drop's own rows "
+        "(replayed rows and general text come on top)",
     )
     effective_batch_size: int = Field(8, ge=1, description="examples per optimiser step, over all forward passes and processes")
     max_tokens_per_batch: int = Field(2048, ge=1, description="tokens per forward pass of one process, padding included")
@@ -149,10 +114,10 @@ class TrainConfig(BaseModel):
     optimizer: Literal["adamw", "muon"] = Field(
         "adamw", description="adamw, or muon for matrices (with its own momentum) and AdamW for the rest"
     )
-    lr_scheduler: Annotated[Scheduler, BeforeValidator(_refuse_metric_followers)] = Field(
+    lr_scheduler: Annotated[Scheduler, BeforeValidator(refuse_metric_followers)] = Field(
         "cosine", description="shape of the step size after warm-up"
     )
-    lr_scheduler_kwargs: Annotated[dict[str, bool | int | float | str], AfterValidator(_numbers)] = Field(
+    lr_scheduler_kwargs: Annotated[dict[str, bool | int | float | str], AfterValidator(numbers)] = Field(
         default_factory=dict,
         description="further settings of the scheduler, by transformers' names (num_cycles, min_lr_rate, num_decay_steps, decay_type)",
     )
@@ -182,6 +147,9 @@ class TrainConfig(BaseModel):
 
     replay_share: float = Field(
         0.0, ge=0.0, lt=1.0, description="share of the training examples drawn from the buffer of earlier rounds; `init` writes 0.25"
+    )
+    calibration_share: float = Field(
+        0.0, ge=0.0, lt=1.0, description="share of the training examples drawn from the general text that `calibration` names"
     )
     buffer_size: int = Field(512, ge=0, description="examples of earlier rounds that are kept in the lineage, for any number of rounds")
     moment_tokens: int = Field(4096, ge=1, description="tokens per round whose layer inputs are measured for the subspace memory")
@@ -261,6 +229,8 @@ class TrainConfig(BaseModel):
         for name in ("keep_best", "early_stop_patience", "early_stop_gain", "early_stop_after"):
             if getattr(self, name) and not self.validation_share:
                 raise MisfitError(name, "set validation_share above 0")
+        if self.replay_share + self.calibration_share >= 1.0:
+            raise MisfitError("calibration_share", "with replay_share it must leave a part of the training examples to the drop")
         if self.quantize != "none" and (self.method != "osft" or self.protect != "activations" or self.train_other):
             raise MisfitError("quantize", "a 4-bit base stays frozen, which needs method osft, protect activations and no train_other")
         if self.checkpoint_at_epoch and self.method == "lora":
@@ -279,18 +249,22 @@ class TrainConfig(BaseModel):
             return self
         steps = math.ceil((examples - round(WATCHED_SHARE * examples)) / self.effective_batch_size)
         passes = min(MOST_PASSES_UNTIL_SETTLED, math.ceil(MOST_STEPS * STEPS_TO_LEARN / steps))
-        watch = {"validation_share": WATCHED_SHARE, "validate_every_steps": WATCH_EVERY, "keep_best": True}
+        # Smaller steps need more of them, to learn and to show that the loss has settled.
+        slower = max(1.0, LEARNING_RATES["osft"] / self.peak_learning_rate)
         # The loss of rows that are not trained on may rise, from too much certainty, long before their answers stop getting better.
-        stop = {"early_stop_patience": PATIENCE, "early_stop_gain": LEAST_GAIN, "early_stop_after": min(STEPS_TO_LEARN, steps * passes)}
+        after = min(round(slower * STEPS_TO_LEARN), steps * passes)
+        watch = {"validation_share": WATCHED_SHARE, "validate_every_steps": WATCH_EVERY, "keep_best": True}
+        stop = {"early_stop_patience": math.ceil(slower * PATIENCE), "early_stop_gain": LEAST_GAIN, "early_stop_after": after}
         return self.model_copy(update={"num_epochs": passes, **watch, **stop})
 
     def most_steps(self, examples: int, *, earlier: bool = False) -> tuple[int, bool]:
         """(optimiser steps of a training on a drop of so many examples, whether it may stop earlier). earlier: there are skills whose
-        rows are replayed."""
+        rows are replayed. General text is taken to be as much as is asked for."""
         config = self.watched(examples)
-        kept = examples - round(config.validation_share * examples)
-        kept += min(self.buffer_size, round(kept * self.replay_share / (1.0 - self.replay_share))) if earlier else 0
-        return config.passes(kept) * math.ceil(kept / config.effective_batch_size), config.early_stop_patience > 0
+        kept, replayed = examples - round(config.validation_share * examples), self.replay_share if earlier and self.buffer_size else 0.0
+        passed = kept / (1.0 - replayed - self.calibration_share)
+        per_pass = kept + min(self.buffer_size, round(replayed * passed)) + round(self.calibration_share * passed)
+        return config.passes(per_pass) * math.ceil(per_pass / config.effective_batch_size), config.early_stop_patience > 0
 
     @property
     def peak_learning_rate(self) -> float:

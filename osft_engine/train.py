@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -21,7 +21,8 @@ from osft_engine.compute.distributed import World, current_world, shard_model
 from osft_engine.compute.peak_memory import memory_explained
 from osft_engine.config import TrainConfig
 from osft_engine.data.batches import require_fitting
-from osft_engine.data.examples import Example, ExampleSet, load_examples, open_renderer
+from osft_engine.data.examples import Example, load_examples, open_renderer
+from osft_engine.data.mixture import Mixture, mixture
 from osft_engine.files import full_disk_explained, require_free_space
 from osft_engine.loop.events import EventLog, OnEvent
 from osft_engine.loop.finish import ROLES, summarise, write_candidate_manifest, write_outcome
@@ -33,6 +34,7 @@ from osft_engine.loop.state_copy import StateCopy
 from osft_engine.loop.stopping import StopSignal
 from osft_engine.loop.trainer import Trainer
 from osft_engine.memory.buffer import BufferRow, buffer_examples, extend_buffer, load_buffer, save_buffer
+from osft_engine.memory.calibration import read_general
 from osft_engine.method.attach import Attachment
 from osft_engine.run import TrainRun
 
@@ -108,15 +110,16 @@ def _train(run: TrainRun, inputs: Inputs, on_event: OnEvent | None, stop: StopSi
     renderer = open_renderer(load_tokenizer(run.base, config), config)
     found = load_examples(inputs.clean, renderer, max_tokens=config.max_seq_len, unmask=config.unmask)
     config = config.watched(len(found.examples))
-    examples, held_out = _split_examples(found, config, inputs, renderer)
+    kept, held_out = split_rows(found.examples, config.validation_share, config.seed)
+    mixed = _mix(kept, run, config, inputs, renderer)
     # What would fail at a later step is checked before the model is loaded.
-    for each in (examples.examples, held_out):
+    for each in (mixed.examples, held_out):
         require_fitting(each, config.max_tokens_per_batch)
-    passes = config.passes(len(examples.examples))  # the manifest says what ran, not what was left open:
+    passes = config.passes(mixed.per_pass)  # the manifest says what ran, not what was left open:
     config = config.model_copy(update={"num_epochs": passes, "learning_rate": config.peak_learning_rate})
-    step_sizes(config, passes * math.ceil(len(examples.examples) / config.effective_batch_size))
-    left_out = {"dropped_too_long": examples.dropped_too_long, "dropped_without_loss": examples.dropped_without_loss}
-    events.emit({"event": "start", "examples": len(examples.examples)} | left_out)
+    step_sizes(config, passes * math.ceil(mixed.per_pass / config.effective_batch_size))
+    left_out = {"dropped_too_long": found.dropped_too_long, "dropped_without_loss": found.dropped_without_loss}
+    events.emit({"event": "start", "examples": mixed.per_pass} | left_out)
 
     model = load_model(run.base, config)
     layout = choose_layout(model, config)
@@ -126,16 +129,17 @@ def _train(run: TrainRun, inputs: Inputs, on_event: OnEvent | None, stop: StopSi
     if config.gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     earlier = buffer_examples(inputs.buffer, renderer, config) if config.rank_policy == "importance" else ()
-    tokens_per_step = examples.mean_tokens * config.effective_batch_size
+    tokens_per_step = mixed.mean_tokens * config.effective_batch_size
     scene = Scene(run, model, renderer, inputs.base_sha256, inputs.memory, earlier, tokens_per_step, world)
     attachment, memory = attach_method(scene, resume)
     shard_model(attachment.model, world)
 
     on_epoch = _epoch_writer(run, attachment, world) if config.checkpoint_at_epoch else None
     trainer = Trainer(
-        attachment, examples.examples, config, resume=resume, emit=events.emit, held_out=held_out, on_epoch=on_epoch, world=world, stop=stop
+        attachment, mixed, config, resume=resume, emit=events.emit, held_out=held_out, on_epoch=on_epoch, world=world, stop=stop
     )
     progress = trainer.run()
+    examples = replace(found, examples=kept)
     outcome = write_outcome(run, attachment, memory, examples, world)
     if not world.leads:
         world.barrier()
@@ -144,7 +148,7 @@ def _train(run: TrainRun, inputs: Inputs, on_event: OnEvent | None, stop: StopSi
     save_buffer(
         extend_buffer(inputs.buffer, rows, skill=run.skill, size=config.buffer_size, seed=config.seed), run.out_dir / ROLES["buffer"]
     )
-    summary = summarise(progress, examples, outcome, layout, trainer.device)
+    summary = summarise(progress, found, outcome, layout, trainer.device).model_copy(update={"examples": mixed.per_pass})
     events.emit({"event": "end", **summary.model_dump(mode="json")})
     manifest = write_candidate_manifest(
         run, summary, outcome, base_sha256=inputs.base_sha256, drop_sha256=inputs.clean_sha256, run_sha256=inputs.digest
@@ -175,15 +179,19 @@ def _epoch_writer(run: TrainRun, attachment: Attachment, world: World) -> Callab
     return write
 
 
-def _split_examples(
-    found: ExampleSet, config: TrainConfig, inputs: Inputs, renderer: TextRenderer
-) -> tuple[ExampleSet, tuple[Example, ...]]:
-    """What is trained on (the drop, and replayed rows of the buffer), and what is held out of the drop for validation."""
-    kept, held = split_rows(found.examples, config.validation_share, config.seed)
-    wanted = round(len(kept) * config.replay_share / (1.0 - config.replay_share))
-    replayed = buffer_examples(inputs.buffer, renderer, config)[:wanted] if wanted else ()
-    train = ExampleSet((*kept, *replayed), found.dropped_too_long, found.dropped_without_loss)
-    return train, held
+def _mix(kept: Sequence[Example], run: TrainRun, config: TrainConfig, inputs: Inputs, renderer: TextRenderer) -> Mixture:
+    """The drop's rows, and those practised beside them: of earlier rounds and of general text.
+
+    Raises ConfigError where general text is asked for and there is none.
+    """
+    earlier = buffer_examples(inputs.buffer, renderer, config) if config.replay_share else ()
+    general: Sequence[Example] = ()
+    if config.calibration_share:
+        if run.calibration is None:
+            why = f"is {config.calibration_share:g} and there is no general text"
+            raise ConfigError("calibration_share", why, "set `calibration` to general text, or calibration_share to 0")
+        general = read_general(run.calibration, renderer, config)
+    return mixture(kept, ((earlier, config.replay_share), (general, config.calibration_share)))
 
 
 def split_rows(examples: Sequence[Example], share: float, seed: int) -> tuple[tuple[Example, ...], tuple[Example, ...]]:

@@ -146,6 +146,8 @@ def _lose_less(held: Collection[CheckOutcome], verdict: Verdict, situation: Situ
             f"Practise the earlier skills beside the new one: train.replay_share {ENOUGH_REPLAY} (now {now}) mixes in rows of them, of "
             "which the lineage keeps a sample (train.buffer_size)."
         )
+    if any(check.check == "gain" and check.outcome != "pass" for check in held):
+        return  # what is left of the advice keeps more and learns less, and too little was learned
     rate = f" {plain(situation.learning_rate / 3, 2)} (now {plain(situation.learning_rate, 2)})" if situation.learning_rate else ""
     passes = (
         f" and train.num_epochs {3 * situation.epochs:g} (now {situation.epochs:g})" if situation.epochs and not situation.watched else ""
@@ -185,10 +187,13 @@ def _is_near(check: CheckOutcome) -> bool:
 
 
 def _ask_more(held: Collection[CheckOutcome], verdict: Verdict, situation: Situation) -> Iterator[str]:
-    floor, hopeless = _numbers(verdict).min_items, {check.subject for check in held if check.check in LOSSES and _is_moving(check)}
+    floor, blocked = _numbers(verdict).min_items, verdict.decision is Decision.BLOCK
+    hopeless = {check.subject for check in held if check.check in LOSSES and _is_moving(check)}
     for check in held:
         if check.outcome != "inconclusive" or check.check not in LOSSES or check.subject in hopeless:
             continue
+        if blocked and check.effect is not None and (check.n or 0) >= floor:
+            continue  # something is lost or was not learned: no number of items changes that
         if check.items_needed:
             where = f"each of the {check.subject}" if check.subject in CATEGORIES else check.subject
             spare = {name: more for name, more in situation.spare.items() if more > 0}

@@ -15,8 +15,8 @@ from osft_engine.compute.distributed import World, own_part, set_whole, whole
 from osft_engine.compute.forward import summed_loss
 from osft_engine.compute.peak_memory import memory_explained
 from osft_engine.config import TrainConfig
-from osft_engine.data.batches import epoch_steps
 from osft_engine.data.examples import Example
+from osft_engine.data.mixture import Mixture
 from osft_engine.loop.optim import NamedOptimizer, step_sizes
 from osft_engine.loop.probe import wanted_layout
 from osft_engine.loop.resume import Progress, ResumeFolder
@@ -36,7 +36,7 @@ class Trainer:
     def __init__(
         self,
         attachment: Attachment,
-        examples: Sequence[Example],
+        examples: Sequence[Example] | Mixture,
         config: TrainConfig,
         *,
         resume: ResumeFolder,
@@ -46,13 +46,14 @@ class Trainer:
         world: World | None = None,
         stop: StopSignal | None = None,
     ) -> None:
-        self.attachment, self.examples, self.config, self.resume, self.emit = attachment, examples, config, resume, emit
+        mixed = examples if isinstance(examples, Mixture) else Mixture(tuple(examples))
+        self.attachment, self.examples, self.config, self.resume, self.emit = attachment, mixed.examples, config, resume, emit
         self.held_out, self.on_epoch, self.world, self.stop = held_out, on_epoch, world or World(), stop or StopSignal()
         self.parameters = attachment.trainable()
         self.device = next(iter(self.parameters.values())).device
         self.optimizer = NamedOptimizer(self.parameters, config)
-        passes = config.passes(len(examples))
-        epochs = [epoch_steps(len(examples), config.effective_batch_size, config.seed, epoch) for epoch in range(passes)]
+        passes = config.passes(mixed.per_pass)
+        epochs = [mixed.steps(config.effective_batch_size, config.seed, epoch) for epoch in range(passes)]
         self.steps_per_epoch = len(epochs[0])
         self.plan = [step for epoch in epochs for step in epoch]
         self.step_size = step_sizes(config, len(self.plan))

@@ -17,6 +17,7 @@ from data_contracts.errors import TrainingError
 from data_contracts.rendering import TextRenderer
 from data_contracts.rows.jsonl import read_objects
 from osft_engine.compute.peak_memory import is_out_of_memory
+from osft_engine.config import TrainConfig
 from osft_engine.data.examples import Example, encode_row
 
 _MARKER = "\u2402skillstack-question\u2403"
@@ -57,6 +58,14 @@ def generate_examples(model: Any, renderer: TextRenderer, *, tokens: int, length
         torch.set_rng_state(state)
         model.train(was_training)
     return made
+
+
+def read_general(path: Path, renderer: TextRenderer, config: TrainConfig) -> list[Example]:
+    """General text to practise beside a drop: as it would be trained on, without what is too long or has nothing to learn."""
+    limit = config.max_seq_len
+    rows = read_objects(path)
+    found = [each for origin, row in rows for each in encode_row(renderer, row, origin, unmask=config.unmask, max_tokens=limit)]
+    return [each for each in found if each.loss_tokens and len(each.ids) <= limit]
 
 
 def _documents(model: Any, renderer: TextRenderer, rows: int, length: int, count: int) -> list[Example]:

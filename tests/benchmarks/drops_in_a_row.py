@@ -6,13 +6,15 @@
     python -P tests/benchmarks/drops_in_a_row.py --work WORK --name replay --skills desks queries --train '{"replay_share": 0.25}'
 
 Settings apply to every skill after those that `--after NAME` has taught already. Scores are of greedy answers by plain transformers, exact
-match, on the validated drops' held-out rows and the base suites; one line of WORK/results.jsonl for each training.
+match, on the validated drops' held-out rows and the base suites, with bits per byte of prose; one line of WORK/results.jsonl for each
+training.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -55,9 +57,23 @@ def share_right(model: Any, tokenizer: Any, pairs: Sequence[tuple[str, str]]) ->
     return round(100 * right / len(pairs), 1)
 
 
-def score(folder: Path, suites: Mapping[str, Path]) -> dict[str, float]:
+@torch.no_grad()
+def bits_per_byte(model: Any, tokenizer: Any, texts: Sequence[str]) -> float:
+    """Of plain text after an end token, as the round measures it."""
+    bits = 0.0
+    for text in texts:
+        ids = torch.tensor([[tokenizer.eos_token_id, *tokenizer(text, add_special_tokens=False)["input_ids"]]])
+        logits = torch.log_softmax(model(ids).logits[0, :-1].float(), -1)
+        bits -= float(logits.gather(1, ids[0, 1:, None]).sum()) / math.log(2)
+    return bits / sum(len(text.encode()) for text in texts)
+
+
+def score(folder: Path, suites: Mapping[str, Path], prose: Path) -> dict[str, float]:
+    """Suite -> share right in %, and bits per byte of prose."""
     tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModelForCausalLM.from_pretrained(folder).eval()
-    return {name: share_right(model, tokenizer, read_pairs(path)) for name, path in suites.items()}
+    texts = [json.loads(line)["text"] for line in prose.read_text(encoding="utf-8").splitlines()]
+    found = {name: share_right(model, tokenizer, read_pairs(path)) for name, path in suites.items()}
+    return found | {"prose": round(bits_per_byte(model, tokenizer, texts), 5)}
 
 
 def main() -> None:
@@ -83,7 +99,7 @@ def main() -> None:
         summary = train_candidate(run).summary
         assert summary is not None
         found = {"name": options.name, "skill": skill, "train": options.train, "steps": summary.steps, "loss": round(summary.final_loss, 4)}
-        line = found | {"scores": score(out / "model", suites), "seconds": round(time.monotonic() - began)}
+        line = found | {"scores": score(out / "model", suites, work / "suites" / "prose.jsonl"), "seconds": round(time.monotonic() - began)}
         with (work / "results.jsonl").open("a", encoding="utf-8") as results:
             results.write(json.dumps(line) + "\n")
         print(json.dumps(line), flush=True)

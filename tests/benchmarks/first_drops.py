@@ -6,9 +6,9 @@ cd OUT && skillstack init . && skillstack round sql.jsonl --skill sql
 
 from __future__ import annotations
 
+import argparse
 import json
 import random
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -162,7 +162,9 @@ def write(make: Callable[[random.Random], tuple[str, str]], path: Path, rows: in
 
 
 if __name__ == "__main__":
-    folder = Path(sys.argv[1])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, metavar="OUT", help="made if it is not there")
+    folder = parser.parse_args().folder
     folder.mkdir(parents=True, exist_ok=True)
     for each in (tickets, sql, units):
         write(each, folder / f"{each.__name__}.jsonl")

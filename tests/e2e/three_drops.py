@@ -8,9 +8,9 @@ Deterministic, no row of a drop twice. Not changed after the first training on t
 
 from __future__ import annotations
 
+import argparse
 import json
 import random
-import sys
 from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
@@ -167,7 +167,9 @@ def write_drop(skill: str, path: Path, rows: int = ROWS, seed: int = 1) -> Path:
 
 
 if __name__ == "__main__":
-    folder = Path(sys.argv[1])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, metavar="OUT", help="made if it is not there")
+    folder = parser.parse_args().folder
     folder.mkdir(parents=True, exist_ok=True)
     for each in DROPS:
         write_drop(each, folder / f"{each}.jsonl")

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from pydantic import ValidationError
 
 from osft_engine import config
 from osft_engine.config import TrainConfig
@@ -99,6 +100,21 @@ def test_a_drop_that_is_large_enough_is_watched_until_its_loss_has_settled(
         config.MOST_PASSES_UNTIL_SETTLED,
     )
     assert all(f"{number:.0f}" in described for number in numbers)
+
+
+def test_a_lower_rate_is_given_more_steps_before_it_counts_as_settled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A third of the rate moves the weights a third as far between two looks."""
+    monkeypatch.setattr(config, "STEPS_TO_LEARN", STEPS)
+    at = {rate: TrainConfig(learning_rate=rate).watched(500) for rate in (1e-3, 2e-3, 5e-4, 1e-3 / 3, 1e-5)}
+    assert [at[rate].early_stop_patience for rate in (1e-3, 2e-3, 5e-4, 1e-3 / 3)] == [4, 4, 8, 12]
+    assert [at[rate].early_stop_after for rate in (1e-3, 2e-3, 5e-4, 1e-3 / 3)] == [STEPS, STEPS, 2 * STEPS, 3 * STEPS]
+    assert at[1e-5].early_stop_after == 53 * 57  # never after the last step of the 53 passes
+    assert TrainConfig().watched(500) == at[1e-3].model_copy(update={"learning_rate": None})
+
+
+def test_what_is_practised_beside_a_drop_leaves_room_for_it() -> None:
+    with pytest.raises(ValidationError, match="must leave a part of the training examples to the drop"):
+        TrainConfig(replay_share=0.5, calibration_share=0.5)
 
 
 def test_a_training_that_settles_stops_and_says_so(make_run, monkeypatch: pytest.MonkeyPatch) -> None:

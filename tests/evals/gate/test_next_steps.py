@@ -91,6 +91,23 @@ def test_a_loss_of_the_base_asks_for_more_of_the_calibration_text_first(evidence
     assert not any("moment_tokens" in step for step in next_steps(of_a_skill, replace(measured, skills=frozenset({"old"}))))
 
 
+@pytest.mark.parametrize("gain", [0, 3])
+def test_what_keeps_more_by_learning_less_is_not_named_where_too_little_was_learned(evidence, asked, gain: int) -> None:
+    """On nano a third of the rate kept general text, and took the new skill from 45.8 to 18.3 of the 50 that were asked for."""
+    lost = {"old": (60, 0), "piqa": (60, 0)}
+    situation = replace(SITUATION, watched=True, settled=True)
+    steps = next_steps(decide(evidence(**lost, gain=gain), asked()), situation)
+    assert not any("lower rate" in step or "--scale" in step for step in steps), steps
+    assert any("train.learning_rate" in step for step in next_steps(decide(evidence(**lost), asked()), situation))
+
+
+def test_no_items_are_asked_for_where_a_loss_is_proven(evidence, asked) -> None:
+    verdict = decide(evidence(piqa=(60, 0), old=(60, 60), older=(60, 60)), asked())
+    assert verdict.decision is Decision.BLOCK
+    assert any(check.outcome == "inconclusive" and check.items_needed for check in verdict.checks), "more items would decide one of them"
+    assert not any("Give" in step for step in next_steps(verdict, SITUATION))
+
+
 def test_a_loss_of_an_earlier_skill_asks_for_its_rows_first_where_the_lineage_keeps_some(evidence, asked) -> None:
     verdict = decide(evidence(old=(60, 0)), asked())
     kept = replace(SITUATION, replay_share=0.0, skills=frozenset({"old", "older"}))
