@@ -48,7 +48,7 @@ def item_sizes(margin: Floats) -> Floats:
     return np.asarray(size, dtype=np.float64)
 
 
-def inclusion_chances(size: Floats, n: int) -> Floats:
+def inclusion_chances(size: Floats, n: float) -> Floats:
     """Chance of each item to be among the n that are read: min(1, k size), n in all. Every item where n is not less than the pool."""
     if n >= len(size):
         return np.ones(len(size))

@@ -16,6 +16,7 @@ from pydantic import Field
 from data_contracts.errors import EvaluationError
 from data_contracts.manifests import Category, Decision, LayerCapacity, Record
 from data_contracts.skill_names import MORE_SUFFIX
+from evals.audit.capacity import directions_of, free_share, mean_share
 from evals.audit.churn import ChurnItem, SuiteChurn, trace_items
 from evals.audit.matrix import Estimate, SuiteTable, tabulate_suites
 from evals.audit.transfer import Transfer, estimate_change, measure_transfer
@@ -204,7 +205,6 @@ def _describe_suite(table: SuiteTable, learned_in: int | None) -> AuditSuite:
 
 def _describe_round(entry: RoundEvaluation) -> AuditRound:
     layers = [layer for layer in entry.layers.values() if min(layer.shape) > 0]
-    total = len(layers) or 1
     return AuditRound(
         number=entry.number,
         skill=entry.skill,
@@ -215,8 +215,8 @@ def _describe_round(entry: RoundEvaluation) -> AuditRound:
         in_lineage=entry.in_lineage,
         attempts=entry.attempts,
         model_sha256=entry.evaluation.model_sha256,
-        free_share=sum(layer.free / min(layer.shape) for layer in layers) / total if layers else None,
-        trainable_share=sum(layer.trainable / min(layer.shape) for layer in layers) / total if layers else None,
+        free_share=mean_share([free_share(layer) for layer in layers]),
+        trainable_share=mean_share([layer.trainable / directions_of(layer) for layer in layers]),
         rounds_left=min((layer.free // layer.trainable for layer in layers if layer.trainable), default=None),
         weights=tuple(entry.weights),
     )

@@ -9,7 +9,7 @@ on the lineage with `measure_churn`; it decides everything, because it is the no
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -18,11 +18,13 @@ from scipy import stats
 
 from data_contracts.errors import ConfigError
 from data_contracts.manifests import Category, Record
+from evals.designs import Design, MarginDraw, null_variance
+from evals.drawing import LEAST_SIZE
 from evals.gate.pairing import pair_suite
-from evals.gate.policy import GatePolicy, Sizes
+from evals.gate.policy import GatePolicy, Level, Sizes
 from evals.items import Evaluation
 from evals.sequential import chance_by_second
-from evals.statistics import null_item_variance, reach
+from evals.statistics import reach
 
 PAIRED: tuple[Category, ...] = ("skill", "general", "safety")
 
@@ -35,6 +37,10 @@ class CategoryPlan(Record):
     suites: int
     items: int = Field(description="items per suite at the first look")
     second_look_items: int = Field(description="items per suite at the second look; equal to `items` where there is none")
+    drawn: int = Field(0, description="suites whose items are drawn by margin")
+    even_items: int = Field(
+        description="how many evenly drawn items show what those of the first look do; `items` where none is drawn by margin"
+    )
     margin: float
     chance_first: float = Field(description="chance that non-inferiority is shown at the first look where nothing changed")
     chance_shown: float = Field(description="the same over both looks")
@@ -65,12 +71,21 @@ class RoundPlan(Record):
         looks = ""
         if any(each.second_look_items > each.items for each in self.categories):
             looks = f", {self.chance_first:.0%} at the first look"
+        drawn = [
+            f"{each.items:,} of {each.subject} drawn by margin show what {each.even_items:,} even ones would"
+            for each in self.categories
+            if each.drawn
+        ]
+        looks += f", {', '.join(drawn)}" if drawn else ""
         have = f"{noise}, a round that loses nothing passes with a chance of {self.chance_all_shown:.0%}{looks} (if the skill is learned)"
         return f"{have}; for a chance of {self.power:.0%} there must be: {'; '.join(short)}" if short else f"{have}; the items suffice"
 
 
 class Question(NamedTuple):
-    """A check to plan: the mean of `suites` suites, `items` each at the first look, `available` in all (None: one look at `items`)."""
+    """A check to plan: the mean of `suites` suites, `items` each at the first look, `available` in all (None: one look at `items`).
+
+    `designs`: of the suites whose items are drawn by margin.
+    """
 
     category: Category
     subject: str
@@ -78,6 +93,7 @@ class Question(NamedTuple):
     suites: int
     items: int
     available: int | None
+    designs: tuple[Design, ...] = ()
 
 
 def plan_round(
@@ -90,12 +106,14 @@ def plan_round(
     own_margins: Mapping[str, tuple[Category, float]] | None = None,
     own_items: Mapping[str, int] | None = None,
     available: Mapping[str, int] | None = None,
+    draws: Mapping[str, Sequence[MarginDraw]] | None = None,
     churn_from: str = "",
 ) -> RoundPlan:
     """Plan a round from the number of suites per category and of items per suite. Raises ConfigError for numbers that cannot be.
 
     `own_margins` gives the suites (not counted in `suites`) that have a margin of their own: each is checked by itself, on its `own_items`.
-    `items` are those of the first look; `available`, by category or suite with a margin of its own, says how many there are in all.
+    `items` are those of the first look; `available`, by category or suite with a margin of its own, says how many there are in all,
+    and `draws`, keyed alike, how items are drawn by margin, one entry for each suite of which they are.
     """
     own = {name: (category, margin) for name, (category, margin) in (own_margins or {}).items() if category in PAIRED}
     counts = {category: items if isinstance(items, int) else items.get(category, 0) for category in PAIRED if suites.get(category, 0) > 0}
@@ -106,8 +124,14 @@ def plan_round(
     every = [*counts.values(), *each_own.values()]
     if attempts < 1 or not every or min(every) < 2:
         raise ConfigError("plan", f"cannot plan {counts or 'no suites'} in attempt {attempts}", "give at least one suite of two items")
-    asked = [Question(name, name, policy.margin(name), suites[name], n, more.get(name)) for name, n in counts.items()]
-    asked += [Question(category, name, margin, 1, each_own[name], more.get(name)) for name, (category, margin) in own.items()]
+    designs = {name: tuple(Design.of(draw, churn) for draw in each) for name, each in (draws or {}).items()}
+    asked = [
+        Question(name, name, policy.margin(name), suites[name], n, more.get(name), designs.get(name, ())) for name, n in counts.items()
+    ]
+    asked += [
+        Question(category, name, margin, 1, each_own[name], more.get(name), designs.get(name, ()))
+        for name, (category, margin) in own.items()
+    ]
     plans = tuple(_plan_question(policy, question, churn, attempts) for question in asked)
     kept = math.prod(1.0 - plan.chance_of_floor for plan in plans)
     return RoundPlan(
@@ -122,12 +146,14 @@ def plan_round(
 
 
 def _plan_question(policy: GatePolicy, question: Question, churn: float, attempt: int) -> CategoryPlan:
-    category, subject, margin, suites, n, available = question
+    category, subject, margin, suites, n, available, designs = question
     second = policy.planned_items(n, available)
     first_chance, chance = _chances(policy, question, n, second, churn, attempt)
-    last = policy.level(attempt, [Sizes(n, second, second)])
-    alone = math.sqrt(_item_variance(churn, n) / n)
+    looks = _levels(policy, question, n, second, attempt)
+    last = looks.again if second > n else looks.alpha
+    first_look, last_look = (_noise(question, each, churn) for each in (n, second))
     floor = policy.floor_of(subject, margin if subject != category else None)
+    alone = math.sqrt((n * churn + 1.0) / (n + 2.0) / first_look.worth)
     through_floor = float(stats.norm.cdf((-floor + 0.5 / n) / alone)) if churn > 0 else 0.0
     return CategoryPlan(
         category=category,
@@ -135,38 +161,63 @@ def _plan_question(policy: GatePolicy, question: Question, churn: float, attempt
         suites=suites,
         items=n,
         second_look_items=second,
+        drawn=len(designs),
+        even_items=round(first_look.worth),
         margin=margin,
         chance_first=first_chance,
         chance_shown=chance,
         items_needed=_items_for(policy, question, churn, attempt),
-        minimum_detectable_effect=reach(last.alpha, policy.power) * _error(churn, second, margin, suites),
+        minimum_detectable_effect=reach(last, policy.power) * last_look.asked,
         chance_of_floor=1.0 - (1.0 - through_floor) ** suites,
     )
 
 
+class Noise(NamedTuple):
+    """Standard errors of a category's mean where nothing changed: `seen` is its own, `asked` the one that the gate reckons with where a
+    loss of the margin is to be ruled out (statistics.with_null_variance). `worth`: evenly drawn items per suite that have the first."""
+
+    seen: float
+    asked: float
+    worth: float
+
+
+def _noise(question: Question, n: int, churn: float) -> Noise:
+    """The noise of a look at `n` items per suite."""
+    pool, evenly = max(n, question.available or n), question.suites - len(question.designs)
+
+    def mean_of(margin: float | None) -> float:
+        """Evenly drawn items with the precision of the suites' mean."""
+        return question.suites / (evenly / n + sum(1.0 / design.worth(n, pool, margin) for design in question.designs))
+
+    worth = mean_of(None)
+    null = null_variance(churn, question.margin)
+    return Noise(math.sqrt(churn / (worth * question.suites)), math.sqrt(null / (mean_of(question.margin) * question.suites)), worth)
+
+
+def _levels(policy: GatePolicy, question: Question, first: int, second: int, attempt: int) -> Level:
+    """The levels of both looks (gate.decide.sizes_of)."""
+    sizes = [Sizes(first, second, first)]
+    if question.designs and second > first:
+        sizes.append(Sizes(first, math.ceil(max(second, question.available or second) / LEAST_SIZE), first))
+    return policy.level(attempt, sizes)
+
+
 def _chances(policy: GatePolicy, question: Question, first: int, second: int, churn: float, attempt: int) -> tuple[float, float]:
     """Chance that the check is shown where nothing changed: at the first look, and over both."""
-    beyond = [question.margin / _error(churn, n, question.margin, question.suites) for n in (first, second)]
-    level = policy.level(attempt, [Sizes(first, second, first)])
-    at_first = float(stats.norm.cdf(beyond[0] - stats.norm.isf(level.alpha)))
+    levels, looks = _levels(policy, question, first, second, attempt), [_noise(question, n, churn) for n in (first, second)]
+    shifts = [_beyond(look, level, question.margin) for look, level in zip(looks, levels, strict=True)]
+    at_first = float(stats.norm.cdf(shifts[0] - stats.norm.isf(levels.alpha)))
     if second <= first:
         return at_first, at_first
-    return at_first, chance_by_second((level.alpha, level.again), (beyond[0], beyond[1]), first / second)
+    # What the second look reads has the first look's items in it: their correlation is that of the noise.
+    fraction = min(looks[0].worth / looks[1].worth, 1.0 - 1e-9)
+    return at_first, max(at_first, chance_by_second((levels.alpha, levels.again), (shifts[0], shifts[1]), fraction))
 
 
-def _error(churn: float, n: int, margin: float, suites: int) -> float:
-    """Standard error of a category's mean as the gate takes it, where nothing changed."""
-    return math.sqrt(_item_variance(churn, n, margin) / (n * suites))
-
-
-def _item_variance(churn: float, n: int, margin: float | None = None) -> float:
-    """Variance of one paired difference as the gate takes it: of the sample (statistics.paired_difference) and, where a loss of `margin` is
-    to be ruled out, as it would be if the loss were that (statistics.with_null_variance)."""
-    sample = (n * churn + 1.0) / (n + 2.0)
-    if margin is None:
-        return sample
-    null = null_item_variance(np.array([-1.0, 0.0, 1.0]), np.array([churn / 2, 1.0 - churn, churn / 2]), margin)
-    return sample if null is None else null
+def _beyond(look: Noise, alpha: float, margin: float) -> float:
+    """How many of its own standard errors the mean lies beyond the bound of `alpha`, if nothing changed, where it had that error only."""
+    bound = float(stats.norm.isf(alpha))
+    return bound + (margin - bound * look.asked) / max(look.seen, 1e-9)
 
 
 def _items_for(policy: GatePolicy, question: Question, churn: float, attempt: int) -> int:
@@ -174,7 +225,8 @@ def _items_for(policy: GatePolicy, question: Question, churn: float, attempt: in
 
     def enough(n: int) -> bool:
         first = n if question.available is None else max(min(question.items, n), math.ceil(n / policy.second_look))
-        return _chances(policy, question, first, n, churn, attempt)[1] >= policy.power
+        asked = question if question.available is None else question._replace(available=n)
+        return _chances(policy, asked, first, n, churn, attempt)[1] >= policy.power
 
     low, high = 1, 2
     while not enough(high):
@@ -188,9 +240,9 @@ def _items_for(policy: GatePolicy, question: Question, churn: float, attempt: in
 def margin_shown_by(policy: GatePolicy, items: int, churn: float, suites: int = 1, attempts: int = 1) -> float:
     """The smallest margin, in points without decimals, that so many items per suite show with the policy's power where nothing was lost."""
     for points in range(1, 100):
-        margin = points / 100
-        if reach(policy.attempt_alpha(attempts), policy.power) * _error(churn, items, margin, suites) <= margin:
-            return margin
+        question = Question("skill", "", points / 100, suites, items, None)
+        if _chances(policy, question, items, items, churn, attempts)[1] >= policy.power:
+            return points / 100
     return 1.0
 
 

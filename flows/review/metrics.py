@@ -16,9 +16,9 @@ from pydantic import Field
 
 from data_contracts.errors import ConfigError, ManifestError
 from data_contracts.manifests import CheckpointManifest, Decision, EvalReport, M, Record, read_manifest
+from evals.audit.capacity import free_share
 from flows.config.model import SkillstackConfig
 from flows.lineage import LedgerEntry, Lineage, RoundRecord
-from flows.lineage.capacity import free_share
 from flows.lineage.registry.history import read_lineage
 from flows.lineage.stage_times import stage_seconds
 from flows.lineage.storage.records import MOVES_CHAMPION, Stage

@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import get_args
 
@@ -18,6 +18,8 @@ from data_contracts.errors import ConfigError
 from data_contracts.manifests import Category, DropManifest, Record
 from data_contracts.rows.jsonl import is_jsonl, read_raw
 from data_contracts.skill_names import MORE_SUFFIX, suite_name
+from evals.config import SkillPolicy, SuiteConfig
+from evals.designs import MarginDraw
 from evals.gate.pairing import why_uninformative
 from evals.gate.plan import CategoryPlan, RoundPlan, margin_shown_by, measure_churn, plan_round
 from evals.gate.policy import GatePolicy
@@ -28,6 +30,7 @@ from flows.config.model import SkillstackConfig
 from flows.lineage import VersionRef, current_champion, read_ancestry
 from flows.lineage.audit_rows import own_suite
 from flows.round.reports import registered_suites
+from flows.workspace.draws import drawing_margins
 from flows.workspace.workspace import has_lineage, open_workspace
 
 USUAL_CHURN = 0.05
@@ -41,7 +44,8 @@ LIKELY = 0.5  # a check with a smaller chance of success is named before trainin
 class PlannedSuite:
     """A suite of the next round, with the number of its items: in all, and at the first look.
 
-    `limited`: the config says how many the first look reads, so that items which are added are for a second look.
+    `limited`: the config says how many the first look reads, so that items which are added are for a second look. `draw`: by which margins
+    these are drawn; None where they are drawn evenly, or the model that draws them has not been read yet.
     """
 
     name: str
@@ -50,6 +54,10 @@ class PlannedSuite:
     items: int
     first: int
     limited: bool = False
+    draw: MarginDraw | None = None
+
+    def a_round_later(self) -> PlannedSuite:
+        return self if self.draw is None else replace(self, draw=replace(self.draw, age=self.draw.age + 1))
 
 
 def plan_next_round(config: SkillstackConfig, items: int | None, churn: float | None) -> RoundPlan:
@@ -91,7 +99,7 @@ def plan_with_drop(config: SkillstackConfig, chain: Sequence[VersionRef], drop: 
         skill=drop.skill,
         heldout=n,
         coming=plan_suites(config, planned, None, *noise) if planned else None,
-        later=plan_suites(config, [*planned, new], None, *noise),
+        later=plan_suites(config, [*(suite.a_round_later() for suite in planned), new], None, *noise),
         notes=what_is_missing(config, chain, drop, noise),
     )
 
@@ -101,24 +109,21 @@ def planned_suites(config: SkillstackConfig, chain: Sequence[VersionRef]) -> lis
     registered = {name: known.result for name, known in registered_suites(chain).items()}
     counted = {name: known.available or known.n for name, known in registered.items()}
 
-    def planned(name: str, category: Category, margin: float | None, limit: int | None, every: int) -> PlannedSuite:
+    def planned(name: str, category: Category, rules: SuiteConfig | SkillPolicy, every: int) -> PlannedSuite:
         known = registered.get(name)
-        first = max(min(limit or every, every), known.n if known else 0)
-        return PlannedSuite(name, category, margin, every, first, limited=limit is not None)
+        first = max(min(rules.items or every, every), known.n if known else 0)
+        draw = drawing_margins(chain, name) if rules.draw == "margin" and first < every else None
+        return PlannedSuite(name, category, rules.margin, every, first, limited=rules.items is not None, draw=draw)
 
-    suites = [
-        planned(suite.name, suite.category, suite.margin, suite.items, counted.get(suite.name) or _rows(suite.source) or USUAL_ITEMS)
-        for suite in config.evaluation.suites
-        if not suite.sealed
-    ]
+    asked = [suite for suite in config.evaluation.suites if not suite.sealed]
+    suites = [planned(each.name, each.category, each, counted.get(each.name) or _rows(each.source) or USUAL_ITEMS) for each in asked]
     named = {suite.name for suite in suites}
     learned = {own_suite(version.skill, version.drop) or version.skill: version.skill for version in chain if version.skill}
     more = {skill: path for skill, path in config.evaluation.more_items.items() if skill in learned}
     items = {name: counted.get(name, USUAL_ITEMS) for name in learned if name not in named}
     items |= {skill + MORE_SUFFIX: _rows(str(path)) or 0 for skill, path in more.items()}
     learned |= {skill + MORE_SUFFIX: skill for skill in more}
-    policies = {name: config.evaluation.policy_for(learned[name]) for name in items}
-    return suites + [planned(name, "skill", policies[name].margin, policies[name].items, count) for name, count in items.items()]
+    return suites + [planned(name, "skill", config.evaluation.policy_for(learned[name]), count) for name, count in items.items()]
 
 
 def _rows(source: str) -> int | None:
@@ -131,9 +136,9 @@ def plan_suites(config: SkillstackConfig, suites: Sequence[PlannedSuite], items:
 
     The suites of a category are averaged; the precision of this mean depends on the harmonic mean of their sizes.
     """
-    together: dict[Category, int] = {}
-    sizes: dict[Category, int] = {}
+    together, sizes = dict[Category, int](), dict[Category, int]()
     available: dict[str, int] = {}
+    draws: dict[str, list[MarginDraw]] = {}
     for category in get_args(Category):
         mine = [suite for suite in suites if suite.category == category and suite.margin is None]
         if mine:
@@ -141,12 +146,15 @@ def plan_suites(config: SkillstackConfig, suites: Sequence[PlannedSuite], items:
             sizes[category] = items or _harmonic_mean([suite.first for suite in mine])
             if any(suite.limited for suite in mine):
                 available[category] = items or _harmonic_mean([suite.items for suite in mine])
+            draws[category] = [suite.draw for suite in mine if suite.draw]
     alone = [suite for suite in suites if suite.margin is not None]
     own: dict[str, tuple[Category, float]] = {suite.name: (suite.category, suite.margin or 0.0) for suite in alone}
     own_items = {suite.name: items or max(2, suite.first) for suite in alone}
     available |= {suite.name: items or max(2, suite.items) for suite in alone if suite.limited}
+    draws |= {suite.name: [suite.draw] for suite in alone if suite.draw}
     return plan_round(
-        config.gate, together, sizes, churn, own_margins=own, own_items=own_items, available=available, churn_from=rounds
+        config.gate, together, sizes, churn,
+        own_margins=own, own_items=own_items, available=available, draws=draws, churn_from=rounds,
     )  # fmt: skip
 
 
@@ -164,9 +172,6 @@ def measure_lineage_churn(chain: Sequence[VersionRef]) -> tuple[float, str]:
         except ConfigError:  # they share no suite
             return USUAL_CHURN, ""
     return USUAL_CHURN, ""
-
-
-# ------------------------------------------------------------------------------------------------ before training
 
 
 def check_names(config: SkillstackConfig, skills: Sequence[str], registered: Mapping[str, object]) -> None:
@@ -264,8 +269,7 @@ def unmeasured_categories(config: SkillstackConfig, *, first_round: bool) -> lis
 
 
 def _short_suites(policy: GatePolicy, plan: RoundPlan | None) -> list[str]:
-    short = [each for each in plan.categories if each.chance_shown < LIKELY] if plan else []
-    return [_short_sentence(each, plan.churn, policy) for each in short if plan]
+    return [_short_sentence(each, plan.churn, policy) for each in plan.categories if each.chance_shown < LIKELY] if plan else []
 
 
 def _short_sentence(each: CategoryPlan, churn: float, policy: GatePolicy) -> str:

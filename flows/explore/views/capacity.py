@@ -10,10 +10,11 @@ import plotly.graph_objects as go
 
 from data_contracts.errors import LineageError, SkillstackError
 from data_contracts.manifests import CheckpointManifest, LayerCapacity, read_manifest
+from evals.audit.capacity import directions_of, free_share
+from evals.numbers import size_of
 from flows.explore.views.dynamics import title_of
 from flows.explore.views.figures import BLUE, ORANGE, cells, line, styled
 from flows.explore.views.matrix import alive_versions
-from flows.lineage.capacity import directions_of, free_share
 from flows.lineage.storage.records import RoundRecord
 from osft_engine.subspace.counts import trainable_count
 
@@ -120,7 +121,7 @@ def capacity_rows(view: CapacityView) -> list[dict[str, str]]:
             "free": f"{newest[name].free} ({shares[name]:.1%})",
             "protected": str(newest[name].protected),
             "trainable": str(newest[name].trainable),
-            "leak": f"{newest[name].leak:.1e}",
+            "leak": size_of(newest[name].leak, 2),
         }
         for name in sorted(newest, key=lambda each: shares[each])
     ]

@@ -18,6 +18,7 @@ import plotly.graph_objects as go
 import torch
 from torch import Tensor
 
+from evals.numbers import size_of
 from flows.explore.views.figures import HEAT, figure_axis, figure_layout
 from osft_engine.config import Protect
 from osft_engine.subspace.algebra import singular_subspaces
@@ -42,7 +43,7 @@ class Constrained:
 
     def sentence(self) -> str:
         return (
-            f"Leak before {self.leak_before:.4f}, after {self.leak_after:.1e}: {self.passes:.1%} of the update's energy passes the "
+            f"Leak before {self.leak_before:.4f}, after {size_of(self.leak_after, 2)}: {self.passes:.1%} of the update's energy passes the "
             f"constraint ({self.protected} directions protected, {self.trainable} trainable)."
         )
 
@@ -172,7 +173,7 @@ def comparison_rows(results: list[Constrained]) -> list[dict[str, str]]:
             "protected": str(each.protected),
             "trainable": str(each.trainable),
             "leak before": f"{each.leak_before:.4f}",
-            "leak after": f"{each.leak_after:.1e}",
+            "leak after": size_of(each.leak_after, 2),
             "passes": f"{each.passes:.1%}",
         }
         for each in results

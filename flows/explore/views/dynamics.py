@@ -16,6 +16,7 @@ from plotly.subplots import make_subplots
 
 from data_contracts.errors import LineageError
 from data_contracts.manifests import CheckpointManifest, LayerCapacity, read_manifest
+from evals.numbers import size_of
 from flows.explore.reading import metric_points, training_run
 from flows.explore.views.figures import BLUE, GREEN, ORANGE, PURPLE, line, styled
 from flows.lineage.storage.connection import Lineage
@@ -117,7 +118,7 @@ def _measured_use(path: Path, stamp: int, folder: Path) -> tuple[LayerUse, ...]:
 
 def use_rows(uses: Sequence[LayerUse]) -> list[dict[str, str]]:
     return [
-        {"layer": use.layer, "in use": f"{use.used} of {use.trainable} ({use.share:.0%})", "leak": f"{use.leak:.1e}"}
+        {"layer": use.layer, "in use": f"{use.used} of {use.trainable} ({use.share:.0%})", "leak": size_of(use.leak, 2)}
         for use in sorted(uses, key=lambda each: -each.share)
     ]
 
@@ -141,8 +142,8 @@ def use_figure(uses: Sequence[LayerUse]) -> go.Figure:
     figure = go.Figure()
     figure.add_bar(
         x=[use.layer.removeprefix("model.layers.") for use in uses], y=[use.share for use in uses], name="share in use",
-        marker={"color": PURPLE}, customdata=[[use.used, use.trainable, use.leak] for use in uses],
-        hovertemplate="%{x}<br>%{customdata[0]} of %{customdata[1]} directions<br>leak %{customdata[2]:.1e}<extra></extra>",
+        marker={"color": PURPLE}, customdata=[[use.used, use.trainable, size_of(use.leak, 2)] for use in uses],
+        hovertemplate="%{x}<br>%{customdata[0]} of %{customdata[1]} directions<br>leak %{customdata[2]}<extra></extra>",
     )  # fmt: skip
     styled(figure, x="layer", y="share of trainable directions in use", height=320)
     figure.update_yaxes(range=[0, 1], tickformat=".0%")

@@ -42,7 +42,7 @@ class Question:
 
 
 def standard_error(plan: CategoryPlan, policy: GatePolicy, alpha: float) -> float:
-    """Standard error of the category's mean change, from the detectable effect of the plan."""
+    """Standard error with which the gate asks for the margin of a category's mean, from the detectable effect of the plan."""
     reach = float(stats.norm.isf(alpha)) + float(stats.norm.ppf(policy.power))
     return plan.minimum_detectable_effect / reach
 
@@ -54,15 +54,15 @@ def chance_to_promote(question: Question, loss: float, plan: RoundPlan | None = 
     """
     policy, plan = question.policy, plan or question.plan()
     category = plan.categories[0]
-    n, suites = question.items, question.suites
-    # A true loss changes further items: the variance of one difference is churn + loss - loss^2.
-    base = standard_error(category, policy, plan.alpha) ** 2
-    error = math.sqrt(max(base, (question.churn + loss - loss**2) / (n * suites)))
-    shown = float(ndtr((category.margin - loss) / error - stats.norm.isf(plan.alpha)))
     if loss == 0.0:
         return category.chance_shown * (1.0 - category.chance_of_floor)
-    alone = error * math.sqrt(suites)
-    floor = float(ndtr((loss - policy.floor + 0.5 / n) / alone))
+    n, suites = question.items, question.suites
+    # A true loss changes further items: the variance of one difference is churn + loss - loss^2.
+    error = math.sqrt((question.churn + loss - loss**2) / (n * suites))
+    asked = max(error, standard_error(category, policy, plan.alpha))
+    bound = float(stats.norm.isf(plan.alpha)) * asked - category.margin
+    shown = float(ndtr((-loss - bound) / error))
+    floor = float(ndtr((loss - policy.floor + 0.5 / n) / (error * math.sqrt(suites))))
     return shown * (1.0 - floor) ** suites
 
 

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import stats
+from scipy.optimize import brentq
+from scipy.special import ndtr
 
 from data_contracts.errors import ConfigError
+from evals.designs import MarginDraw
 from evals.gate.plan import measure_churn, plan_round
 from evals.gate.policy import GatePolicy, Sizes
-from evals.statistics import p_above, paired_difference, pool, with_null_variance
+from evals.statistics import null_item_variance, p_above, paired_difference, pool, with_null_variance
 
 
 def _p(draws: list[np.ndarray], margin: float) -> float:
@@ -40,6 +44,68 @@ def test_the_chance_over_two_looks_is_that_of_two_looks() -> None:
     assert np.mean(first) == pytest.approx(plan.chance_first, abs=0.07)
     assert np.mean(both) == pytest.approx(plan.chance_shown, abs=0.07)
     assert plan.chance_shown > plan.chance_first + 0.3
+
+
+@pytest.mark.parametrize(("churn", "age"), [(0.05, 0), (0.12, 0), (0.12, 4)])
+def test_the_chance_of_drawn_items_is_that_of_drawn_items(churn: float, age: int) -> None:
+    """Items are drawn here by an implementation of its own, by margins that have moved `age` times since."""
+    policy, generator, pool_size, n, suites = GatePolicy(), np.random.default_rng(2), 800, 300, 2
+    margin = generator.exponential(1.0, pool_size)
+    draws, pools = {"general": [MarginDraw(tuple(margin), age)] * suites}, {"general": pool_size}
+    [plan] = plan_round(policy, {"general": suites}, n, churn, available=pools, draws=draws).categories
+    assert (plan.drawn, plan.items, plan.second_look_items) == (2, n, pool_size)
+    level, chance = policy.level(1, [Sizes(n, 2 * pool_size, n)]), _read_with(margin, n)
+    before = _spread(margin, churn)
+    after = _spread(margin + np.sqrt(age) * before * generator.standard_normal((500, pool_size)), churn)
+    shown, both = [], []
+    for _ in range(800):
+        now = np.abs(margin + np.sqrt(age) * before * generator.standard_normal((suites, pool_size)))
+        flipped = now + after * generator.standard_normal(now.shape) < 0
+        d = np.where(flipped, generator.choice([-1.0, 1.0], now.shape), 0.0)
+        number = generator.random(d.shape) / chance
+        weight = np.where(number <= np.sort(number, axis=1)[:, n - 1 : n], 1.0 / chance, 0.0)
+        weight *= pool_size / weight.sum(1, keepdims=True)
+        shown.append(_p_of_rows(weight * d, float(weight.max()), n) <= level.alpha)
+        both.append(shown[-1] or _p_of_rows(d, 1.0, pool_size) <= level.again)
+    assert np.mean(shown) == pytest.approx(plan.chance_first, abs=0.08)
+    assert np.mean(both) == pytest.approx(plan.chance_shown, abs=0.08)
+    even = plan_round(policy, {"general": suites}, n, churn, available=pools).categories[0]
+    assert (plan.chance_first > even.chance_first + 0.05) == (age == 0), "new margins are worth more than even items, old ones are not"
+
+
+def _spread(distance: np.ndarray, churn: float) -> float:
+    """The spread of a normal shift that turns so many items over."""
+    return float(brentq(lambda spread: ndtr(-np.abs(distance) / spread).mean() - churn, 1e-3, 1e3))
+
+
+def _read_with(margin: np.ndarray, n: int) -> np.ndarray:
+    """The chances of the draw, from its description: in proportion to a size, at most 1, n in all."""
+    size = np.sqrt(ndtr(-margin / _spread(margin, 0.15)))
+    for _ in range(200):
+        size = np.maximum(size, size.mean() / 2)
+    return np.minimum(1.0, size * brentq(lambda scale: np.minimum(1.0, size * scale).sum() - n, 1e-6, 1e6))
+
+
+def _p_of_rows(rows: np.ndarray, largest: float, n: int) -> float:
+    """The gate's p for a loss of 2 points, from its formulas; the rows (suites x pool) that are 0 are counted together."""
+    suites, pool_size = rows.shape
+    moved = rows[rows != 0.0]
+    value, mass = np.append(moved, 0.0), np.append(np.full(len(moved), 1.0 / rows.size), 1.0 - len(moved) / rows.size)
+    null = null_item_variance(value / largest, mass, 0.02 / largest)
+    if null is None:
+        return 1.0
+    null *= largest**2
+    plain = rows.var(axis=1, ddof=1).sum() / pool_size / suites**2
+    variance = max(plain + (null - rows.var()) / rows.size, null / rows.size)
+    return float(stats.t.sf((rows.mean() + 0.02) / np.sqrt(variance), suites * (n - 1)))
+
+
+def test_without_churn_the_plan_reckons_with_a_loss_that_was_not_seen() -> None:
+    """The gate asks 2 / 0.0196 x 1.645^2 items or more where nothing flips, and then rules the loss out."""
+    few, enough = (plan_round(GatePolicy(), {"general": 1}, n, 0.0).categories[0].chance_shown for n in (100, 140))
+    assert (few, enough) == (0.0, 1.0)
+    for n, shown in ((100, False), (140, True)):
+        assert (_p([np.zeros(n)], 0.02) <= 0.05) == shown
 
 
 def test_a_plan_of_two_looks_says_both_and_needs_fewer_items_at_first() -> None:

@@ -33,6 +33,7 @@ def test_same_as_the_engine(shape: tuple[int, int], protect: Protect, ratio: flo
     after = frame[0] @ result.after @ frame[1].T  # back among the weights
     assert allowed.leak(after) < 1e-5
     assert result.leak_after < 1e-12
+    assert "e-" not in comparison_rows([result])[0]["leak after"] + result.sentence()
     # Nothing allowed was taken away: constraining again changes nothing, and what was taken is orthogonal to what was left.
     assert torch.equal(constrain(result.after, protect, ratio).after, result.after)
     assert float((result.after * (result.before - result.after)).sum()) == 0.0

@@ -53,10 +53,11 @@ def test_subspace_use_counts_directions() -> None:
     generator = torch.Generator().manual_seed(0)
     left, right = torch.linalg.qr(torch.randn(30, 10, generator=generator))[0], torch.linalg.qr(torch.randn(20, 10, generator=generator))[0]
     strengths = torch.tensor([10.0, 10.0, 10.0] + [0.1] * 7)
-    layers = {"a": LayerCapacity(shape=(30, 20), protected=10, trainable=10, free=5, leak=0.0)}
+    layers = {"a": LayerCapacity(shape=(30, 20), protected=10, trainable=10, free=5, leak=3.2e-7)}
     thin = dynamics.measure_use({"a": LayerUpdate(left * strengths, right)}, layers)
     dense = dynamics.measure_use({"a": LayerUpdate((left * strengths) @ right.T, None)}, layers)
     assert [use.used for use in (*thin, *dense)] == [3, 3]
     assert thin[0].share == 0.3
     assert dynamics.measure_use({"a": LayerUpdate(left * 0, right)}, layers)[0].used == 0
     assert len(dynamics.use_figure(thin).data) == 1
+    assert dynamics.use_rows(thin)[0]["leak"] == "less than 0.0001"

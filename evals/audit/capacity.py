@@ -1,6 +1,8 @@
-"""How many directions of a layer there are, and which share of them is free for later rounds."""
+"""How many directions of a layer there are, and which share of them is free for later rounds: one way for every page and metric."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from data_contracts.manifests import LayerCapacity
 
@@ -13,3 +15,8 @@ def directions_of(layer: LayerCapacity) -> int:
 
 def free_share(layer: LayerCapacity) -> float:
     return layer.free / directions_of(layer)
+
+
+def mean_share(shares: Sequence[float]) -> float | None:
+    """The mean over layers; None without any."""
+    return sum(shares) / len(shares) if shares else None
