@@ -13,7 +13,7 @@ The two updates are scaled to the size of the turn's change, so that the rows of
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 import plotly.graph_objects as go
@@ -25,7 +25,7 @@ from osft_engine.subspace.counts import trainable_count
 Floats = NDArray[np.float64]
 COLOURS = {"before": "#8a8f98", "turned": BLUE, "cut": ORANGE, "low rank": PURPLE, "constrained": GREEN}
 _NEURONS = 768  # pairs of more neurons cost more than a slider may; then the first ones stand for all, and the page says so
-_EDGES = np.linspace(0.0, 180.0, 61)
+_STEPS, _STEP = 60, 3.0  # of the angles between neurons, degrees
 
 
 @dataclass(frozen=True)
@@ -67,6 +67,16 @@ class Geometry:
     norms: Floats
     cosines: Floats
     energy: float
+
+    @cached_property
+    def angles(self) -> Floats:
+        """Of the pairs, in degrees."""
+        return np.asarray(np.rad2deg(np.arccos(self.cosines)), dtype=np.float64)
+
+    @cached_property
+    def angle_counts(self) -> NDArray[np.int64]:
+        """Pairs in each step of three degrees. By division: numpy's histogram with given edges sorts the pairs first."""
+        return np.bincount(np.minimum(self.angles / _STEP, _STEPS - 1).astype(np.int64), minlength=_STEPS)
 
 
 @dataclass(frozen=True)
@@ -124,12 +134,18 @@ def turn(W: Floats, block: int, angle: float) -> Floats:
     return turned
 
 
+@lru_cache(maxsize=4)
+def _pairs(neurons: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Places of the upper triangle."""
+    return np.triu_indices(neurons, 1)
+
+
 def geometry_of(W: Floats) -> Geometry:
     """The geometry of W (m x n). A neuron of zeros has no direction and counts as orthogonal to all."""
     norms = np.asarray(np.linalg.norm(W, axis=1), dtype=np.float64)
     few = slice(0, _NEURONS)
     unit = W[few] / np.where(norms[few] > 0.0, norms[few], 1.0)[:, None]
-    cosines = np.clip((unit @ unit.T)[np.triu_indices(len(unit), 1)], -1.0, 1.0)
+    cosines = np.clip((unit @ unit.T)[_pairs(len(unit))], -1.0, 1.0)
     distances = np.sqrt(np.maximum(2.0 - 2.0 * cosines, 1e-12))
     singular = np.asarray(np.linalg.svd(W, compute_uv=False), dtype=np.float64)
     return Geometry(singular, norms, cosines, float(2.0 * (1.0 / distances).sum()))
@@ -171,7 +187,7 @@ def measure(layer: Layer, name: str, changed: Floats, protected: Floats) -> Chan
         size=moved / float(np.linalg.norm(layer.W)),
         spectrum=float(np.abs(after.singular - before.singular).max() / before.singular[0]),
         norms=float((np.abs(after.norms - before.norms) / np.where(before.norms > 0.0, before.norms, 1.0)).max()),
-        angles=float(np.rad2deg(np.abs(np.arccos(after.cosines) - np.arccos(before.cosines))).max()) if len(before.cosines) else 0.0,
+        angles=float(np.abs(after.angles - before.angles).max()) if len(before.cosines) else 0.0,
         energy=after.energy / before.energy - 1.0 if before.energy else 0.0,
         outputs=float(np.sqrt(max(float((dW @ layer.moment * dW).sum()), 0.0) / old)) if old > 0.0 else 0.0,
         leak=float(np.linalg.norm(dW @ protected)) / moved if moved > 0.0 else 0.0,
@@ -250,11 +266,11 @@ def ratio_figure(layer: Layer, found: list[Change]) -> go.Figure:
 
 def angles_figure(layer: Layer, found: list[Change]) -> go.Figure:
     """How many pairs of neurons stand at which angle, before and after."""
-    shown = {"before": layer.start.cosines} | {each.name: each.geometry.cosines for each in found}
-    centres = ((_EDGES[1:] + _EDGES[:-1]) / 2).tolist()
+    shown = {"before": layer.start} | {each.name: each.geometry for each in found}
+    centres = [_STEP * (place + 0.5) for place in range(_STEPS)]
     data = []
-    for name, cosines in shown.items():
-        count = np.histogram(np.rad2deg(np.arccos(cosines)), _EDGES)[0]
+    for name, geometry in shown.items():
+        count = geometry.angle_counts
         look = {"color": COLOURS[name], "width": 5 if name == "before" else 2, "shape": "hvh"}
         data.append({"type": "scatter", "mode": "lines", "name": name, "x": centres, "y": count.tolist(), "line": look})
     axes = {"xaxis": figure_axis("angle between two neurons (degrees)"), "yaxis": figure_axis("pairs")}

@@ -5,7 +5,8 @@
 
 The benchmark of thirteen tasks asked 200 PIQA items after every round and kept which were right. Their margins on the base are in
 gate-ages.json; by them 80 of the 200 are drawn. An item that is read with r times the chance of an even draw adds, where it flips, 1 / r
-times the variance that it would add there; the mean over the flips is the variance of the draw as a share of an even one. Prints Markdown.
+times the variance that it would add there; the mean over the flips is the variance of the draw as a share of an even one. A round is
+compared with the one before it on the same machine, so the first round counts only where the base was asked there. Prints Markdown.
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ from evals.drawing import inclusion_chances, item_sizes
 ITEMS, READ = 200, 80
 AGES: Mapping[str, range] = {"1": range(1, 2), "2 to 4": range(2, 5), "5 to 13": range(5, 14)}
 METHODS: Mapping[str, Callable[[str], bool]] = {
-    "what was learned is protected (four methods)": lambda method: not (method.startswith("full") or method == "lora"),
-    "plain fine-tuning, with replay, LoRA": lambda method: method.startswith("full") or method == "lora",
+    "what was learned is protected": lambda method: method.startswith(("activations", "weights", "peft osf")),
+    "other methods": lambda method: not method.startswith(("activations", "weights", "peft osf")),
 }
 
 
@@ -60,17 +61,20 @@ def ratios(
 ) -> dict[str, tuple[list[float], list[float]]]:
     """Age -> (share of the items that flipped in each round, 1 / r of each item that flipped)."""
     relative = inclusion_chances(item_sizes(margin), READ) / (READ / ITEMS)
-    sequences: dict[tuple[str, int], dict[int, NDArray[np.float64]]] = defaultdict(dict)
+    sequences: dict[tuple[str, str], dict[int, NDArray[np.float64]]] = defaultdict(dict)
     for line in lines:
         if line["kind"] == "main" and line.get("piqa") and taken(line["method"]):
-            sequences[line["method"], line["seed"]][line["round"]] = np.array(from_hex(line["piqa"], ITEMS))
+            sequences[line["job"], line.get("device", "")][line["round"]] = np.array(from_hex(line["piqa"], ITEMS))
     base = np.array(from_hex(next(line["piqa"] for line in lines if line["kind"] == "base"), ITEMS))
     if not ((margin > 0) == (base == 1.0)).all():
         raise AssertionError("the margins are not those of the base that the benchmark asked")
     found: dict[str, tuple[list[float], list[float]]] = {age: ([], []) for age in AGES}
-    for rounds in sequences.values():
-        before = base
+    for (_, device), rounds in sequences.items():
+        before = None if device else base  # the base was asked on the machine that stands in no line
         for number in sorted(rounds):
+            if before is None:
+                before = rounds[number]
+                continue
             [age] = [name for name, numbers in AGES.items() if number in numbers]
             flipped = rounds[number] != before
             found[age][0].append(float(flipped.mean()))

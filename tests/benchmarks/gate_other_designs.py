@@ -3,8 +3,8 @@
     python tests/benchmarks/gate_other_designs.py [--simulations 4000] [--seed 0] [--nano]
 
 Cost is counted in items read once. **Covariate** (PPI++, Angelopoulos, Duchi and Zrnic 2023): the change of the gold's probability x is
-known of N items at a cost of c each (c = 1 for choices: the score is made of x), the score's change d of n of them, n + c N =
-400; the mean is mean_n(d) - w (mean_n(x) - mean_N(x)), w for the smallest variance. N is chosen best, with the correlation known. **Readings**:
+known of N items at a cost of c each (c = 1 for choices: the score is made of x), the score's change d of n of them, n + c N = 400; the mean
+is mean_n(d) - w (mean_n(x) - mean_N(x)), w for the smallest variance. N is chosen best, with the correlation known. **Readings**:
 n = 400 / K items are read in K ways and averaged; of the variance of a flip a share lies within the item. `--nano` measures what the first
 needs, on nano against itself with noise in every matrix: the share of the variance that x explains, and c. Prints Markdown.
 """

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -180,6 +182,36 @@ def test_the_next_rounds_churn_is_that_of_the_newest_two_champions(tmp_path, mak
     assert (churn, rounds) == (pytest.approx(0.05), "rounds 1 and 2")
     assert measure_lineage_churn(chain[:1]) == (USUAL_CHURN, "")
     assert "measured on rounds 1 and 2" in plan_round(GatePolicy(), {"skill": 2}, 400, churn, churn_from=rounds).sentence()
+
+
+def test_the_plan_has_the_margins_that_will_draw(tmp_path, make_suite, make_evaluation, store_evaluation, draw_items) -> None:
+    """Of the newest report that drew the suite, as old as the rounds promoted since the model that has them; none before it was read."""
+    from flows.lineage import VersionRef
+    from flows.workspace.draws import drawing_margins
+
+    margin = np.random.default_rng(0).exponential(1.0, 200)
+    piqa, own = make_suite("piqa", np.tile([1.0, 0.0], 100), category="general"), make_suite("s1", np.ones(40), category="skill")
+    reports = [
+        make_evaluation("base", draw_items(piqa, margin, 80, "base")),
+        make_evaluation("v1", draw_items(piqa, margin, 80, "base"), replace(own, margin=(0.5, -0.25) * 20)),
+    ]
+    plain = {"method": "osft", "decision": "PASS", "manifest_sha256": "", "parent_version": None, "run_id": "", "model_id": ""}
+    chain = [
+        VersionRef(
+            version=n + 1, round=n, skill=f"s{n}" if n else None, model_sha256=each.model_sha256, checkpoint=tmp_path,
+            evaluation=store_evaluation(each, tmp_path / f"e{n}"), **plain,
+        )
+        for n, each in enumerate(reports)
+    ]  # fmt: skip
+    for length in (1, 2):
+        found = drawing_margins(chain[:length], "piqa")
+        assert found is not None
+        assert found.margin == pytest.approx(margin)
+        assert found.age == length - 1
+    learned = drawing_margins(chain, "s1")  # read evenly by the version that learned it: these margins are a sample
+    assert learned == MarginDraw((0.5, 0.25) * 20, 0)
+    assert drawing_margins(chain, "unknown") is None
+    assert drawing_margins([], "piqa") is None
 
 
 def test_nonsense_is_refused(make_evaluation) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from data_contracts.manifests import LayerCapacity
-from flows.lineage.capacity import directions_of, free_share
+from evals.audit.capacity import directions_of, free_share
 
 
 @pytest.mark.parametrize(
