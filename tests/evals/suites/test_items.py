@@ -35,8 +35,14 @@ def test_what_names_an_item_is_its_content_and_nothing_else(write_rows: Write, c
 
 
 @pytest.mark.parametrize(
-    "change", [{"chat": True}, {"prompt": "Q: {{ prompt }}"}, {"separator": ""}, {"few_shot": 1}, {"metric": "acc_norm"}]
-)
+    "change",
+    [
+        {"chat": True}, {"prompt": "Q: {{ prompt }}"}, {"separator": ""}, {"few_shot": 1}, {"metric": "acc_norm"},
+        {"answer_pattern": "[0-9]+"}, {"ignore_case": True}, {"max_new_tokens": 3}, {"open_choices": True}, {"score_reasoning": True},
+        {"stop": ("!",)}, {"gold": "{{ gold }}"}, {"cluster": "{{ prompt }}"}, {"choices": ("a", "b")},
+    ],
+    ids=str,
+)  # fmt: skip
 def test_what_decides_the_prompt_is_in_the_suites_digest(write_rows: Write, choice_rows: Rows, change: dict[str, Any]) -> None:
     suite = SuiteConfig(source=str(write_rows("c.jsonl", choice_rows)))
     other = suite.model_copy(update=change)
@@ -49,6 +55,15 @@ def test_worked_examples_come_first_and_are_not_evaluated(write_rows: Write, ans
     assert len(items) == len(answer_rows) - 2
     assert items[0].prompt == "Q: 0 plus 0 is 0\n\nQ: 1 plus 1 is 2\n\nQ: 2 plus 2 is"
     assert [turn["role"] for turn in items[0].turns] == ["user", "assistant"] * 2 + ["user"]
+
+
+def test_other_worked_examples_are_another_suite(write_rows: Write, answer_rows: Rows) -> None:
+    source, shots = str(write_rows("a.jsonl", answer_rows)), write_rows("shots.jsonl", [{"prompt": "1 plus 2 is", "answer": "3"}])
+    suite = SuiteConfig(source=source, few_shot=1, few_shot_source=str(shots))
+    before = prompting_digest(suite)
+    assert before == prompting_digest(suite)
+    write_rows("shots.jsonl", [{"prompt": "2 plus 2 is", "answer": "4"}])
+    assert prompting_digest(suite) != before
 
 
 def test_rows_of_another_shape_are_fitted_by_templates(write_rows: Write) -> None:
