@@ -75,6 +75,13 @@ def test_rows_with_tools_may_have_a_template_of_their_own_with_another_end(made:
         assert not set(asked.answer_ids[:-1]) & set(renderer.end_ids)
 
 
+@pytest.mark.parametrize(("for_tools", "ends"), [("chatml", {"<|im_end|>"}), ("llama3", {"<|eot_id|>", "<|eom_id|>"})])
+def test_words_and_calls_beside_tools_end_as_their_template_ends_each(made: Callable[[str], Any], for_tools: str, ends: set[str]) -> None:
+    tokenizer = made("gemma")
+    tokenizer.chat_template = {"default": tokenizer.chat_template, "tool_use": made(for_tools).chat_template}
+    assert set(_facts(tokenizer).end_marks) == {"<end_of_turn>", "</s>", *ends}
+
+
 def test_a_template_for_tools_that_prints_an_end_needs_none_beside_one_that_prints_none(made: Callable[[str], Any]) -> None:
     tokenizer = made("no-end")
     tokenizer.chat_template = {"default": tokenizer.chat_template, "tool_use": made("chatml-tools").chat_template}
