@@ -90,8 +90,8 @@ def handed_over(monkeypatch: pytest.MonkeyPatch) -> list[Sequence[Example]]:
 
     class Recording(train.Trainer):
         def __init__(self, attachment: Any, examples: Sequence[Example], *args: Any, **settings: Any) -> None:
-            seen.append(examples)
             super().__init__(attachment, examples, *args, **settings)
+            seen.append(self.examples)
 
     monkeypatch.setattr(train, "Trainer", Recording)
     return seen
