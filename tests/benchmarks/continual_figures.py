@@ -7,6 +7,7 @@ Where a method has several seeds, an item's value is its mean over them; the see
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
@@ -19,6 +20,16 @@ Line = Mapping[str, Any]
 def from_hex(bits: str, count: int) -> Values:
     """Items right (1) or wrong (0), as `to_hex` of continual.py wrote them."""
     return [float(int(bits[at // 4], 16) >> (3 - at % 4) & 1) for at in range(count)]
+
+
+def longest_runs(lines: Sequence[Line]) -> list[Line]:
+    """Of a sequence that was begun anew the longer run, of equals the later; never rounds of two runs together."""
+    runs: dict[str, list[list[Line]]] = defaultdict(list)
+    for line in lines:
+        if line.get("round", 1) == 1:
+            runs[line["job"]].append([])
+        runs[line["job"]][-1].append(line)
+    return [line for each in runs.values() for line in max(reversed(each), key=len)]
 
 
 @dataclass(frozen=True)

@@ -71,7 +71,7 @@ class Asker:
     def suite(self, name: str, lines: Sequence[str], *, chat: bool) -> list[dict[str, Any]]:
         """Items with choices; of an item with an answer, the answer as its only choice."""
         source = self.scratch / f"{name}.jsonl"
-        rows = list({row["prompt"]: row for row in map(json.loads, lines)}.values())  # Py150 asks some things twice
+        rows = [json.loads(line) for line in dict.fromkeys(lines)]  # Py150 asks some things twice; PIQA's prompts repeat with other choices
         asked = [row | {"choices": [row["answer"], "?"], "gold": 0} if "answer" in row else row for row in rows]
         source.write_text("".join(json.dumps({k: v for k, v in row.items() if k != "answer"}) + "\n" for row in asked), encoding="utf-8")
         suite = SuiteConfig(name=name, source=str(source), chat=chat)

@@ -16,7 +16,7 @@ from typing import Any
 
 sys.path.append(str(Path(__file__).resolve().parent))  # last: this folder's evals.py has the name of a package
 
-from continual_figures import TaskSequence, difference, estimate, from_hex, mean_over
+from continual_figures import TaskSequence, difference, estimate, from_hex, longest_runs, mean_over
 
 BEGIN, END = "<!-- numbers: begin -->", "<!-- numbers: end -->"
 METHODS = (
@@ -34,16 +34,6 @@ METHODS = (
 DEPTHS = (13, 11, 7, 5)  # after so many rounds methods are compared, by the seeds that came so far
 SHOWN = ("full", "lora", "full + replay", "activations")  # task by task
 Lines = Sequence[Mapping[str, Any]]
-
-
-def longest_runs(lines: Lines) -> list[Mapping[str, Any]]:
-    """Of a sequence that was begun anew the longer run, of equals the later; never rounds of two runs together."""
-    runs: dict[str, list[list[Mapping[str, Any]]]] = defaultdict(list)
-    for line in lines:
-        if line.get("round", 1) == 1:
-            runs[line["job"]].append([])
-        runs[line["job"]][-1].append(line)
-    return [line for each in runs.values() for line in max(reversed(each), key=len)]
 
 
 def sequences(lines: Lines, base: Mapping[str, Any], least: int, kind: str = "main") -> dict[str, list[TaskSequence]]:

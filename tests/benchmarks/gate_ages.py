@@ -27,7 +27,9 @@ from numpy.typing import NDArray
 
 from evals.drawing import inclusion_chances, item_sizes
 
-ITEMS, READ = 200, 80
+ITEMS, READ = 199, 80
+NOT_ASKED = 87
+"""The place, among PIQA's items as they are drawn, of the one that half of the stored rounds did not ask."""
 AGES: Mapping[str, range] = {"1": range(1, 2), "2 to 4": range(2, 5), "5 to 13": range(5, 14)}
 METHODS: Mapping[str, Callable[[str], bool]] = {
     "what was learned is protected": lambda method: method.startswith(("activations", "weights", "peft osf")),
@@ -39,14 +41,15 @@ def measured(model: Path, data: Path) -> list[float]:
     """Log-probability of the right choice less that of the other, per item (nats): positive where the base is right."""
     import tempfile
 
-    from continual_inputs import Asker, TextRenderer, TrainConfig, draw, load_model, load_tokenizer, read_lines
+    from continual_inputs import PIQA_ITEMS, Asker, TextRenderer, TrainConfig, draw, load_model, load_tokenizer, read_lines
 
     from evals.scoring.scorer import ContinuationScorer
 
     tokenizer = load_tokenizer(model, TrainConfig(seed=0))
     with tempfile.TemporaryDirectory() as folder:
         asker = Asker(tokenizer, TextRenderer(tokenizer), Path(folder))
-        items = asker.suite("piqa", draw(read_lines(data / "piqa" / "suite.jsonl"), ITEMS, 7), chat=False)
+        lines = draw(read_lines(data / "piqa" / "suite.jsonl"), PIQA_ITEMS, 7)
+        items = asker.suite("piqa", [line for place, line in enumerate(lines) if place != NOT_ASKED], chat=False)
     scorer = ContinuationScorer(load_model(model, TrainConfig(seed=0)).eval(), max_length=8192, max_tokens=1024, max_rows=32)
     scored = iter(scorer.score([(item["context"], choice) for item in items for choice in item["choices"]]))
     found = []
@@ -69,12 +72,9 @@ def ratios(
     if not ((margin > 0) == (base == 1.0)).all():
         raise AssertionError("the margins are not those of the base that the benchmark asked")
     found: dict[str, tuple[list[float], list[float]]] = {age: ([], []) for age in AGES}
-    for (_, device), rounds in sequences.items():
-        before = None if device else base  # the base was asked on the machine that stands in no line
+    for rounds in sequences.values():
+        before = base
         for number in sorted(rounds):
-            if before is None:
-                before = rounds[number]
-                continue
             [age] = [name for name, numbers in AGES.items() if number in numbers]
             flipped = rounds[number] != before
             found[age][0].append(float(flipped.mean()))

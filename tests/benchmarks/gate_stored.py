@@ -20,7 +20,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # before this folder, whose evals.py has the name of a package
 
 import numpy as np
-from continual_figures import TaskSequence, from_hex
+from continual_figures import TaskSequence, from_hex, longest_runs
 
 from data_contracts.digests import file_digest, text_digest
 from data_contracts.manifests import Category, CheckOutcome, EvalReport, SuiteResult, Verdict, read_manifest
@@ -58,7 +58,7 @@ def judge(name: str, evidence: GateEvidence, policy: Mapping[str, Any], rules: i
 
 
 def of_the_benchmark(path: Path, rules: int) -> Iterator[Judged]:
-    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    lines = longest_runs([json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()])
     [base] = [line for line in lines if line["kind"] == "base"]
     groups: dict[tuple[str, int], list[Any]] = defaultdict(list)
     for line in lines:
