@@ -8,8 +8,9 @@ import pytest
 from pydantic import ValidationError
 
 from data_contracts.errors import ConfigError
-from osft_engine.config import Scheduler, TrainConfig
+from osft_engine.config import TrainConfig
 from osft_engine.loop.optim import step_sizes
+from osft_engine.scheduler_settings import Scheduler
 
 NAMES = get_args(Scheduler)
 NEEDED = {"cosine_with_min_lr": {"min_lr_rate": 0.1}, "cosine_warmup_with_min_lr": {"min_lr_rate": 0.1}} | {
