@@ -192,9 +192,8 @@ def render(lines: Lines) -> list[str]:
     base = dict(next(line for line in lines if line["kind"] == "base"))
     base |= next(({name: line[name] for name in ("mmlu", "mmlu_items")} for line in lines if line["kind"] == "general base"), {})
     versions = ", ".join(f"{name} {number}" for name, number in base["versions"].items())
-    runs = sorted(
-        {(line.get("date", base["date"]), line.get("device", base["device"]), line.get("workers", base["workers"])) for line in lines}
-    )
+    trained = [line for line in lines if "steps" in line]
+    runs = sorted({tuple(str(line.get(name, base[name])) for name in ("date", "device", "workers")) for line in trained})
     steps = sum(line["steps"] for line in lines if "steps" in line)
     lines = longest_runs(lines)
     limits, single = bounds(lines, base)
