@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from data_contracts.rendering import TextRenderer
 from osft_engine.data.batches import micro_batches
-from osft_engine.memory.calibration import generate_examples
+from osft_engine.memory.calibration import calibration_examples, generate_examples
 from osft_engine.memory.moments import measure_moments
 from osft_engine.memory.subspace_memory import SubspaceMemory, load_memory, save_memory
 from osft_engine.method.attach import find_targets
@@ -28,6 +28,19 @@ def test_the_model_writes_conversations_and_documents_of_the_wanted_size(base_fo
     ]
     assert any(tokenizer.decode(each.ids).startswith("<|im_start|>user\n") for each in made)
     assert all(each.loss_tokens == len(each.ids) - 1 for each in made)
+
+
+def test_a_byte_order_mark_before_general_text_is_not_read_as_text(
+    base_folder: Path, tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    model, lines = AutoModelForCausalLM.from_pretrained(base_folder), b'{"text": "the first"}\n{"text": "the second"}\n'
+    found = []
+    for name, content in (("plain", lines), ("marked", b"\xef\xbb\xbf" + lines)):
+        path = tmp_path / f"{name}.jsonl"
+        path.write_bytes(content)
+        found.append(calibration_examples(path, model, TextRenderer(tokenizer), tokens=9, max_tokens=64, seed=0))
+    assert [each.ids for each in found[0]] == [each.ids for each in found[1]]
+    assert tokenizer.decode(found[0][0].ids).startswith("the first")
 
 
 def test_memory_adds_rounds_with_equal_weight_in_a_size_that_does_not_grow(
