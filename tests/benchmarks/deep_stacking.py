@@ -104,9 +104,10 @@ def write_project(options: argparse.Namespace) -> Path:
     path = project / "skillstack.yaml"
     if options.model == "nano":
         values = yaml.safe_load(path.read_text())
+        values["train"] |= options.train
         if options.threads:
             values["train"]["num_threads"] = values["evaluation"]["num_threads"] = options.threads
-            path.write_text(yaml.safe_dump(values), encoding="utf-8")
+        path.write_text(yaml.safe_dump(values), encoding="utf-8")
         return path
     suites = project / "suites"
     write_rows(suites / "piqa.jsonl", [json.loads(line) for line in read_lines(options.data / "piqa" / "suite.jsonl")[: options.piqa]])
@@ -133,6 +134,7 @@ def settings(values: dict[str, Any], options: argparse.Namespace) -> dict[str, A
     values["evaluation"]["skill"] = {"max_new_tokens": 8}
     values["contract"] |= {"heldout_fraction": 0.35, "sealed_fraction": 0.03}
     values["train"] |= {"num_epochs": 3, "until_settled": False, "moment_tokens": 16384}
+    values["train"] |= options.train
     values["gate"] |= {"min_learned": 0.0, "drift_budget": 0.06}
     if options.threads:
         values["train"]["num_threads"] = values["evaluation"]["num_threads"] = options.threads
@@ -220,6 +222,7 @@ def main() -> None:
     parser.add_argument("--piqa", type=int, default=PIQA_ITEMS)
     parser.add_argument("--texts", type=int, default=TEXTS, help="texts of maths and of code")
     parser.add_argument("--tasks", nargs="+", help="default: the tasks of the model's year")
+    parser.add_argument("--train", type=json.loads, default={}, help="settings of the train section as JSON, over those of init")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0: as torch decides")
     options = parser.parse_args()
     options.out = options.out.absolute()
