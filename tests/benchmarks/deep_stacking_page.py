@@ -94,10 +94,10 @@ def plot(audit: Mapping[str, Any], path: Path) -> None:
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(11, 4), constrained_layout=True)
     for column, suite in enumerate(audit["suites"]):
         seen = [(place, audit["matrix"][row][column]) for place, row in enumerate(rows) if audit["matrix"][row][column] is not None]
-        if suite["sealed"] or not seen:
+        if suite["sealed"] or not seen or (suite["category"] == "skill" and suite["learned_in"] is None):
             continue
         if suite["category"] == "skill":
-            seen = [(place, value) for place, value in seen if audit["rounds"][rows[place]]["number"] >= (suite["learned_in"] or 0)]
+            seen = [(place, value) for place, value in seen if rows[place] >= suite["learned_in"]]
             left.plot(*zip(*[(place, 100 * value) for place, value in seen], strict=True), marker=".", label=suite["name"])
         else:
             first = seen[0][1] if suite["metric"] == "bits_per_byte" else 1.0
