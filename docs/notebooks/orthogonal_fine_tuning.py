@@ -445,7 +445,7 @@ def _(mo):
 def _(mo, tokenizer, torch):
     import random
 
-    from data_contracts.rendering import TextRenderer as _TextRenderer
+    from data_contracts.rendering import TextRenderer
     from flows.demo.materials import distinct_pairs
     from flows.demo.skills import NEW_SKILLS
     from osft_engine.compute.forward import summed_loss
@@ -454,7 +454,7 @@ def _(mo, tokenizer, torch):
     STEPS, BATCH, RATE, DECAY = 40, 8, 3e-3, 0.01
     _pairs = distinct_pairs(NEW_SKILLS["shift"], random.Random("notebook"), STEPS * BATCH, heldout=False)
     _rows = [[{"role": "user", "content": prompt}, {"role": "assistant", "content": answer}] for prompt, answer in _pairs]
-    _renderer = _TextRenderer(tokenizer)
+    _renderer = TextRenderer(tokenizer)
     _examples = [_renderer.render_row({"messages": row}, f"shift {number}", max_tokens=256)[0] for number, row in enumerate(_rows)]
     batches = [
         micro_batches(_examples[start : start + BATCH], max_tokens=4096, layout="padded")[0] for start in range(0, len(_examples), BATCH)
@@ -474,7 +474,7 @@ def _(mo, tokenizer, torch):
 
     first_pair = _pairs[0]
     mo.show_code()
-    return first_pair, train
+    return TextRenderer, first_pair, train
 
 
 @app.cell(hide_code=True)
@@ -593,8 +593,7 @@ def _(mo):
 
 
 @app.cell
-def _(mo, nano, tokenizer):
-    from data_contracts.rendering import TextRenderer as _TextRenderer
+def _(TextRenderer, mo, nano, tokenizer):
     from flows.demo.materials import calibration_rows
     from osft_engine.data.batches import micro_batches as _micro_batches
     from osft_engine.memory.moments import measure_moments
@@ -602,7 +601,7 @@ def _(mo, nano, tokenizer):
     def nano_moment(layer):
         """Second moment (n x n) of what a layer reads on nano's old skills: the mean of x x^T."""
         rows = calibration_rows()[:220]
-        old = [each for row in rows for each in _TextRenderer(tokenizer).render_row(row, "old", unmask=True, max_tokens=256)]
+        old = [each for row in rows for each in TextRenderer(tokenizer).render_row(row, "old", unmask=True, max_tokens=256)]
         return measure_moments(nano, {"layer": layer}, _micro_batches(old, max_tokens=4096, layout="padded")).moments["layer"]
 
     mo.show_code()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import sys
 
@@ -16,6 +17,9 @@ def main() -> None:
         refusal = missing_extra(error)
         if refusal is None:
             raise
+        if sys.argv[1:] == ["--version"]:  # what an engine alone is asked for in a bug report
+            sys.stdout.write(f"skillstack {importlib.metadata.version('skillstack')}\n")
+            return
         if "--json" in sys.argv:
             answer = {"error": {"where": refusal.where, "what": refusal.what, "way_out": refusal.way_out}}
             sys.stdout.write(json.dumps(answer) + "\n")

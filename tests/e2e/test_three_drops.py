@@ -58,7 +58,7 @@ def test_both_sides_of_a_conversion_are_the_same_quantity(three_drops: ModuleTyp
         assert Fraction(value) * size[given] == Fraction(number) * size[unit]
 
 
-@pytest.mark.parametrize("script", ["e2e/three_drops.py", "benchmarks/first_drops.py"])
+@pytest.mark.parametrize("script", ["e2e/three_drops.py", "benchmarks/rounds/first_drops.py"])
 def test_asking_a_script_of_drops_for_help_writes_nothing(script: str, tmp_path: Path) -> None:
     found = Path(__file__).parents[1] / script
     done = subprocess.run([sys.executable, "-P", found, "--help"], cwd=tmp_path, capture_output=True, text=True, check=True)

@@ -29,6 +29,7 @@ _FENCE = re.compile(r"```(\w*)\n(.*?)```", re.DOTALL)
 _SPAN = re.compile(r"`([^`]+)`")
 _PROGRAMS = ("skillstack", "make", "python", "pip", "prefect", "docker", "kubectl", "mlflow", "openssl", "marimo", "infra/backup.sh")
 
+CHANGES = "tests/flows/explore/in_browser/test_browser_changes.py::"
 SIGNATURE = "tests/flows/lineage/test_model_signature.py::"
 OPERATIONS, REFRESH = "tests/e2e/test_operations.py::", "tests/e2e/test_refresh.py::"
 GUIDES, LINEAGE, VALIDATION = (
@@ -49,8 +50,8 @@ TESTS: dict[str, str] = {
     "diff": "tests/flows/review/test_diff.py::test_data_settings_scores_and_weights_are_those_of_the_files",
     "doctor": "tests/flows/test_only_looks.py::test_doctor_leaves_nothing_behind",
     "estimate --skill": OPERATIONS + "test_a_share_of_the_rounds_own_update_is_chosen_and_judged",
-    "explore": "tests/flows/explore/browser.py::running_explorer",
-    "explore --model": "tests/flows/explore/test_browser_changes.py::test_what_is_missing_is_named_and_another_model_can_be_looked_at",
+    "explore": "tests/flows/explore/in_browser/browser.py::running_explorer",
+    "explore --model": CHANGES + "test_what_is_missing_is_named_and_another_model_can_be_looked_at",
     "export": OPERATIONS + "test_a_version_is_exported_dense_and_as_an_adapter",
     "export --as": OPERATIONS + "test_a_version_is_exported_dense_and_as_an_adapter",
     "export --as --since": OPERATIONS + "test_a_version_is_exported_dense_and_as_an_adapter",
@@ -117,7 +118,6 @@ OTHERS: dict[str, str | tuple[str, str]] = {
     r"docker compose --env-file": "tests/containers/test_stack.py::test_a_drop_in_the_inbox_becomes_the_champion",
     r"kubectl kustomize": "tests/services/test_files.py::test_kustomize_builds_the_whole",
     r"kubectl": ("docs/guides/service.md", "Not run, because there was no cluster"),
-    r"python tests/benchmarks/soak.py": ("docs/guides/service.md", "Many rounds in a row were not run yet"),
     r"mlflow db upgrade": ("docs/runbook.md", "not run by a test"),
     r"echo \$\?": "tests/flows/cli/test_errors.py::test_a_wrong_option_is_one_line_and_exit_code_1",
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -106,3 +107,9 @@ def test_with_json_the_refusal_is_one_object(engine_alone: Callable[..., Any], t
     error = json.loads(done.stdout)["error"]
     assert error["way_out"] == "pip install 'skillstack[all]'"
     assert "is not installed" in error["what"]
+
+
+def test_the_version_is_printed_without_extras(engine_alone: Callable[..., Any], tmp_path: Path) -> None:
+    done = engine_alone("-m", "flows.cli", "--version", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["skillstack", version("skillstack")]

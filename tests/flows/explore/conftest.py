@@ -13,7 +13,7 @@ import torch
 from flows.config.model import SkillstackConfig
 from flows.explore import scene
 
-from .browser import Browser, running_explorer
+from .in_browser.browser import Browser, running_explorer
 from .made_lineage import made_lineage
 
 
