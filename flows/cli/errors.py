@@ -31,6 +31,10 @@ EXIT_SECONDS = 10.0
 """Time for a stopped command's exit handlers; threads that do not end would hold the process for ever."""
 
 
+_stopped = threading.Event()
+"""SIGTERM came while the command ran. A library may make another error of the exception, or none."""
+
+
 class StoppedBySignal(SystemExit):
     """SIGTERM, as an exception: what a command began is ended by its `finally` blocks, such as the trainer's process group."""
 
@@ -41,6 +45,7 @@ def _sigterm_raises() -> Iterator[None]:
 
     def stop(_number: int, _frame: FrameType | None) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one must not cut off what the first began
+        _stopped.set()
         raise StoppedBySignal(STOPPED)
 
     if threading.current_thread() is not threading.main_thread():  # Python allows handlers in no other
@@ -55,15 +60,13 @@ def _sigterm_raises() -> Iterator[None]:
 
 def run(app: typer.Typer, arguments: Sequence[str]) -> int:
     """Run one command line and return its exit code."""
+    _stopped.clear()
     console.choose("--json" in arguments)  # a wrong option is refused before its command can choose
     try:
         with _sigterm_raises():
             return int(app(args=repeat_options(arguments), prog_name="skillstack", standalone_mode=False) or 0)
     except StoppedBySignal:
-        console.show_error(
-            SkillstackError("skillstack", "was stopped by SIGTERM", "run the same command again, it continues from what is saved")
-        )
-        return STOPPED
+        return _failed(None)
     except TyperException as error:
         return _failed(usage_error(error))
     except SkillstackError as error:
@@ -76,7 +79,7 @@ def run(app: typer.Typer, arguments: Sequence[str]) -> int:
 
 def leave(status: int) -> NoReturn:
     """End this process. One that SIGTERM stopped ends within EXIT_SECONDS: what it began has been ended, and a thread may never do so."""
-    if status == STOPPED:
+    if status == STOPPED or _stopped.is_set():
         timer = threading.Timer(EXIT_SECONDS, os._exit, (status,))
         timer.daemon = True
         timer.start()
@@ -115,6 +118,11 @@ def _expected(error: Exception) -> SkillstackError:
 
 
 def _failed(error: SkillstackError | None) -> int:
+    if _stopped.is_set():  # whatever error was made of it
+        console.show_error(
+            SkillstackError("skillstack", "was stopped by SIGTERM", "run the same command again, it continues from what is saved")
+        )
+        return STOPPED
     if error is not None:
         console.show_error(error)
     return FAILED

@@ -77,3 +77,24 @@ def test_a_command_that_sigterm_stopped_ends_although_a_thread_does_not() -> Non
         "errors.leave(errors.STOPPED)\n"
     )
     assert subprocess.run([sys.executable, "-c", program], timeout=120, check=False).returncode == STOPPED
+
+
+def test_a_command_that_sigterm_stopped_ends_although_a_library_made_another_error_of_it() -> None:
+    program = (
+        "import os, signal, threading, typer\n"
+        "from flows.cli import errors\n"
+        "errors.EXIT_SECONDS = 0.1\n"
+        "app = typer.Typer()\n"
+        "@app.command()\n"
+        "def work():\n"
+        "    try:\n"
+        "        os.kill(os.getpid(), signal.SIGTERM)\n"
+        "        threading.Event().wait(60)\n"
+        "    except BaseException as error:\n"
+        "        raise RuntimeError('a flow run crashed') from error\n"
+        "threading.Thread(target=threading.Event().wait).start()\n"
+        "errors.leave(errors.run(app, []))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], timeout=120, check=False, capture_output=True, text=True)
+    assert done.returncode == STOPPED
+    assert "was stopped by SIGTERM" in done.stderr
