@@ -65,8 +65,6 @@ def run(app: typer.Typer, arguments: Sequence[str]) -> int:
     try:
         with _sigterm_raises():
             return int(app(args=repeat_options(arguments), prog_name="skillstack", standalone_mode=False) or 0)
-    except StoppedBySignal:
-        return _failed(None)
     except TyperException as error:
         return _failed(usage_error(error))
     except SkillstackError as error:
@@ -74,7 +72,11 @@ def run(app: typer.Typer, arguments: Sequence[str]) -> int:
     except typer.Abort:
         return FAILED
     except Exception as error:
-        return _failed(_expected(error))
+        return _failed(None if _stopped.is_set() else _expected(error))
+    except BaseException:  # as a cancelled event loop leaves it
+        if not _stopped.is_set():
+            raise
+        return _failed(None)
 
 
 def leave(status: int) -> NoReturn:

@@ -79,9 +79,10 @@ def test_a_command_that_sigterm_stopped_ends_although_a_thread_does_not() -> Non
     assert subprocess.run([sys.executable, "-c", program], timeout=120, check=False).returncode == STOPPED
 
 
-def test_a_command_that_sigterm_stopped_ends_although_a_library_made_another_error_of_it() -> None:
+@pytest.mark.parametrize("made_of_it", ["RuntimeError('a flow run crashed')", "asyncio.CancelledError()", "error"])
+def test_a_command_that_sigterm_stopped_ends_whatever_error_a_library_made_of_it(made_of_it: str) -> None:
     program = (
-        "import os, signal, threading, typer\n"
+        "import asyncio, os, signal, threading, typer\n"
         "from flows.cli import errors\n"
         "errors.EXIT_SECONDS = 0.1\n"
         "app = typer.Typer()\n"
@@ -91,7 +92,7 @@ def test_a_command_that_sigterm_stopped_ends_although_a_library_made_another_err
         "        os.kill(os.getpid(), signal.SIGTERM)\n"
         "        threading.Event().wait(60)\n"
         "    except BaseException as error:\n"
-        "        raise RuntimeError('a flow run crashed') from error\n"
+        f"        raise {made_of_it}\n"
         "threading.Thread(target=threading.Event().wait).start()\n"
         "errors.leave(errors.run(app, []))\n"
     )
