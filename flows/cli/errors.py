@@ -31,6 +31,10 @@ EXIT_SECONDS = 10.0
 """Time for a stopped command's exit handlers; threads that do not end would hold the process for ever."""
 
 
+DEADLINE_SECONDS = 60.0
+"""Time from SIGTERM to the end. A handler of Prefect raises wherever the main thread is; where that is inside `logging`, its lock stays
+taken, and every other thread that logs waits for ever."""
+
 _stopped = threading.Event()
 """SIGTERM came while the command ran. A library may make another error of the exception, or none."""
 
@@ -53,9 +57,38 @@ def _sigterm_raises() -> Iterator[None]:
         return
     before = signal.signal(signal.SIGTERM, stop)
     try:
-        yield
+        with _deadline():
+            yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def _deadline() -> Iterator[None]:
+    """End this process DEADLINE_SECONDS after SIGTERM if the command still runs then, whoever handles the signal: the interpreter itself
+    writes its number to the pipe."""
+    over = threading.Event()
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+
+    def watch() -> None:
+        with os.fdopen(reader, "rb", buffering=0) as numbers:
+            while seen := numbers.read(16):
+                if signal.SIGTERM in seen:
+                    _stopped.set()
+                    if over.wait(DEADLINE_SECONDS):
+                        return
+                    os.write(2, b"error: skillstack: was stopped by SIGTERM, and a lock held it (run the same command again)\n")
+                    os._exit(STOPPED)
+
+    threading.Thread(target=watch, name="sigterm-deadline", daemon=True).start()
+    try:
+        yield
+    finally:
+        over.set()
+        signal.set_wakeup_fd(before)
+        os.close(writer)
 
 
 def run(app: typer.Typer, arguments: Sequence[str]) -> int:

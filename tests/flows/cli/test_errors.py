@@ -99,3 +99,21 @@ def test_a_command_that_sigterm_stopped_ends_whatever_error_a_library_made_of_it
     done = subprocess.run([sys.executable, "-c", program], timeout=120, check=False, capture_output=True, text=True)
     assert done.returncode == STOPPED
     assert "was stopped by SIGTERM" in done.stderr
+
+
+def test_a_command_that_a_lock_holds_after_sigterm_ends_by_a_deadline() -> None:
+    program = (
+        "import os, signal, threading, typer\n"
+        "from flows.cli import errors\n"
+        "errors.DEADLINE_SECONDS = 0.5\n"
+        "app = typer.Typer()\n"
+        "@app.command()\n"
+        "def work():\n"
+        "    signal.signal(signal.SIGTERM, lambda *_: None)\n"  # a library's handler, after which a lock is never given back
+        "    os.kill(os.getpid(), signal.SIGTERM)\n"
+        "    threading.Event().wait()\n"
+        "errors.leave(errors.run(app, []))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], timeout=120, check=False, capture_output=True, text=True)
+    assert done.returncode == STOPPED
+    assert "a lock held it" in done.stderr
