@@ -32,8 +32,8 @@ EXIT_SECONDS = 10.0
 
 
 DEADLINE_SECONDS = 60.0
-"""Time from SIGTERM to the end. A handler of Prefect raises wherever the main thread is; where that is inside `logging`, its lock stays
-taken, and every other thread that logs waits for ever."""
+"""Time from SIGTERM to the end of a command that still runs; a trainer that it leaves watches its parent. A handler of Prefect raises
+wherever the main thread is; where that is inside `logging`, its lock stays taken, and every other thread that logs waits for ever."""
 
 _stopped = threading.Event()
 """SIGTERM came while the command ran. A library may make another error of the exception, or none."""
@@ -103,7 +103,7 @@ def run(app: typer.Typer, arguments: Sequence[str]) -> int:
     except SkillstackError as error:
         return _failed(error)
     except typer.Abort:
-        return FAILED
+        return _failed(None)
     except Exception as error:
         return _failed(None if _stopped.is_set() else _expected(error))
     except BaseException:  # as a cancelled event loop leaves it

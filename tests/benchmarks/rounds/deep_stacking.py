@@ -50,7 +50,7 @@ MONTHS = (
 )
 ROWS, PIQA_ITEMS, TEXTS, CALIBRATION_ROWS, TEXT_CHARACTERS = 600, 900, 200, 60, 1200
 TRIAL = Path(__file__).resolve().parents[2] / "e2e" / "three_drops.py"
-MAY_DROP = ("wall_seconds", "checkpoint", "report")
+NOT_KEPT = ("wall_seconds", "checkpoint", "report")
 
 
 def read_lines(path: Path) -> list[str]:
@@ -89,8 +89,7 @@ def write_small_drop(task: str, folder: Path, rows: int) -> Path:
     if task in NEW_SKILLS:
         return of_the_demo(task, path, rows=rows)
     if task.startswith("desk1"):
-        soak_service.ROWS = rows
-        return soak_service.write_drop(folder, int(task.removeprefix("desk"))).rename(path)
+        return soak_service.write_drop(folder, int(task.removeprefix("desk")), rows).rename(path)
     subprocess.run([sys.executable, "-P", str(TRIAL), str(folder / "trial")], check=True)
     return (folder / "trial" / f"{task}.jsonl").rename(path)
 
@@ -182,7 +181,7 @@ class Year:
         began = time.time()
         code, answer, err = self.ask("round", str(drop), "--skill", task, *more)
         seconds = round(time.time() - began, 1)
-        kept = {name: value for name, value in answer.items() if name not in MAY_DROP}
+        kept = {name: value for name, value in answer.items() if name not in NOT_KEPT}
         line = {"task": task, "event": " ".join(["round", *more]), "exit": code, "wall_seconds": seconds, "state_mb": self.state_mb()}
         self.write(line | kept | ({} if answer else {"error": err[-2000:]}))
         return answer

@@ -78,7 +78,7 @@ def write_project(folder: Path) -> Path:
     return path
 
 
-def write_drop(folder: Path, number: int) -> Path:
+def write_drop(folder: Path, number: int, rows: int = ROWS) -> Path:
     """The drop of a round: tickets to be sorted under four words of its own."""
     from flows.demo.materials import distinct_pairs
     from flows.demo.skills import NEW_SKILLS
@@ -88,11 +88,11 @@ def write_drop(folder: Path, number: int) -> Path:
     teams = ("shipping", "billing", "account", "technical")
     words = dict(zip(teams, rng.sample(sorted({*WORDS["dish"], *WORDS["animal"], *WORDS["wild"]}), len(teams)), strict=True))
     skill = f"desk{number:03d}"
-    pairs = distinct_pairs(NEW_SKILLS["route"], rng, ROWS, heldout=False)
-    rows = [(prompt.replace("route", f"desk {number}", 1), words[team]) for prompt, team in pairs]
+    pairs = distinct_pairs(NEW_SKILLS["route"], rng, rows, heldout=False)
+    asked = [(prompt.replace("route", f"desk {number}", 1), words[team]) for prompt, team in pairs]
     path = folder / "drops" / f"{skill}.jsonl"
     path.parent.mkdir(exist_ok=True)
-    turns = ([{"role": "user", "content": prompt}, {"role": "assistant", "content": answer}] for prompt, answer in rows)
+    turns = ([{"role": "user", "content": prompt}, {"role": "assistant", "content": answer}] for prompt, answer in asked)
     path.write_text("".join(json.dumps({"messages": messages}) + "\n" for messages in turns))
     return path
 
