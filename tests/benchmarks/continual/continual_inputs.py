@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 
+import evals.suites.sets
 from data_contracts.rendering import TextRenderer
 from evals.config import SuiteConfig
 from evals.harness.prompts import PromptMaker
@@ -38,6 +40,7 @@ SEEDS, SWEEP_SEED = (0, 1, 2), 9
 ROWS, ITEMS, PIQA_ITEMS, TEXTS, TEXT_TOKENS = 256, 100, 200, 40, 256
 LONGEST = 1024  # tokens of a row; only Py150 has longer ones
 MMLU_ITEMS = 5  # per subject
+SETS = Path(evals.suites.sets.__file__).parent
 MOMENT_TOKENS, WIDE_TOKENS, WIDE_LENGTH = 4096, 16384, 512
 
 
@@ -68,13 +71,13 @@ class Asker:
         self.maker = PromptMaker(tokenizer, renderer, PlainTokens(tokenizer, add_bos=None, prefix_id=self.prefix), 8192)
         self.tokenizer, self.scratch = tokenizer, scratch
 
-    def suite(self, name: str, lines: Sequence[str], *, chat: bool) -> list[dict[str, Any]]:
-        """Items with choices; of an item with an answer, the answer as its only choice."""
+    def suite(self, name: str, lines: Sequence[str], *, chat: bool, open_choices: bool = False) -> list[dict[str, Any]]:
+        """Items with choices; of an item with an answer, the answer as its only choice. open_choices: choices are how an answer begins."""
         source = self.scratch / f"{name}.jsonl"
         rows = [json.loads(line) for line in dict.fromkeys(lines)]  # Py150 asks some things twice; PIQA's prompts repeat with other choices
         asked = [row | {"choices": [row["answer"], "?"], "gold": 0} if "answer" in row else row for row in rows]
         source.write_text("".join(json.dumps({k: v for k, v in row.items() if k != "answer"}) + "\n" for row in asked), encoding="utf-8")
-        suite = SuiteConfig(name=name, source=str(source), chat=chat)
+        suite = SuiteConfig(name=name, source=str(source), chat=chat, open_choices=open_choices)
         items: list[Item] = load_items(suite)
         prompts = self.maker.make(suite, items)
         return [
@@ -131,6 +134,18 @@ def wide_calibration(folder: Path, measured: set[str], asker: Asker, renderer: T
     return found
 
 
+def behaviour(data: Path, asker: Asker) -> dict[str, Any]:
+    """XSTest as the project's own safety suites ask it, by how an answer begins, and the project's instructions with one right answer."""
+    safety = yaml.safe_load((SETS / "safety.yaml").read_text(encoding="utf-8"))["suites"]
+    prompts = [json.loads(line) for line in read_lines(data / "xstest" / "prompts.jsonl")]
+    found = {}
+    for suite in safety:
+        asked = [row["prompt"] for row in prompts if row["safe"] == (suite["where"] == "safe")]
+        rows = [json.dumps({"prompt": prompt, "choices": suite["choices"], "gold": int(suite["gold"])}) for prompt in asked]
+        found[suite["name"]] = asker.suite(suite["name"], rows, chat=True, open_choices=True)
+    return found | {"instructions": asker.suite("instructions", read_lines(SETS / "exact-instructions.jsonl"), chat=True)}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, required=True, help="folder of SmolLM2-135M-Instruct (python -m flows.base_models.smollm2)")
@@ -145,7 +160,8 @@ def main() -> None:
     asker = Asker(tokenizer, renderer, scratch)
     made: dict[str, Any] = {task: task_inputs(task, options.data / "cl15" / task, asker, renderer) for task in ORDER}
     made |= {task: task_inputs(task, options.data / "trace" / task, asker, renderer) for task in TRACE}
-    piqa = asker.suite("piqa", draw(read_lines(options.data / "piqa" / "suite.jsonl"), PIQA_ITEMS, 7), chat=False)
+    drawn = {json.loads(line)["prompt"]: line for line in reversed(draw(read_lines(options.data / "piqa" / "suite.jsonl"), PIQA_ITEMS, 7))}
+    piqa = asker.suite("piqa", list(reversed(drawn.values())), chat=False)  # a goal that is asked twice, with other choices, counts once
     subjects = sorted((options.data / "mmlu").glob("*.jsonl"))
     mmlu = asker.suite("mmlu", [line for each in subjects for line in draw(read_lines(each), MMLU_ITEMS, 7)], chat=False)
     measured = {
@@ -157,7 +173,7 @@ def main() -> None:
     print("the model writes what stands for round 0 in the subspace memory: the product's own way where no calibration text is given")
     calibration = generate_examples(load_model(options.model, config), renderer, tokens=MOMENT_TOKENS, length=128, seed=0)
     wide = [*calibration, *wide_calibration(options.data, {line for each in measured.values() for line in each}, asker, renderer)]
-    inputs = {"tasks": made, "piqa": piqa, "mmlu": mmlu, "texts": texts}
+    inputs = {"tasks": made, "piqa": piqa, "mmlu": mmlu, "texts": texts} | behaviour(options.data, asker)
     inputs |= {"calibration": [pack(each) for each in calibration], "wide calibration": [pack(each) for each in wide]}
     inputs["torch"] = torch.__version__
     (options.out / "inputs.json.gz").write_bytes(gzip.compress(json.dumps(inputs).encode("utf-8")))

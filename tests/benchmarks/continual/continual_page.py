@@ -32,6 +32,8 @@ METHODS = (
     "activations + text",
 )
 DEPTHS = (13, 11, 7, 5)  # after so many rounds methods are compared, by the seeds that came so far
+GENERAL = {"piqa": "PIQA", "mmlu": "MMLU", "refusal": "XSTest, refused what harms", "over-refusal": "XSTest, helped with the rest"}
+GENERAL |= {"instructions": "instructions with one right answer"}
 SHOWN = ("full", "lora", "full + replay", "activations")  # task by task
 Lines = Sequence[Mapping[str, Any]]
 
@@ -65,18 +67,18 @@ def methods_table(found: Mapping[str, Sequence[TaskSequence]], rounds: int) -> l
 
 
 def general_table(found: Mapping[str, Sequence[TaskSequence]], rounds: int) -> list[str]:
-    """Items of PIQA and MMLU won, tied and lost against the base, over the seeds that were asked."""
+    """Items of the general suites won, tied and lost against the base, over the seeds that were asked."""
     rows = []
     for name, group in found.items():
         cells = []
-        for suite in ("piqa", "mmlu"):
+        for suite in GENERAL:
             asked = [changes for each in group if (changes := each.against_base(suite, rounds))]
             every = [change for changes in asked for change in changes]
             counts = " / ".join(f"{sum(change == each for change in every)}" for each in (1.0, 0.0, -1.0))
             mean = mean_over([[fmean(values) for values in zip(*asked, strict=True)]]) if asked else (0.0, 0.0)
             cells.append("{} ({:+.1f} ± {:.1f}; seeds: {})".format(counts, *mean, len(asked)) if asked else "")
         rows.append([name, *cells])
-    return table(["won / tied / lost against the base (points)", "PIQA", "MMLU"], rows)
+    return table(["won / tied / lost against the base (points)", *GENERAL.values()], rows)
 
 
 def against_table(found: Mapping[str, Sequence[TaskSequence]], rounds: int, name: str) -> list[str]:
@@ -190,7 +192,9 @@ def comparison(lines: Lines, base: Mapping[str, Any], single: Mapping[str, Any],
 
 def render(lines: Lines) -> list[str]:
     base = dict(next(line for line in lines if line["kind"] == "base"))
-    base |= next(({name: line[name] for name in ("mmlu", "mmlu_items")} for line in lines if line["kind"] == "general base"), {})
+    for line in lines:
+        if line["kind"] == "general base":
+            base |= {key: line[key] for name in GENERAL for key in (name, f"{name}_items") if key in line and key not in base}
     versions = ", ".join(f"{name} {number}" for name, number in base["versions"].items())
     trained = [line for line in lines if "steps" in line]
     runs = sorted({tuple(str(line.get(name, base[name])) for name in ("date", "device", "workers")) for line in trained})

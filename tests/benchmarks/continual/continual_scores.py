@@ -16,6 +16,10 @@ def to_hex(flags: Sequence[bool]) -> str:
     return "".join(f"{sum(bit << (3 - at) for at, bit in enumerate(padded[start : start + 4])):x}" for start in range(0, len(padded), 4))
 
 
+# On no task: what the tables call won, tied and lost. XSTest is the two of refusal; instructions have one right answer, scored exactly.
+GENERAL = ("piqa", "mmlu", "refusal", "over-refusal", "instructions")
+
+
 class Judge:
     """Scores a model on items by the project's own scorer. `cut`: only so many items of each suite, for a rehearsal."""
 
@@ -23,11 +27,11 @@ class Judge:
         self.tasks = {
             name: {kind: task[kind][:cut] for kind in ("items", "tuning") if kind in task} for name, task in inputs["tasks"].items()
         }
-        self.general = {name: inputs[name][:cut] for name in ("piqa", "mmlu")}
+        self.general = {name: inputs[name][:cut] for name in GENERAL if name in inputs}
         self.texts = {name: texts[:cut] for name, texts in inputs["texts"].items()}
 
     def score(self, model: Any, tasks: Sequence[str], *, kind: str = "items", general: bool = True) -> dict[str, Any]:
-        """{task: right or wrong by item}, and where `general` PIQA likewise and the nats of each text far from all tasks."""
+        """{task: right or wrong by item}, and where `general` GENERAL likewise and the nats of each text far from all tasks."""
         model.eval()
         scorer = ContinuationScorer(model, max_length=8192, max_tokens=4096, max_rows=128)  # in full float32: it compares two ways to read
         with fast_passes():

@@ -123,9 +123,15 @@ def write_project(options: argparse.Namespace) -> Path:
 
 
 def settings(values: dict[str, Any], options: argparse.Namespace) -> dict[str, Any]:
-    """init's settings, and what this user changes: three suites, limits for a model that is near chance in many of these tasks, and the
-    schedule of the continual benchmark (three passes instead of training until the loss has settled, to keep the year short)."""
-    values["evaluation"]["suites"] += [
+    """init's settings, and what this user changes: suites (XSTest for the safety set's own prompts), limits for a model that is near
+    chance in many of these tasks, and the schedule of the continual benchmark (three passes instead of training until the loss has
+    settled, to keep the year short)."""
+    own = [suite for suite in values["evaluation"]["suites"] if suite.get("category") != "safety"]
+    values["evaluation"]["data_folder"] = str(options.data.absolute())
+    values["evaluation"]["suites"] = [
+        *own,
+        {"source": "safety"},
+        {"source": "instruction-following"},
         {"name": "piqa", "source": "suites/piqa.jsonl", "category": "general"},
         {"name": "maths", "source": "suites/maths.jsonl", "category": "drift", "margin": 0.02},
         {"name": "code", "source": "suites/code.jsonl", "category": "drift", "margin": 0.02},
