@@ -8,6 +8,7 @@ train: {method: osft}     # osft_engine.config.TrainConfig
 from __future__ import annotations
 
 import difflib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -167,8 +168,16 @@ def _explain(error: Any) -> tuple[str, str]:
     if location in RENAMED:
         return f"key {location!r} has a new name", f"write {RENAMED[location]!r}"
     known = _keys_at(error["loc"][:-1])
-    nearest = difflib.get_close_matches(str(error["loc"][-1]), known, n=1)
-    return f"unknown key {location!r}", f"did you mean {nearest[0]!r}?" if nearest else f"known keys here: {', '.join(known)}"
+    meant = nearest_key(str(error["loc"][-1]), ".".join(map(str, error["loc"][:-1])), known)
+    return f"unknown key {location!r}", f"did you mean {meant!r}?" if meant else f"known keys here: {', '.join(known)}"
+
+
+def nearest_key(name: str, section: str, known: Sequence[str]) -> str:
+    """The key of a section (empty: the top level) that a misspelt one may mean, empty if none is near; of an old name, the new one."""
+    before = f"{section}." if section else ""
+    old = {key.removeprefix(before): new for key, new in RENAMED.items() if key.rpartition(".")[0] == section}
+    near = difflib.get_close_matches(name, [*known, *old], n=1)
+    return "" if not near else old[near[0]].removeprefix(before) if near[0] in old else near[0]
 
 
 def _keys_at(location: tuple[Any, ...]) -> list[str]:

@@ -17,7 +17,7 @@ from pydantic.fields import FieldInfo
 
 from data_contracts.errors import ConfigError
 from data_contracts.manifests import Record
-from flows.config.model import CONFIG_NAME, SkillstackConfig
+from flows.config.model import CONFIG_NAME, RENAMED, SkillstackConfig
 
 _NAMES = {type(None): "null", str: "text", int: "whole number", float: "number", bool: "true or false", Path: "path"}
 
@@ -42,8 +42,10 @@ def explain(key: str) -> list[Setting]:
     wanted = key.strip().strip(".")
     found = [each for each in known if each.key == wanted or each.key.startswith((f"{wanted}.", f"{wanted}[]."))]
     if not found:
-        near = difflib.get_close_matches(wanted, [each.key for each in known], n=1, cutoff=0.0)
-        raise ConfigError(f"setting {key}", f"is not in {CONFIG_NAME}", f"the nearest is {near[0]}; `skillstack config` lists them all")
+        near = difflib.get_close_matches(wanted, [*(each.key for each in known), *RENAMED], n=1, cutoff=0.0)[0]
+        raise ConfigError(
+            f"setting {key}", f"is not in {CONFIG_NAME}", f"the nearest is {RENAMED.get(near, near)}; `skillstack config` lists them all"
+        )
     return found
 
 

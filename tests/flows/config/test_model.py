@@ -51,6 +51,17 @@ def test_a_renamed_key_is_an_error_that_names_the_new_one(tmp_path: Path, old: s
     assert RENAMED[old] in {setting.key for setting in settings()}
 
 
+@pytest.mark.parametrize("old", sorted(RENAMED))
+def test_a_misspelt_old_key_names_the_new_one(tmp_path: Path, old: str) -> None:
+    section, _, name = old.rpartition(".")
+    values: object = {name[:-2] + name[-1]: 1}  # the last letter but one was forgotten
+    for part in reversed(section.split(".")):
+        values = {part: values}
+    with pytest.raises(ConfigError) as raised:
+        load_config(write(tmp_path, yaml.safe_dump(values)))
+    assert raised.value.way_out == f"did you mean {RENAMED[old].rpartition('.')[2]!r}?"
+
+
 @pytest.mark.parametrize("text", ["- a\n- b\n", "train: [\n", "just words\n"])
 def test_what_is_not_sections_is_one_line(tmp_path: Path, text: str) -> None:
     with pytest.raises(ConfigError) as raised:

@@ -42,6 +42,9 @@ def test_a_setting_or_a_section_is_explained_and_an_unknown_one_names_the_neares
     assert {setting.key.split(".")[0] for setting in explain("gate")} == {"gate"}
     with pytest.raises(ConfigError, match=r"the nearest is contract\.min_rows"):
         explain("contract.min_row")
+    for old in ("train.ledger_rank", "train.ledgr_rank"):
+        with pytest.raises(ConfigError, match=r"the nearest is train\.memory_rank;"):
+            explain(old)
     monkeypatch.setattr("sys.argv", ["skillstack", "config", "--explain", "train.unfreeze_rank_ratio"])
     with pytest.raises(SystemExit) as ended:
         cli.main()
