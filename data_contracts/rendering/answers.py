@@ -7,6 +7,7 @@ reasoning block that the printed turn lacks), the answer's own text is set behin
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,7 @@ from data_contracts.rendering.facts import MARK, Closing, TemplateFacts, last_ma
 from data_contracts.rendering.template import ChatTemplate
 
 _FOUND = "give a chat template that prints every turn once"
+_BLOCK = re.compile(r"\s*<(\w+)>.*?</\1>", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -105,8 +107,17 @@ def _printed_elsewhere(template: ChatTemplate, facts: TemplateFacts, chat: Chat,
     printed = template.text([*before, plain], chat.tools)
     head = _head(template, before, chat.tools)
     if head is None or not printed.startswith(head):
-        raise RenderingError(f"messages[{index}]", "cannot be found in the rendered chat template", _FOUND)
+        raise RenderingError(f"messages[{index}]", *_why_not_found(head or "", str(turn.get("content", ""))))
     return _closed(template, facts, chat, index, printed[len(head) :])
+
+
+def _why_not_found(head: str, content: str) -> tuple[str, str]:
+    """(what, way out) where the words of an answer do not stand behind what the template prints before one."""
+    block = _BLOCK.match(content)
+    if block is None or not head.rstrip().endswith(f"</{block[1]}>"):
+        return "cannot be found in the rendered chat template", _FOUND
+    what = f"has reasoning in its content (<{block[1]}>), which the generation prompt has closed already, as under enable_thinking: false"
+    return what, f"leave the text up to </{block[1]}> out of the content, or enable_thinking out of train.chat_template_kwargs"
 
 
 def _in_open_block(context: str, turn: Message) -> str:

@@ -149,6 +149,22 @@ def test_variables_of_the_template_reach_context_and_answer(made: Made) -> None:
     assert TextRenderer(made("chatml")).facts.reasoning is None
 
 
+def test_reasoning_in_the_content_under_enable_thinking_false_is_named_as_the_cause(made: Made) -> None:
+    """Qwen3's own template takes reasoning out of the content, and prints it where the prompt has an empty block already."""
+    reasoning = "(m['content'].split('</think>')[0].split('<think>')[-1] if '</think>' in m['content'] else '')"
+    splits = made("qwen3").chat_template.replace("(m['reasoning_content'] or '')", reasoning)
+    splits = splits.replace("{{ m['content'] or '' }}", "{{ m['content'].split('</think>')[-1].lstrip('\n') }}")
+    row = {"messages": [USER, {"role": "assistant", "content": "<think>\n2 and 3\n</think>\n\n5"}]}
+    assert TextRenderer(made("qwen3"), splits).question(row, "row").said == "<think>\n2 and 3\n</think>\n\n5"
+    direct = TextRenderer(made("qwen3"), splits, {"enable_thinking": False})
+    with pytest.raises(RenderingError, match=r"row messages\[1\]: has reasoning in its content \(<think>\).*enable_thinking: false"):
+        direct.row_text(row, "row")
+    plain = {"messages": [USER, {"role": "assistant", "content": "5"}]}
+    with pytest.raises(RenderingError, match="cannot be found in the rendered chat template"):
+        direct.row_text({"messages": [USER, {"role": "assistant", "content": "5 </think> 6"}]}, "row")
+    assert direct.question(plain, "row").said == "5"
+
+
 def test_another_template_counts_everywhere(made: Made) -> None:
     tokenizer = made("chatml")
     gemma = made("gemma").chat_template
