@@ -84,7 +84,7 @@ class RoundPlan(Record):
 class Question(NamedTuple):
     """A check to plan: the mean of `suites` suites, `items` each at the first look, `available` in all (None: one look at `items`).
 
-    `designs`: of the suites whose items are drawn by margin.
+    `designs`: of the suites whose items are drawn by margin; `pool`: how many they are drawn from, where that is more than `available`.
     """
 
     category: Category
@@ -94,6 +94,7 @@ class Question(NamedTuple):
     items: int
     available: int | None
     designs: tuple[Design, ...] = ()
+    pool: int | None = None
 
 
 def plan_round(
@@ -107,29 +108,32 @@ def plan_round(
     own_items: Mapping[str, int] | None = None,
     available: Mapping[str, int] | None = None,
     draws: Mapping[str, Sequence[MarginDraw]] | None = None,
+    pools: Mapping[str, int] | None = None,
     churn_from: str = "",
 ) -> RoundPlan:
     """Plan a round from the number of suites per category and of items per suite. Raises ConfigError for numbers that cannot be.
 
     `own_margins` gives the suites (not counted in `suites`) that have a margin of their own: each is checked by itself, on its `own_items`.
     `items` are those of the first look; `available`, by category or suite with a margin of its own, says how many there are in all,
-    and `draws`, keyed alike, how items are drawn by margin, one entry for each suite of which they are.
+    and `draws`, keyed alike, how items are drawn by margin, one entry for each suite of which they are. `pools` says how many they are
+    drawn from where the plan is not to read on in them.
     """
     own = {name: (category, margin) for name, (category, margin) in (own_margins or {}).items() if category in PAIRED}
     counts = {category: items if isinstance(items, int) else items.get(category, 0) for category in PAIRED if suites.get(category, 0) > 0}
     if not 0.0 <= churn <= 1.0:
         raise ConfigError("plan", f"churn is {churn}", "give the share of items that flip, between 0 and 1")
-    sizes, more = own_items or {}, available or {}
+    sizes, more, pool = own_items or {}, available or {}, pools or {}
     each_own = {name: sizes.get(name, items if isinstance(items, int) else items.get(category, 0)) for name, (category, _) in own.items()}
     every = [*counts.values(), *each_own.values()]
     if attempts < 1 or not every or min(every) < 2:
         raise ConfigError("plan", f"cannot plan {counts or 'no suites'} in attempt {attempts}", "give at least one suite of two items")
     designs = {name: tuple(Design.of(draw, churn) for draw in each) for name, each in (draws or {}).items()}
     asked = [
-        Question(name, name, policy.margin(name), suites[name], n, more.get(name), designs.get(name, ())) for name, n in counts.items()
+        Question(name, name, policy.margin(name), suites[name], n, more.get(name), designs.get(name, ()), pool.get(name))
+        for name, n in counts.items()
     ]
     asked += [
-        Question(category, name, margin, 1, each_own[name], more.get(name), designs.get(name, ()))
+        Question(category, name, margin, 1, each_own[name], more.get(name), designs.get(name, ()), pool.get(name))
         for name, (category, margin) in own.items()
     ]
     plans = tuple(_plan_question(policy, question, churn, attempts) for question in asked)
@@ -146,7 +150,7 @@ def plan_round(
 
 
 def _plan_question(policy: GatePolicy, question: Question, churn: float, attempt: int) -> CategoryPlan:
-    category, subject, margin, suites, n, available, designs = question
+    category, subject, margin, suites, n, available, designs, _ = question
     second = policy.planned_items(n, available)
     first_chance, chance = _chances(policy, question, n, second, churn, attempt)
     looks = _levels(policy, question, n, second, attempt)
@@ -183,7 +187,7 @@ class Noise(NamedTuple):
 
 def _noise(question: Question, n: int, churn: float) -> Noise:
     """The noise of a look at `n` items per suite."""
-    pool, evenly = max(n, question.available or n), question.suites - len(question.designs)
+    pool, evenly = max(n, question.pool or question.available or n), question.suites - len(question.designs)
 
     def mean_of(margin: float | None) -> float:
         """Evenly drawn items with the precision of the suites' mean."""
@@ -225,7 +229,7 @@ def _items_for(policy: GatePolicy, question: Question, churn: float, attempt: in
 
     def enough(n: int) -> bool:
         first = n if question.available is None else max(min(question.items, n), math.ceil(n / policy.second_look))
-        asked = question if question.available is None else question._replace(available=n)
+        asked = question._replace(pool=None, available=None if question.available is None else n)
         return _chances(policy, asked, first, n, churn, attempt)[1] >= policy.power
 
     low, high = 1, 2

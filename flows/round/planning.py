@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import math
 from collections.abc import Collection, Mapping, Sequence
@@ -45,7 +46,7 @@ class PlannedSuite:
     """A suite of the next round, with the number of its items: in all, and at the first look.
 
     `limited`: the config says how many the first look reads, so that items which are added are for a second look. `draw`: by which margins
-    these are drawn; None where they are drawn evenly, or the model that draws them has not been read yet.
+    fewer than all are drawn; None where they are drawn evenly, or the model that draws them has not been read yet.
     """
 
     name: str
@@ -55,6 +56,10 @@ class PlannedSuite:
     first: int
     limited: bool = False
     draw: MarginDraw | None = None
+
+    def drawn(self, items: int | None) -> MarginDraw | None:
+        """The margins that draw `items` of the suite (None: the first look's); None where all of them are read, or drawn evenly."""
+        return self.draw if (items or self.first) < self.items else None
 
     def a_round_later(self) -> PlannedSuite:
         return self if self.draw is None else replace(self, draw=replace(self.draw, age=self.draw.age + 1))
@@ -112,7 +117,7 @@ def planned_suites(config: SkillstackConfig, chain: Sequence[VersionRef]) -> lis
     def planned(name: str, category: Category, rules: SuiteConfig | SkillPolicy, every: int) -> PlannedSuite:
         known = registered.get(name)
         first = max(min(rules.items or every, every), known.n if known else 0)
-        draw = drawing_margins(chain, name) if rules.draw == "margin" and first < every else None
+        draw = drawing_margins(chain, name) if rules.draw == "margin" else None
         return PlannedSuite(name, category, rules.margin, every, first, limited=rules.items is not None, draw=draw)
 
     asked = [suite for suite in config.evaluation.suites if not suite.sealed]
@@ -134,11 +139,13 @@ def _rows(source: str) -> int | None:
 def plan_suites(config: SkillstackConfig, suites: Sequence[PlannedSuite], items: int | None, churn: float, rounds: str) -> RoundPlan:
     """The gate's plan; `items` None: the first look's items and then as many as the suites have, else so many in one look.
 
-    The suites of a category are averaged; the precision of this mean depends on the harmonic mean of their sizes.
+    Fewer items than a suite has are drawn from all of them where it draws by margin. The suites of a category are averaged; the precision
+    of this mean depends on the harmonic mean of their sizes.
     """
     together, sizes = dict[Category, int](), dict[Category, int]()
     available: dict[str, int] = {}
     draws: dict[str, list[MarginDraw]] = {}
+    pools: dict[str, int] = {}
     for category in get_args(Category):
         mine = [suite for suite in suites if suite.category == category and suite.margin is None]
         if mine:
@@ -146,15 +153,17 @@ def plan_suites(config: SkillstackConfig, suites: Sequence[PlannedSuite], items:
             sizes[category] = items or _harmonic_mean([suite.first for suite in mine])
             if any(suite.limited for suite in mine):
                 available[category] = items or _harmonic_mean([suite.items for suite in mine])
-            draws[category] = [suite.draw for suite in mine if suite.draw]
+            draws[category] = [draw for suite in mine if (draw := suite.drawn(items))]
+            pools |= {category: _harmonic_mean([suite.items for suite in mine])} if items else {}
     alone = [suite for suite in suites if suite.margin is not None]
     own: dict[str, tuple[Category, float]] = {suite.name: (suite.category, suite.margin or 0.0) for suite in alone}
     own_items = {suite.name: items or max(2, suite.first) for suite in alone}
     available |= {suite.name: items or max(2, suite.items) for suite in alone if suite.limited}
-    draws |= {suite.name: [suite.draw] for suite in alone if suite.draw}
+    draws |= {suite.name: [draw] for suite in alone if (draw := suite.drawn(items))}
+    pools |= {suite.name: suite.items for suite in alone} if items else {}
     return plan_round(
         config.gate, together, sizes, churn,
-        own_margins=own, own_items=own_items, available=available, draws=draws, churn_from=rounds,
+        own_margins=own, own_items=own_items, available=available, draws=draws, pools=pools, churn_from=rounds,
     )  # fmt: skip
 
 
@@ -167,25 +176,16 @@ def measure_lineage_churn(chain: Sequence[VersionRef]) -> tuple[float, str]:
     kept = [version for version in chain if version.evaluation is not None]
     if len(kept) >= 2:
         before, after = (load_evaluation(version.evaluation) for version in kept[-2:] if version.evaluation is not None)
-        try:
+        with contextlib.suppress(ConfigError):  # they share no suite
             return measure_churn(after, before), f"rounds {kept[-2].round} and {kept[-1].round}"
-        except ConfigError:  # they share no suite
-            return USUAL_CHURN, ""
     return USUAL_CHURN, ""
 
 
 def check_names(config: SkillstackConfig, skills: Sequence[str], registered: Mapping[str, object]) -> None:
     """Raise ConfigError for an unknown suite in the gate's settings: a misspelt floor would protect nothing."""
     known = {suite.name for suite in config.evaluation.suites} | set(skills) | set(registered)
-    policy = config.gate
-    named: dict[str, Sequence[str]] = {
-        "floors": tuple(policy.floors),
-        "required_suites": policy.required_suites,
-        "retired_suites": tuple(policy.retired_suites),
-        "min_scores": tuple(policy.min_scores),
-    }
-    for key, names in named.items():
-        for name in names:
+    for key in ("floors", "required_suites", "retired_suites", "min_scores"):
+        for name in getattr(config.gate, key):
             if name not in known:
                 near = difflib.get_close_matches(name, known, n=1)
                 way_out = f"did you mean {near[0]!r}?" if near else f"suites and skills here: {', '.join(sorted(known)) or 'none'}"

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from data_contracts.errors import ConfigError, LineageError
 from data_contracts.manifests import DropManifest
+from evals.designs import MarginDraw
 from evals.gate.plan import margin_shown_by, plan_round
 from evals.gate.policy import GatePolicy
 from flows.config.model import SkillstackConfig, parse_config
 from flows.lineage import VersionRef
-from flows.round.planning import check_names, no_longer_asked, plan_next_round, plan_with_drop, what_is_missing
+from flows.round.planning import (
+    PlannedSuite,
+    check_names,
+    no_longer_asked,
+    plan_next_round,
+    plan_suites,
+    plan_with_drop,
+    what_is_missing,
+)
 from flows.round.reports import require_whole_chain
 
 
@@ -179,6 +190,21 @@ def test_a_suite_that_the_first_look_reads_whole_is_not_planned_with_a_second_lo
         needed = plan_next_round(settings, None, 0.05).categories[0].items_needed
         one_look = plan_round(GatePolicy(), {"general": 1}, first, 0.05).categories[0].items_needed
         assert (needed == one_look) is (items is None)
+
+
+@pytest.mark.parametrize("first", [300, 800])
+def test_a_number_of_items_is_drawn_as_the_config_says(tmp_path: Path, first: int) -> None:
+    """`--items 300` of a suite of 800 that draws by margin: 300 drawn from 800, as the first look draws them, and no second look."""
+    draw = MarginDraw(tuple(np.random.default_rng(0).exponential(1.0, 800)))
+    settings = config(tmp_path, gate=ACCEPTED)
+    suites = [PlannedSuite(name, "general", margin, 800, first, True, draw) for name, margin in (("a", None), ("b", 0.03))]
+    looks = [dataclasses.replace(suite, first=300) for suite in suites]
+    given, drawn, whole = (plan_suites(settings, each, n, 0.05, "") for each, n in ((suites, 300), (looks, None), (suites, 800)))
+    for one, two, every in zip(given.categories, drawn.categories, whole.categories, strict=True):
+        assert (one.items, one.second_look_items, one.drawn) == (300, 300, 1)
+        assert one.even_items == two.even_items > 330, "worth what the first look's are"
+        assert one.chance_shown > two.chance_first, "at all of the level, where two looks share it"
+        assert (every.items, every.even_items, every.drawn) == (800, 800, 0)
 
 
 def test_a_drop_with_a_margin_of_its_own_is_planned_by_itself(tmp_path: Path) -> None:
