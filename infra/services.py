@@ -82,6 +82,11 @@ def prefect_server(folder: Path, postgres: Postgres | None, password: str) -> tu
         "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
         "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "5",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        # Without it the pages ask the API at port 4200, whatever port the server has.
+        "PREFECT_SERVER_UI_API_URL": "/api",
+        # The newer pages ask a host of Amplitude for their settings, with analytics off too.
+        "PREFECT_SERVER_UI_V2_ENABLED": "false",
+        "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
         "DO_NOT_TRACK": "true",
     }
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]

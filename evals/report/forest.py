@@ -27,11 +27,14 @@ OUTCOMES: Mapping[str, Badge] = {
 }
 SEVERITY = ("error", "block", "inconclusive", "pass", "n/a")
 TITLES = {"new": "New skill", "skill": "Earlier skills", "general": "General abilities", "safety": "Safety", "drift": "General text"}
-"""Headings of the groups; drift is measured in bits per byte of general text, so its changes are in percent."""
+"""Headings of the groups; drift is measured in bits per byte of general text, so its changes are in percent, and a rise is worse."""
 NO_CHANGE = {"unmeasured": "not measured", "non_inferiority": "nothing to compare"}
 AGAINST_CHAMPION = ("gain", "margin", "non_inferiority", "drift", "regression", "unmeasured", "validity", "floor", "measurement")
 AGAINST_ANCHOR = ("anchor", "anchor_drift")
 WARNINGS = ("drift_warning", "early_warning")
+BITS = ("drift", "anchor_drift", "drift_warning")
+"""Checks of bits per byte. Their effects are better where they are positive, as those of all checks, and so is their place in the plot; as
+text they are the change of the bits, which every other place on the page and every sentence names."""
 SMALLEST_REACH, LARGEST_GAIN = 0.04, 0.25
 """The scale reaches at least so far to both sides, and to better at most so far (score units): beyond it an arrow is drawn."""
 
@@ -182,7 +185,7 @@ def limit_of(check: CheckOutcome, floors: Mapping[str, float]) -> float | None:
 
 
 def effect_words(check: CheckOutcome) -> str:
-    """'−9.5 (90 %: −12.1 to −6.9)' in points, or in percent for drift (where positive is better, as everywhere).
+    """'−9.5 (90 %: −12.1 to −6.9)' in points, or '+1.8 % (90 %: +1.0 to +2.7)' for drift, where a rise of the bits per byte is worse.
 
     The level stands beside every interval, because checks that promote become stricter the more often a round is tried.
     """
@@ -191,11 +194,22 @@ def effect_words(check: CheckOutcome) -> str:
     if check.check == "early_warning":
         return f"{small(check.effect)} nats per item"
     level = f"{100 * check.confidence:.3g} %: " if check.confidence is not None else ""
+    low, high = (check.low, check.high) if check.check not in BITS else (_turned(check.high), _turned(check.low))
     if check.check == "drift_warning":  # often far below the tenth of a percent that other rows have
-        return f"{small(100 * check.effect)} % ({level}{small(100 * (check.low or 0.0))} to {small(100 * (check.high or 0.0))})"
-    unit = " %" if check.check in ("drift", "anchor_drift") else ""
-    reach = f" ({level}{signed(check.low)} to {signed(check.high)})" if check.low is not None and check.high is not None else ""
-    return f"{signed(check.effect)}{unit}{reach}"
+        return f"{small(-100 * check.effect)} % ({level}{small(100 * (low or 0.0))} to {small(100 * (high or 0.0))})"
+    reach = f" ({level}{signed(low)} to {signed(high)})" if low is not None and high is not None else ""
+    return f"{change_of(check)}{reach}"
+
+
+def change_of(check: CheckOutcome) -> str:
+    """'−9.5' in points; of bits per byte their change, '+1.8 %'. Empty where nothing was compared."""
+    if check.effect is None:
+        return ""
+    return f"{signed(-check.effect)} %" if check.check in BITS else signed(check.effect)
+
+
+def _turned(value: float | None) -> float | None:
+    return None if value is None else -value
 
 
 def since_words(check: CheckOutcome, beside: CheckOutcome | None = None) -> str:

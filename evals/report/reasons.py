@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from data_contracts.manifests import CheckOutcome, Verdict
 from evals.gate.drift import FLAGGED
 from evals.gate.words import signed, size
-from evals.report.forest import AGAINST_ANCHOR, OUTCOMES, SEVERITY, TITLES, WARNINGS, Badge, subjects_of
+from evals.report.forest import AGAINST_ANCHOR, OUTCOMES, SEVERITY, TITLES, WARNINGS, Badge, change_of, subjects_of
 
 OPENINGS = ("Pass: ", "Blocked: ", "Inconclusive: ", "Error: ")
 NAMED = 3
@@ -99,8 +99,7 @@ def _kept_texts(checks: Sequence[CheckOutcome], total: int) -> str:
 
 def _names(checks: Sequence[CheckOutcome]) -> str:
     def change(check: CheckOutcome) -> str:
-        unit = " %" if check.check in ("drift", "anchor_drift", "drift_warning") else ""
-        return f"{check.subject} {signed(check.effect)}{unit}" if check.effect is not None else check.subject
+        return f"{check.subject} {change_of(check)}".rstrip()
 
     more = f" and {len(checks) - NAMED} more" if len(checks) > NAMED else ""
     return ", ".join(change(check) for check in checks[:NAMED]) + more

@@ -33,6 +33,7 @@ from evals.report.facts import Event, RoundCost, RoundFacts, count, moment
 from evals.report.forest import draw_forest
 from evals.report.reasons import group_reasons, split_reasons
 from evals.report.scores import percent, score_text
+from evals.report.steps import step_html
 
 __all__ = ["MonthView", "render_lineage", "render_round", "verdict_markdown"]
 
@@ -51,6 +52,7 @@ def _environment() -> Environment:
         "estimate": report_view.estimate_words,
         "percent": percent,
         "score": score_text,
+        "step": step_html,
     }
     environment.globals |= {
         "badge_of": report_view.verdict_badge,
@@ -204,10 +206,10 @@ def verdict_markdown(verdict: Verdict, audit: ForgettingAudit | None = None) -> 
     lines += [f"- Flagged: {markdown_text(each)}" for each in flagged]
     forest = draw_forest(verdict, categories, {}, {})
     if forest is not None:
-        lines += ["", "| suite | kind | verdict | change (interval) | over all rounds |", "|---|---|---|---|---|"]
+        lines += ["", "| suite | verdict | change (interval) | over all rounds | kind |", "|---|---|---|---|---|"]
         for each in forest.groups:
             for row in each.rows:
-                cells = (markdown_text(row.subject), each.title, row.badge[2], row.change, row.since.removeprefix("over all rounds "))
+                cells = (markdown_text(row.subject), row.badge[2], row.change, row.since.removeprefix("over all rounds "), each.title)
                 lines.append(f"| {' | '.join(cells)} |")
     lines.append("")
     if audit is not None:

@@ -90,7 +90,10 @@ def _point(audit: ForgettingAudit, suite: AuditSuite, column: int, row: int, val
 
 @dataclass(frozen=True)
 class BudgetRow:
-    """How much of what a suite may lose over all rounds is used; shares of the score (drift: of bits per byte). `since` says from where."""
+    """How much of what a suite may lose over all rounds is used; shares of the score (drift: of bits per byte). `since` says from where.
+
+    `change` is better where it is positive; `words` is as the rest of the page names it: of drift the change of the bits per byte.
+    """
 
     suite: str
     category: str
@@ -98,6 +101,10 @@ class BudgetRow:
     change: float
     budget: float
     unit: str
+
+    @property
+    def words(self) -> str:
+        return f"{signed(-self.change if self.category == 'drift' else self.change)} {self.unit}"
 
     @property
     def left(self) -> float:

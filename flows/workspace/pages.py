@@ -23,6 +23,7 @@ from data_contracts.manifests import Decision, EvalReport, Verdict
 from evals.audit.forgetting import ForgettingAudit
 from evals.report.render import verdict_markdown
 from evals.report.scores import change_text, score_text
+from evals.report.steps import step_markdown
 from flows.lineage import VersionRef
 from flows.workspace.outcome import RoundOutcome
 from flows.workspace.server import END_STATES
@@ -85,7 +86,7 @@ def suite_rows(candidate: EvalReport, champion: EvalReport, lost: Sequence[str])
 def _next_step(verdict: Verdict, version: int, steps: Sequence[str]) -> str:
     if verdict.decision is Decision.PASS:
         return f"**Next:** version {version} is the champion now. To undo this: `skillstack rollback --reason ...`."
-    numbered = (f"{number}. {markdown_text(step)}" for number, step in enumerate(steps, 1))
+    numbered = (f"{number}. {step_markdown(step)}" for number, step in enumerate(steps, 1))
     return "\n".join(("**The champion does not change. What to try next:**", "", *numbered))
 
 

@@ -66,9 +66,15 @@ def manifest_metrics(manifest: Manifest) -> dict[str, float]:
 
 
 def rounds_view(metrics: Iterable[str]) -> str:
-    """MLflow's table of runs with the verdict and every suite's score as columns, in the form of MLflow's own shared views."""
+    """MLflow's table of runs with the verdict and every suite's score as columns, in the form of MLflow's own shared views.
+
+    The verdict stands first: MLflow itself puts parameters behind all metrics, where a lineage of a few suites has them out of sight.
+    """
     scores = sorted(name for name in metrics if name.startswith("score/") and not name.endswith(".sealed"))
-    return json.dumps({"selectedColumns": ["params.`verdict`", *(f"metrics.`{name}`" for name in scores)]})
+    name, verdict = "attributes.`Run Name`", "params.`verdict`"
+    columns = [verdict, *(f"metrics.`{score}`" for score in scores)]
+    widths = {name: 230, verdict: 130}  # in pixels: `round 12 · tickets · 2026-11` and INCONCLUSIVE in full
+    return json.dumps({"selectedColumns": columns, "columnOrder": [name, *columns], "columnWidths": widths})
 
 
 def _words(manifest: CheckpointManifest) -> dict[str, str]:

@@ -133,8 +133,8 @@ def _check(check: str = "regression", subject: str = "old", **fields: object) ->
         (_check(effect=-0.095, low=-0.121, high=-0.069, confidence=0.9), "−9.5 (90 %: −12.1 to −6.9)"),
         (_check(effect=0.0), "0.0"),
         (_check(), ""),
-        (_check("drift", effect=-0.02, low=-0.03, high=-0.01, confidence=0.95), "−2.0 % (95 %: −3.0 to −1.0)"),
-        (_check("drift_warning", effect=-0.0004, low=-0.0005, high=-0.0003, confidence=0.9), "−0.040 % (90 %: −0.050 to −0.030)"),
+        (_check("drift", effect=-0.02, low=-0.03, high=-0.01, confidence=0.95), "+2.0 % (95 %: +1.0 to +3.0)"),
+        (_check("drift_warning", effect=-0.0004, low=-0.0005, high=-0.0003, confidence=0.9), "+0.040 % (90 %: +0.030 to +0.050)"),
         (_check("early_warning", effect=-0.05), "−0.050 nats per item"),
     ],
 )

@@ -58,6 +58,6 @@ def test_a_held_round_names_what_is_not_shown(judged) -> None:
 def test_text_that_became_harder_within_its_limit_is_not_said_to_be_without_a_proven_loss(judged) -> None:
     """A rise of 0.4 % that is beyond noise passes, because a rise of 1 % is ruled out: the page flags it, and must not deny it."""
     lines = {group.title: group.summary for group in group_reasons(judged(drift=1.004), CATEGORIES)}
-    assert lines["General text"] == "a rise beyond the limit is ruled out on 1 suite; beyond noise: text −0.4 %"
+    assert lines["General text"] == "a rise beyond the limit is ruled out on 1 suite; beyond noise: text +0.4 %"
     quiet = {group.title: group.summary for group in group_reasons(judged(), CATEGORIES)}
     assert quiet["General text"] == "a rise beyond the limit is ruled out on 1 suite"

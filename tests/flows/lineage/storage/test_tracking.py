@@ -134,7 +134,9 @@ def test_the_table_of_runs_has_the_verdict_and_the_scores_as_columns(grown, regi
     assert [run.data.params for run in runs] == [{}, {"verdict": "PASS"}, {"verdict": "PASS"}, {"verdict": "BLOCK"}]
     view = json.loads(grown.client.get_experiment(grown.experiment_id).tags["mlflow.sharedViewState.rounds"])
     names = ["params.`verdict`", "metrics.`score/old`", "metrics.`score/piqa_ 0-shot`", "metrics.`score/third`"]
-    assert view == {"selectedColumns": names}
+    assert view["selectedColumns"] == names
+    assert view["columnOrder"] == ["attributes.`Run Name`", *names], "the verdict first, where every width shows it"
+    assert set(view["columnWidths"]) <= set(view["columnOrder"])
     assert all(name.split("`")[1] in {**runs[-1].data.metrics, **runs[-1].data.params} for name in names), "columns that exist"
 
 
