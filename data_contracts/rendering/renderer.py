@@ -163,10 +163,18 @@ class TextRenderer:
         skipped = [index for index, message in enumerate(chat.messages) if message["role"] == "assistant" and not chat.learned[index]]
         return unmasked_example(example, more, after, skipped)
 
+    @property
+    def start_id(self) -> int | None:
+        """The token that plain text follows: the beginning of a sequence, or the end of the one before where a model has no beginning.
+        lm-eval measures text after the same one (`prefix_token_id`). None where the tokenizer has neither."""
+        return next((token for token in (self.tokenizer.bos_token_id, self.tokenizer.eos_token_id) if token is not None), None)
+
     def _render_document(self, text: str, origin: str, max_tokens: int) -> list[Rendering]:
         """Plain text counts in every token; a long document becomes several examples, none of them cut away."""
         ids = list(self.tokenizer(text)["input_ids"])  # with the special tokens that the tokenizer itself gives a document
-        eos = self.tokenizer.eos_token_id
+        first, eos = self.start_id, self.tokenizer.eos_token_id
+        if first is not None and ids[:1] != [first]:
+            ids.insert(0, first)  # as it is measured: else its first words are read where no evaluation reads them
         if eos is not None and (not ids or ids[-1] != eos):
             ids.append(eos)
         pieces = [ids[start : start + max_tokens] for start in range(0, len(ids), max_tokens)]

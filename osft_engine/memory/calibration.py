@@ -69,8 +69,7 @@ def read_general(path: Path, renderer: TextRenderer, config: TrainConfig) -> lis
 
 
 def _documents(model: Any, renderer: TextRenderer, rows: int, length: int, count: int) -> list[Example]:
-    tokenizer = renderer.tokenizer
-    start = next((token for token in (tokenizer.bos_token_id, tokenizer.eos_token_id) if token is not None), 0)
+    start = renderer.start_id if renderer.start_id is not None else 0
     written = _sample(model, renderer, [[start]] * rows, length, at_least=length)
     return [_example(row, f"generated:{count + index}") for index, row in enumerate(written)]
 

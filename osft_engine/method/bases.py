@@ -97,7 +97,8 @@ class CacheKeys:
         text = file_digest(self.run.calibration) if self.run.calibration else None
         parent = read_parent(self.run)
         past = {role: parent.files[role].sha256 for role in ("ledger", "buffer") if role in parent.files} if parent is not None else {}
-        return self._weights() | {"text": text, "past": past, "config": self.run.config.model_dump(mode="json", include=names)}
+        config = self.run.config.model_dump(mode="json", include=names)
+        return self._weights() | {"text": text, "documents": "after a start token", "past": past, "config": config}
 
     def decompositions(self) -> dict[str, Any]:
         """Everything that decides what is decomposed: the weights, or the moments that were measured on them."""

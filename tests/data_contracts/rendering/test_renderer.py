@@ -242,16 +242,24 @@ def test_a_turn_of_weight_zero_is_context(made: Made, unmask: bool) -> None:
     assert any(list(example.ids) == expected for example in examples)
 
 
-def test_a_chat_gets_one_bos_and_a_document_the_tokenizers_own(made: Made) -> None:
+def test_a_chat_gets_one_bos_and_a_document_one_whether_the_tokenizer_adds_it_or_not(made: Made) -> None:
     tokenizer = made("gemma")
     renderer = TextRenderer(tokenizer)
     [example] = renderer.render_row(ROWS["one"], "row", max_tokens=512)
     assert example.ids.count(tokenizer.bos_token_id) == 1
-    [document] = renderer.render_row({"text": "always sign the form"}, "row", max_tokens=512)
-    assert list(document.ids) == [*tokenizer("always sign the form")["input_ids"], tokenizer.eos_token_id]
-    pieces = renderer.render_row({"text": "always sign the form " * 9}, "row", max_tokens=7)
-    assert max(len(piece.ids) for piece in pieces) == 7
-    assert [token for piece in pieces for token in piece.ids][:-1] == tokenizer("always sign the form " * 9)["input_ids"]
+    for text, limit in (("always sign the form", 512), ("always sign the form " * 9, 7)):
+        pieces = renderer.render_row({"text": text}, "row", max_tokens=limit)
+        words = tokenizer(text, add_special_tokens=False)["input_ids"]
+        assert [token for piece in pieces for token in piece.ids] == [tokenizer.bos_token_id, *words, tokenizer.eos_token_id]
+        assert max(len(piece.ids) for piece in pieces) <= limit
+
+
+def test_a_document_follows_the_end_of_another_where_a_model_has_no_beginning(made: Made) -> None:
+    tokenizer = copy.deepcopy(made("chatml"))
+    tokenizer.bos_token = None
+    [document] = TextRenderer(tokenizer).render_row({"text": "always sign"}, "row", max_tokens=64)
+    assert list(document.ids) == [tokenizer.eos_token_id, *tokenizer("always sign")["input_ids"], tokenizer.eos_token_id]
+    assert document.learn == (False, *[True] * (len(document.ids) - 1)), "the first word is learned too"
 
 
 def test_token_ids_are_taken_as_they_are(made: Made) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +55,21 @@ def test_rolling_log_probabilities_are_those_of_hflm(session: Any, plain_lm: Any
     np.testing.assert_allclose(
         session._lm.loglikelihood_rolling(requests), plain_lm.loglikelihood_rolling(requests, disable_tqdm=True), rtol=1e-5
     )
+
+
+def test_text_is_measured_where_training_and_calibration_read_it(session: Any, plain_lm: Any) -> None:
+    """The same tokens after the same first one: what protects general text must see what the gate measures."""
+    from lm_eval.api.instance import Instance
+
+    from data_contracts.rendering import TextRenderer
+
+    text = "A line that is a little longer than that one."
+    [document] = TextRenderer(session._tokenizer).render_row({"text": text}, "row", max_tokens=256)
+    ids = torch.tensor([document.ids[:-1]])  # without the end token that training adds
+    with torch.no_grad():
+        logprobs = torch.log_softmax(plain_lm.model(ids).logits[0, :-1].double(), -1).gather(1, ids[0, 1:, None])
+    [measured] = plain_lm.loglikelihood_rolling([Instance("loglikelihood_rolling", {}, (text,), 0, ("t", 0, 1))], disable_tqdm=True)
+    np.testing.assert_allclose(float(logprobs.sum()), measured, rtol=1e-5)
 
 
 def _ask(session: Any, context: str, answer: str, stops: tuple[str, ...], limit: int) -> tuple[Any, Any]:

@@ -81,8 +81,8 @@ def test_unmask_counts_every_token_but_the_first(tokenizer: PreTrainedTokenizerF
 
 def test_a_long_document_becomes_several_examples_and_loses_nothing(tokenizer: PreTrainedTokenizerFast) -> None:
     pieces = TextRenderer(tokenizer).render_row({"text": "abcdefghij"}, "row", max_tokens=4)
-    assert [len(piece.ids) for piece in pieces] == [4, 4, 3]
-    assert tokenizer.decode([token for piece in pieces for token in piece.ids]) == "abcdefghij<|im_end|>"
+    assert [len(piece.ids) for piece in pieces] == [4, 4, 4]
+    assert tokenizer.decode([token for piece in pieces for token in piece.ids]) == "<|im_start|>abcdefghij<|im_end|>"
 
 
 def test_long_and_silent_examples_are_left_out_and_counted(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:

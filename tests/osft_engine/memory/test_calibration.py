@@ -40,7 +40,7 @@ def test_a_byte_order_mark_before_general_text_is_not_read_as_text(
         path.write_bytes(content)
         found.append(calibration_examples(path, model, TextRenderer(tokenizer), tokens=9, max_tokens=64, seed=0))
     assert [each.ids for each in found[0]] == [each.ids for each in found[1]]
-    assert tokenizer.decode(found[0][0].ids).startswith("the first")
+    assert tokenizer.decode(found[0][0].ids) == "<|im_start|>the first<|im_end|>"
 
 
 def test_memory_adds_rounds_with_equal_weight_in_a_size_that_does_not_grow(

@@ -137,7 +137,7 @@ def test_energy_protects_the_fewest_directions_that_hold_its_share_and_overrides
 
     assert run.calibration is not None
     texts = [json.loads(line)["text"] for line in run.calibration.read_text().splitlines()]
-    seen = _observe(AutoModelForCausalLM.from_pretrained(base_folder), [[*tokenizer(text)["input_ids"], 257] for text in texts])
+    seen = _observe(AutoModelForCausalLM.from_pretrained(base_folder), [[256, *tokenizer(text)["input_ids"], 257] for text in texts])
     by_policy = {name: layer for name, layer in manifest.layers.items() if ".layers.1." in name}
     assert len({layer.protected / layer.shape[1] for layer in by_policy.values()}) > 1
     for name, layer in by_policy.items():
