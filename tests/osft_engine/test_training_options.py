@@ -158,7 +158,7 @@ def test_keep_best_and_early_stop_survive_interruptions(make_run: MakeRun) -> No
 
 
 def test_looks_before_early_stop_after_count_neither_as_best_nor_for_the_end(make_run: MakeRun) -> None:
-    settings = {"num_epochs": 12, "learning_rate": 0.3, "warmup_steps": 0, "lr_scheduler": "constant", "validation_share": 0.25}
+    settings = {"num_epochs": 12, "learning_rate": 1.0, "warmup_steps": 0, "lr_scheduler": "constant", "validation_share": 0.25}
     settings |= {"keep_best": True, "early_stop_patience": 2, "validate_every_steps": 2}
     soon, events = _train(make_run("soon", **settings))
     (first,) = _of_kind(events, "best")
