@@ -176,7 +176,8 @@ def comparison(lines: Lines, base: Mapping[str, Any], single: Mapping[str, Any],
     found = sequences(lines, base, rounds, kind)
     if len(found) < 2:
         return []
-    title = f"## After {rounds} tasks" if kind == "main" else f"## The paper's {kind}, after {rounds} tasks"
+    titles = {"main": f"## After {rounds} tasks", "trace": "## TRACE's short tasks in TRACE's order"}
+    title = titles.get(kind, f"## The paper's {kind}, after {rounds} tasks")
     page = [
         title,
         "",
@@ -204,7 +205,10 @@ def render(lines: Lines) -> list[str]:
     machines = "; ".join(f"{date}, {device}, {workers} sequences at once" for date, device, workers in runs)
     page = [f"{machines}; {versions}; {steps} optimiser steps in all.", ""]
     page += [part for rounds in DEPTHS for part in comparison(lines, base, single, rounds)]
-    page += [part for kind in ("order 5", "order 6") for part in comparison(lines, base, single, 10, kind)]
+    page += [part for kind, rounds in (("order 5", 12), ("order 6", 13)) for part in comparison(lines, base, single, rounds, kind)]
+    for line in lines:
+        if line["kind"] == "trace base":
+            page += comparison(lines, base | {name: line[name] for name in ("items", "scores")}, {}, 5, "trace")
     longest = sequences(lines, base, 2)
     page += ["## Round by round: average / BWT, as far as every seed of a method came", "", *rounds_table(longest), *full_layers(longest)]
     page += ["## Bounds", "", *limits]
