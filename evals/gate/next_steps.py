@@ -32,6 +32,8 @@ class Situation:
     refresh: bool = False
     calibrated: bool = False
     scale: float = 1.0
+    scalable: bool = True
+    """Whether the training kept its update, of which a share can be offered: methods other than osft keep none."""
     epochs: float | None = None
     learning_rate: float | None = None
     steps: int | None = None
@@ -153,7 +155,7 @@ def _lose_less(held: Collection[CheckOutcome], verdict: Verdict, situation: Situ
         f" and train.num_epochs {3 * situation.epochs:g} (now {situation.epochs:g})" if situation.epochs and not situation.watched else ""
     )
     yield f"Train with a lower rate and more passes: train.learning_rate{rate}{passes}. Many small steps keep more than few large ones."
-    if any(check.check == "gain" and check.outcome == "pass" for check in verdict.checks):
+    if situation.scalable and any(check.check == "gain" and check.outcome == "pass" for check in verdict.checks):
         scaled = f"{_again(verdict, situation)} --scale {0.75 * situation.scale:.2g}"
         shrinks = "what is lost shrinks with the scale, and what was learned shrinks faster (on one drop, to half at 0.75)"
         yield f"Offer most of the trained update, which trains nothing: {scaled}. But {shrinks}."

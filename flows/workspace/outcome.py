@@ -88,6 +88,7 @@ def steps_after(workspace: Workspace, verdict: Verdict, version: VersionRef, rep
         refresh=drop is not None and drop.teaching > 1,
         calibrated=workspace.config.calibration is not None,
         scale=float(made.config.get("update_scale") or 1.0),
+        scalable="update" in made.files,
         epochs=epochs if isinstance(epochs, int | float) else None,
         learning_rate=rate if isinstance(rate, float) else None,
         steps=summary.steps if summary else None,

@@ -146,3 +146,29 @@ class Project:
         """What the trainers told so far."""
         lines = [line for path in self.stages.glob("train/*/metrics.jsonl") for line in path.read_text().splitlines(keepends=True)]
         return [json.loads(line) for line in lines if line.endswith("\n")]
+
+
+def backup(postgres: Any, s3_url: str, state: Path, action: str, folder: Path) -> None:
+    """infra/backup.sh as the runbook calls it."""
+    variables = {
+        "PATH": f"{postgres_folder(postgres)}{os.pathsep}{os.environ['PATH']}",
+        "PGHOST": "127.0.0.1",
+        "PGPORT": str(postgres.port),
+        "PGUSER": "skillstack",
+        "PGPASSWORD": postgres.password,
+        "SKILLSTACK_STATE": str(state),
+        "SKILLSTACK_BUCKET": "skillstack",
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_ENDPOINT_URL": s3_url,
+        "PYTHON": sys.executable,
+    }
+    script = Path(__file__).parents[2] / "infra" / "backup.sh"
+    done = subprocess.run([str(script), action, str(folder)], env={**os.environ, **variables}, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def postgres_folder(postgres: Any) -> str:
+    """Where the server's own programs lie: pg_dump must not be older than the server."""
+    return str(Path(postgres.server.command[0]).parent)

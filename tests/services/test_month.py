@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
-import subprocess
-import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from flows.lineage import current_champion, read_history, read_ledger
+
+from .in_browser import asked
+from .in_browser.chromium import Chromium, running_chromium
+from .project import backup
 
 pytestmark = pytest.mark.services
 
@@ -76,11 +78,11 @@ def test_its_artifacts_lie_in_the_object_store(deployed: Any, promoted: Any, ser
 
 @pytest.fixture(scope="module")
 def blocked(deployed: Any, workers: Any, promoted: Any) -> Any:
-    """The next drop is announced, and trained so that it forgets: every weight, at a high rate."""
-    forgetful = deployed.write_config(train={"method": "full", "learning_rate": 5e-3, "num_epochs": 2})
+    """The next drop is announced, and trained so that it is learned and the rest forgotten: nearly every direction, at a high rate."""
+    forgetful = deployed.write_config(train={"unfreeze_rank_ratio": 0.95, "learning_rate": 4e-3, "num_epochs": 6})
     try:
-        drop = deployed.drop("shift", rows=300)
-        assert deployed.answer("announce", str(drop), "--skill", "shift", "--config", str(forgetful))["announced"]
+        drop = deployed.drop("mood", seed=1)
+        assert deployed.answer("announce", str(drop), "--skill", "tone", "--config", str(forgetful))["announced"]
         return round_ended(deployed, 2)
     finally:
         deployed.write_config()
@@ -142,6 +144,120 @@ def test_an_undecided_round_is_held_and_people_are_told(deployed: Any, undecided
     assert steps.splitlines()[-1].startswith(f"Or decide in your own name: skillstack approve {undecided.version} --reviewer NAME")
 
 
+# ---------------------------------------------------------------------------------------- the pages that people open
+
+SIZES = pytest.mark.parametrize(("width", "scheme"), [(1400, "light"), (1400, "dark"), (420, "light"), (420, "dark")])
+
+
+@pytest.fixture(scope="module")
+def browser(undecided: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
+    with running_chromium(tmp_path_factory.mktemp("pages")) as chromium:
+        yield chromium
+
+
+@pytest.fixture(scope="module")
+def prefect_pages(browser: Chromium, services: Any) -> str:
+    return asked.open_prefect(browser, services.environment)
+
+
+@pytest.fixture(scope="module")
+def mlflow_pages(browser: Chromium, services: Any, deployed: Any) -> str:
+    return f"{asked.open_mlflow(browser, services.environment)}/#/experiments/{deployed.lineage.experiment_id}/runs"
+
+
+@SIZES
+def test_prefects_runs_are_named_by_the_decision_and_their_links_lead_on(
+    browser: Chromium, prefect_pages: str, deployed: Any, blocked: Any, undecided: Any, width: int, scheme: str
+) -> None:
+    browser.show(width, scheme)
+    asked.colours_of_prefect(browser, scheme)
+    runs = browser.open(f"{prefect_pages}/runs", asked.FLOW_RUNS)
+    browser.picture(f"prefect-runs-{width}-{scheme}")
+    states = {name.split(" · ")[1]: (name.split(" · ")[-1], state) for name, state, _ in runs if name.startswith("round")}
+    assert states[blocked.skill] == ("Blocked", "Blocked")
+    assert states[undecided.skill] == ("Held", "Held")
+    assert states["route"][1] == "Completed"
+    assert browser.run("return document.documentElement.className") == scheme
+    assert browser.run("return document.documentElement.scrollWidth") <= width
+    name, _, link = next(run for run in runs if f" {blocked.skill} " in run[0])
+    [run] = deployed.post("/flow_runs/filter", flow_runs={"name": {"any_": [name]}})
+    assert link == f"{prefect_pages}/runs/flow-run/{run['id']}", "the address that a worker's log names"
+    browser.open(link, "return document.querySelector('.state-badge')?.innerText === 'Blocked'")
+    browser.picture(f"prefect-run-{width}-{scheme}")
+    assert name in browser.text()
+    assert browser.run("return document.documentElement.scrollWidth") <= width
+    assert browser.hosts() <= {"127.0.0.1"}
+
+
+@SIZES
+def test_prefects_artifact_has_the_words_of_the_report(
+    browser: Chromium, prefect_pages: str, deployed: Any, blocked: Any, undecided: Any, width: int, scheme: str
+) -> None:
+    """Verdict and next steps, in the same order: a share of the update is offered before an override."""
+    browser.show(width, scheme)
+    asked.colours_of_prefect(browser, scheme)
+    texts: dict[int, str] = {}
+    for link in browser.open(f"{prefect_pages}/artifacts/key/verdict", asked.ARTIFACTS):
+        browser.open(link, "return /Full report: artifact/.test(document.body.innerText)")
+        for record in (blocked, undecided):
+            if f"version-{record.version}.html" in browser.text():
+                texts[record.version] = browser.text()
+                browser.picture(f"prefect-verdict-{record.decision}-{width}-{scheme}")
+                assert browser.run("return document.documentElement.scrollWidth") <= width
+    for record in (blocked, undecided):
+        headline, steps = asked.said_by_report(deployed.folder, record.version)
+        assert headline in texts[record.version]
+        places = [texts[record.version].index(step) for step in steps]
+        assert places == sorted(places)
+        assert f"skillstack approve {record.version}" in steps[-1]
+    _, steps = asked.said_by_report(deployed.folder, blocked.version)
+    assert ["--scale" in step for step in steps].index(True) < ["--override" in step for step in steps].index(True)
+    assert browser.hosts() <= {"127.0.0.1"}
+
+
+@SIZES
+def test_mlflows_table_begins_with_the_verdict_and_the_report_is_on_the_rounds_own_run(
+    browser: Chromium, mlflow_pages: str, deployed: Any, blocked: Any, undecided: Any, width: int, scheme: str
+) -> None:
+    browser.show(width, scheme)
+    asked.colours_of_mlflow(browser, scheme)
+    shown = browser.open(f"{mlflow_pages}?workflowType=machine_learning&viewStateShareKey=rounds", asked.VERDICTS)
+    browser.picture(f"mlflow-runs-{width}-{scheme}")
+    assert {"PASS", "BLOCK", "INCONCLUSIVE"} <= set(shown)
+    columns = browser.run(asked.COLUMNS)
+    assert [name for name, _ in columns[:2]] == ["Run Name", "verdict"]
+    if width == 1400:  # a phone has to scroll for the scores
+        scores = {f"score/{suite}" for suite in undecided.scores if not suite.endswith(".sealed")}
+        assert {name for name, _ in columns[2:]} == scores
+        assert all(right <= width for _, right in columns), "none is out of sight"
+    assert ("dark-mode" in browser.run("return document.body.className")) == (scheme == "dark")
+
+    page = f"{mlflow_pages}/{blocked.run_id}/artifacts/version-{blocked.version}.html?workflowType=machine_learning"
+    frame = browser.open(page, "return document.querySelector('iframe')")
+    headline, steps = asked.said_by_report(deployed.folder, blocked.version)
+    browser.driver.switch_to.frame(frame)
+    try:
+        browser.wait(lambda: headline in browser.text(), "headline of the report")
+        assert steps[0] in browser.text()
+        shade = browser.run("return getComputedStyle(document.body).backgroundColor.match(/[0-9]+/g).slice(0, 3).map(Number)")
+        assert (min(shade) > 200) == (scheme == "light"), "the report follows the same scheme"
+    finally:
+        browser.driver.switch_to.default_content()
+    browser.picture(f"mlflow-report-{width}-{scheme}")
+    assert browser.hosts() <= {"127.0.0.1"}
+
+
+def test_a_rounds_run_in_mlflow_has_the_tags_that_the_guide_lists_and_no_other(deployed: Any, undecided: Any) -> None:
+    listed = asked.listed_tags(Path(__file__).parents[2] / "docs/guides/operations.md")
+    found = asked.round_tags(deployed.lineage)
+    assert len(found) == 4
+    assert all(tags <= listed for tags in found), set().union(*found) - listed
+    assert max(map(len, found)) <= 12
+
+
+# ----------------------------------------------------------------------------------------------------- and afterwards
+
+
 def test_a_person_approves_the_undecided_round_without_an_override(deployed: Any, undecided: Any) -> None:
     deployed.answer("approve", str(undecided.version), "--reviewer", "ana", "--reason", "looked at every lost item")
     champion = current_champion(deployed.lineage)
@@ -174,29 +290,3 @@ def test_the_month_comes_back_from_a_backup_on_empty_servers(
     assert [(each["round"], each["version"], each["decision"], each["run_id"]) for each in after] == [
         (each["round"], each["version"], each["decision"], each["run_id"]) for each in before
     ]
-
-
-def backup(postgres: Any, s3_url: str, state: Path, action: str, folder: Path) -> None:
-    """infra/backup.sh as the runbook calls it."""
-    variables = {
-        "PATH": f"{postgres_folder(postgres)}{os.pathsep}{os.environ['PATH']}",
-        "PGHOST": "127.0.0.1",
-        "PGPORT": str(postgres.port),
-        "PGUSER": "skillstack",
-        "PGPASSWORD": postgres.password,
-        "SKILLSTACK_STATE": str(state),
-        "SKILLSTACK_BUCKET": "skillstack",
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_ENDPOINT_URL": s3_url,
-        "PYTHON": sys.executable,
-    }
-    script = Path(__file__).parents[2] / "infra" / "backup.sh"
-    done = subprocess.run([str(script), action, str(folder)], env={**os.environ, **variables}, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-
-
-def postgres_folder(postgres: Any) -> str:
-    """Where the server's own programs lie: pg_dump must not be older than the server."""
-    return str(Path(postgres.server.command[0]).parent)

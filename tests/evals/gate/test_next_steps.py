@@ -125,6 +125,14 @@ def test_without_calibration_that_is_the_first_hint_on_a_loss(evidence, asked) -
     assert not any("calibration" in step for step in next_steps(verdict, SITUATION))
 
 
+def test_no_scale_where_the_training_kept_no_update(evidence, asked) -> None:
+    """`round --scale` needs the update that osft keeps; a round by full or lora ends that command with an error."""
+    verdict = decide(evidence(old=(60, 0)), asked())
+    offered, not_offered = (next_steps(verdict, replace(SITUATION, scalable=scalable)) for scalable in (True, False))
+    assert [step for step in offered if "--scale" not in step] == list(not_offered)
+    assert len(offered) == len(not_offered) + 1
+
+
 def test_no_scale_where_nothing_was_gained(evidence, asked) -> None:
     assert not any("--scale" in step for step in next_steps(decide(evidence(old=(60, 0), gain=0), asked()), SITUATION))
 
