@@ -16,7 +16,7 @@ from pydantic import Field
 from data_contracts.errors import EvaluationError
 from data_contracts.manifests import Category, Decision, LayerCapacity, Record
 from data_contracts.skill_names import MORE_SUFFIX
-from evals.audit.capacity import directions_of, free_share, mean_share
+from evals.audit.capacity import directions_of, free_shares, mean_share, rounds_left
 from evals.audit.churn import ChurnItem, SuiteChurn, trace_items
 from evals.audit.matrix import Estimate, SuiteTable, tabulate_suites
 from evals.audit.transfer import Transfer, estimate_change, measure_transfer
@@ -205,6 +205,7 @@ def _describe_suite(table: SuiteTable, learned_in: int | None) -> AuditSuite:
 
 def _describe_round(entry: RoundEvaluation) -> AuditRound:
     layers = [layer for layer in entry.layers.values() if min(layer.shape) > 0]
+    left = rounds_left(entry.layers, lambda layer: layer.trainable)
     return AuditRound(
         number=entry.number,
         skill=entry.skill,
@@ -215,9 +216,9 @@ def _describe_round(entry: RoundEvaluation) -> AuditRound:
         in_lineage=entry.in_lineage,
         attempts=entry.attempts,
         model_sha256=entry.evaluation.model_sha256,
-        free_share=mean_share([free_share(layer) for layer in layers]),
+        free_share=mean_share(list(free_shares(entry.layers).values())),
         trainable_share=mean_share([layer.trainable / directions_of(layer) for layer in layers]),
-        rounds_left=min((layer.free // layer.trainable for layer in layers if layer.trainable), default=None),
+        rounds_left=left[0] if left is not None else None,
         weights=tuple(entry.weights),
     )
 

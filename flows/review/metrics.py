@@ -16,7 +16,7 @@ from pydantic import Field
 
 from data_contracts.errors import ConfigError, ManifestError
 from data_contracts.manifests import CheckpointManifest, Decision, EvalReport, M, Record, read_manifest
-from evals.audit.capacity import free_share
+from evals.audit.capacity import free_shares, mean_share
 from flows.config.model import SkillstackConfig
 from flows.lineage import LedgerEntry, Lineage, RoundRecord
 from flows.lineage.registry.history import read_lineage
@@ -122,8 +122,9 @@ def _champion(records: Sequence[RoundRecord], ledger: Sequence[LedgerEntry]) -> 
     yield "champion_version", "Version that the alias champion names.", [({}, champion.version)]
     yield "champion_round", "Round of the champion; 0 is the base model.", [({}, champion.round)]
     made = _manifest(champion.checkpoint, CheckpointManifest)
-    free = [free_share(layer) for layer in made.layers.values()] if made is not None else []
-    shares = [({"layers": "least"}, min(free)), ({"layers": "mean"}, sum(free) / len(free))] if free else []
+    free = list(free_shares(made.layers).values()) if made is not None else []
+    mean = mean_share(free)
+    shares = [({"layers": "least"}, min(free)), ({"layers": "mean"}, mean)] if mean is not None else []
     yield "capacity_free_ratio", "Share of directions still free for later rounds: of the least free layer, and on average.", shares
 
 
@@ -133,8 +134,8 @@ def _newest_round(record: RoundRecord | None, seconds: dict[Stage, float]) -> It
         return
     named = {"round": str(record.round), "attempt": str(record.attempt), "skill": record.skill or "", "verdict": record.decision or "none"}
     yield "round_info", "The newest round that has ended, which the metrics skillstack_round_* are about.", [(named, 1)]
-    whole = [(record.ended - record.started).total_seconds()] if record.ended and record.started else []
-    yield "round_duration_seconds", "From the first start of the newest round to its end.", [({}, value) for value in whole]
+    whole: list[tuple[dict[str, str], float]] = [({}, record.seconds)] if record.seconds is not None else []
+    yield "round_duration_seconds", "From the first start of the newest round to its end.", whole
     stages = [({"stage": stage}, seconds[stage]) for stage in get_args(Stage) if stage in seconds]
     yield "round_stage_duration_seconds", "Seconds of each stage of the newest round.", stages
     report = _manifest(record.evaluation, EvalReport)

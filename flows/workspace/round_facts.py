@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from data_contracts.errors import ManifestError
-from data_contracts.manifests import CheckpointManifest, DropManifest, EvalReport, M, read_manifest
+from data_contracts.manifests import CheckpointManifest, DropManifest, EvalReport, M, TrainingSummary, read_manifest
 from evals.numbers import duration
 from evals.report.facts import Difference, Event, RoundCost, RoundFacts, count, moment, schedule_words, setting_differences
 from flows.lineage import LedgerEntry, RoundRecord
@@ -70,11 +70,16 @@ def round_costs(records: Sequence[RoundRecord]) -> Iterator[RoundCost]:
             event=record.event or record.status,
             who=record.who or "–",
             when=record.when,
-            seconds=(record.ended - record.started).total_seconds() if record.started and record.ended else None,
+            seconds=record.seconds,
             training=summary.seconds if summary is not None else None,
-            tokens=round(summary.seconds * summary.tokens_per_second) if summary is not None else None,
+            tokens=trained_tokens(summary) if summary is not None else None,
             device=summary.device if summary is not None else "",
         )
+
+
+def trained_tokens(summary: TrainingSummary) -> int:
+    """Tokens that a training read, repeated ones as often as they were read."""
+    return round(summary.seconds * summary.tokens_per_second)
 
 
 def read_checkpoint(record: RoundRecord | None) -> CheckpointManifest | None:
@@ -109,13 +114,12 @@ def _rows(
         yield "Rows", rows + sealed + left_out
     if made is not None and (words := schedule_words(made)):
         yield "Training", words
-    total = (mine.ended - mine.started).total_seconds() if mine.started and mine.ended else None
     parts = [f"{duration(summary.seconds)} of it training"] if summary is not None else []
     if (report := _read(mine.evaluation, EvalReport)) is not None:
         parts.append(f"{duration(sum(suite.seconds for suite in report.suites))} evaluation of the candidate")
-    yield "Duration", ", ".join((duration(total), *parts))
+    yield "Duration", ", ".join((duration(mine.seconds), *parts))
     if summary is not None:
-        tokens = count(round(summary.seconds * summary.tokens_per_second))
+        tokens = count(trained_tokens(summary))
         memory = f", at most {summary.peak_memory_bytes / 2**30:.1f} GiB of memory" if summary.peak_memory_bytes else ""
         yield "Cost", f"{tokens} tokens trained on {summary.device or 'an unknown device'}{memory}"
     yield "Decided", f"{mine.event or mine.status} by {mine.who or 'nobody yet'}" + (f", {moment(mine.when)}" if mine.when else "")

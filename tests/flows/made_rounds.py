@@ -16,6 +16,7 @@ from data_contracts.manifests import (
     Decision,
     DropManifest,
     EvalReport,
+    LayerCapacity,
     SuiteResult,
     TrainingSummary,
     Verdict,
@@ -65,8 +66,13 @@ def write_folders(
     parent: str | None = None,
     decision: Decision = Decision.PASS,
     score: float = 0.9,
+    bits: tuple[float, float] | None = None,
+    free: int | None = None,
 ) -> RoundFolders:
-    """What the stages of a round would leave, in the smallest form that keeps every rule."""
+    """What the stages of a round would leave, in the smallest form that keeps every rule.
+
+    `bits` adds a drift suite with the bits per byte of champion and candidate, `free` two layers with so many directions left.
+    """
     root = state_dir / "rounds" / name
     weights = root / "checkpoint" / "model" / "model.safetensors"
     weights.parent.mkdir(parents=True)
@@ -82,11 +88,14 @@ def write_folders(
         config={} if parent is None else {"learning_rate": 0.001 * len(name), "num_epochs": 4},
         versions={"torch": "2.13.0"},
         summary=None if parent is None else _summary(),
+        layers={} if free is None else _layers(free),
         files={"model/model.safetensors": file_ref(root / "checkpoint", weights)},
     )
     write_manifest(root / "checkpoint", manifest)
     champion = parent or manifest.model_sha256
-    evaluation, verdict = judge_round(state_dir, name, manifest.model_sha256, champion, skill=skill, decision=decision, score=score)
+    evaluation, verdict = judge_round(
+        state_dir, name, manifest.model_sha256, champion, skill=skill, decision=decision, score=score, bits=bits
+    )
     drop = None if skill is None else _drop(root / "drop", skill)
     sources = {} if skill is None else _sources(state_dir.parent, skill)
     return RoundFolders(
@@ -100,14 +109,31 @@ def _weights(name: str) -> dict[str, np.ndarray]:
     return {"model.q_proj.weight": matrix, "model.norm.weight": np.ones(4, dtype=np.float32)}
 
 
+def _layers(free: int) -> dict[str, LayerCapacity]:
+    """A square layer and a wide one; 40 inputs of each were trained, `free` and half of it are left."""
+    return {
+        "model.layers.0.q_proj": LayerCapacity(shape=(160, 160), protected=120, trainable=40, free=free, leak=1e-7),
+        "model.layers.0.down_proj": LayerCapacity(shape=(160, 416), protected=376, trainable=40, free=free // 2, leak=1e-7),
+    }
+
+
 def judge_round(
-    state_dir: Path, name: str, model: str, champion: str, *, skill: str | None, decision: Decision, score: float = 0.9
+    state_dir: Path,
+    name: str,
+    model: str,
+    champion: str,
+    *,
+    skill: str | None,
+    decision: Decision,
+    score: float = 0.9,
+    bits: tuple[float, float] | None = None,
 ) -> tuple[Path, Verdict]:
     """What the gate says of items that were made for a decision: the folder of the candidate's report, and the verdict, which is kept."""
     stages = state_dir / "stages" / "evaluate"
-    before = _evaluation(stages / f"{name}-champion", champion, _before(skill, score))
-    after = _evaluation(stages / f"{name}-candidate", model, _after(_before(skill, score), skill, decision))
-    anchors = dict.fromkeys(("old", "piqa, 0-shot"), load_evaluation(before))
+    was, now = bits or (None, None)
+    before = _evaluation(stages / f"{name}-champion", champion, _before(skill, score), was)
+    after = _evaluation(stages / f"{name}-candidate", model, _after(_before(skill, score), skill, decision), now)
+    anchors = dict.fromkeys(("old", "piqa, 0-shot", *(("prose",) if bits else ())), load_evaluation(before))
     verdict = decide(GateEvidence(load_evaluation(after), load_evaluation(before), anchors, skill), GatePolicy(**POLICY))
     assert skill is None or verdict.decision is decision, verdict.reasons
     write_manifest(state_dir / "rounds" / name / "verdict", verdict)
@@ -154,17 +180,24 @@ def _after(before: dict[str, list[float]], skill: str | None, decision: Decision
     return after
 
 
-def _evaluation(folder: Path, model_sha256: str, scores: dict[str, list[float]]) -> Path:
+def _prose(bits: float) -> list[float]:
+    """Bits per byte of texts, some harder than others, whose mean by bytes is about `bits`."""
+    return [bits * (1.0 + 0.2 * np.sin(number)) + 0.002 * np.sin(1000 * bits * number) for number in range(ITEMS)]
+
+
+def _evaluation(folder: Path, model_sha256: str, scores: dict[str, list[float]], bits: float | None = None) -> Path:
     """A report with its items, as the harness leaves it."""
     suites, files = [], {}
-    for name, values in scores.items():
+    for name, values in (scores if bits is None else scores | {"prose": _prose(bits)}).items():
+        drift = name == "prose"
+        weights = [50.0 + number % 100 for number in range(len(values))] if drift else [1.0] * len(values)
         docs = [text_digest(f"{name} {number}") for number in range(len(values))]
         table = {"doc_hash": docs, "prompt_hash": docs, "score": values, "gold_logprob": [-1.0 - 0.5 * (1.0 - value) for value in values]}
         golds = [f"answer {number % 8}" for number in range(len(values))]
         said = [gold if value else "something else" for gold, value in zip(golds, values, strict=True)]
         text = {"prompt": "Say it.", "gold": golds, "prediction": said}
         path = folder / "items" / f"{legal_name(name)}.parquet"
-        unused = {"weight": 1.0, "cluster": None, "reasoning": "", "cut": 0, **dict.fromkeys(COLUMNS[-3:])}
+        unused = {"weight": weights, "cluster": None, "reasoning": "", "cut": 0, **dict.fromkeys(COLUMNS[-3:])}
         items = pd.DataFrame(table | unused | text)
         write_items(path, items)
         state = folder.parents[2]
@@ -173,11 +206,11 @@ def _evaluation(folder: Path, model_sha256: str, scores: dict[str, list[float]])
         suites.append(
             SuiteResult(
                 name=name,
-                category="general" if name.startswith("piqa") else "skill",
-                metric="acc,none",
-                higher_is_better=True,
+                category="drift" if drift else "general" if name.startswith("piqa") else "skill",
+                metric="bits_per_byte" if drift else "acc,none",
+                higher_is_better=not drift,
                 n=len(values),
-                score=sum(values) / len(values),
+                score=float(np.average(values, weights=weights)),
                 suite_sha256=text_digest(name),
                 seconds=1.0,
             )
@@ -198,11 +231,18 @@ def _summary() -> TrainingSummary:
 
 
 def run_round(
-    lineage: Lineage, name: str, number: int, *, parent: str | None = None, decision: Decision = Decision.PASS, score: float = 0.9
+    lineage: Lineage,
+    name: str,
+    number: int,
+    *,
+    parent: str | None = None,
+    decision: Decision = Decision.PASS,
+    score: float = 0.9,
+    **measured: Any,
 ) -> tuple[RoundRun, VersionRef, RoundFolders]:
-    """One whole round up to its registered version."""
+    """One whole round up to its registered version. `measured`: bits and free of `write_folders`."""
     skill = None if parent is None else name
-    folders = write_folders(lineage.state_dir, name, skill=skill, parent=parent, decision=decision, score=score)
+    folders = write_folders(lineage.state_dir, name, skill=skill, parent=parent, decision=decision, score=score, **measured)
     held = [record.version for record in read_history(lineage) if parent is not None and record.digests.get("model") == parent]
     opened = open_round(lineage, number, skill, key=name, chain=read_ancestry(lineage, held[-1]) if held else ())
     log_stage(lineage, opened, "train", folders.manifest, folders.checkpoint, seconds=1.0)

@@ -10,8 +10,9 @@ import plotly.graph_objects as go
 
 from data_contracts.errors import LineageError, SkillstackError
 from data_contracts.manifests import CheckpointManifest, LayerCapacity, read_manifest
-from evals.audit.capacity import directions_of, free_share
+from evals.audit.capacity import directions_of, free_share, free_shares, mean_share, rounds_left
 from evals.numbers import size_of
+from evals.report.scores import percent
 from flows.explore.views.dynamics import title_of
 from flows.explore.views.figures import BLUE, ORANGE, cells, line, styled
 from flows.explore.views.matrix import alive_versions
@@ -52,7 +53,7 @@ def view_capacity(records: Sequence[RoundRecord]) -> CapacityView:
     return CapacityView(tuple(rounds), tuple(layers), tuple(left_out))
 
 
-def free_shares(view: CapacityView) -> list[list[float]]:
+def shares_by_round(view: CapacityView) -> list[list[float]]:
     """Rounds x layers: the free share of all directions."""
     names = layer_names(view)
     return [[free_share(layers[name]) if name in layers else 0.0 for name in names] for layers in view.layers]
@@ -65,16 +66,9 @@ def layer_names(view: CapacityView) -> list[str]:
     )
 
 
-def rounds_left(layers: Mapping[str, LayerCapacity], ratio: float) -> tuple[int, str]:
-    """(how many more rounds of this ratio fit, the layer that limits them), counted as in the audit."""
-    fits = {name: layer.free // trainable_count(directions_of(layer), ratio) for name, layer in layers.items()}
-    tightest = min(fits, key=lambda name: (fits[name], layers[name].free / layers[name].shape[1]))
-    return fits[tightest], tightest
-
-
 def capacity_figure(view: CapacityView) -> go.Figure:
     """A row per layer, a column per round; dark means used."""
-    shares = free_shares(view)
+    shares = shares_by_round(view)
     names = [name.removeprefix("model.layers.") for name in layer_names(view)]
     turned = [[row[index] for row in shares] for index in range(len(names))]
     few = len(names) <= 40
@@ -89,7 +83,7 @@ def capacity_figure(view: CapacityView) -> go.Figure:
 
 def trend_figure(view: CapacityView, ratio: float) -> go.Figure:
     """Mean and smallest free share over the rounds, and the share that a round of `ratio` needs."""
-    shares = free_shares(view)
+    shares = shares_by_round(view)
     figure = go.Figure()
     rounds = list(range(len(view.rounds)))
     means = [sum(row) / len(row) for row in shares]
@@ -103,22 +97,26 @@ def trend_figure(view: CapacityView, ratio: float) -> go.Figure:
 
 
 def sentence(view: CapacityView, ratio: float) -> str:
-    count, tightest = rounds_left(view.layers[-1], ratio)
-    mean = sum(free_shares(view)[-1]) / len(view.layers[-1])
-    plural = "" if count == 1 else "s"
-    return (
-        f"After {view.rounds[-1]}: {mean:.1%} free on average; {count} more round{plural} at ratio {ratio:.2f} fit, limited by {tightest}."
+    newest = view.layers[-1]
+    left, mean = (
+        rounds_left(newest, lambda layer: trainable_count(directions_of(layer), ratio)),
+        mean_share([*free_shares(newest).values()]),
     )
+    if left is None or mean is None:
+        return f"After {view.rounds[-1]}: no layer has directions."
+    plural = "" if left[0] == 1 else "s"
+    fit = f"{left[0]} more round{plural} at ratio {ratio:.2f} fit, limited by {left[1]}"
+    return f"After {view.rounds[-1]}: {percent(mean)}% free on average; {fit}."
 
 
 def capacity_rows(view: CapacityView) -> list[dict[str, str]]:
     """All layers after the newest round, the least free first."""
     newest = view.layers[-1]
-    shares = dict(zip(layer_names(view), free_shares(view)[-1], strict=True))
+    shares = dict(zip(layer_names(view), shares_by_round(view)[-1], strict=True))
     return [
         {
             "layer": name,
-            "free": f"{newest[name].free} ({shares[name]:.1%})",
+            "free": f"{newest[name].free} ({percent(shares[name])}%)",
             "protected": str(newest[name].protected),
             "trainable": str(newest[name].trainable),
             "leak": size_of(newest[name].leak, 2),

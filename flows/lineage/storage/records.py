@@ -168,3 +168,8 @@ class RoundRecord(Record):
     why: str | None = Field(None, description="the reason given for it")
     error: str | None = None
     run_id: str
+
+    @property
+    def seconds(self) -> float | None:
+        """From its first start to its end."""
+        return (self.ended - self.started).total_seconds() if self.started and self.ended else None

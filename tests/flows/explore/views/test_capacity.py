@@ -26,10 +26,11 @@ def test_capacity_over_the_champions_rounds(explored: SkillstackConfig) -> None:
     assert len(view.rounds) == 2  # the blocked round is no part of the line
     newest = view.layers[-1]
     for ratio in (0.05, 0.25, 0.5):
-        count, tightest = capacity.rounds_left(newest, ratio)
-        assert count == min(layer.free // trainable_count(layer.shape[1], ratio) for layer in newest.values())
-        assert tightest in newest
-    shares = dict(zip(capacity.layer_names(view), capacity.free_shares(view)[-1], strict=True))
+        fits = {name: layer.free // trainable_count(layer.shape[1], ratio) for name, layer in newest.items()}
+        said = re.search(r"average; (\d+) more rounds? at ratio .* fit, limited by (\S+)\.", capacity.sentence(view, ratio))
+        assert said is not None
+        assert (int(said[1]), fits[said[2]]) == (min(fits.values()), min(fits.values()))
+    shares = dict(zip(capacity.layer_names(view), capacity.shares_by_round(view)[-1], strict=True))
     assert shares == {LAYERS[0]: pytest.approx(60 / 160), LAYERS[1]: pytest.approx(60 / 416)}
     assert "1 more round at ratio 0.10 fit" in capacity.sentence(view, 0.1)
     assert len(capacity.trend_figure(view, 0.25).data) == 2
