@@ -38,6 +38,7 @@ def place(tmp_path_factory: pytest.TempPathFactory, workspace_type: Any) -> Any:
     made = workspace_type(tmp_path_factory.mktemp("refresh"))
     write_rows(made.folder / "double.jsonl", "double", doubled, 1)
     write_rows(made.folder / "twice.jsonl", "twice over", doubled, 2)
+    write_rows(made.folder / "again.jsonl", "once more double", doubled, 5)
     write_rows(made.folder / "ends.jsonl", "ends", lambda text: text[0] + text[-1], 3)
     made.changes = {"train": {"effective_batch_size": 8, "num_epochs": 20, "learning_rate": 1e-3}, "gate": SOME}
     made.write_config(**made.changes)
@@ -77,6 +78,23 @@ def test_without_refresh_a_taught_skill_is_refused_and_the_way_is_named(taught: 
     assert "was taught before" in answer["error"]
     assert "--refresh" in answer["error"]
     assert command("validate", "twice.jsonl", "--skill", "double", "--refresh")["manifest"]["teaching"] == 2
+
+
+def test_a_sweep_of_a_taught_skill_counts_what_its_earlier_drop_taught(place: Any, taught: dict[str, Any], command: Command) -> None:
+    """Two trainings: a rate that teaches nothing and the config's own. None is judged, so the lineage stays as it is."""
+    ask = ("sweep", "again.jsonl", "--skill", "double", "--rates", "1e-9,1e-3", "--passes", "8", "--no-judge")
+    assert "was taught before" in command(*ask, code=1)["error"]["what"]
+    found = command(*ask, "--refresh")
+    assert [point["setting"]["learning_rate"] for point in found["points"]] == [1e-9, 1e-3]
+    nothing, learned = found["points"]
+    assert nothing["gain"] == 0.0
+    assert found["choice"]["point"] == learned
+    assert learned["learned"] >= 0.6 > nothing["learned"]
+    earlier = {name for name in learned["losses"] if name.startswith("double")}
+    assert earlier, "the rows that taught the skill first are part of what must not be lost"
+    assert all(abs(nothing["losses"][name]) < 1e-9 for name in earlier), "a rate that moves nothing loses nothing"
+    assert found["outcome"] is None
+    assert len(command("history")["rounds"]) == 2
 
 
 def test_the_old_suite_is_kept_and_the_new_rows_are_a_suite_beside_it(

@@ -85,6 +85,7 @@ TESTS: dict[str, str] = {
     "sweep --passes --rates --skill": OPERATIONS + "test_a_sweep_over_rates_and_passes_chooses_nothing_where_nothing_is_learned",
     "sweep --rates --skill": OPERATIONS + "test_a_sweep_over_rates_and_passes_chooses_nothing_where_nothing_is_learned",
     "sweep --ratios --scales --skill": OPERATIONS + "test_a_sweep_decomposes_once_and_repeats_nothing",
+    "sweep --refresh --skill": REFRESH + "test_a_sweep_of_a_taught_skill_counts_what_its_earlier_drop_taught",
     "sweep --skill": OPERATIONS + "test_a_sweep_decomposes_once_and_repeats_nothing",
     "validate --convert": VALIDATION + "test_convert_on_the_command_line_needs_no_skill_and_no_config",
     "validate --out --skill": "tests/packaging/test_wheel.py::test_a_wheel_alone_makes_a_project_validates_a_drop_and_deploys",

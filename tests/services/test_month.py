@@ -83,7 +83,9 @@ def blocked(deployed: Any, workers: Any, promoted: Any) -> Any:
     try:
         drop = deployed.drop("mood", seed=1)
         assert deployed.answer("announce", str(drop), "--skill", "tone", "--config", str(forgetful))["announced"]
-        return round_ended(deployed, 2)
+        record = round_ended(deployed, 2)
+        shutil.copyfile(asked.report_of(deployed.folder, record.version), deployed.folder / "blocked.html")  # before a person decides
+        return record
     finally:
         deployed.write_config()
 
@@ -204,20 +206,21 @@ def test_prefects_artifact_has_the_words_of_the_report(
                 texts[record.version] = browser.text()
                 browser.picture(f"prefect-verdict-{record.decision}-{width}-{scheme}")
                 assert browser.run("return document.documentElement.scrollWidth") <= width
-    for record in (blocked, undecided):
-        headline, steps = asked.said_by_report(deployed.folder, record.version)
+    reports = ((blocked, deployed.folder / "blocked.html"), (undecided, asked.report_of(deployed.folder, undecided.version)))
+    for record, report in reports:
+        headline, steps = asked.said_by(report)
         assert headline in texts[record.version]
         places = [texts[record.version].index(step) for step in steps]
         assert places == sorted(places)
         assert f"skillstack approve {record.version}" in steps[-1]
-    _, steps = asked.said_by_report(deployed.folder, blocked.version)
+    _, steps = asked.said_by(deployed.folder / "blocked.html")
     assert ["--scale" in step for step in steps].index(True) < ["--override" in step for step in steps].index(True)
     assert browser.hosts() <= {"127.0.0.1"}
 
 
 @SIZES
 def test_mlflows_table_begins_with_the_verdict_and_the_report_is_on_the_rounds_own_run(
-    browser: Chromium, mlflow_pages: str, deployed: Any, blocked: Any, undecided: Any, width: int, scheme: str
+    browser: Chromium, mlflow_pages: str, deployed: Any, undecided: Any, width: int, scheme: str
 ) -> None:
     browser.show(width, scheme)
     asked.colours_of_mlflow(browser, scheme)
@@ -232,9 +235,9 @@ def test_mlflows_table_begins_with_the_verdict_and_the_report_is_on_the_rounds_o
         assert all(right <= width for _, right in columns), "none is out of sight"
     assert ("dark-mode" in browser.run("return document.body.className")) == (scheme == "dark")
 
-    page = f"{mlflow_pages}/{blocked.run_id}/artifacts/version-{blocked.version}.html?workflowType=machine_learning"
+    page = f"{mlflow_pages}/{undecided.run_id}/artifacts/version-{undecided.version}.html?workflowType=machine_learning"
     frame = browser.open(page, "return document.querySelector('iframe')")
-    headline, steps = asked.said_by_report(deployed.folder, blocked.version)
+    headline, steps = asked.said_by(asked.report_of(deployed.folder, undecided.version))
     browser.driver.switch_to.frame(frame)
     try:
         browser.wait(lambda: headline in browser.text(), "headline of the report")

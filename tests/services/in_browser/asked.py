@@ -62,9 +62,13 @@ def colours_of_mlflow(browser: Chromium, scheme: str) -> None:
     browser.run("localStorage.setItem('_mlflow_dark_mode_toggle_enabled', arguments[0])", str(scheme == "dark").lower())
 
 
-def said_by_report(folder: Path, version: int) -> tuple[str, list[str]]:
-    """(the headline, every step) of the round's own page."""
-    page = (folder / ".skillstack" / "reports" / f"version-{version}.html").read_text(encoding="utf-8")
+def report_of(folder: Path, version: int) -> Path:
+    return folder / ".skillstack" / "reports" / f"version-{version}.html"
+
+
+def said_by(report: Path) -> tuple[str, list[str]]:
+    """(the headline, every step) of a round's own page, while nobody has decided about it."""
+    page = report.read_text(encoding="utf-8")
     headline = re.search(r'(?s)<p class="headline">(.*?)</p>', page)
     box = re.search(r'(?s)<p class="next"><b>Next:</b>(.*?)</p>(.*?)</section>', page)
     assert headline is not None
