@@ -113,11 +113,12 @@ def figure(shown: Any, name: str) -> mo.Html:
 
 
 def table(rows: Sequence[Mapping[str, str]], caption: str) -> mo.Html:
-    """A plain table, which screen readers can read and which scrolls sideways on a narrow screen."""
+    """A plain table, which screen readers can read; a narrow screen shows each row as a block, every value with its column's name."""
     if not rows:
         return mo.Html(f'<p class="explore-remark">{escape(caption)}: none.</p>')
     head = "".join(f'<th scope="col">{escape(name)}</th>' for name in rows[0])
-    lines = "".join("<tr>" + "".join(f"<td>{escape(value)}</td>" for value in row.values()) + "</tr>" for row in rows)
+    cells = ("".join(f'<td data-label="{escape(name)}">{escape(value)}</td>' for name, value in row.items()) for row in rows)
+    lines = "".join(f"<tr>{row}</tr>" for row in cells)
     return mo.Html(
         f'<div class="explore-table" tabindex="0" role="region" aria-label="{escape(caption)}"><table><caption>{escape(caption)}</caption>'
         f"<thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table></div>"

@@ -89,7 +89,7 @@ def test_a_sweep_of_a_taught_skill_counts_what_its_earlier_drop_taught(place: An
     nothing, learned = found["points"]
     assert nothing["gain"] == 0.0
     assert found["choice"]["point"] == learned
-    assert learned["learned"] >= 0.6 > nothing["learned"]
+    assert learned["learned"] > 0.1 > nothing["learned"]
     earlier = {name for name in learned["losses"] if name.startswith("double")}
     assert earlier, "the rows that taught the skill first are part of what must not be lost"
     assert all(abs(nothing["losses"][name]) < 1e-9 for name in earlier), "a rate that moves nothing loses nothing"

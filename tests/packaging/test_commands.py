@@ -27,7 +27,13 @@ PAGES = [
 ]
 _FENCE = re.compile(r"```(\w*)\n(.*?)```", re.DOTALL)
 _SPAN = re.compile(r"`([^`]+)`")
-_PROGRAMS = ("skillstack", "make", "python", "pip", "prefect", "docker", "kubectl", "mlflow", "openssl", "marimo", "infra/backup.sh")
+_CRON = re.compile(r"^(?:[\d*/,-]+ ){4}[\d*/,-]+ +cd \S+ && ")
+_PROGRAMS = (
+    "skillstack", "make", "python", "pip", "pytest", "prefect", "docker", "podman", "kubectl", "mlflow", "openssl", "marimo", "promtool",
+    "cp", "infra/backup.sh",
+)  # fmt: skip
+_VARIABLE = re.compile(r"^(?:[A-Z_]+=\S+ )+")
+"""What may stand before a program: `SKILLSTACK_CHARTS=FOLDER pytest ...`."""
 
 CHANGES = "tests/flows/explore/in_browser/test_browser_changes.py::"
 SIGNATURE = "tests/flows/lineage/test_model_signature.py::"
@@ -120,6 +126,11 @@ OTHERS: dict[str, str | tuple[str, str]] = {
     r"kubectl kustomize": "tests/services/test_files.py::test_kustomize_builds_the_whole",
     r"kubectl": ("docs/guides/service.md", "Not run, because there was no cluster"),
     r"mlflow db upgrade": ("docs/runbook.md", "not run by a test"),
+    r"osft\(": "tests/packaging/test_engine_alone.py::test_the_calls_of_the_guide_train_june_and_then_july",
+    r"cp infra/\.env\.example infra/\.env": "tests/containers/stack.py::_variables",
+    r"podman kube play": "tests/containers/test_kube.py::test_the_pod_of_the_training_job_trains_on_its_claim",
+    r"pytest tests/services/test_helm\.py": "tests/services/test_helm.py::rendered",
+    r"promtool test rules": ("docs/guides/service.md", "by hand: not run by a test"),
     r"echo \$\?": "tests/flows/cli/test_errors.py::test_a_wrong_option_is_one_line_and_exit_code_1",
 }
 NOT_RUN = {"demo": ("README.md", "no test runs it")}
@@ -134,11 +145,21 @@ class Named:
     block: bool
 
 
+def typed_in(line: str, language: str) -> str:
+    """What a line of a code block asks for: a line of the shell, what stands behind its prompt or cron's times, a call of `osft`."""
+    if language == "python":
+        return line if line.startswith("osft(") else ""
+    if language == "sh":
+        return line.strip()
+    cron = _CRON.match(line)
+    return line[2:] if line.startswith("$ ") else line[cron.end() :] if cron else ""
+
+
 def commands_of(page: str) -> Iterator[Named]:
     text = (REPOSITORY / page).read_text(encoding="utf-8")
     for language, body in _FENCE.findall(text):
         for line in re.sub(r"\\\n\s*", " ", body).splitlines():
-            typed = line.strip() if language == "sh" else line.partition("$ ")[2] if line.startswith("$ ") else ""
+            typed = typed_in(line, language)
             if typed and not typed.startswith("#"):
                 yield Named(page, typed, block=True)
     rest = _FENCE.sub("", text)
@@ -146,7 +167,7 @@ def commands_of(page: str) -> Iterator[Named]:
         if line.startswith("    $ "):
             yield Named(page, line[6:], block=True)
     for span in _SPAN.findall(rest):
-        line = " ".join(span.split())
+        line = _VARIABLE.sub("", " ".join(span.split()))
         if line.split()[0] in _PROGRAMS and " " in line:
             yield Named(page, line, block=False)
 

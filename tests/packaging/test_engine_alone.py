@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+REPOSITORY = Path(__file__).parents[2]
 
 # Named by hand, so that a dependency that brings one of them is noticed.
 HEAVY = [
@@ -77,6 +80,24 @@ def test_every_module_can_be_imported_and_it_trains(engine_alone: Callable[..., 
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text(encoding="utf-8"))
     assert manifest["kind"] == "checkpoint"
     assert (tmp_path / "out" / "model" / "model.safetensors").is_file()
+
+
+@pytest.mark.slow
+def test_the_calls_of_the_guide_train_june_and_then_july(engine_alone: Callable[..., Any], tmp_path: Path) -> None:
+    """Word for word, in a folder with what they name: a base model and the drops of two months."""
+    guide = (REPOSITORY / "docs/guides/training.md").read_text(encoding="utf-8")
+    calls = "\n".join(re.findall(r"```python\n(.*?)```", guide, re.DOTALL))
+    assert calls.count("osft(") == 2
+    (tmp_path / "base").symlink_to(REPOSITORY / "flows/base_models/nano")
+    write_rows(tmp_path / "june.jsonl", chats(8))
+    write_rows(tmp_path / "july.jsonl", chats(12)[8:])
+    done = engine_alone("-c", calls, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    for month in ("june", "july"):
+        for name in ("model/config.json", "update.safetensors", "ledger.safetensors"):
+            assert (tmp_path / month / name).is_file()
+    june, july = (json.loads((tmp_path / month / "manifest.json").read_text(encoding="utf-8")) for month in ("june", "july"))
+    assert july["parent_sha256"] == june["model_sha256"], "the call that starts from June's model is the next round"
 
 
 def test_it_validates_a_drop(engine_alone: Callable[..., Any], tmp_path: Path) -> None:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import tarfile
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from flows.cli.app import app
 from flows.cli.errors import run
+from flows.config.model import parse_config
 from flows.lineage import current_champion, read_ledger
 from flows.lineage.storage.signing import KEY_VARIABLE
 from flows.review import decisions, monthly
@@ -119,3 +123,25 @@ def test_init_writes_for_the_base_model_that_is_named(command: Command, base: st
     written = command("init", "--base-model", base)["written"]
     assert all(Path(path).is_file() for path in written)
     assert f"base_model: {base}" in Path("skillstack.yaml").read_text()
+
+
+GUIDES = sorted((Path(__file__).parents[3] / "docs/guides").glob("*.md"))
+BLOCKS = re.compile(r"^```yaml\n((?:(?!```)[^\n]*\n)*)```|^((?:    [^\n]*\n)+)", re.MULTILINE)
+SETTINGS = [
+    (guide.name, textwrap.dedent(fenced or indented))
+    for guide in GUIDES
+    for fenced, indented in BLOCKS.findall(guide.read_text(encoding="utf-8"))
+    if fenced or indented.startswith("    evaluation:")
+]
+
+
+@pytest.mark.parametrize(("guide", "block"), SETTINGS)
+def test_every_setting_that_a_guide_shows_is_one_of_a_config(guide: str, block: str, tmp_path: Path) -> None:
+    values = yaml.safe_load(block)
+    config = parse_config(values, where=guide, folder=tmp_path)
+    assert {name: getattr(config, name) for name in values}
+    assert set(values) <= config.model_fields_set
+
+
+def test_the_guides_show_settings() -> None:
+    assert len(SETTINGS) >= 4

@@ -25,6 +25,8 @@ def test_every_control_has_a_name_and_every_view_fits_a_phone(view: Any) -> None
         for page in PAGES:
             view.open(page.name)
             assert view.run("return document.documentElement.scrollWidth") <= 400, page.name
+            wide = "return [...document.querySelectorAll('.explore-table')].filter(e => e.scrollWidth > e.clientWidth + 1).length"
+            assert view.run(wide) == 0, f"{page.name}: a table has to be scrolled sideways"
             tree = view.driver.execute_cdp_cmd("Accessibility.getFullAXTree", {})["nodes"]
             wanted = {"slider", "spinbutton", "combobox", "textbox", "link", "heading", "img", "table"}
             named = [
