@@ -111,7 +111,11 @@ class Browser:
 
 @contextlib.contextmanager
 def running_explorer(folder: Path, state: Path, *arguments: str, **variables: str) -> Iterator[str]:
-    """A running `skillstack explore` over a state folder, as its address; ended afterwards."""
+    """A running `skillstack explore` over a state folder, as its address; ended afterwards.
+
+    It computes in one thread, as the test's own process does (fixture one_thread): sums of more threads have another order, and a number
+    that lies between two last digits is then shown as the other one.
+    """
     (folder / "skillstack.yaml").write_text(f"state_dir: {state}\n", encoding="utf-8")
     line = [
         sys.executable,
@@ -125,6 +129,7 @@ def running_explorer(folder: Path, state: Path, *arguments: str, **variables: st
         *arguments,
     ]
     inherited = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
+    inherited |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     with (folder / "server.log").open("wb") as log:
         process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=log, text=True, cwd=folder, env={**inherited, **variables})
         assert process.stdout is not None
