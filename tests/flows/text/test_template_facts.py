@@ -29,6 +29,17 @@ def test_the_text_of_nano_is_described() -> None:
     assert facts["sample row"].startswith("the ")
 
 
+def test_a_tokenizer_without_a_template_is_said_to_have_none_with_the_way_out(tmp_path: Path) -> None:
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(NANO)
+    tokenizer.chat_template = None
+    tokenizer.save_pretrained(tmp_path)
+    (tmp_path / "config.json").write_bytes((NANO / "config.json").read_bytes())
+    facts = {fact.name: fact.value for fact in text_facts(tmp_path, TrainConfig())}
+    assert facts["chat template"] == "none: rows with messages are refused, set train.chat_template"
+
+
 def test_the_configs_template_and_variables_are_those_that_are_described() -> None:
     train = TrainConfig(chat_template=WITH_TOOLS, chat_template_kwargs={"mood": "calm"})
     facts = {fact.name: fact.value for fact in text_facts(NANO, train)}

@@ -22,6 +22,7 @@ from flows.lineage import (
     collect_garbage,
     current_champion,
     find_version,
+    read_history,
     read_ledger,
     rebuild_version,
     roll_back,
@@ -69,6 +70,17 @@ def test_collected_weights_come_back_byte_for_byte(trained):
     assert manifest_digest(manifest) == find_version(trained, 2, verify=True).manifest_sha256
     assert [entry.action for entry in read_ledger(trained)][-2:] == ["collect", "rebuild"]
     assert roll_back(trained, 2, reason="complaints", actor="ann").champion == 2
+
+
+def test_history_keeps_each_versions_own_decision_and_reason_through_gc(trained):
+    def said() -> dict[int | None, tuple[object, ...]]:
+        return {record.version: (record.event, record.who, record.when, record.why, record.reasons) for record in read_history(trained)}
+
+    before = said()
+    assert before[5][0] == "blocked"
+    assert before[5][4]
+    collect_garbage(trained, SHORT, actor="ann")
+    assert said() == before
 
 
 def test_without_a_stored_update_nothing_is_deleted(trained, register):
