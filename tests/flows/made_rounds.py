@@ -238,10 +238,12 @@ def run_round(
     parent: str | None = None,
     decision: Decision = Decision.PASS,
     score: float = 0.9,
+    skill: str | None = None,
     **measured: Any,
 ) -> tuple[RoundRun, VersionRef, RoundFolders]:
-    """One whole round up to its registered version. `measured`: bits and free of `write_folders`."""
-    skill = None if parent is None else name
+    """One whole round up to its registered version. `skill`: where it is not `name`, as in a second attempt; `measured`: bits and free of
+    `write_folders`."""
+    skill = None if parent is None else skill or name
     folders = write_folders(lineage.state_dir, name, skill=skill, parent=parent, decision=decision, score=score, **measured)
     held = [record.version for record in read_history(lineage) if parent is not None and record.digests.get("model") == parent]
     opened = open_round(lineage, number, skill, key=name, chain=read_ancestry(lineage, held[-1]) if held else ())

@@ -14,10 +14,11 @@ from typing import Any
 import pytest
 import yaml
 
+from data_contracts.manifests import Decision
 from flows.cli.app import app
 from flows.cli.errors import run
 from flows.config.model import parse_config
-from flows.lineage import current_champion, read_ledger
+from flows.lineage import current_champion, find_version, read_ledger
 from flows.lineage.storage.signing import KEY_VARIABLE
 from flows.review import decisions, monthly
 
@@ -112,9 +113,14 @@ def test_the_bundle_for_support_is_written_and_says_nothing_secret(command: Comm
     assert b"pl4nted" not in text
 
 
-def test_one_attempt_of_a_round_is_replayed(command: Command) -> None:
-    replayed = command("gate", "replay", "2", "--attempt", "1")
-    assert (replayed["round"], replayed["attempt"], replayed["equal"]) == (2, 1, True)
+def test_one_attempt_of_a_round_is_replayed(command: Command, grown: Any, register: Any) -> None:
+    """Each of a round's verdicts by its attempt: the first was promoted, the second blocked."""
+    parent = find_version(grown, 2).model_sha256
+    register(grown, "second again", 2, parent=parent, decision=Decision.BLOCK, skill="second")
+    for attempt, decision in ((1, "PASS"), (2, "BLOCK")):
+        replayed = command("gate", "replay", "2", "--attempt", str(attempt))
+        assert (replayed["round"], replayed["attempt"], replayed["equal"]) == (2, attempt, True)
+        assert replayed["decision"] == decision
 
 
 @pytest.mark.parametrize("base", ["nano", "YOUR/MODEL"])
