@@ -5,6 +5,7 @@ for step in next_steps(verdict, Situation(version=5, drop="tickets.jsonl")): pri
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -174,7 +175,7 @@ def _of_a_skill(lost: Collection[CheckOutcome], situation: Situation) -> bool:
 def _again(verdict: Verdict, situation: Situation) -> str:
     """The command of the same round."""
     skill = situation.skill or verdict.new_skill
-    return f"skillstack round {situation.drop} --skill {skill}{' --refresh' if situation.refresh else ''}"
+    return f"skillstack round {shlex.quote(situation.drop)} --skill {skill}{' --refresh' if situation.refresh else ''}"
 
 
 def _is_moving(check: CheckOutcome) -> bool:

@@ -83,7 +83,7 @@ def steps_after(workspace: Workspace, verdict: Verdict, version: VersionRef, rep
     drop = read_manifest(version.drop, DropManifest, verify=False) if version.drop else None
     situation = Situation(
         version=version.version,
-        drop=drop.source if drop else "DROP",
+        drop=version.drop_file or (drop.source if drop else "DROP"),
         skill=version.skill or "",
         refresh=drop is not None and drop.teaching > 1,
         calibrated=workspace.config.calibration is not None,

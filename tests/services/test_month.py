@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -215,6 +216,8 @@ def test_prefects_artifact_has_the_words_of_the_report(
         assert f"skillstack approve {record.version}" in steps[-1]
     _, steps = asked.said_by(deployed.folder / "blocked.html")
     assert ["--scale" in step for step in steps].index(True) < ["--override" in step for step in steps].index(True)
+    [named] = {found[1] for step in steps if (found := re.search(r"skillstack round (\S+) ", step))}
+    assert (deployed.folder / named).is_file(), "the command works in the project's folder as it stands"
     assert browser.hosts() <= {"127.0.0.1"}
 
 

@@ -17,7 +17,7 @@ from data_contracts.escaping import markdown_text
 from data_contracts.manifests import MANIFEST_NAME, CheckpointManifest, EvalReport, Verdict, manifest_digest, read_manifest
 from flows.lineage.storage.connection import PREFIX, Lineage, as_default, plainly
 from flows.lineage.storage.describe import legal_name, manifest_datasets
-from flows.lineage.storage.facts import describe_sources
+from flows.lineage.storage.facts import describe_sources, source_of
 from flows.lineage.storage.records import RoundRun, VersionRef
 from flows.lineage.storage.tracking import log_datasets, real_path, stored_path
 
@@ -60,6 +60,7 @@ def as_reference(lineage: Lineage, raw: Any) -> VersionRef:
         manifest_sha256=tags["manifest_sha256"],
         parent_version=int(tags["parent_version"]) if tags.get("parent_version") else None,
         checkpoint=lineage.state_dir / tags["checkpoint"],
+        drop_file=source_of(tags.get("sources"), "drop"),
         collected=datetime.fromisoformat(tags["collected"]) if tags.get("collected") else None,
         verdict_sha256=tags.get("verdict_sha256"),
         run_id=raw.run_id or "",

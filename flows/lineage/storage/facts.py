@@ -44,6 +44,11 @@ def read_sources(lineage: Lineage, text: str | None) -> dict[str, tuple[Path, st
     return {role: (lineage.state_dir.parent / path, sha256) for role, (path, sha256) in json.loads(text or "{}").items()}
 
 
+def source_of(text: str | None, role: str) -> str:
+    """The path of a file that a round read, as it is recorded; empty where it is not."""
+    return str(json.loads(text or "{}").get(role, [""])[0])
+
+
 def _from_project(lineage: Lineage, path: Path) -> str:
     path, project = path.expanduser().resolve(), lineage.state_dir.parent
     return path.relative_to(project).as_posix() if path.is_relative_to(project) else path.as_posix()

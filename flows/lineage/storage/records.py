@@ -54,6 +54,7 @@ class VersionRef(Record):
     verdict: Path | None = None
     verdict_sha256: str | None = None
     drop: Path | None = None
+    drop_file: str = Field("", description="the file that the round was started with, from the project's folder; empty where not recorded")
     collected: datetime | None = Field(None, description="when its dense weights were deleted; they can be rebuilt")
     run_id: str
     model_id: str

@@ -125,6 +125,11 @@ def test_without_calibration_that_is_the_first_hint_on_a_loss(evidence, asked) -
     assert not any("calibration" in step for step in next_steps(verdict, SITUATION))
 
 
+def test_a_command_names_the_drop_as_the_shell_reads_it(evidence, asked) -> None:
+    steps = next_steps(decide(evidence(old=(60, 0)), asked()), replace(SITUATION, drop="my drops/may.jsonl"))
+    assert any("skillstack round 'my drops/may.jsonl' --skill new --scale 0.75" in step for step in steps)
+
+
 def test_no_scale_where_the_training_kept_no_update(evidence, asked) -> None:
     """`round --scale` needs the update that osft keeps; a round by full or lora ends that command with an error."""
     verdict = decide(evidence(old=(60, 0)), asked())

@@ -12,6 +12,8 @@ def test_a_version_knows_its_folders_digests_and_parent(grown):
     champion = current_champion(grown)
     assert (champion.version, champion.round, champion.skill, champion.method) == (3, 2, "second", "osft")
     assert champion.parent_version == 2
+    assert champion.drop_file == "second.jsonl", "the file that the round was started with, from the project's folder"
+    assert find_version(grown, 1).drop_file == ""
     assert (champion.checkpoint / "manifest.json").is_file()
     assert (champion.evaluation / "manifest.json").is_file()
     assert [reference.version for reference in read_ancestry(grown, 3)] == [1, 2, 3]
