@@ -91,7 +91,8 @@ def trend_figure(view: CapacityView, ratio: float) -> go.Figure:
     figure.add_trace(line("free, least free layer", rounds, [min(row) for row in shares], ORANGE, markers=True))
     figure.add_hline(y=ratio, line={"color": "#8a8f98", "dash": "dash"}, annotation_text="one round at this ratio")
     styled(figure, x="", y="share of directions", height=300)
-    figure.update_xaxes(tickvals=rounds, ticktext=list(view.rounds))
+    # Room beside the first and the last round: a label that would reach over the edge of a phone's picture is not drawn at all.
+    figure.update_xaxes(tickvals=rounds, ticktext=list(view.rounds), range=[-0.4, len(rounds) - 0.6])
     figure.update_yaxes(range=[0, 1], tickformat=".0%")
     return figure
 

@@ -202,7 +202,8 @@ def forgetting_figure(view: LineageView) -> go.Figure:
     figure.add_bar(
         x=names, y=[skill.now for skill in skills], name="now (lineage of the champion)", marker={"color": ORANGE},
         error_y={
-            "type": "data", "symmetric": False, "array": [max(0.0, skill.change.high - skill.change.value) for skill in skills],
+            "type": "data", "symmetric": False, "color": "#8a8f98",
+            "array": [max(0.0, skill.change.high - skill.change.value) for skill in skills],
             "arrayminus": [max(0.0, skill.change.value - skill.change.low) for skill in skills],
         },
     )  # fmt: skip
