@@ -71,6 +71,7 @@ def test_a_suites_budget_is_what_may_still_be_lost_and_a_gain_is_not_saved_up(au
     assert rows["a"].change == pytest.approx(-0.05)
     assert rows["a"].left == pytest.approx(0.06 - 0.05)
     assert rows["text"].change == pytest.approx(-0.3), "more bits per byte are a loss"
+    assert (rows["a"].words, rows["text"].words) == ("−5.0 points", "+30.0 %"), "bits per byte have the sign that they have everywhere"
     assert rows["text"].left == pytest.approx(0.5 - 0.3)
     assert [*rows] == ["a", "text"], "least left first"
     assert replace(rows["a"], change=0.04).left == 0.06
