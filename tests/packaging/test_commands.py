@@ -113,7 +113,7 @@ OTHERS: dict[str, str | tuple[str, str]] = {
     r"pip install": ("README.md", "not on a package index yet"),
     r"python -m data_contracts": "tests/packaging/test_engine_alone.py::test_it_validates_a_drop",
     r"python -m osft_engine": "tests/osft_engine/loop/test_stopping.py::start",
-    r"python infra/services.py": "tests/services/conftest.py::parts",
+    r"python infra/services.py": "tests/services/test_files.py::test_the_trial_of_the_guide_serves_its_pages_and_ends_by_ctrl_c",
     r"python -m model_signing verify": SIGNATURE + "test_a_rounds_version_is_signed_and_the_signature_travels_with_the_model",
     r"openssl": GUIDES + "test_a_key_pair_of_openssl_signs",
     r"export SKILLSTACK_SIGNING_KEY=": GUIDES + "with_key",

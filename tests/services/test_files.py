@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 import shutil
+import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import yaml
 
@@ -175,3 +178,26 @@ def test_kustomize_builds_the_whole(tmp_path: Path) -> None:
     built = subprocess.run(["kubectl", "kustomize", str(INFRA / "kubernetes")], capture_output=True, text=True, check=False)
     assert built.returncode == 0, built.stderr
     assert {each["metadata"]["namespace"] for each in yaml.safe_load_all(built.stdout) if each["kind"] != "Namespace"} == {"skillstack"}
+
+
+def test_the_trial_of_the_guide_serves_its_pages_and_ends_by_ctrl_c(tmp_path: Path) -> None:
+    line = [sys.executable, "infra/services.py", str(tmp_path / "service")]
+    with subprocess.Popen(line, cwd=INFRA.parent, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            printed = [process.stdout.readline().split() for _ in range(5)]
+            assert [words[:1] for words in printed] == [["export"]] * 5, printed
+            given = dict(words[1].split("=", 1) for words in printed)
+            api = given["PREFECT_API_URL"]
+            page = httpx.get(api.removesuffix("/api"), headers={"Accept": "text/html"}, follow_redirects=True)
+            assert (page.status_code, page.headers["content-type"].partition(";")[0]) == (200, "text/html")
+            settings = httpx.get(f"{api.removesuffix('/api')}/ui-settings").json()
+            assert (settings["api_url"], settings["default_ui"]) == ("/api", "v1"), (
+                "the address that the page came from, asking no other host"
+            )
+            user, _, password = given["PREFECT_API_AUTH_STRING"].partition(":")
+            assert [httpx.get(f"{api}/admin/version", auth=auth).status_code for auth in (None, (user, password))] == [401, 200]
+            assert httpx.get(f"{given['MLFLOW_TRACKING_URI']}/health").text == "OK"
+        finally:
+            process.send_signal(signal.SIGINT)
+        assert process.wait(120) == 0
