@@ -151,6 +151,12 @@ class TrainConfig(BaseModel):
     calibration_share: float = Field(
         0.0, ge=0.0, lt=1.0, description="share of the training examples drawn from the general text that `calibration` names"
     )
+    keep_general: float = Field(
+        0.0,
+        ge=0.0,
+        description="osft, protect activations: how heavily the change of the model's answers to general text counts beside the drop's "
+        "loss: an estimate of it, in nats per token, is multiplied by this; 0 does not count it; `init` writes 10 for nano",
+    )
     buffer_size: int = Field(512, ge=0, description="examples of earlier rounds that are kept in the lineage, for any number of rounds")
     moment_tokens: int = Field(4096, ge=1, description="tokens per round whose layer inputs are measured for the subspace memory")
     memory_rank: int = Field(2048, ge=1, description="largest number of directions that the subspace memory keeps per layer")
@@ -233,6 +239,8 @@ class TrainConfig(BaseModel):
             raise MisfitError("calibration_share", "with replay_share it must leave a part of the training examples to the drop")
         if self.quantize != "none" and (self.method != "osft" or self.protect != "activations" or self.train_other):
             raise MisfitError("quantize", "a 4-bit base stays frozen, which needs method osft, protect activations and no train_other")
+        if self.keep_general and self.method == "osft" and self.protect != "activations":
+            raise MisfitError("keep_general", "set protect to activations, or it to 0")
         if self.checkpoint_at_epoch and self.method == "lora":
             raise MisfitError("checkpoint_at_epoch", "an adapter is merged once, at the end; use method osft or full")
         return self

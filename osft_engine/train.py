@@ -26,6 +26,7 @@ from osft_engine.data.mixture import Mixture, mixture
 from osft_engine.files import full_disk_explained, require_free_space
 from osft_engine.loop.events import EventLog, OnEvent
 from osft_engine.loop.finish import ROLES, summarise, write_candidate_manifest, write_outcome
+from osft_engine.loop.keeping import open_keeper
 from osft_engine.loop.optim import step_sizes
 from osft_engine.loop.prepare import Scene, attach_method, refuse_sharded
 from osft_engine.loop.probe import choose_layout
@@ -133,10 +134,9 @@ def _train(run: TrainRun, inputs: Inputs, on_event: OnEvent | None, stop: StopSi
     scene = Scene(run, model, renderer, inputs.base_sha256, inputs.memory, earlier, tokens_per_step, world)
     attachment, memory = attach_method(scene, resume)
     shard_model(attachment.model, world)
-
-    on_epoch = _epoch_writer(run, attachment, world) if config.checkpoint_at_epoch else None
+    after, keeper = _epoch_writer(run, attachment, world), open_keeper(scene, attachment)
     trainer = Trainer(
-        attachment, mixed, config, resume=resume, emit=events.emit, held_out=held_out, on_epoch=on_epoch, world=world, stop=stop
+        attachment, mixed, config, resume=resume, emit=events.emit, held_out=held_out, on_epoch=after, world=world, stop=stop, keeper=keeper
     )
     progress = trainer.run()
     examples = replace(found, examples=kept)
@@ -169,7 +169,10 @@ def _disk_needed(run: TrainRun) -> int:
     return 4 * sum(path.stat().st_size for path in run.base.glob("*.safetensors"))
 
 
-def _epoch_writer(run: TrainRun, attachment: Attachment, world: World) -> Callable[[int], None]:
+def _epoch_writer(run: TrainRun, attachment: Attachment, world: World) -> Callable[[int], None] | None:
+    if not run.config.checkpoint_at_epoch:
+        return None
+
     def write(epoch: int) -> None:
         state = attachment.dense_state()
         if world.leads:

@@ -17,6 +17,7 @@ from evals.numbers import plain
 ENOUGH_TO_WATCH = 200  # examples from which train.until_settled applies
 ENOUGH_TOKENS = 20_000  # of calibration text: on nano 4,096 let a hard skill take 4 points of a base skill, 20,000 half a point
 ENOUGH_REPLAY = 0.25  # of the training rows: on nano a second skill took 13 points of a hard first one without, 4 with them
+ENOUGH_KEEPING = 10.0  # on nano a second skill then cost prose 0.3 % where it cost 0.6 to 2.5 % without, and was learned better
 NEAR = 0.5  # of a margin: a measured loss of this size is worth lowering, although more items might rule the margin out
 LOSSES = ("regression", "floor", "anchor", "margin", "non_inferiority", "drift", "anchor_drift")
 CATEGORIES: dict[str, Category] = {words: category for category, words in CATEGORY_WORDS.items()}
@@ -43,6 +44,8 @@ class Situation:
     """Tokens of general text whose layer inputs were measured for what is protected; None where nothing is."""
     replay_share: float | None = None
     """Share of the training rows that came from earlier rounds; None where the lineage keeps none of them (train.buffer_size 0)."""
+    keep_general: float | None = None
+    """How heavily the change on general text counted beside the drop's loss; None where it cannot count (another method or protection)."""
     first_round: bool = False
     examples: int | None = None
     watched: bool = False
@@ -142,6 +145,12 @@ def _lose_less(held: Collection[CheckOutcome], verdict: Verdict, situation: Situ
         yield (
             f"Protect more of what the base knew: train.moment_tokens {ENOUGH_TOKENS} (now {situation.moment_tokens}) measures that much "
             f"of the calibration text.{again}"
+        )
+    if situation.keep_general is not None and situation.keep_general < ENOUGH_KEEPING and _of_the_base(lost, situation):
+        now = plain(situation.keep_general, 2)
+        yield (
+            f"Count what the update does to general text beside the drop's loss: train.keep_general {ENOUGH_KEEPING:g} (now {now}); it "
+            "needs one pass over the calibration text before training."
         )
     if situation.replay_share is not None and situation.replay_share < ENOUGH_REPLAY and _of_a_skill(lost, situation):
         now = plain(situation.replay_share, 2)

@@ -53,7 +53,11 @@ gate:                       # margins, floors and error rates: see `skillstack c
   min_gain: 0.05            # a new skill must gain more than 5 points on its held-out items ...
   min_learned: 0.5          # ... and get at least half way from chance to 100 %; min_scores: {tickets: 0.9} sets a score for one skill
 """
-NANO_TRAIN = "  moment_tokens: 20000      # calibration text that is measured: with 4096 a hard skill costs nano some of a base skill\n"
+NANO_TRAIN = """\
+  moment_tokens: 20000      # calibration text that is measured: with 4096 a hard skill costs nano some of a base skill
+  keep_general: 10          # what the update does to general text counts beside the drop's loss
+  unfreeze_rank_ratio: 0.5  # so half of the directions may move, where a quarter may without keep_general: hard skills need them
+"""
 NO_SAFETY = "  accept_unmeasured: [safety]   # nano never learned to refuse anything, so there is no safety behaviour to lose\n"
 
 

@@ -95,6 +95,7 @@ def steps_after(workspace: Workspace, verdict: Verdict, version: VersionRef, rep
         last_loss=summary.final_loss if summary else None,
         moment_tokens=made.config.get("moment_tokens") if made.protect == "activations" else None,
         replay_share=replayed_share(made),
+        keep_general=float(made.config.get("keep_general") or 0.0) if made.protect == "activations" else None,
         first_round=version.round == 1,
         examples=summary.examples if summary else None,
         watched=bool(made.config.get("early_stop_patience")),

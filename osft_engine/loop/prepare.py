@@ -106,6 +106,8 @@ def refuse_sharded(config: TrainConfig, dtype: torch.dtype, world: World) -> Non
             f"trains a dense update, which runs in one process and not in {world.size}",
             "run it without torchrun, or choose protect: weights or activations",
         )
+    if config.keep_general:
+        raise ConfigError("train.keep_general", "runs in one process", "run it without torchrun, or set keep_general: 0")
     if config.quantize != "none":
         raise ConfigError("train.quantize", "runs in one process", "run it without torchrun, or set quantize: none")
     if config.train_other and dtype != torch.float32:
@@ -177,7 +179,7 @@ def calibrate(
     layers = known_layers(scene.model, memory) | dict(targets)
     for number in memory.lacking(targets):
         name = memory.rounds[number]
-        examples = _general_examples(scene) if number == 0 else buffer_examples(past.get(name, ()), scene.renderer, config)
+        examples = general_examples(scene) if number == 0 else buffer_examples(past.get(name, ()), scene.renderer, config)
         if examples:
             memory = memory.measured_in(number, measure_examples(scene.model, layers, examples, config), config.memory_rank)
         else:
@@ -196,7 +198,7 @@ def known_layers(model: Any, memory: SubspaceMemory) -> dict[str, nn.Module]:
 
 def measure_examples(model: Any, targets: Mapping[str, nn.Module], examples: Sequence[Example], config: TrainConfig) -> LayerMoments:
     """Input moments of the targets on a sample of the examples."""
-    return measure_moments(model, targets, _sample(model, examples, config))
+    return measure_moments(model, targets, sample_examples(model, examples, config))
 
 
 def directions(scene: Scene, targets: Mapping[str, nn.Module], memory: SubspaceMemory | None) -> dict[str, AllowedUpdate]:
@@ -204,7 +206,9 @@ def directions(scene: Scene, targets: Mapping[str, nn.Module], memory: SubspaceM
     config = scene.config
     importance = None
     if config.rank_policy == "importance":
-        importance = measure_importance(scene.model, targets, _sample(scene.model, scene.earlier or _general_examples(scene), config))
+        importance = measure_importance(
+            scene.model, targets, sample_examples(scene.model, scene.earlier or general_examples(scene), config)
+        )
     ratios = layer_ratios(targets, config, memory, importance)
     whole = Decompositions(scene.run.cache_dir if scene.run.keep_whole else None, _keys(scene).decompositions())
     if config.protect == "weights":
@@ -249,7 +253,8 @@ def _by_activations(
     return allowed_updates(targets, build)
 
 
-def _general_examples(scene: Scene) -> list[Example]:
+def general_examples(scene: Scene) -> list[Example]:
+    """General text of `moment_tokens` tokens or more: the file's, or what the model writes."""
     config = scene.config
     longest = min(config.max_seq_len, config.max_tokens_per_batch)
     return calibration_examples(
@@ -257,7 +262,8 @@ def _general_examples(scene: Scene) -> list[Example]:
     )
 
 
-def _sample(model: Any, examples: Sequence[Example], config: TrainConfig) -> list[MicroBatch]:
+def sample_examples(model: Any, examples: Sequence[Example], config: TrainConfig) -> list[MicroBatch]:
+    """About `moment_tokens` tokens of the examples, in passes."""
     limit = max(config.max_tokens_per_batch, max(len(example.ids) for example in examples))
     return sample_for_moments(
         examples, tokens=config.moment_tokens, seed=config.seed, max_tokens=limit, layout=wanted_layout(config, model.device)

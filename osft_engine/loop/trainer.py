@@ -17,6 +17,7 @@ from osft_engine.compute.peak_memory import memory_explained
 from osft_engine.config import TrainConfig
 from osft_engine.data.examples import Example
 from osft_engine.data.mixture import Mixture
+from osft_engine.loop.keeping import Keeper
 from osft_engine.loop.optim import NamedOptimizer, step_sizes
 from osft_engine.loop.probe import wanted_layout
 from osft_engine.loop.resume import Progress, ResumeFolder
@@ -30,7 +31,8 @@ OnEpoch = Callable[[int], None]
 class Trainer:
     """Trains an attachment on examples. `resume` keeps its state; `emit` gets one event per logged step; `on_epoch` each epoch's number.
 
-    `held_out` examples are never trained on: their loss is taken every `validate_every_steps` steps (or every epoch).
+    `held_out` examples are never trained on: their loss is taken every `validate_every_steps` steps (or every epoch). `keeper` adds to the
+    gradients of each step what the update changes on general text.
     """
 
     def __init__(
@@ -45,10 +47,12 @@ class Trainer:
         on_epoch: OnEpoch | None = None,
         world: World | None = None,
         stop: StopSignal | None = None,
+        keeper: Keeper | None = None,
     ) -> None:
         mixed = examples if isinstance(examples, Mixture) else Mixture(tuple(examples))
         self.attachment, self.examples, self.config, self.resume, self.emit = attachment, mixed.examples, config, resume, emit
         self.held_out, self.on_epoch, self.world, self.stop = held_out, on_epoch, world or World(), stop or StopSignal()
+        self.keeper = keeper
         self.parameters = attachment.trainable()
         self.device = next(iter(self.parameters.values())).device
         self.optimizer = NamedOptimizer(self.parameters, config)
@@ -59,6 +63,8 @@ class Trainer:
         self.step_size = step_sizes(config, len(self.plan))
         self.layout = wanted_layout(config, self.device)
         self.progress = Progress()
+        self.moved: float | None = None
+        """Of the last step: the estimate of what the update changed on general text, where that is counted."""
         self._saved_at = time.monotonic()
 
     def run(self) -> Progress:
@@ -104,6 +110,7 @@ class Trainer:
                 self._require_finite(total, "loss", batch.origins)
         total = self.world.sum(total)
         self._require_finite(total, "loss", tuple(example.origin for example in examples))
+        self.moved = self.keeper.add_gradients() if self.keeper is not None else None
         self.attachment.before_step()
         limit = self.config.max_grad_norm or math.inf
         norm = self.optimizer.clip(limit, self.world)
@@ -152,6 +159,8 @@ class Trainer:
         if step % self.config.log_every_steps and step != len(self.plan):
             return
         event = {"event": "step", "step": step, "steps": len(self.plan), "loss": loss, "grad_norm": norm, "lr": self.step_size(step - 1)}
+        if self.moved is not None:
+            event["general"] = self.moved
         self.emit(
             event | {"tokens": self.progress.tokens, "tokens_per_second": round(speed, 1), "seconds": round(self.progress.seconds, 3)}
         )

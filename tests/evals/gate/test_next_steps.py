@@ -91,6 +91,17 @@ def test_a_loss_of_the_base_asks_for_more_of_the_calibration_text_first(evidence
     assert not any("moment_tokens" in step for step in next_steps(of_a_skill, replace(measured, skills=frozenset({"old"}))))
 
 
+def test_a_loss_of_the_base_asks_to_count_general_text_before_a_lower_rate(evidence, asked) -> None:
+    verdict, at_zero = decide(evidence(piqa=(60, 0)), asked()), replace(SITUATION, keep_general=0.0)
+    steps = next_steps(verdict, at_zero)
+    places = [next(place for place, step in enumerate(steps) if words in step) for words in ("train.keep_general 10 (now 0)", "lower rate")]
+    assert places == sorted(places)
+    for other in (SITUATION, replace(SITUATION, keep_general=10.0)):
+        assert not any("keep_general" in step for step in next_steps(verdict, other))
+    of_a_skill = decide(evidence(old=(60, 0)), asked())
+    assert not any("keep_general" in step for step in next_steps(of_a_skill, replace(at_zero, skills=frozenset({"old"}))))
+
+
 @pytest.mark.parametrize("gain", [0, 3])
 def test_what_keeps_more_by_learning_less_is_not_named_where_too_little_was_learned(evidence, asked, gain: int) -> None:
     """On nano a third of the rate kept general text, and took the new skill from 45.8 to 18.3 of the 50 that were asked for."""
@@ -189,8 +200,8 @@ def test_a_small_suite_through_its_floor_asks_for_items(make_suite, make_evaluat
 @pytest.mark.parametrize("watched", [False, True])
 def test_every_setting_that_is_named_with_a_value_is_one_that_training_takes(evidence, asked, changes: dict, watched: bool) -> None:
     """What a reader copies from a hint into skillstack.yaml: the name exists, the value is legal, and it is not what was set already."""
-    was = {"learning_rate": 1e-3, "num_epochs": 3, "moment_tokens": 4096, "replay_share": 0.0}
-    facts = {"learning_rate": 1e-3, "epochs": 3, "moment_tokens": 4096, "replay_share": 0.0}
+    was = {"learning_rate": 1e-3, "num_epochs": 3, "moment_tokens": 4096, "replay_share": 0.0, "keep_general": 0.0}
+    facts = {"learning_rate": 1e-3, "epochs": 3, "moment_tokens": 4096, "replay_share": 0.0, "keep_general": 0.0}
     situation = replace(SITUATION, **facts, watched=watched, first_round=True, skills=frozenset({"old", "older", "new"}))
     steps = next_steps(decide(evidence(**changes), asked()), situation)
     named = re.findall(r"train\.(\w+) (-?[\d.,]+\d|\d)", " ".join(steps))

@@ -30,6 +30,12 @@ def test_later_rounds_practise_the_earlier_skills_and_the_file_says_how_to_turn_
     assert "0 where those must not be used" in line
 
 
+def test_general_text_counts_on_nano_and_on_no_model_on_which_it_was_not_measured(tmp_path: Path) -> None:
+    nano, other = (load_config(write_project(tmp_path / base, base)[0]).train for base in ("nano", "smollm2"))
+    assert (nano.keep_general, nano.unfreeze_rank_ratio) == (10.0, 0.5)
+    assert (other.keep_general, other.unfreeze_rank_ratio) == (0.0, 0.25)
+
+
 def test_init_overwrites_nothing(tmp_path: Path) -> None:
     mine = tmp_path / "skillstack.yaml"
     mine.write_text("base_model: mine\n", encoding="utf-8")
