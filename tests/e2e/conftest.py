@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -73,3 +75,14 @@ def _environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         prepare_environment(tmp_path_factory.mktemp("state"))
         patch.delenv("MLFLOW_TRACKING_URI")  # each test's own state_dir decides
         yield
+
+
+@pytest.fixture(scope="session")
+def three_drops() -> ModuleType:
+    """The script that writes the drops of a new user's trial."""
+    spec = importlib.util.spec_from_file_location("skillstack_three_drops", Path(__file__).with_name("three_drops.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sqlite3
 import subprocess
 import sys
@@ -12,16 +11,6 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-
-
-@pytest.fixture(scope="session")
-def three_drops() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("skillstack_three_drops", Path(__file__).with_name("three_drops.py"))
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def test_the_same_drops_every_time_and_no_row_twice(three_drops: ModuleType, tmp_path: Path) -> None:

@@ -82,7 +82,7 @@ def main() -> None:
     parser.add_argument("--name", required=True, help="of this sequence")
     parser.add_argument("--skills", nargs="+", required=True, help="validated drops, in the order of teaching")
     parser.add_argument("--after", nargs=2, metavar=("NAME", "SKILL"), help="begin with what another sequence had after a skill")
-    parser.add_argument("--train", type=json.loads, default={}, help="settings of train as JSON, beside those of init for nano")
+    parser.add_argument("--train", type=json.loads, default={}, help="settings of train as JSON, beside moment_tokens 20000")
     options = parser.parse_args()
     torch.set_num_threads(1)
     work = options.work.absolute()
