@@ -152,8 +152,10 @@ def main(folder: Path) -> None:
     with running(folder.absolute()) as services:
         for name, value in services.environment.items():
             print(f"export {name}={value}", flush=True)
-        with contextlib.suppress(KeyboardInterrupt):
-            signal.sigwait({signal.SIGINT, signal.SIGTERM})
+        ends = {signal.SIGINT, signal.SIGTERM}
+        # A shell starts what stands before `&` with SIGINT ignored: blocked, it is waited for all the same.
+        signal.pthread_sigmask(signal.SIG_BLOCK, ends)
+        signal.sigwait(ends)
 
 
 if __name__ == "__main__":

@@ -181,7 +181,8 @@ def test_kustomize_builds_the_whole(tmp_path: Path) -> None:
 
 
 def test_the_trial_of_the_guide_serves_its_pages_and_ends_by_ctrl_c(tmp_path: Path) -> None:
-    line = [sys.executable, "infra/services.py", str(tmp_path / "service")]
+    """Started with SIGINT ignored, as a script starts it in the background, where Ctrl-C's signal must end it all the same."""
+    line = ["bash", "-c", "trap '' INT; exec \"$@\"", "bash", sys.executable, "infra/services.py", str(tmp_path / "service")]
     with subprocess.Popen(line, cwd=INFRA.parent, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:
@@ -200,4 +201,9 @@ def test_the_trial_of_the_guide_serves_its_pages_and_ends_by_ctrl_c(tmp_path: Pa
             assert httpx.get(f"{given['MLFLOW_TRACKING_URI']}/health").text == "OK"
         finally:
             process.send_signal(signal.SIGINT)
-        assert process.wait(120) == 0
+            try:
+                status = process.wait(120)
+            except subprocess.TimeoutExpired:
+                process.kill()  # or the test would wait for it for ever
+                raise
+        assert status == 0
