@@ -79,7 +79,6 @@ def plan() -> list[Job]:
     jobs += [Job("main", "activations + text", seed=seed) for seed in range(3)] + [
         Job("trace base", tasks=ORDERS["trace"]),
         Job("general base", tasks=()),
-        Job("general base", "activations", tasks=()),  # the same once more, with the suites that a later version added
     ]
     jobs += [Job(kind, name, tasks=tasks) for kind, tasks in ORDERS.items() for name in ("activations", "full", "full + replay")]
     return jobs + [Job("main", name, seed=1) for name in ("weights", "peft osf", *LATER)]

@@ -67,7 +67,8 @@ class Asker:
     """Makes items to be scored: the tokens of a context and of each of its choices."""
 
     def __init__(self, tokenizer: Any, renderer: TextRenderer, scratch: Path) -> None:
-        self.prefix = next(token for token in (tokenizer.bos_token_id, tokenizer.eos_token_id) if token is not None)
+        assert renderer.start_id is not None
+        self.prefix: int = renderer.start_id
         self.maker = PromptMaker(tokenizer, renderer, PlainTokens(tokenizer, add_bos=None, prefix_id=self.prefix), 8192)
         self.tokenizer, self.scratch = tokenizer, scratch
 
