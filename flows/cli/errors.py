@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ from data_contracts.errors import SkillstackError
 from data_contracts.full_disk import WHAT, is_full_disk
 from flows.cli import console
 from flows.cli.options import repeat_options
+from flows.machine import groups
 from flows.machine.extras import missing_extra
 from osft_engine.loop.stopping import STOPPED
 
@@ -31,9 +33,13 @@ EXIT_SECONDS = 10.0
 """Time for a stopped command's exit handlers; threads that do not end would hold the process for ever."""
 
 
-DEADLINE_SECONDS = 60.0
-"""Time from SIGTERM to the end of a command that still runs; a trainer that it leaves watches its parent. A handler of Prefect raises
-wherever the main thread is; where that is inside `logging`, its lock stays taken, and every other thread that logs waits for ever."""
+DEADLINE_SECONDS = 28.0
+"""Time from SIGTERM to the end of a command that still runs: a preempted node gives 30 s. A handler of Prefect raises wherever the main
+thread is; where that is inside `logging`, its lock stays taken, and every other thread that logs waits for ever."""
+SAVING_SECONDS = 60.0
+"""The same where a training still saves its state."""
+TELL_SECONDS, LOOK_SECONDS = 1.0, 0.2
+"""Time in which the main thread tells its trainings itself, and the interval of looks at whether all has ended."""
 
 _stopped = threading.Event()
 """SIGTERM came while the command ran. A library may make another error of the exception, or none."""
@@ -65,8 +71,8 @@ def _sigterm_raises() -> Iterator[None]:
 
 @contextmanager
 def _deadline() -> Iterator[None]:
-    """End this process DEADLINE_SECONDS after SIGTERM if the command still runs then, whoever handles the signal: the interpreter itself
-    writes its number to the pipe."""
+    """After SIGTERM, whoever handles it (the interpreter itself writes its number to the pipe): tell the trainings, so that they save their
+    state whatever holds the main thread, and end this process by the deadline if the command still runs then."""
     over = threading.Event()
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
@@ -77,7 +83,10 @@ def _deadline() -> Iterator[None]:
             while seen := numbers.read(16):
                 if signal.SIGTERM in seen:
                     _stopped.set()
-                    if over.wait(DEADLINE_SECONDS):
+                    if over.wait(TELL_SECONDS):
+                        return
+                    groups.terminate_all()
+                    if _is_over_in_time(over):
                         return
                     os.write(2, b"error: skillstack: was stopped by SIGTERM, and a lock held it (run the same command again)\n")
                     os._exit(STOPPED)
@@ -89,6 +98,15 @@ def _deadline() -> Iterator[None]:
         over.set()
         signal.set_wakeup_fd(before)
         os.close(writer)
+
+
+def _is_over_in_time(over: threading.Event) -> bool:
+    started = time.monotonic()
+    while not over.wait(LOOK_SECONDS):
+        passed = time.monotonic() - started
+        if passed >= SAVING_SECONDS or (passed >= DEADLINE_SECONDS and not groups.any_runs()):
+            return False
+    return True
 
 
 def run(app: typer.Typer, arguments: Sequence[str]) -> int:

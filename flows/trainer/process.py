@@ -11,6 +11,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from data_contracts.files import write_atomically
 from data_contracts.logs.lines import for_child, reason_of
 from flows.config.launch import LaunchConfig
 from flows.config.model import TrainerConfig
+from flows.machine import groups
 from flows.machine.retrying import TrainerHungError
 from flows.trainer.launchers import trainer_command
 from osft_engine.loop.stopping import STOPPED, TrainingStoppedError
@@ -44,7 +46,7 @@ def run_trainer(run: TrainRun, on_event: Callable[[Event], None], launch: Launch
     command = trainer_command(launch, run_file, parent=os.getpid())
     log = run.out_dir / LOG_NAME
     with log.open("ab") as stream:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream, start_new_session=True, env=for_child())
+        process = groups.start(command, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream, env=for_child())
     heartbeat = Heartbeat(run.out_dir, watch.hang_timeout_seconds)
     try:
         for event in _follow(run.out_dir / "metrics.jsonl", process, heartbeat, run.skill):
@@ -96,16 +98,13 @@ class Heartbeat:
 
 def end_group(process: subprocess.Popen[bytes], grace: float) -> None:
     """Stop all processes of the training's group: SIGTERM first, SIGKILL after `grace` seconds."""
-    for sign, patience in ((signal.SIGTERM, grace), (signal.SIGKILL, None)):
-        try:
-            os.killpg(process.pid, sign)
-        except ProcessLookupError:
-            break  # all have ended
-        try:
-            process.wait(timeout=patience)
-        except subprocess.TimeoutExpired:
-            continue
+    with suppress(ProcessLookupError):  # all have ended
+        groups.terminate(process)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=grace)
+        os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+    groups.forget(process)
 
 
 def _follow(path: Path, process: subprocess.Popen[bytes], heartbeat: Heartbeat, skill: str) -> Iterator[Event]:

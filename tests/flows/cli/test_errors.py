@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -101,19 +102,46 @@ def test_a_command_that_sigterm_stopped_ends_whatever_error_a_library_made_of_it
     assert "was stopped by SIGTERM" in done.stderr
 
 
+LOCKED = (
+    "import os, signal, subprocess, sys, threading, typer\n"
+    "from flows.cli import errors\n"
+    "from flows.machine import groups\n"
+    "errors.DEADLINE_SECONDS, errors.SAVING_SECONDS, errors.TELL_SECONDS = 0.5, {saving}, 0.0\n"
+    "app = typer.Typer()\n"
+    "@app.command()\n"
+    "def work():\n"
+    "    child = {child}\n"
+    "    signal.signal(signal.SIGTERM, lambda *_: None)\n"  # a library's handler, after which a lock is never given back
+    "    os.kill(os.getpid(), signal.SIGTERM)\n"
+    "    threading.Event().wait()\n"
+    "errors.leave(errors.run(app, []))\n"
+)
+SAVES = (
+    "import signal, sys, time\n"
+    "def save(*_):\n"
+    "    time.sleep(2)\n"  # longer than the deadline: a state of some gigabytes
+    "    open(sys.argv[1], 'w').write('state')\n"
+    "    sys.exit(75)\n"
+    "signal.signal(signal.SIGTERM, save)\n"
+    "print(flush=True)\n"
+    "while True:\n"
+    "    signal.pause()\n"
+)
+
+
 def test_a_command_that_a_lock_holds_after_sigterm_ends_by_a_deadline() -> None:
-    program = (
-        "import os, signal, threading, typer\n"
-        "from flows.cli import errors\n"
-        "errors.DEADLINE_SECONDS = 0.5\n"
-        "app = typer.Typer()\n"
-        "@app.command()\n"
-        "def work():\n"
-        "    signal.signal(signal.SIGTERM, lambda *_: None)\n"  # a library's handler, after which a lock is never given back
-        "    os.kill(os.getpid(), signal.SIGTERM)\n"
-        "    threading.Event().wait()\n"
-        "errors.leave(errors.run(app, []))\n"
+    done = subprocess.run(
+        [sys.executable, "-c", LOCKED.format(saving=60, child="None")], timeout=120, check=False, capture_output=True, text=True
     )
-    done = subprocess.run([sys.executable, "-c", program], timeout=120, check=False, capture_output=True, text=True)
     assert done.returncode == STOPPED
     assert "a lock held it" in done.stderr
+
+
+@pytest.mark.parametrize(("saving", "kept"), [(60, True), (0.6, False)])
+def test_a_training_saves_its_state_although_a_lock_holds_the_command(saving: float, kept: bool, tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    child = f"groups.start([sys.executable, '-c', {SAVES!r}, {str(state)!r}], stdout=subprocess.PIPE); child.stdout.readline()"
+    done = subprocess.run(
+        [sys.executable, "-c", LOCKED.format(saving=saving, child=child)], timeout=120, check=False, stdout=subprocess.DEVNULL
+    )
+    assert (done.returncode, state.exists()) == (STOPPED, kept)
