@@ -49,7 +49,6 @@ MONTHS = (
     "desk105",
 )
 ROWS, PIQA_ITEMS, TEXTS, CALIBRATION_ROWS, TEXT_CHARACTERS = 600, 900, 200, 60, 1200
-INSTRUCTIONS = Path(__file__).resolve().parents[3] / "evals" / "suites" / "sets" / "exact-instructions.jsonl"
 TRIAL = Path(__file__).resolve().parents[2] / "e2e" / "three_drops.py"
 NOT_KEPT = ("wall_seconds", "checkpoint", "report")
 
@@ -132,8 +131,7 @@ def settings(values: dict[str, Any], options: argparse.Namespace) -> dict[str, A
     values["evaluation"]["suites"] = [
         *own,
         {"source": "safety"},
-        # 35 items: two answers are beyond the gate's floor of five points, so they are read and decide nothing.
-        {"name": "exact-instructions", "source": str(INSTRUCTIONS), "chat": True, "max_new_tokens": 32, "sealed": True},
+        {"source": "instruction-following"},
         {"name": "piqa", "source": "suites/piqa.jsonl", "category": "general"},
         {"name": "maths", "source": "suites/maths.jsonl", "category": "drift", "margin": 0.02},
         {"name": "code", "source": "suites/code.jsonl", "category": "drift", "margin": 0.02},

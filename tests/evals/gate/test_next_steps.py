@@ -91,6 +91,17 @@ def test_a_loss_of_the_base_asks_for_more_of_the_calibration_text_first(evidence
     assert not any("moment_tokens" in step for step in next_steps(of_a_skill, replace(measured, skills=frozenset({"old"}))))
 
 
+def test_a_loss_of_general_text_asks_for_text_of_its_kind(evidence, asked) -> None:
+    verdict, measured = decide(evidence(drift=1.02), asked()), replace(SITUATION, first_round=True)
+    step = next_steps(verdict, measured)[0]
+    assert step.startswith("Add text of the kind of text to `calibration`, but none of the suite's own")
+    assert "new state_dir" not in step
+    assert "new state_dir" in next_steps(verdict, SITUATION)[0]
+    of_a_suite, uncalibrated = decide(evidence(piqa=(60, 0)), asked()), replace(SITUATION, calibrated=False)
+    for steps in (next_steps(of_a_suite, SITUATION), next_steps(verdict, uncalibrated)):
+        assert not any("text of the kind" in step for step in steps), steps
+
+
 def test_a_loss_of_the_base_asks_to_count_general_text_before_a_lower_rate(evidence, asked) -> None:
     verdict, at_zero = decide(evidence(piqa=(60, 0)), asked()), replace(SITUATION, keep_general=0.0)
     steps = next_steps(verdict, at_zero)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,33 @@ def test_the_local_files_of_a_ready_set_load(name: str, tmp_path: Path) -> None:
 
 def test_the_promised_sets_are_there() -> None:
     assert set(ready_sets()) >= {"general-small", "general-full", "safety", "instruction-following", "drift"}
+
+
+def _fulfilled(prompt: str) -> str:
+    """What an instruction of the packaged set asks for, read from its words."""
+    rules: tuple[tuple[str, Callable[..., str]], ...] = (
+        (r"Reply with the single word (\w+) and nothing else\.", str),
+        (r"Write this in capital letters, and write nothing else: (.+)", str.upper),
+        (r"Write this in small letters, and write nothing else: (.+)", str.lower),
+        (r"Join these words with commas and no spaces, and write nothing else: (.+)", lambda words: words.replace(" ", ",")),
+        (r"Write only the last of these words: (.+)", lambda words: words.split()[-1]),
+        (r"Write only the first of these words: (.+)", lambda words: words.split()[0]),
+        (
+            r"Repeat the word (\w+) (\d) times, separated by single spaces, and write nothing else\.",
+            lambda word, n: " ".join([word] * int(n)),
+        ),
+        (r"Repeat this sentence exactly: (.+)", str),
+        (r"Fill in the name (\w+) and write only the result: (.+)", lambda name, form: form.replace("[name]", name)),
+    )
+    [answer] = [say(*found.groups()) for form, say in rules if (found := re.fullmatch(form, prompt))]
+    return answer
+
+
+def test_the_packaged_instructions_are_right_and_enough_for_the_floor(tmp_path: Path) -> None:
+    (suite,) = resolve_suites([SuiteConfig(source="instruction-following")], tmp_path)
+    items = load_items(suite)
+    assert 0.05 * len(items) > 10, "a handful of answers must not fall through the floor"
+    assert [_fulfilled(item.turns[-1]["content"]) for item in items] == [item.answer for item in items]
 
 
 def test_paths_are_taken_from_the_config_files_folder(tmp_path: Path) -> None:
