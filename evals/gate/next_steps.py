@@ -150,8 +150,8 @@ def _lose_less(held: Collection[CheckOutcome], verdict: Verdict, situation: Situ
     if situation.calibrated and texts:
         again = "" if situation.first_round else " It counts from round 0, so begin a new state_dir."
         yield (
-            f"Add text of the kind of {' and '.join(dict.fromkeys(texts))} to `calibration`, but none of the suite's own: what is in it is kept "
-            f"(maths on SmolLM2: +7.0 % without, +0.1 % with such text).{again}"
+            f"Add text of the kind of {' and '.join(dict.fromkeys(texts))} to `calibration`, but none of the suite's own: what is "
+            f"in it is kept (maths on SmolLM2: +7.0 % without, +0.1 % with such text).{again}"
         )
     if situation.keep_general is not None and situation.keep_general < ENOUGH_KEEPING and _of_the_base(lost, situation):
         now = plain(situation.keep_general, 2)

@@ -10,7 +10,6 @@ import io
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -39,39 +38,10 @@ from flows.workspace.outcome import RoundOutcome
 from flows.workspace.stages import Stage
 from flows.workspace.workspace import Workspace
 
+from .html_tables import HtmlTables
+
 POLICY = {"accept_unmeasured": ("safety",), "drift_limit": 0.02, "drift_budget": 0.04}
 BITS = (1.0, 1.004, 1.009, 1.013)  # of base, two promoted rounds, and one that is blocked for another suite
-
-
-class Rows(HTMLParser):
-    """The tables of a page, as lists of rows of cells; a cell is what is to be read in it, by tag: [score, change] of the heat map."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.rows: list[list[list[str]]] = []
-        self._cell: list[str] | None = None
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attrs: object) -> None:
-        if tag == "tr":
-            self.rows.append([])
-        elif tag in ("td", "th"):
-            self._cell = []
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag in ("td", "th") and self._cell is not None and self.rows:
-            self.rows[-1].append(self._cell)
-            self._cell = None
-
-    def handle_data(self, data: str) -> None:
-        if self._cell is not None and data.strip():
-            self._cell.append(" ".join(data.split()))
-
-    def line(self, *starts: str) -> list[str]:
-        """The one row that begins with these cells, each cell as one text."""
-        lines = [[" ".join(cell) for cell in row] for row in self.rows]
-        [found] = [line for line in lines if tuple(line[: len(starts)]) == starts]
-        return found
 
 
 @dataclass(frozen=True)
@@ -159,7 +129,7 @@ def test_bits_per_byte_are_the_same_everywhere_and_have_one_sign(shown: Shown, m
     assert len(set(texts)) == 4
     result = audit_lineage(shown.workspace.config)
     for page in (result.report, month.page, shown.outcome.report):
-        rows = Rows(page.read_text(encoding="utf-8"))
+        rows = HtmlTables(page.read_text(encoding="utf-8"))
         cells = {row[0][0]: row[-1] for row in rows.rows if row and len(row) == 2 and re.match(r"round \d", row[0][0])}
         for label, text, value in zip(labels(shown), texts, values, strict=True):
             change = [] if label.endswith("base") else [f"{risen(value, values[0])} %"]
@@ -201,11 +171,11 @@ def test_the_budgets_left_are_what_the_changes_leave(shown: Shown, month: Monthl
     for page, now in ((audit_lineage(shown.workspace.config).report, 2), (month.page, 2), (shown.outcome.report, 3)):
         moved = values[now] / values[0] - 1
         text = page.read_text(encoding="utf-8")
-        rows = Rows(text[text.index("Budget of losses over all rounds") :])
+        rows = HtmlTables(text[text.index("Budget of losses over all rounds") :])
         assert rows.line("prose")[1:5] == [base, f"{risen(values[now], values[0])} %", "4.0", f"{100 * (0.04 - moved):.1f}"], page.name
         kept = rows.line("piqa, 0-shot")
         assert kept[1:5] == [base, "0.0 points", "3.0", "3.0"]
-    changes = Rows(audit_lineage(shown.workspace.config).report.read_text(encoding="utf-8")).line("prose", "drift")
+    changes = HtmlTables(audit_lineage(shown.workspace.config).report.read_text(encoding="utf-8")).line("prose", "drift")
     assert changes[2:4] == [f"{values[0]:.3f}", f"{values[2]:.3f}"]
     assert changes[4].startswith(f"{risen(values[2], values[0])} % (")
 
@@ -216,7 +186,7 @@ def test_free_directions_and_rounds_left_are_those_of_the_manifests(shown: Shown
     mean = {skill: 100 * (count / 160 + count // 2 / 416) / 2 for skill, count in free.items()}
     for page in (audit_lineage(shown.workspace.config).report, month.page, shown.outcome.report):
         text = page.read_text(encoding="utf-8")
-        rows = Rows(text[text.index("Capacity left") :])
+        rows = HtmlTables(text[text.index("Capacity left") :])
         for label, record in zip(labels(shown), shown.records, strict=True):
             if record.skill:
                 cells = rows.line(label)[-3:]
@@ -259,7 +229,7 @@ def test_times_and_tokens_are_those_of_mlflow_and_the_manifest(shown: Shown, mon
         seconds[record.skill] = (info.end_time - info.start_time) / 1000
     for page in (audit_lineage(shown.workspace.config).report, month.page, shown.outcome.report):
         text = page.read_text(encoding="utf-8")
-        rows = Rows(text[text.index("What each round took") :])
+        rows = HtmlTables(text[text.index("What each round took") :])
         for record in shown.records:
             if record.skill:
                 cells = rows.line(f"round {record.round} {record.skill} version {record.version}")

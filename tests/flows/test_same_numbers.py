@@ -8,7 +8,6 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Mapping
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -27,34 +26,9 @@ from flows.lineage import Lineage, RoundRecord, current_champion, read_history
 from flows.review.audit import AuditResult, audit_lineage
 from flows.review.monthly import MonthlyReport, monthly_audit
 
+from .html_tables import HtmlTables
+
 Scores = Mapping[str, Mapping[str, str]]  # round -> suite -> as people read it
-
-
-class Tables(HTMLParser):
-    """The tables of a page: lists of rows of cells' first lines."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.tables: list[list[list[str]]] = []
-        self._cell: list[str] | None = None
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attrs: object) -> None:
-        if tag == "table":
-            self.tables.append([])
-        elif tag == "tr" and self.tables:
-            self.tables[-1].append([])
-        elif tag in ("td", "th"):
-            self._cell = []
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag in ("td", "th") and self._cell is not None and self.tables and self.tables[-1]:
-            self.tables[-1][-1].append(" ".join(" ".join(self._cell).split()))
-            self._cell = None
-
-    def handle_data(self, data: str) -> None:
-        if self._cell is not None:
-            self._cell.append(data)
 
 
 @pytest.fixture
@@ -86,7 +60,8 @@ def expected(records: list[RoundRecord]) -> Scores:
 def of_a_page(page: Path, wanted: Scores) -> Scores:
     """The heat map of an HTML page: suites across, rounds down; below each score stands its change."""
     suites = {suite for scores in wanted.values() for suite in scores}
-    for rows in Tables(page.read_text(encoding="utf-8")).tables:
+    for table in HtmlTables(page.read_text(encoding="utf-8")).tables:
+        rows = [[" ".join(cell) for cell in row] for row in table]
         named = {cell: index for index, cell in enumerate(rows[0]) if cell in suites}
         lines = {label: row for row in rows[1:] for label in wanted if row and row[0].startswith(label)}
         if named and set(lines) == set(wanted):

@@ -14,7 +14,7 @@ import pytest
 from flows.lineage import current_champion, read_history, read_ledger
 
 from .in_browser import asked
-from .in_browser.chromium import Chromium, running_chromium
+from .in_browser.chromium import PageBrowser, running_chromium
 from .project import backup
 
 pytestmark = pytest.mark.services
@@ -153,24 +153,24 @@ SIZES = pytest.mark.parametrize(("width", "scheme"), [(1400, "light"), (1400, "d
 
 
 @pytest.fixture(scope="module")
-def browser(undecided: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
+def browser(undecided: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PageBrowser]:
     with running_chromium(tmp_path_factory.mktemp("pages")) as chromium:
         yield chromium
 
 
 @pytest.fixture(scope="module")
-def prefect_pages(browser: Chromium, services: Any) -> str:
+def prefect_pages(browser: PageBrowser, services: Any) -> str:
     return asked.open_prefect(browser, services.environment)
 
 
 @pytest.fixture(scope="module")
-def mlflow_pages(browser: Chromium, services: Any, deployed: Any) -> str:
+def mlflow_pages(browser: PageBrowser, services: Any, deployed: Any) -> str:
     return f"{asked.open_mlflow(browser, services.environment)}/#/experiments/{deployed.lineage.experiment_id}/runs"
 
 
 @SIZES
 def test_prefects_runs_are_named_by_the_decision_and_their_links_lead_on(
-    browser: Chromium, prefect_pages: str, deployed: Any, blocked: Any, undecided: Any, width: int, scheme: str
+    browser: PageBrowser, prefect_pages: str, deployed: Any, blocked: Any, undecided: Any, width: int, scheme: str
 ) -> None:
     browser.show(width, scheme)
     asked.colours_of_prefect(browser, scheme)
@@ -194,7 +194,7 @@ def test_prefects_runs_are_named_by_the_decision_and_their_links_lead_on(
 
 @SIZES
 def test_prefects_artifact_has_the_words_of_the_report(
-    browser: Chromium, prefect_pages: str, deployed: Any, blocked: Any, undecided: Any, width: int, scheme: str
+    browser: PageBrowser, prefect_pages: str, deployed: Any, blocked: Any, undecided: Any, width: int, scheme: str
 ) -> None:
     """Verdict and next steps, in the same order: a share of the update is offered before an override."""
     browser.show(width, scheme)
@@ -223,7 +223,7 @@ def test_prefects_artifact_has_the_words_of_the_report(
 
 @SIZES
 def test_mlflows_table_begins_with_the_verdict_and_the_report_is_on_the_rounds_own_run(
-    browser: Chromium, mlflow_pages: str, deployed: Any, undecided: Any, width: int, scheme: str
+    browser: PageBrowser, mlflow_pages: str, deployed: Any, undecided: Any, width: int, scheme: str
 ) -> None:
     browser.show(width, scheme)
     asked.colours_of_mlflow(browser, scheme)

@@ -50,6 +50,10 @@ def test_the_promised_sets_are_there() -> None:
     assert set(ready_sets()) >= {"general-small", "general-full", "safety", "instruction-following", "drift"}
 
 
+def _repeated(word: str, times: str) -> str:
+    return " ".join([word] * int(times))
+
+
 def _fulfilled(prompt: str) -> str:
     """What an instruction of the packaged set asks for, read from its words."""
     rules: tuple[tuple[str, Callable[..., str]], ...] = (

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import torch
 from flows.config.model import SkillstackConfig
 from flows.explore import scene
 
+from ...chromium import require_chromium
 from .in_browser.browser import Browser, running_explorer
 from .made_lineage import made_lineage
 
@@ -44,9 +44,7 @@ def one_thread() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def explorer_in_browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Browser]]:
     """explorer_in_browser(state, *arguments, **variables) -> a browser on an explorer of its own; both end with the module."""
-    pytest.importorskip("selenium.webdriver")
-    if shutil.which("chromium") is None or shutil.which("chromedriver") is None:
-        pytest.skip("needs chromium and chromedriver")
+    require_chromium()
     with contextlib.ExitStack() as ended:
 
         def start(state: Path, *arguments: str, **variables: str) -> Browser:

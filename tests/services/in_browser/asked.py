@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from .chromium import Chromium
+from .chromium import PageBrowser
 
 FLOW_RUNS = """
 const found = [...document.querySelectorAll('.state-list-item')]
@@ -33,7 +33,7 @@ return [...document.querySelectorAll('.ag-header-cell[col-id]')]
 """Of MLflow's table of runs: its columns from left to right, and where each ends."""
 
 
-def open_prefect(browser: Chromium, environment: dict[str, str]) -> str:
+def open_prefect(browser: PageBrowser, environment: dict[str, str]) -> str:
     """The address as the guide gives it, signed in with the password that the guide names."""
     address = environment["PREFECT_API_URL"].removesuffix("/api")
     browser.open(address, "return document.querySelector('input[type=password]')").send_keys(environment["PREFECT_API_AUTH_STRING"] + "\n")
@@ -41,7 +41,7 @@ def open_prefect(browser: Chromium, environment: dict[str, str]) -> str:
     return address
 
 
-def open_mlflow(browser: Chromium, environment: dict[str, str]) -> str:
+def open_mlflow(browser: PageBrowser, environment: dict[str, str]) -> str:
     """MLflow's address; name and password are typed into the browser's own window."""
     parts = urlsplit(environment["MLFLOW_TRACKING_URI"])
     user = f"{environment['MLFLOW_TRACKING_USERNAME']}:{environment['MLFLOW_TRACKING_PASSWORD']}"
@@ -52,12 +52,12 @@ def open_mlflow(browser: Chromium, environment: dict[str, str]) -> str:
     return f"{parts.scheme}://{parts.netloc}"
 
 
-def colours_of_prefect(browser: Chromium, scheme: str) -> None:
+def colours_of_prefect(browser: PageBrowser, scheme: str) -> None:
     """What the switch on its page of settings keeps; these pages do not ask the system."""
     browser.run("localStorage.setItem('color-scheme', arguments[0])", f'"{scheme}"')
 
 
-def colours_of_mlflow(browser: Chromium, scheme: str) -> None:
+def colours_of_mlflow(browser: PageBrowser, scheme: str) -> None:
     browser.run("localStorage.setItem('databricks-dark-mode-pref', arguments[0])", scheme)
     browser.run("localStorage.setItem('_mlflow_dark_mode_toggle_enabled', arguments[0])", str(scheme == "dark").lower())
 

@@ -5,52 +5,26 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit
+
+from ....chromium import Chromium
 
 PATIENCE = 300.0  # seconds; on a busy machine the first page waits for torch, transformers and MLflow
-QUIET = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-dev-shm-usage", "--disable-sync"]
-QUIET += ["--disable-background-networking", "--disable-component-update"]
 CONTROLS = "marimo-slider, marimo-dropdown, marimo-text, marimo-button, marimo-refresh"
 
 
-class Browser:
+class Browser(Chromium):
     """One headless Chromium on the explorer."""
 
     FIND = f"return [...document.querySelectorAll('{CONTROLS}')].find(e => (e.getAttribute('data-label') || '').includes(arguments[0]))"
 
     def __init__(self, address: str, profile: Path) -> None:
-        from selenium import webdriver
-
-        options = webdriver.ChromeOptions()
-        options.binary_location = str(shutil.which("chromium"))
-        for argument in [*QUIET, f"--user-data-dir={profile}", "--window-size=1200,1400"]:
-            options.add_argument(argument)
-        options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-        self.driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(str(shutil.which("chromedriver"))))
-        self.driver.set_page_load_timeout(PATIENCE)
+        super().__init__(profile, "--window-size=1200,1400", patience=PATIENCE)
         self.base = address.partition("/?")[0]
         self.driver.get(address)
-
-    def run(self, script: str, *arguments: Any) -> Any:
-        return self.driver.execute_script(script, *arguments)
-
-    def wait(self, condition: Callable[[], Any], what: str) -> Any:
-        """The first true answer of a condition, within the deadline."""
-        deadline = time.monotonic() + PATIENCE
-        while not (answer := condition()):
-            if time.monotonic() > deadline:
-                raise AssertionError(
-                    f"no {what} within {PATIENCE:.0f} s; the page says: {self.run('return document.body.innerText')[:2000]}"
-                )
-            time.sleep(0.1)  # between two looks at a condition that has a deadline
-        return answer
 
     def open(self, name: str) -> None:
         self.driver.get(f"{self.base}/{name}/")
@@ -95,18 +69,6 @@ class Browser:
 
     def errors(self) -> list[str]:
         return [entry["message"] for entry in self.driver.get_log("browser") if entry["level"] == "SEVERE"]
-
-    def hosts(self) -> set[str]:
-        """Where requests went, since the last time that this was asked."""
-        found = set()
-        for entry in self.driver.get_log("performance"):
-            message = json.loads(entry["message"])["message"]
-            if message["method"] in ("Network.requestWillBeSent", "Network.webSocketCreated"):
-                url = message["params"].get("url") or message["params"]["request"]["url"]
-                parts = urlsplit(url)
-                if parts.scheme in ("http", "https", "ws", "wss"):
-                    found.add(parts.hostname or "")
-        return found
 
 
 @contextlib.contextmanager
