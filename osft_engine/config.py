@@ -173,7 +173,10 @@ class TrainConfig(BaseModel):
         0.0, ge=0.0, description="a new best loss counts for early_stop_patience where it is lower by more than this (nats per token)"
     )
     early_stop_after: int = Field(
-        0, ge=0, description="optimiser steps that are made before a validation counts for keep_best and early_stop_patience"
+        0,
+        ge=0,
+        description="optimiser steps that are made before a validation counts for keep_best and early_stop_patience; fewer where every "
+        "step of a pass had a loss below 1e-5 nats per token: nothing is left to learn then",
     )
     checkpoint_at_epoch: bool = Field(False, description="also write the dense model after each epoch, under out_dir/epochs")
 

@@ -175,6 +175,28 @@ def test_looks_before_early_stop_after_count_neither_as_best_nor_for_the_end(mak
     assert (taken["step"], taken["loss"]) == min(counted.items(), key=lambda each: each[1])
 
 
+def test_looks_count_from_a_pass_in_which_nothing_is_left_to_learn(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SmolLM2 knew every row of a drop by heart after 200 steps (loss 1e-5), and was trained to 900 because looks counted from 500 on."""
+    settings = {"num_epochs": 12, "learning_rate": 1.0, "warmup_steps": 0, "lr_scheduler": "constant", "validation_share": 0.25}
+    settings |= {"keep_best": True, "early_stop_patience": 2, "validate_every_steps": 1, "early_stop_after": 1000}
+    never, events = _train(make_run("never", **settings))
+    assert never.summary is not None
+    assert not any(look["best"] for look in _of_kind(events, "validation"))
+    a_pass = never.summary.steps // 12
+    losses = [step["loss"] for step in _of_kind(events, "step")]
+    passes = {last: max(losses[last - a_pass : last]) for last in range(a_pass, len(losses) + 1)}
+    known, level = next((last, most) for last, most in passes.items() if most < passes[a_pass])
+
+    monkeypatch.setattr(trainer, "LEARNED", level * (1 + 1e-9))
+    soon, events = _train(make_run("soon", **settings))
+    looks = _of_kind(events, "validation")
+    assert soon.summary is not None
+    assert known < soon.summary.steps < never.summary.steps
+    assert next(look["step"] for look in looks if look["best"]) == known
+    [taken] = _of_kind(events, "best")
+    assert taken["step"] >= known
+
+
 def test_a_gradient_that_is_not_finite_stops_the_run_and_keeps_the_last_good_state(
     make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
