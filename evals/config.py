@@ -43,7 +43,7 @@ class SuiteConfig(BaseModel):
     task_metric: str = Field(
         "", description="for an lm-eval task: its metric that is the score, as 'acc' or 'exact_match,strict-match'; empty: its first"
     )
-    higher_is_better: bool | None = Field(None, description="direction of the metric; null: what the metric implies")
+    higher_is_better: bool | None = Field(None, description="direction of the metric; null: what the metric or the lm-eval task implies")
     chat: bool = Field(False, description="true: prompts go through the model's chat template; false: plain text")
     items: int | None = Field(
         None, ge=1, description="largest number of items to evaluate; null: all. A larger number keeps the items of a smaller one"
@@ -79,7 +79,8 @@ class SuiteConfig(BaseModel):
         "", description="JSONL file whose first rows are the worked examples; empty: the suite's own first, then not evaluated"
     )
     answer_pattern: str = Field(
-        "", description="regular expression; its last match (group 1 if it has one) is the answer, in gold and output alike"
+        "",
+        description="regular expression; its last match (the group that took part, if any) is the answer, in gold and output alike",
     )
     ignore_case: bool = Field(False, description="exact_match compares without case")
     score_reasoning: bool = Field(

@@ -15,8 +15,30 @@ WAY_OUT = "data_contracts/contract/contracts/default.yaml shows every field in u
 Path = tuple[str | int, ...]
 
 
+def require_single_keys(node: yaml.Node | None, source: str) -> None:
+    """Raise ConfigError for a key that occurs twice in one mapping: YAML's readers take the last and forget all that the first held."""
+    waiting: list[tuple[yaml.Node, str]] = [] if node is None else [(node, "")]
+    seen: set[int] = set()
+    while waiting:
+        here, name = waiting.pop()
+        if id(here) in seen:  # an alias
+            continue
+        seen.add(id(here))
+        if isinstance(here, yaml.SequenceNode):
+            waiting += [(value, f"{name}[{index}]") for index, value in enumerate(here.value)]
+        elif isinstance(here, yaml.MappingNode):
+            lines: dict[str, int] = {}
+            for key, value in here.value:
+                line, path = key.start_mark.line + 1, f"{name}.{key.value}".lstrip(".")
+                if (first := lines.setdefault(str(key.value), line)) != line:
+                    raise ConfigError(
+                        f"{source}:{line}", f"the key {path!r} is on line {first} too", "keep one of the two, with all that belongs to it"
+                    )
+                waiting.append((value, path))
+
+
 class YamlTree:
-    """`value` is the parsed document. Raises ConfigError where the text is not YAML."""
+    """`value` is the parsed document. Raises ConfigError where the text is not YAML, or has a key twice."""
 
     def __init__(self, text: str, source: str) -> None:
         self._source = source
@@ -29,6 +51,7 @@ class YamlTree:
             mark = getattr(error, "problem_mark", None)
             where = f"{source}:{mark.line + 1}" if mark else source
             raise ConfigError(where, f"is not YAML: {getattr(error, 'problem', None) or str(error).splitlines()[0]}", WAY_OUT) from error
+        require_single_keys(node, source)
         if node is not None:
             self._note(node, ())
 

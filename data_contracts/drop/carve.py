@@ -4,7 +4,9 @@ The hash is read as a position in [0, 1). Rows below `heldout` go to the gate's 
 the sealed split, the others to training. Only where a limit in rows binds do the cuts move; the order of the rows never does.
 
 Rows with questions on one passage stay together: where a prompt has a long line, the hash is taken of its longest line alone. A line
-that more than 5 % of the rows have is an instruction and no passage; those rows are placed by all of their prompt.
+that more than 5 % of the rows have is an instruction and no passage; those rows are placed by all of their prompt. A conversation
+without a long line is placed by what stands before its first answer, so that a drop with one row for each answer of a conversation has
+them all on one side; a beginning that more than 5 % of the rows have is a greeting and treated as an instruction is.
 """
 
 from __future__ import annotations
@@ -42,11 +44,14 @@ class Cuts:
 
 
 def carve_keys(row: Row) -> tuple[int, int]:
-    """(key of the passage, key of the complete prompt); equal where the prompt has no long line."""
-    whole = text_key(normal_text(row.prompt_text()), "carve")
+    """(key of the passage or of the conversation's beginning, key of the complete prompt); equal where one question has no long line."""
+    prompt, opening = row.prompt_text(), row.opening_text()
+    whole = text_key(normal_text(prompt), "carve")
     asked = "\n".join([str(turn.get("content") or "") for turn in row.messages[:-1] if turn["role"] != "system"])
     longest = max(asked.split("\n"), key=len)
-    return (text_key(normal_text(longest), "carve") if len(longest.split()) >= _PASSAGE_WORDS else whole), whole
+    if len(longest.split()) >= _PASSAGE_WORDS:
+        return text_key(normal_text(longest), "carve"), whole
+    return (whole if opening == prompt else text_key(normal_text(opening), "carve")), whole
 
 
 def place_keys(passage: Keys, whole: Keys) -> Keys:

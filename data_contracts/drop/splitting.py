@@ -19,7 +19,7 @@ from data_contracts.drop.staging import Staging, merged, quarantine_json
 from data_contracts.drop.tally import Tally
 from data_contracts.matching.boilerplate import Boilerplate
 from data_contracts.matching.heldout_index import HeldoutIndex
-from data_contracts.matching.heldout_items import HeldoutItem, item_texts
+from data_contracts.matching.heldout_items import HeldoutItem, heldout_item
 from data_contracts.rows.findings import Check, Finding, WholeDrop
 
 _TRAIN = int(Side.TRAIN)
@@ -128,8 +128,7 @@ def heldout_items(staging: Staging, state: DropState, carving: Carving) -> list[
     items = []
     for ordinal, line, text in staging.kept():
         if state.alive[ordinal] and carving.sides[ordinal] != _TRAIN:
-            questions, answer = item_texts(json.loads(text))
-            items.append(HeldoutItem("held out", line, questions, answer))
+            items.append(heldout_item("held out", line, json.loads(text)))
     return items
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from data_contracts.config import ContractConfig
 from data_contracts.errors import DropError
-from data_contracts.matching.heldout_items import HeldoutItem, item_texts
+from data_contracts.matching.heldout_items import HeldoutItem, heldout_item, item_texts
 from data_contracts.rows.jsonl import read_lines
 from data_contracts.rows.records import normal_text, row_json, text_key
 
@@ -75,8 +75,4 @@ def write_supplied(items: Sequence[SuppliedItem], work: Path) -> dict[str, int]:
 
 def supplied_as_items(items: Sequence[SuppliedItem]) -> list[HeldoutItem]:
     """For the comparison with training rows."""
-    found = []
-    for item in items:
-        questions, answer = item_texts(item.value)
-        found.append(HeldoutItem("held out", 0, questions, answer))
-    return found
+    return [heldout_item("held out", 0, item.value) for item in items]

@@ -4,6 +4,7 @@
     questions   a turn or document that says what the item's question says, sign for sign; under 4 words only beside the item's answer
     contained   all of a short question inside a turn or document: of 8 words or more wherever it stands, of 4 to 7 words where
                 the text holds at most 6 words that are not the item's
+    turns       all of a conversation of several questions, the answer included, wherever it stands in a longer one
 
 A question that several items of a suite share asks for nothing by itself and is not looked for inside other text.
 """
@@ -28,6 +29,7 @@ _LEAST_QUESTION = 4
 _LONG_QUESTION, _WORDS_AROUND = 8, 6
 #: Lengths of short questions that are looked for; each costs a pass over the batch.
 _MOST_LENGTHS = 64
+_TURN = np.uint64(0xD6E8FEB86659FD93)
 
 #: The texts of a row of the batch, by its place.
 Texts = Callable[[int], Sequence[str]]
@@ -83,6 +85,7 @@ class HeldoutIndex:
                 asked.inside(np.unique(row), inside)
             first += len(group)
         self._runs, self._questions, self._answered = runs.table(), questions.table(), answered.table()
+        self._told = _conversations(self._items)
         self._inside = {length: inside[length].table() for length in sorted(inside)[:_MOST_LENGTHS]}
 
     def __len__(self) -> int:
@@ -101,7 +104,8 @@ class HeldoutIndex:
     def hits(self, batch: WordBatch, texts: Texts) -> dict[int, HeldoutItem]:
         """row of the batch -> an item that it gives away."""
         found: dict[int, int] = {}
-        for row, item in (*self._run_hits(batch), *self._question_hits(batch), *self._inside_hits(batch, texts, found)):
+        whole = (*self._run_hits(batch), *self._question_hits(batch), *self._conversation_hits(batch))
+        for row, item in (*whole, *self._inside_hits(batch, texts, found)):
             found.setdefault(row, item)
         return {row: self._items[item] for row, item in found.items()}
 
@@ -121,6 +125,17 @@ class HeldoutIndex:
         for place in np.flatnonzero(hit).tolist():
             yield int(batch.owners[place]), self._answered.item_of(pairs[place])
 
+    def _conversation_hits(self, batch: WordBatch) -> Iterator[tuple[int, int]]:
+        runs = np.empty(0, np.uint64)
+        for length in range(1, max(self._told, default=0) + 1):
+            runs = _longer(runs, batch.contents, length)
+            table = self._told.get(length)
+            if table is None or len(runs) == 0:
+                continue
+            hit = table.hashes.contains(runs) & (batch.owners[: len(runs)] == batch.owners[length - 1 :])
+            for place in np.flatnonzero(hit).tolist():
+                yield int(batch.owners[place]), table.item_of(runs[place])
+
     def _inside_hits(self, batch: WordBatch, texts: Texts, found: dict[int, int]) -> Iterator[tuple[int, int]]:
         for length, table in self._inside.items():
             runs, row = batch.grams(length)
@@ -128,6 +143,27 @@ class HeldoutIndex:
                 item = table.item_of(runs[place])
                 if int(row[place]) not in found and any(_says(text, self._items[item], length) for text in texts(int(row[place]))):
                     yield int(row[place]), item
+
+
+def _longer(runs: Hashes, contents: Hashes, length: int) -> Hashes:
+    """uint64[P - length + 1]: of the runs of `length` pieces, from those of one piece less."""
+    return contents if length == 1 else runs[: max(0, len(contents) - length + 1)] * _TURN + contents[length - 1 :]
+
+
+def _conversations(items: Sequence[HeldoutItem]) -> dict[int, _Table]:
+    """Number of turns -> the conversations of so many."""
+    found: dict[int, _Found] = {}
+    by_length: dict[int, list[int]] = {}
+    for number, item in enumerate(items):
+        if item.turns:
+            by_length.setdefault(len(item.turns), []).append(number)
+    for count in sorted(by_length)[:_MOST_LENGTHS]:
+        contents = word_batch([items[number].turns for number in by_length[count]]).contents.reshape(-1, count)
+        runs = contents[:, 0]
+        for column in contents[:, 1:].T:
+            runs = runs * _TURN + column
+        found.setdefault(count, _Found()).add(runs, np.array(by_length[count], np.int64))
+    return {count: each.table() for count, each in found.items()}
 
 
 class _Questions:

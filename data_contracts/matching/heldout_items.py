@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,16 @@ from data_contracts.rows.jsonl import read_lines
 
 @dataclass(frozen=True)
 class HeldoutItem:
-    """One item of a suite: its question as the pieces a model sees, and its gold answer."""
+    """One item of a suite: its question as the pieces a model sees, and its gold answer.
+
+    turns: all that is said in a conversation of several questions, the answer last; empty for other items.
+    """
 
     suite: str
     line: int
     questions: tuple[str, ...]
     answer: str = ""
+    turns: tuple[str, ...] = ()
 
 
 def read_suite(path: Path, *, max_line_bytes: int) -> list[HeldoutItem]:
@@ -31,15 +35,27 @@ def read_suite(path: Path, *, max_line_bytes: int) -> list[HeldoutItem]:
             raise DropError(
                 where, f"the suite cannot be checked for contamination: {line.fault[1] if line.fault else 'no object'}", "correct the suite"
             )
-        questions, answer = item_texts(line.value)
-        if not questions:
+        item = heldout_item(name, line.number, line.value)
+        if not item.questions:
             raise DropError(
                 where, "the suite cannot be checked for contamination: the item has no prompt, text or messages", "correct the suite"
             )
-        items.append(HeldoutItem(name, line.number, questions, answer))
+        items.append(item)
     if not items:
         raise DropError(str(path), "the suite cannot be checked for contamination: it has no items", "give the suite's JSONL file")
     return items
+
+
+def heldout_item(suite: str, line: int, value: Mapping[str, Any]) -> HeldoutItem:
+    """An item of any of the shapes that suites come in."""
+    questions, answer = item_texts(value)
+    return HeldoutItem(suite, line, questions, answer, _turns(value["messages"]) if len(questions) > 1 and answer.strip() else ())
+
+
+def _turns(messages: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    """What is said, piece by piece as a row's own texts are, without what the system is told."""
+    said = (turn.get(name) for turn in messages if turn.get("role") != "system" for name in ("reasoning_content", "content"))
+    return tuple(text for text in said if isinstance(text, str) and text)
 
 
 def item_texts(value: Mapping[str, Any]) -> tuple[tuple[str, ...], str]:

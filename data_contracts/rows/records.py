@@ -58,13 +58,24 @@ class Row:
         """Everything before the final assistant turn: what decides on which side of the held-out split a row lies."""
         if self.shape == "document":
             return str(self.value["text"])
-        return "\n".join([f"{turn['role']}: {turn.get('content') or ''}" for turn in self.messages[:-1]])
+        return _asked(self.messages[:-1])
+
+    def opening_text(self) -> str:
+        """Everything before the first assistant turn; of a conversation with one question, all that is before the answer."""
+        if self.shape == "document":
+            return str(self.value["text"])
+        answers = (place for place, turn in enumerate(self.messages) if turn["role"] == "assistant")
+        return _asked(self.messages[: next(answers, len(self.messages))])
 
     def content_text(self) -> str:
         """The row as one text, roles included, ids left out."""
         if self.shape == "document":
             return str(self.value["text"])
         return "\n".join([f"{turn['role']}: {turn.get('content') or ''}{_extras(turn)}" for turn in self.messages])
+
+
+def _asked(turns: Sequence[Mapping[str, Any]]) -> str:
+    return "\n".join([f"{turn['role']}: {turn.get('content') or ''}" for turn in turns])
 
 
 def _extras(turn: Mapping[str, Any]) -> str:

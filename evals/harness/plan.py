@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -76,7 +76,7 @@ class Planner:
         if suite.is_file:
             return self._plan_file(suite).facts
         note = None if _is_own_task(suite) or suite.draws else _read_note(self._note(suite))
-        return note or self._plan_named(suite).facts
+        return _as_set(suite, note) if note else self._plan_named(suite).facts
 
     def _note(self, suite: SuiteConfig) -> Path:
         """Where the items of a task of lm-eval's own library are written down."""
@@ -100,19 +100,19 @@ class Planner:
         note = self._note(suite)
         facts, known = None if _is_own_task(suite) or suite.draws else _read_note(note), _known(cache)
         if facts and known.issuperset(facts.doc_hashes):
-            return SuitePlan(suite, facts, cache, known)
+            return SuitePlan(suite, _as_set(suite, facts), cache, known)
         from evals.harness.named import load_named
-        from evals.harness.rows import metric_key
+        from evals.harness.rows import higher_is_better, metric_key
 
         named = load_named(suite, self.cache_dir, self.config.seed)
         items, drawn = self._choose(suite, named.items)
         hashes = tuple(item.doc_hash for item in items)
         metric = metric_key(suite, next(iter(named.tasks.values()))).removesuffix(",none")
         digest = _with_draw(value_digest({"prompting": prompting, "items": hashes}), drawn)
-        facts = SuiteFacts(metric, _direction(suite, metric), digest, len(named.items), hashes, drawn)
+        facts = SuiteFacts(metric, higher_is_better(suite, named.tasks), digest, len(named.items), hashes, drawn)
         if drawn is None:  # what was drawn is drawn again, so that a note never says less than the report
             write_atomically(note, json.dumps({name: value for name, value in facts.__dict__.items() if name != "drawn"}))
-        return SuitePlan(suite, facts, cache, known, named=named)
+        return SuitePlan(suite, _as_set(suite, facts), cache, known, named=named)
 
     def _choose(self, suite: SuiteConfig, every: Sequence[Item]) -> tuple[list[Item], Drawn | None]:
         """The suite's items in its order, and how they were drawn where they were drawn by margin."""
@@ -168,6 +168,11 @@ def evaluation_identity(suites: Sequence[SuiteConfig], config: EvaluationConfig,
         facts = planner.facts(chosen)
         identity.append({field: getattr(chosen, field) for field in fields} | {"sha256": facts.suite_sha256, "available": facts.available})
     return identity
+
+
+def _as_set(suite: SuiteConfig, facts: SuiteFacts) -> SuiteFacts:
+    """The facts of an lm-eval task with the direction that the suite sets, if it does; a note holds the task's own."""
+    return facts if suite.higher_is_better is None else replace(facts, higher_is_better=suite.higher_is_better)
 
 
 def _direction(suite: SuiteConfig, metric: str) -> bool:

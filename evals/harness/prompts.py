@@ -16,7 +16,7 @@ from data_contracts.errors import EvaluationError
 from data_contracts.rendering import TextRenderer
 from evals.config import SuiteConfig
 from evals.scoring.tokens import PlainTokens
-from evals.suites.items import Item
+from evals.suites.items import Item, behind
 
 Ids = tuple[int, ...]
 
@@ -27,7 +27,8 @@ class Prompt:
     text; `asked` is the context that an answer is generated from, `limit` its longest length; `gold` is the right answer as the model would
     write it.
 
-    cut: tokens of the context that the model's window has no room for, taken from its beginning.
+    lead: what stands between `text` and a generated answer. cut: tokens of the context that the model's window has no room for, taken from
+    its beginning.
     """
 
     text: str
@@ -38,6 +39,7 @@ class Prompt:
     gold: str = ""
     limit: int = 0
     cut: int = 0
+    lead: str = ""
 
 
 class PromptMaker:
@@ -109,12 +111,14 @@ class PromptMaker:
         texts = [_continuations(suite, item) for item in items]
         pairs = [(item.prompt, text) for item, own in zip(items, texts, strict=True) for text in own]
         encoded = iter(self._tokens.encode_pairs(pairs))
-        asked = self._tokens.encode([item.prompt for item in items]) if items[0].kind == "answer" else [[]] * len(items)
+        # A space is the answer's: most tokenizers make one token of it and the word behind it.
+        lead = suite.separator.rstrip(" \t")
+        asked = self._tokens.encode([item.prompt + lead for item in items]) if items[0].kind == "answer" else [[]] * len(items)
         prompts = []
         for item, own, before in zip(items, texts, asked, strict=True):
             context, answers = _one_context([(tuple(start), tuple(rest)) for start, rest in (next(encoded) for _ in own)])
             limit = self._limit(suite, len(answers[0])) if item.kind == "answer" else 0
-            prompts.append(Prompt(item.prompt, context, answers, own, tuple(before), item.answer, limit))
+            prompts.append(Prompt(item.prompt, context, answers, own, tuple(before), item.answer, limit, lead=lead))
         return prompts
 
     # ------------------------------------------------------------------------------------------ lengths
@@ -145,10 +149,10 @@ class PromptMaker:
 def _continuations(suite: SuiteConfig, item: Item) -> tuple[str, ...]:
     """Of a plain item: its choices, with what ends an answer where one of them begins another, or its right answer."""
     if item.kind != "choice":
-        return (suite.separator + item.answer,)
+        return (behind(suite.separator, item.answer),)
     ambiguous = any(other != choice and other.startswith(choice) for choice in item.choices for other in item.choices)
     end = (*suite.stops, "\n")[0] if ambiguous and not suite.open_choices else ""
-    return tuple(suite.separator + choice + end for choice in item.choices)
+    return tuple(behind(suite.separator, choice) + end for choice in item.choices)
 
 
 def _require_distinct(suite: SuiteConfig, item: Item, prompt: Prompt) -> None:

@@ -53,6 +53,15 @@ def metric_key(suite: SuiteConfig, task: Any) -> str:
     return f"{metric},{chosen}"
 
 
+def higher_is_better(suite: SuiteConfig, tasks: Mapping[str, Any]) -> bool:
+    """The direction that lm-eval's tasks give the suite's metric. Raises EvaluationError where the tasks of a group disagree."""
+    found = {bool((task.higher_is_better() or {}).get(metric_key(suite, task).rsplit(",", 1)[0], True)) for task in tasks.values()}
+    if len(found) > 1:
+        what = "has tasks of which some call a higher score better and some a lower one"
+        raise EvaluationError(suite.name, what, "name its tasks as suites of their own")
+    return found.pop()
+
+
 def check_agreement(suite: SuiteConfig, rows: pd.DataFrame, expected: float) -> None:
     """Raises EvaluationError where the mean of these rows is not lm-eval's own aggregate."""
     mean = float(np.average(rows["score"].to_numpy(float), weights=rows["weight"].to_numpy(float)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,7 @@ from lm_eval.api.metrics import bits_per_byte, mean
 from lm_eval.api.task import Task
 from lm_eval.config.task import TaskConfig
 
+from data_contracts.errors import EvaluationError
 from evals.config import SuiteConfig
 from evals.harness.prompts import Prompt
 from evals.scoring.model import AnswerIds, Draft, LikelihoodIds
@@ -50,6 +52,8 @@ class LocalTask(Task):  # type: ignore[misc]
         self._docs = texts or [
             self._document(number, item, prompt) for number, (item, prompt) in enumerate(zip(items, prompts, strict=True))
         ]
+        for item, prompt in zip(items, prompts, strict=bool(prompts)):
+            self._require_sayable(item, prompt)
         self.OUTPUT_TYPE = OUTPUT_TYPES[self.kind]
         super().__init__(
             config={"task": suite.name, "output_type": self.OUTPUT_TYPE, "num_fewshot": suite.few_shot, "generation_kwargs": None}
@@ -60,6 +64,16 @@ class LocalTask(Task):  # type: ignore[misc]
         if self.kind == "answer" and self._in_tokens:
             doc["draft"] = Draft(prompt.asked, self.reading.ends, self.reading.stops, prompt.limit)
         return doc
+
+    def _require_sayable(self, item: Item, prompt: Prompt) -> None:
+        """A right answer that the suite's own stop cuts off could never be given. Raises EvaluationError."""
+        if self.kind != "answer":
+            return
+        where, way_out = f"{self.suite.name}: {item.prompt[:60]!r}", "set `stop` to a text that no answer holds, or to []"
+        for stop in filter(None, self.suite.stops):
+            if self._compared(prompt.gold.split(stop)[0]) != self._compared(prompt.gold):
+                what = f"the right answer {prompt.gold[:60]!r} holds {stop!r}, which ends an answer of this suite"
+                raise EvaluationError(where, what, way_out)
 
     def download(self, *_: Any, **__: Any) -> None:
         self.dataset = None
@@ -101,14 +115,14 @@ class LocalTask(Task):  # type: ignore[misc]
             yield "loglikelihood", (prompt.text, text, *([LikelihoodIds(prompt.context, ids)] if self._in_tokens else ()))
         if self.kind == "answer":
             settings = {"until": list(self.reading.stops), "max_gen_toks": prompt.limit, "do_sample": False}
-            yield "generate_until", (prompt.text, settings, *([AnswerIds(prompt.asked, self.reading.ends)] if self._in_tokens else ()))
+            ids = [AnswerIds(prompt.asked, self.reading.ends)] if self._in_tokens else ()
+            yield "generate_until", (prompt.text + prompt.lead, settings, *ids)
 
     def process_results(self, doc: dict[str, Any], results: Sequence[Any]) -> dict[str, Any]:
         if self.kind == "text":
             return {"bits_per_byte": (results[0], len(doc["text"].encode("utf-8")))}
         if self.kind == "answer":
-            said, gold = self.set_aside(self.ended(doc, results[1]))[1], self.set_aside(doc["answer"])[1]
-            return {"exact_match": float(self.extract(said) == self.extract(gold))}
+            return {"exact_match": float(self._compared(self.ended(doc, results[1])) == self._compared(doc["answer"]))}
         logprobs = np.array([logprob for logprob, _ in results])
         lengths = np.array([float(len(choice)) for choice in doc["choices"]])
         return {"acc": float(np.argmax(logprobs) == doc["gold"]), "acc_norm": float(np.argmax(logprobs / lengths) == doc["gold"])}
@@ -124,12 +138,20 @@ class LocalTask(Task):  # type: ignore[misc]
         before, found, after = text.rpartition(close) if close else ("", "", text)
         return (before + found).strip(), after
 
+    def _compared(self, text: str) -> str:
+        """What is compared of an answer that has ended."""
+        return self.extract(self.set_aside(text)[1])
+
     def extract(self, text: str) -> str:
-        """The answer in a text: the last match of the suite's pattern, or all of the text, without surrounding space."""
+        """The answer in a text: the last match of the suite's pattern, or all of the text, white space aside.
+
+        NFC, because some tokenizers read and write no other spelling of the same letters.
+        """
+        text = unicodedata.normalize("NFC", text)
         if self.suite.answer_pattern:
             matches = list(re.finditer(self.suite.answer_pattern, text))
-            if matches:
-                text = matches[-1].group(1 if matches[-1].re.groups else 0)
+            if matches:  # of alternatives with a group each, the one that took part
+                text = next((group for group in matches[-1].groups() if group is not None), matches[-1].group())
         text = " ".join(text.split())
         return text.casefold() if self.suite.ignore_case else text
 

@@ -65,7 +65,7 @@ def load_items(suite: SuiteConfig) -> list[Item]:
         items = items[suite.shots :]
     if len(shots) < suite.shots:
         raise EvaluationError(suite.name, f"wants {suite.shots} worked examples and finds {len(shots)}", "add rows or lower few_shot")
-    items = _without_duplicates(suite, items)
+    items = _not_worked_out(suite, _without_duplicates(suite, items), shots)
     if not items:
         raise EvaluationError(
             f"{suite.name}: {suite.source}", "has no items", "give a file with at least one row that the suite's `where` keeps"
@@ -102,8 +102,8 @@ _PROMPTING = (
 def prompting_digest(suite: SuiteConfig) -> str:
     """Digest of everything except the items that decides the prompts and how answers are scored."""
     spec: dict[str, Any] = {key: getattr(suite, key) for key in _PROMPTING} | {"stops": suite.stops, "few_shot": suite.shots}
-    if suite.shots:
-        spec["shots"] = [file_digest(path) for path in source_files(suite.few_shot_source or suite.source)]
+    if suite.shots:  # which rows they are depends on `where` too
+        spec["shots"] = [suite.where, *(file_digest(path) for path in source_files(suite.few_shot_source or suite.source))]
     return value_digest(spec | {"scoring": scoring_digest()})
 
 
@@ -121,7 +121,7 @@ def _rows(suite: SuiteConfig, path: Path) -> Iterator[tuple[str, dict[str, Any]]
 
 
 def _item(suite: SuiteConfig, row: Mapping[str, Any], where: str) -> Item:
-    if isinstance(row.get("text"), str) and "prompt" not in row and "messages" not in row:
+    if _is_text(suite, row):
         item = _text_item(row, where)
     elif "messages" in row:
         item = _chat_item(suite, row, where)
@@ -129,6 +129,15 @@ def _item(suite: SuiteConfig, row: Mapping[str, Any], where: str) -> Item:
         item = _prompt_item(suite, row, where)
     cluster = render(suite.cluster, row, where) if suite.cluster else None
     return replace(item, cluster=cluster, doc_hash=_identity(item, cluster))
+
+
+def _is_text(suite: SuiteConfig, row: Mapping[str, Any]) -> bool:
+    """Whether a row is a text whose likelihood is measured. Its text is a question where suite or row say what the answer is."""
+    if not isinstance(row.get("text"), str) or "prompt" in row or "messages" in row:
+        return False
+    asks = suite.prompt != SuiteConfig.model_fields["prompt"].default or suite.choices or suite.gold
+    answered = any(row.get(name) is not None for name in ("choices", "gold", "answer"))
+    return suite.metric == "bits_per_byte" or (suite.metric == "auto" and not asks and not answered)
 
 
 def _identity(item: Item, cluster: str | None) -> str:
@@ -217,6 +226,11 @@ def turn_text(turn: Turn) -> str:
     return "" if content is None else str(content)
 
 
+def behind(separator: str, answer: str) -> str:
+    """An answer as it stands behind a plain prompt. One that brings a space of its own does not get a second one."""
+    return (separator.rstrip(" ") if answer.startswith(" ") else separator) + answer
+
+
 def _without_duplicates(suite: SuiteConfig, items: Sequence[Item]) -> list[Item]:
     """Items are paired between checkpoints by digest, so a digest must occur once."""
     kept: dict[str, Item] = {}
@@ -228,9 +242,24 @@ def _without_duplicates(suite: SuiteConfig, items: Sequence[Item]) -> list[Item]
     return list(kept.values())
 
 
+def _not_worked_out(suite: SuiteConfig, items: Sequence[Item], shots: Sequence[Item]) -> list[Item]:
+    """Without the items that a worked example asks too: its answer would stand in their prompts."""
+
+    def question(item: Item) -> str:
+        return value_digest([item.turns, item.prompt, item.choices, item.tools])
+
+    shown = {question(shot) for shot in shots}
+    found = [item for item in items if item.kind != "text" and question(item) in shown]
+    if found and suite.duplicates == "error":
+        what = f"asks {len(found)} of its worked examples as items too, the first of them {found[0].prompt[:80]!r}"
+        raise EvaluationError(f"{suite.name}: {suite.source}", what, "give other rows as worked examples, or set duplicates: drop")
+    gone = {item.doc_hash for item in found}
+    return [item for item in items if item.doc_hash not in gone]
+
+
 def _with_shots(item: Item, shots: Sequence[Item], suite: SuiteConfig) -> Item:
     if not shots or item.kind == "text":
         return item
     turns = tuple(turn for shot in shots for turn in (*shot.turns, shot.gold_turn))
-    plain = "".join(f"{shot.prompt}{suite.separator}{shot.answer}\n\n" for shot in shots)
+    plain = "".join(f"{shot.prompt}{behind(suite.separator, shot.answer)}\n\n" for shot in shots)
     return replace(item, turns=turns + item.turns, prompt=plain + item.prompt)

@@ -10,6 +10,7 @@ from pathlib import Path
 import yaml
 from pydantic import ValidationError
 
+from data_contracts.contract.yaml_lines import require_single_keys
 from data_contracts.errors import ConfigError, EvaluationError
 from data_contracts.manifests import DropManifest, read_manifest
 from data_contracts.rendering.chat import REASONING
@@ -61,7 +62,9 @@ def _set_path(source: str, folder: Path) -> Path | None:
 def _read_set(path: Path) -> list[SuiteConfig]:
     """A set is a YAML mapping with a list `suites`, each the fields of SuiteConfig."""
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        require_single_keys(yaml.compose(text), str(path))
+        content = yaml.safe_load(text)
         return [SuiteConfig.model_validate(entry) for entry in content["suites"]]
     except OSError as error:
         raise ConfigError(str(path), f"cannot be read: {error.strerror}", f"ready sets are {ready_sets()}") from error

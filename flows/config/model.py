@@ -16,6 +16,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from data_contracts.config import ContractConfig
+from data_contracts.contract.yaml_lines import require_single_keys
 from data_contracts.errors import ConfigError
 from evals.config import EvaluationConfig
 from evals.gate.policy import GatePolicy
@@ -138,6 +139,7 @@ def load_config(path: Path | None) -> SkillstackConfig:
         raise ConfigError(str(path), "is nested too deeply", "a config has sections and keys, two or three levels") from error
     if not isinstance(values, dict):
         raise ConfigError(str(path), f"contains a {type(values).__name__}, expected sections", "see the file that `skillstack init` writes")
+    require_single_keys(tree, str(path))
     return parse_config(values, where=str(path), folder=path.parent, tree=tree)
 
 
@@ -231,6 +233,7 @@ def _absolute(config: SkillstackConfig, folder: Path) -> SkillstackConfig:
     skills = {
         skill: policy.model_copy(update={"more_items": anchored(policy.more_items)}) for skill, policy in config.evaluation.skills.items()
     }
+    data = config.evaluation.data_folder and str((folder / config.evaluation.data_folder).absolute())
     return config.model_copy(
         update={
             "state_dir": anchored(config.state_dir),
@@ -239,6 +242,6 @@ def _absolute(config: SkillstackConfig, folder: Path) -> SkillstackConfig:
             "contract": contract,
             "inbox": inbox,
             "signing": signing,
-            "evaluation": config.evaluation.model_copy(update={"suites": suites, "skills": skills}),
+            "evaluation": config.evaluation.model_copy(update={"suites": suites, "skills": skills, "data_folder": data}),
         }
     )

@@ -15,7 +15,7 @@ from data_contracts.drop.supplied import read_supplied
 from data_contracts.errors import DropError, LineageError
 from data_contracts.files import write_atomically
 from data_contracts.manifests import DropManifest, Record, read_manifest
-from data_contracts.matching.heldout_items import HeldoutItem, item_texts, read_suite
+from data_contracts.matching.heldout_items import HeldoutItem, heldout_item, read_suite
 from data_contracts.matching.trained_rows import seen_items
 from data_contracts.rows.records import normal_text, row_json
 from flows.config.model import SkillstackConfig
@@ -47,7 +47,7 @@ def add_items(config: SkillstackConfig, given: Path, skill: str, chain: Sequence
     named = config.evaluation.more_items.get(skill)
     file = named or target
     values = [item.value for item in read_supplied(given, config.contract)]
-    items = [HeldoutItem(str(given), line, *item_texts(value)) for line, value in enumerate(values, 1)]
+    items = [heldout_item(str(given), line, value) for line, value in enumerate(values, 1)]
     known = {_question(item) for path in (*_held_out(chain), *([file] if file.is_file() else [])) for item in _read(path, config.contract)}
     twice = {item: "a suite of this lineage has it already" for item in items if _question(item) in known}
     seen = {item: f"{where} gives it away, a row that was trained on" for item, where in seen_items(items, _trained(chain))}

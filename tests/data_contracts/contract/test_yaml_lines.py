@@ -45,3 +45,20 @@ def test_text_that_is_no_yaml_is_refused_at_its_line() -> None:
 
 def test_a_document_that_contains_itself_ends() -> None:
     assert YamlTree("&a\nk: 1\nme: *a\n", "c.yaml").value["k"] == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("a: 1\nb: 2\na: 3\n", "c.yaml:3: the key 'a' is on line 1 too"),
+        ("list:\n  - name: x\n    name: y\n", r"c.yaml:3: the key 'list\[0\].name' is on line 2 too"),
+        ("s: {k: 1,\n k: 1}\n", "c.yaml:2: the key 's.k' is on line 1 too"),
+    ],
+)
+def test_a_key_that_occurs_twice_is_one_line(text: str, what: str) -> None:
+    with pytest.raises(ConfigError, match=what):
+        YamlTree(text, "c.yaml")
+
+
+def test_a_key_of_two_mappings_and_one_that_replaces_a_merged_one_are_no_repetition() -> None:
+    assert YamlTree("one: &o {k: 1}\ntwo: {<<: *o, k: 2}\nthree: *o\n", "c.yaml").value["two"] == {"k": 2}

@@ -93,3 +93,27 @@ def test_a_drop_of_documents_is_carved_and_documents_beside_conversations_are_no
     held = (tmp_path / "mixed" / "heldout.jsonl").read_text() + (tmp_path / "mixed" / "sealed.jsonl").read_text()
     assert '"text"' not in held
     assert '"messages"' in held
+
+
+@pytest.mark.parametrize("greeting", [False, True])
+def test_no_training_row_goes_on_from_a_held_out_conversation(
+    greeting: bool, prose: Callable[[int, int], str], write_drop: Callable[..., Path], tmp_path: Path
+) -> None:
+    """Of a drop with one row for each answer of a conversation, as chat logs are exported, a longer row teaches a shorter one's answer."""
+    lines = []
+    for talk in range(40):
+        turns: list[dict[str, str]] = []
+        for number in range(6):
+            asked = "Hello there, my friend" if greeting and number == 0 else prose(100 * talk + number, 4)
+            turns += [{"role": "user", "content": asked}, {"role": "assistant", "content": prose(50_000 + 100 * talk + number, 3)}]
+            lines.append(json.dumps({"messages": turns}))
+    validate_drop(write_drop(lines), tmp_path / "out", skill="talk", config=ContractConfig(max_dropped_fraction=1.0))
+    read = {
+        name: [json.loads(line)["messages"] for line in (tmp_path / "out" / f"{name}.jsonl").read_text().splitlines()]
+        for name in ("clean", "heldout", "sealed")
+    }
+    held = read["heldout"] + read["sealed"]
+    assert len(held) >= 15
+    assert not [row for row in held if any(trained[: len(row)] == row for trained in read["clean"])]
+    if not greeting:
+        assert sum(map(len, read.values())) == len(lines), "a conversation lies on one side, so that no row is lost"

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from data_contracts.matching.heldout_index import HeldoutIndex
-from data_contracts.matching.heldout_items import HeldoutItem
+from data_contracts.matching.heldout_items import HeldoutItem, heldout_item
 from data_contracts.rows.words import word_batch
 
 Prose = Callable[[int, int], str]
@@ -49,6 +49,23 @@ def test_a_short_question_inside_other_text_counts_where_it_is_asked_for(contain
         [f"which metal melts in your hand {'so ' * 9}"],
     )
     assert _hits([item], *rows, contained=contained) == ({0: 1, 1: 1} if contained else {1: 1})
+
+
+def test_a_conversation_counts_with_its_answer_wherever_it_stands_in_a_longer_one() -> None:
+    turns = [("user", "Book a table"), ("assistant", "For when?"), ("user", "Tomorrow"), ("assistant", "Done.")]
+    item = heldout_item("s", 1, {"messages": [{"role": role, "content": text} for role, text in turns]})
+    said = [text for _, text in turns]
+    rows = (
+        [*said, "Thanks", "Welcome."],
+        ["You are a waiter.", *said],
+        ["BOOK a table!", *said[1:]],
+        [*said[:3], "Sorry, full."],
+        said[:2],
+        [*said[:2], "Today", "Done."],
+        said[2:],
+    )
+    assert _hits([item], *rows) == {0: 1, 1: 1, 2: 1}
+    assert _hits([item], said[:2], said[2:]) == {}, "one row each"
 
 
 def test_a_question_of_two_items_is_not_looked_for_inside_other_text() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from evals.config import EvaluationConfig, SuiteConfig
-from evals.harness.plan import evaluation_identity, prefer_local_data
+from evals.harness.plan import Planner, evaluation_identity, prefer_local_data
 
 
 def test_the_identity_of_an_evaluation_is_what_is_asked_and_not_where_it_lies(tmp_path: Path) -> None:
@@ -17,7 +17,9 @@ def test_the_identity_of_an_evaluation_is_what_is_asked_and_not_where_it_lies(tm
         path.parent.mkdir(exist_ok=True)
         rows = [{"q": f"q{n}", "a": answer if n == 1 else "x"} for n in range(4)]
         path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-        shots = tmp_path / folder / "shots.jsonl"
+        path.with_name("t.jsonl").write_text(json.dumps({"q": "more", "a": "x"}) + "\n")  # the pattern's alone
+        shots = tmp_path / folder / "shots" / "s.jsonl"
+        shots.parent.mkdir(exist_ok=True)
         shots.write_text(json.dumps({"q": "shot", "a": str(fields.pop("shot", "y"))}) + "\n")
         source = str(path.with_name("*.jsonl") if fields.pop("pattern", False) else path)
         suite = SuiteConfig(
@@ -47,3 +49,32 @@ def test_local_data_take_the_place_of_the_hub_where_they_are(write_rows: Write, 
     local = prefer_local_data(suite, EvaluationConfig(data_folder=str(tmp_path)))
     assert (local.name, local.source, local.chat, local.items) == ("piqa", str(tmp_path / "piqa/suite.jsonl"), True, 7)
     assert prefer_local_data(suite, EvaluationConfig(data_folder=str(tmp_path / "absent"))) == suite
+
+
+def test_a_metric_of_lm_eval_that_is_better_when_lower_is_read_so(write_rows: Write, tmp_path: Path) -> None:
+    """As of crows_pairs (share of stereotypes preferred) or realtoxicityprompts: a loss was counted as a gain."""
+    from evals.harness.named import LIBRARY
+
+    data = str(write_rows("p.jsonl", [{"goal": f"Open box {n}", "sol1": "pull", "sol2": "push", "label": n % 2} for n in range(4)]))
+    task = tmp_path / "mine.yaml"
+    task.write_text(
+        f"include: {LIBRARY}/piqa/piqa.yaml\ntask: mine\ndataset_path: json\ndataset_name: null\ntraining_split: null\n"
+        f"dataset_kwargs: {{data_files: {{validation: {data}}}, cache_dir: {tmp_path}/arrow}}\n"
+        "metric_list:\n  - {metric: acc, aggregation: mean, higher_is_better: false}\n"
+        "  - {metric: acc_norm, aggregation: mean, higher_is_better: true}\n"
+    )
+
+    def better(**fields: Any) -> bool:
+        return Planner("", "", EvaluationConfig(), tmp_path / "cache").facts(SuiteConfig(name="s", **fields)).higher_is_better
+
+    assert not better(source=str(task))
+    assert better(source=str(task), task_metric="acc_norm")
+    assert better(source=str(task), higher_is_better=True), "the suite's own word counts"
+
+
+def test_a_direction_that_is_set_later_is_not_the_one_of_the_note(write_rows: Write, tmp_path: Path) -> None:
+    rows = [{"goal": f"Open box {n}", "sol1": "pull", "sol2": "push", "label": n % 2} for n in range(4)]
+    suite = SuiteConfig(name="piqa", source="piqa", data={"validation": str(write_rows("p.jsonl", rows))})
+    planner = Planner("", "", EvaluationConfig(), tmp_path / "cache")
+    said = [planner.facts(suite.model_copy(update={"higher_is_better": given})).higher_is_better for given in (False, None, False, True)]
+    assert said == [False, True, False, True]

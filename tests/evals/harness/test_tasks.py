@@ -14,7 +14,7 @@ from evals.suites.items import Item
 
 
 def test_an_answer_in_a_pattern_is_found_in_gold_and_output() -> None:
-    suite = SuiteConfig(name="sums", source="sums.jsonl", answer_pattern=r"#### (-?\d+)")
+    suite = SuiteConfig(name="sums", source="sums.jsonl", answer_pattern=r"#### (-?\d+)", stop=())
     prompt = Prompt("q", (1,), ((2,),), (" a",), (1,), gold="2+2 is 4\n#### 4", limit=8)
     task = LocalTask(suite, [Item("h", "answer")], [prompt], Reading(), in_tokens=True)
     assert task.process_results(task.test_docs()[0], [(-1.0, False), "so #### 3, no: #### 4"]) == {"exact_match": 1.0}
@@ -79,3 +79,22 @@ def test_a_text_is_measured_by_its_bytes() -> None:
 def test_what_counts_as_the_same_answer(said: str, gold: str, fields: dict[str, Any], score: float) -> None:
     task = _task([Item("h", "answer")], [Prompt("q", (1,), ((2,),), (gold,), (1,), gold=gold, limit=8)], **fields)
     assert task.process_results(task.test_docs()[0], [(-1.0, False), said]) == {"exact_match": score}
+
+
+def test_the_group_that_took_part_is_the_answer() -> None:
+    fields = {"answer_pattern": r"#### (\d+)|the answer is (\d+)|none"}
+    for said, gold, score in (("#### 4", "the answer is 4", 1.0), ("the answer is 5", "#### 4", 0.0), ("none", "it is none", 1.0)):
+        task = _task([Item("h", "answer")], [Prompt("q", (1,), ((2,),), (gold,), (1,), gold=gold, limit=8)], **fields)
+        assert task.process_results(task.test_docs()[0], [(-1.0, False), said]) == {"exact_match": score}
+
+
+def test_two_spellings_of_the_same_letters_are_one_answer() -> None:
+    """Tokenizers with an NFC normaliser can write one of them only."""
+    composed, apart = "caf\u00e9", "cafe\u0301"
+    for said, gold in ((composed, apart), (apart, composed)):
+        task = _task(
+            [Item("h", "answer")], [Prompt("q", (1,), ((2,),), (gold,), (1,), gold=gold, limit=8)], answer_pattern=f"{composed}|tea"
+        )
+        assert task.process_results(task.test_docs()[0], [(-1.0, False), said]) == {"exact_match": 1.0}
+    task = _task([Item("h", "answer")], [Prompt("q", (1,), ((2,),), ("cafe",), (1,), gold="cafe", limit=8)])
+    assert task.process_results(task.test_docs()[0], [(-1.0, False), composed]) == {"exact_match": 0.0}

@@ -66,6 +66,46 @@ def test_other_worked_examples_are_another_suite(write_rows: Write, answer_rows:
     assert prompting_digest(suite) != before
 
 
+def test_other_rows_as_worked_examples_are_another_suite(write_rows: Write, answer_rows: Rows) -> None:
+    rows = [{**row, "level": number} for number, row in enumerate(answer_rows)]
+    every = SuiteConfig(source=str(write_rows("a.jsonl", rows)), few_shot=1, where="level >= 0")
+    later = every.model_copy(update={"where": "level >= 2"})
+    assert load_items(every)[-1].doc_hash == load_items(later)[-1].doc_hash
+    assert load_items(every)[-1].prompt != load_items(later)[-1].prompt, "another row is the worked example"
+    assert prompting_digest(every) != prompting_digest(later)
+
+
+@pytest.mark.parametrize("chat", [False, True])
+def test_a_worked_example_is_no_item(write_rows: Write, answer_rows: Rows, chat: bool) -> None:
+    again = _suite(write_rows("again.jsonl", [*answer_rows, answer_rows[0]]), few_shot=1, chat=chat)
+    own = _suite(write_rows("own.jsonl", answer_rows), few_shot=2, few_shot_source=str(write_rows("own.jsonl", answer_rows)), chat=chat)
+    for suite, left in ((again, len(answer_rows) - 1), (own, len(answer_rows) - 2)):
+        with pytest.raises(EvaluationError, match=r"asks \d of its worked examples as items too, the first of them '0 plus 0 is'"):
+            load_items(suite)
+        items = load_items(suite.model_copy(update={"duplicates": "drop"}))
+        assert len(items) == left
+        assert not [item for item in items if item.prompt.count(f"{item.prompt.splitlines()[-1]} ") > 0], "no prompt holds its answer"
+
+
+def test_a_choice_question_that_is_asked_of_other_choices_is_an_item_of_its_own(write_rows: Write) -> None:
+    rows = [{"prompt": "Which is red?", "choices": [f"apple {n}", f"sky {n}"], "gold": 0} for n in range(4)]
+    assert len(load_items(_suite(write_rows("s.jsonl", rows), few_shot=1))) == 3
+
+
+def test_a_text_is_a_question_where_the_suite_or_the_row_says_what_the_answer_is(write_rows: Write) -> None:
+    rows = [{"text": f"review {n}", "label": n % 2} for n in range(4)]
+    source = write_rows("s.jsonl", rows)
+    items = load_items(_suite(source, prompt="{{ text }}", choices=("bad", "good"), gold="{{ label }}"))
+    assert [(item.kind, item.prompt, item.answer) for item in items[:2]] == [("choice", "review 0", "bad"), ("choice", "review 1", "good")]
+    assert {item.kind for item in load_items(_suite(source, metric="bits_per_byte"))} == {"text"}
+    for fields in ({"choices": ("bad", "good")}, {"gold": "{{ label }}"}, {"metric": "acc"}):
+        with pytest.raises(EvaluationError, match=r"does not fit the template '\{\{ prompt \}\}'"):
+            load_items(_suite(source, **fields))
+    for answer in ({"answer": "good"}, {"choices": ["bad", "good"], "gold": 1}):
+        with pytest.raises(EvaluationError, match=r"does not fit the template '\{\{ prompt \}\}'"):
+            load_items(_suite(write_rows("a.jsonl", [{"text": "review", **answer}])))
+
+
 def test_rows_of_another_shape_are_fitted_by_templates(write_rows: Write) -> None:
     path = write_rows("x.jsonl", [{"prompt": f"p{n}", "safe": n % 2 == 0} for n in range(6)])
     suite = SuiteConfig(source=str(path), where="not safe", choices=("yes", "no"), gold="{{ 0 if safe else 1 }}", cluster="{{ prompt }}")

@@ -46,6 +46,28 @@ def test_the_local_files_of_a_ready_set_load(name: str, tmp_path: Path) -> None:
         assert not local.is_file or len(load_items(local)) >= 30
 
 
+@pytest.mark.parametrize(
+    ("said", "number"),
+    [
+        ("it is 15, as 12, 15, say", "15"),
+        ("so 18 dollars.", "18"),
+        ("$2,125.", "2,125"),
+        ("12,3", "3"),
+        ("it is -3.", "-3"),
+        ("3.5", "3.5"),
+    ],
+)
+def test_the_last_number_of_an_answer_is_found_without_the_marks_behind_it(said: str, number: str, tmp_path: Path) -> None:
+    (gsm8k,) = (suite for suite in resolve_suites([SuiteConfig(source="general-full")], tmp_path) if suite.name == "gsm8k")
+    assert re.findall(gsm8k.local["answer_pattern"], said)[-1] == number
+
+
+def test_a_set_with_a_key_twice_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("suites:\n  - source: a.jsonl\n    chat: true\n    items: 5\n    chat: false\n")
+    with pytest.raises(ConfigError, match=r"mine.yaml:5: the key 'suites\[0\].chat' is on line 3 too"):
+        resolve_suites([SuiteConfig(source="mine.yaml")], tmp_path)
+
+
 def test_the_promised_sets_are_there() -> None:
     assert set(ready_sets()) >= {"general-small", "general-full", "safety", "instruction-following", "drift"}
 

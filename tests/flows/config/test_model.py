@@ -69,6 +69,13 @@ def test_what_is_not_sections_is_one_line(tmp_path: Path, text: str) -> None:
     assert "\n" not in str(raised.value)
 
 
+def test_a_section_that_is_written_twice_is_one_line(tmp_path: Path) -> None:
+    """YAML takes the last: the learning rate of the first would be forgotten without a word."""
+    path = write(tmp_path, "train:\n  learning_rate: 0.01\nevaluation: {}\ntrain:\n  max_seq_len: 256\n")
+    with pytest.raises(ConfigError, match=r"skillstack.yaml:4: the key 'train' is on line 1 too \(keep one of the two"):
+        load_config(path)
+
+
 def test_a_named_file_that_is_missing_is_an_error_and_an_unnamed_one_is_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert load_config(None) == SkillstackConfig()
@@ -79,11 +86,15 @@ def test_a_named_file_that_is_missing_is_an_error_and_an_unnamed_one_is_not(tmp_
 def test_relative_paths_belong_to_the_file_not_to_the_working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "suites").mkdir()
     (tmp_path / "suites" / "a.jsonl").write_text('{"prompt": "p", "answer": "a"}\n')
-    path = write(tmp_path, "state_dir: state\ncalibration: text.jsonl\nevaluation:\n  suites:\n    - source: suites/a.jsonl\n")
+    path = write(
+        tmp_path, "state_dir: state\ncalibration: text.jsonl\nevaluation:\n  data_folder: data\n  suites:\n    - source: suites/a.jsonl\n"
+    )
     monkeypatch.chdir("/")
     config = load_config(path)
     assert config.state_dir == tmp_path / "state"
     assert config.calibration == tmp_path / "text.jsonl"
+    assert config.evaluation.data_folder == str(tmp_path / "data")
+    assert SkillstackConfig().evaluation.data_folder == "", "empty stays empty"
     assert Path(config.evaluation.suites[0].source) == tmp_path / "suites" / "a.jsonl"
 
 
