@@ -21,6 +21,11 @@ def taken_by_suite(name: str, suites: Iterable[str]) -> str | None:
     return next((suite for suite in suites if _OWN.sub("", suite.casefold()) == name.casefold()), None)
 
 
+def skill_of_suite(suite: str) -> str:
+    """The skill whose suite this is: `tickets` of `tickets.2`, `tickets.more` and `tickets.sealed`."""
+    return _OWN.sub("", suite)
+
+
 def suite_name(skill: str, teaching: int) -> str:
     """The suite of the held-out rows that came with a drop: the skill's name, or `<name>.2` where the drop refreshed it. A skill's name has
     no dot, so these are nobody else's."""

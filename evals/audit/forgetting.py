@@ -72,6 +72,7 @@ class AuditSuite(Record):
     sealed: bool
     learned_in: int | None = Field(None, description="row of the round that learned it; None for general, safety and drift suites")
     n: int
+    margin: float | None = Field(None, description="the margin that its owner set for it, as the newest evaluation has it")
 
 
 class SkillHistory(Record):
@@ -200,6 +201,7 @@ def _describe_suite(table: SuiteTable, learned_in: int | None) -> AuditSuite:
         sealed=table.sealed,
         learned_in=learned_in,
         n=table.n,
+        margin=table.newest.result.margin,
     )
 
 

@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from data_contracts.manifests import Category, CheckOutcome, Decision, Verdict
+from data_contracts.skill_names import skill_of_suite
 from evals.gate.policy import GatePolicy
 from evals.gate.words import CATEGORY_WORDS
 from evals.numbers import plain
@@ -54,6 +55,8 @@ class Situation:
     """Whether the loss had stopped falling when training ended; None where it is not known."""
     skills: frozenset[str] = frozenset()
     """The suites of skills, so that a loss on one of them is not taken for a loss of the base."""
+    categories: Mapping[str, Category] = field(default_factory=dict)
+    """Category of each suite that the gate read; empty: not known."""
     spare: Mapping[str, int] = field(default_factory=dict)
     """Suite -> number of its items that were not evaluated yet."""
 
@@ -132,7 +135,8 @@ def _outcome_of_training(situation: Situation) -> str:
 
 
 def _lose_less(held: Collection[CheckOutcome], verdict: Verdict, situation: Situation) -> Iterator[str]:
-    lost = [check for check in held if check.check in LOSSES and (check.outcome == "block" or _is_moving(check) or _is_near(check))]
+    few = _numbers(verdict).min_items
+    lost = [check for check in held if check.check in LOSSES and (check.outcome == "block" or _is_moving(check, few) or _is_near(check))]
     if not lost:
         return
     if not situation.calibrated:
@@ -194,10 +198,10 @@ def _again(verdict: Verdict, situation: Situation) -> str:
     return f"skillstack round {shlex.quote(situation.drop)} --skill {skill}{' --refresh' if situation.refresh else ''}"
 
 
-def _is_moving(check: CheckOutcome) -> bool:
-    """Held, and more items would not help: the measured loss itself is about as large as a limit."""
+def _is_moving(check: CheckOutcome, few: int) -> bool:
+    """Held, and more items would not help: the measured loss itself is about as large as a limit. Fewer than `few` do not say that."""
     asked = check.check in ("non_inferiority", "margin", "anchor", "drift", "anchor_drift") and check.p_value is not None
-    return asked and check.outcome == "inconclusive" and check.items_needed is None and (check.effect or 0.0) < 0
+    return asked and (check.n or 0) >= few and check.outcome == "inconclusive" and check.items_needed is None and (check.effect or 0.0) < 0
 
 
 def _is_near(check: CheckOutcome) -> bool:
@@ -207,7 +211,7 @@ def _is_near(check: CheckOutcome) -> bool:
 
 def _ask_more(held: Collection[CheckOutcome], verdict: Verdict, situation: Situation) -> Iterator[str]:
     floor, blocked = _numbers(verdict).min_items, verdict.decision is Decision.BLOCK
-    hopeless = {check.subject for check in held if check.check in LOSSES and _is_moving(check)}
+    hopeless = {check.subject for check in held if check.check in LOSSES and _is_moving(check, floor)}
     for check in held:
         if check.outcome != "inconclusive" or check.check not in LOSSES or check.subject in hopeless:
             continue
@@ -215,15 +219,64 @@ def _ask_more(held: Collection[CheckOutcome], verdict: Verdict, situation: Situa
             continue  # something is lost or was not learned: no number of items changes that
         if check.items_needed:
             where = f"each of the {check.subject}" if check.subject in CATEGORIES else check.subject
-            spare = {name: more for name, more in situation.spare.items() if more > 0}
-            has = f" (there are more in {', '.join(sorted(spare))}: raise their `items`)" if spare else ""
-            if CATEGORIES.get(check.subject) == "skill" and not spare:
-                has = " (`skillstack items FILE --skill NAME` adds them)"
+            has = _where_from(check.subject, verdict, situation)
             yield f"Give {where} about {check.items_needed:,} items{has}, or widen the margin on record (docs/guides/gate.md)."
         elif check.effect is None:
-            yield f"Name {check.subject} on which this model is better than guessing: those that were measured cannot show a loss."
+            yield from _able_to_show(check.subject, verdict, situation)
         elif check.n is not None and check.n < floor:
-            yield f"Give {check.subject} at least {floor} items."
+            yield _enough_items(check, floor, verdict, situation)
+
+
+def _enough_items(check: CheckOutcome, floor: int, verdict: Verdict, situation: Situation) -> str:
+    """One suite that has too few items. That of a learned skill keeps those that it has: `skillstack items` adds a suite beside it."""
+    if check.subject not in situation.skills:
+        return f"Give {check.subject} at least {floor} items{_where_from(check.subject, verdict, situation)}."
+    return (
+        f"The suite {check.subject} keeps its {check.n} items, which are too few for its floor: give it one of its own on record "
+        f"(gate.floors), and add a suite beside it (`skillstack items FILE --skill {skill_of_suite(check.subject)}`)."
+    )
+
+
+def _read_by(subject: str, verdict: Verdict, situation: Situation) -> set[str]:
+    """The suites that a check reads: the one that it is about, or those of its category without a margin of their own."""
+    if subject not in CATEGORIES:
+        return {subject}
+    alone = {check.subject for check in verdict.checks if check.check == "margin"} | {verdict.new_skill}
+    return {name for name, category in situation.categories.items() if category == CATEGORIES[subject]} - alone
+
+
+def _where_from(subject: str, verdict: Verdict, situation: Situation) -> str:
+    """Where more items of a suite, or of a category's, come from, as a clause; empty where that is not known. What `skillstack items` adds
+    is a suite beside the skill's, so it helps the mean of all skills and no single suite."""
+    mine = _read_by(subject, verdict, situation)
+    if spare := sorted(name for name in mine if situation.spare.get(name, 0) > 0):
+        whose = "its" if subject in spare else "their"
+        return f" (there are more in {', '.join(spare)}: raise {whose} `items`)"
+    return " (`skillstack items FILE --skill NAME` adds them)" if CATEGORIES.get(subject) == "skill" else ""
+
+
+def _able_to_show(subject: str, verdict: Verdict, situation: Situation) -> Iterator[str]:
+    """What a check needs none of whose suites can show that nothing was lost: they have too few items, or the model guesses on them."""
+    floor, mine = _numbers(verdict).min_items, _read_by(subject, verdict, situation)
+    small = {check.subject for check in verdict.checks if check.check == "regression" and check.n is not None and check.n < floor}
+    few = sorted(small & mine if mine else small)
+    if CATEGORIES.get(subject) == "skill" and few:
+        yield f"Give one of the earlier skills at least {floor} more held-out items{_where_from(subject, verdict, situation)}."
+    elif few:
+        yield from (f"Give {name} at least {floor} items{_where_from(name, verdict, situation)}." for name in few)
+    if few and mine <= small:
+        return
+    if CATEGORIES.get(subject) == "skill" or subject in situation.skills:
+        which = "the earlier skills" if subject in CATEGORIES else subject
+        name = "NAME" if subject in CATEGORIES else skill_of_suite(subject)
+        yield (
+            f"The champion is no better than guessing on {which}, so no number of items shows that this was kept: a person decides. "
+            f"`skillstack round DROP --skill {name} --refresh` teaches it again."
+        )
+    elif subject in CATEGORIES:
+        yield f"Name {subject} on which this model is better than guessing: those that were measured cannot show a loss."
+    else:
+        yield f"Name a suite on which this model is better than guessing in place of {subject}, which cannot show a loss."
 
 
 def _decide(verdict: Verdict, situation: Situation) -> str:

@@ -48,7 +48,10 @@ class CategoryPlan(Record):
     minimum_detectable_effect: float = Field(
         description="loss of the category's mean that the last look would see with the policy's power (score units)"
     )
-    chance_of_floor: float = Field(description="chance that noise alone takes at least one suite through the floor")
+    chance_of_floor: float = Field(description="chance that noise alone takes at least one suite through its floor")
+    chance_of_proven: float = Field(
+        0.0, description="chance that noise alone proves a loss on at least one suite at the first look (Holm over all suites)"
+    )
 
 
 class RoundPlan(Record):
@@ -61,7 +64,8 @@ class RoundPlan(Record):
     categories: tuple[CategoryPlan, ...]
     chance_first: float = Field(description="chance to pass at the first look")
     chance_all_shown: float = Field(
-        description="chance that every category is shown over both looks, and no suite falls through the floor, where nothing changed"
+        description="chance that every category is shown over both looks, and that no suite falls through its floor or is found to have "
+        "lost something, where nothing changed"
     )
 
     def sentence(self) -> str:
@@ -85,6 +89,7 @@ class Question(NamedTuple):
     """A check to plan: the mean of `suites` suites, `items` each at the first look, `available` in all (None: one look at `items`).
 
     `designs`: of the suites whose items are drawn by margin; `pool`: how many they are drawn from, where that is more than `available`.
+    `singly`: (name, items at the first look) of every suite that is judged by itself too; empty: `suites` of `items`.
     """
 
     category: Category
@@ -95,6 +100,16 @@ class Question(NamedTuple):
     available: int | None
     designs: tuple[Design, ...] = ()
     pool: int | None = None
+    singly: tuple[tuple[str, int], ...] = ()
+
+    @property
+    def own(self) -> bool:
+        """Whether it is about one suite that has a margin of its own."""
+        return self.subject != self.category
+
+    @property
+    def each(self) -> tuple[tuple[str, int], ...]:
+        return self.singly or ((self.subject, self.items),) * self.suites
 
 
 def plan_round(
@@ -109,6 +124,7 @@ def plan_round(
     available: Mapping[str, int] | None = None,
     draws: Mapping[str, Sequence[MarginDraw]] | None = None,
     pools: Mapping[str, int] | None = None,
+    singly: Mapping[Category, Sequence[tuple[str, int]]] | None = None,
     churn_from: str = "",
 ) -> RoundPlan:
     """Plan a round from the number of suites per category and of items per suite. Raises ConfigError for numbers that cannot be.
@@ -116,7 +132,8 @@ def plan_round(
     `own_margins` gives the suites (not counted in `suites`) that have a margin of their own: each is checked by itself, on its `own_items`.
     `items` are those of the first look; `available`, by category or suite with a margin of its own, says how many there are in all,
     and `draws`, keyed alike, how items are drawn by margin, one entry for each suite of which they are. `pools` says how many they are
-    drawn from where the plan is not to read on in them.
+    drawn from where the plan is not to read on in them. `singly` names the suites of a category with their items at the first look, where
+    they differ or have floors of their own; there may be more of them than are averaged.
     """
     own = {name: (category, margin) for name, (category, margin) in (own_margins or {}).items() if category in PAIRED}
     counts = {category: items if isinstance(items, int) else items.get(category, 0) for category in PAIRED if suites.get(category, 0) > 0}
@@ -129,15 +146,19 @@ def plan_round(
         raise ConfigError("plan", f"cannot plan {counts or 'no suites'} in attempt {attempts}", "give at least one suite of two items")
     designs = {name: tuple(Design.of(draw, churn) for draw in each) for name, each in (draws or {}).items()}
     asked = [
-        Question(name, name, policy.margin(name), suites[name], n, more.get(name), designs.get(name, ()), pool.get(name))
+        Question(
+            name, name, policy.margin(name), suites[name], n, more.get(name), designs.get(name, ()), pool.get(name),
+            tuple((singly or {}).get(name, ())),
+        )
         for name, n in counts.items()
-    ]
+    ]  # fmt: skip
     asked += [
         Question(category, name, margin, 1, each_own[name], more.get(name), designs.get(name, ()), pool.get(name))
         for name, (category, margin) in own.items()
     ]
-    plans = tuple(_plan_question(policy, question, churn, attempts) for question in asked)
-    kept = math.prod(1.0 - plan.chance_of_floor for plan in plans)
+    family = sum(n >= policy.min_items for question in asked for _, n in question.each)
+    plans = tuple(_plan_question(policy, question, churn, attempts, family) for question in asked)
+    kept = math.prod((1.0 - plan.chance_of_floor) * (1.0 - plan.chance_of_proven) for plan in plans)
     return RoundPlan(
         churn=churn,
         churn_from=churn_from,
@@ -149,16 +170,17 @@ def plan_round(
     )
 
 
-def _plan_question(policy: GatePolicy, question: Question, churn: float, attempt: int) -> CategoryPlan:
-    category, subject, margin, suites, n, available, designs, _ = question
+def _plan_question(policy: GatePolicy, question: Question, churn: float, attempt: int, family: int) -> CategoryPlan:
+    category, subject, margin, suites, n, available, designs, *_ = question
     second = policy.planned_items(n, available)
     first_chance, chance = _chances(policy, question, n, second, churn, attempt)
     looks = _levels(policy, question, n, second, attempt)
     last = looks.again if second > n else looks.alpha
     first_look, last_look = (_noise(question, each, churn) for each in (n, second))
-    floor = policy.floor_of(subject, margin if subject != category else None)
-    alone = math.sqrt((n * churn + 1.0) / (n + 2.0) / first_look.worth)
-    through_floor = float(stats.norm.cdf((-floor + 0.5 / n) / alone)) if churn > 0 else 0.0
+    through_floor = [_chance_through(policy, question, name, items, churn, first_look.worth / n) for name, items in question.each]
+    # A suite with a margin of its own may lose that much, and one of too few items is not judged.
+    judged = [] if question.own else [items for _, items in question.each if items >= policy.min_items]
+    proven = [chance_of_proven_loss(items, churn, policy.alpha / family) for items in judged]
     return CategoryPlan(
         category=category,
         subject=subject,
@@ -172,8 +194,33 @@ def _plan_question(policy: GatePolicy, question: Question, churn: float, attempt
         chance_shown=chance,
         items_needed=_items_for(policy, question, churn, attempt),
         minimum_detectable_effect=reach(last, policy.power) * last_look.asked,
-        chance_of_floor=1.0 - (1.0 - through_floor) ** suites,
+        chance_of_floor=1.0 - math.prod(1.0 - chance for chance in through_floor),
+        chance_of_proven=1.0 - math.prod(1.0 - chance for chance in proven),
     )
+
+
+def _chance_through(policy: GatePolicy, question: Question, name: str, n: int, churn: float, worth: float) -> float:
+    """Chance that noise takes one suite of `n` items through its floor; each item is `worth` so many evenly drawn ones."""
+    floor = policy.floor_of(name, question.margin if question.own else None)
+    if churn <= 0.0:
+        return 0.0
+    if question.designs:  # items count by their chances
+        return float(stats.norm.cdf((-floor + 0.5 / n) / math.sqrt(churn / (n * worth))))
+    changed = np.arange(n + 1)
+    lost = np.ceil((changed + math.ceil(floor * n - 1e-9)) / 2.0)  # that take the score down to the floor where so many items changed
+    return float((stats.binom.pmf(changed, n, churn) * stats.binom.sf(lost - 1, changed, 0.5)).sum())
+
+
+def chance_of_proven_loss(n: int, churn: float, alpha: float, loss: float = 0.0) -> float:
+    """Chance that McNemar's exact test proves a loss at `alpha` on one suite of `n` items, of which a share `churn` flips both ways alike
+    and a share `loss` more is lost."""
+    flips = min(1.0, churn + loss)
+    if flips <= 0.0:
+        return 0.0
+    changed = np.arange(n + 1)
+    enough = stats.binom.isf(alpha, changed, 0.5)  # more lost items than so many of those that changed prove a loss
+    lost = stats.binom.sf(enough, changed, (churn / 2.0 + loss) / (churn + loss))
+    return float((stats.binom.pmf(changed, n, flips) * lost).sum())
 
 
 class Noise(NamedTuple):
@@ -208,8 +255,12 @@ def _levels(policy: GatePolicy, question: Question, first: int, second: int, att
 
 def _chances(policy: GatePolicy, question: Question, first: int, second: int, churn: float, attempt: int) -> tuple[float, float]:
     """Chance that the check is shown where nothing changed: at the first look, and over both."""
+    if second < policy.min_items:
+        return 0.0, 0.0  # too few to show anything, whatever the margin
     levels, looks = _levels(policy, question, first, second, attempt), [_noise(question, n, churn) for n in (first, second)]
     shifts = [_beyond(look, level, question.margin) for look, level in zip(looks, levels, strict=True)]
+    if first < policy.min_items:
+        shifts[0] = -math.inf
     at_first = float(stats.norm.cdf(shifts[0] - stats.norm.isf(levels.alpha)))
     if second <= first:
         return at_first, at_first
@@ -241,11 +292,12 @@ def _items_for(policy: GatePolicy, question: Question, churn: float, attempt: in
     return high
 
 
-def margin_shown_by(policy: GatePolicy, items: int, churn: float, suites: int = 1, attempts: int = 1) -> float:
-    """The smallest margin, in points without decimals, that so many items per suite show with the policy's power where nothing was lost."""
+def margin_shown_by(policy: GatePolicy, items: int, churn: float) -> float:
+    """The smallest margin of its own, in points without decimals, that a suite of so many items shows with the policy's power where nothing
+    was lost. A suite with a margin of its own is judged alone, however many others there are."""
     for points in range(1, 100):
-        question = Question("skill", "", points / 100, suites, items, None)
-        if _chances(policy, question, items, items, churn, attempts)[1] >= policy.power:
+        question = Question("skill", "", points / 100, 1, items, None)
+        if _chances(policy, question, items, items, churn, 1)[1] >= policy.power:
             return points / 100
     return 1.0
 

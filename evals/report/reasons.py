@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from data_contracts.manifests import CheckOutcome, Verdict
 from evals.gate.drift import FLAGGED
-from evals.gate.words import signed, size
+from evals.gate.words import CATEGORY_WORDS, signed, size
 from evals.report.forest import AGAINST_ANCHOR, OUTCOMES, SEVERITY, TITLES, WARNINGS, Badge, change_of, subjects_of
 
 OPENINGS = ("Pass: ", "Blocked: ", "Inconclusive: ", "Error: ")
@@ -70,16 +70,29 @@ def _summary(checks: Sequence[CheckOutcome], worst: str) -> str:
     bad = sorted(first.values(), key=lambda check: (check.effect or 0.0, check.subject))
     singles = [check for check in bad if check.subject in suites]
     mean = next((check for check in judged if check.check == "non_inferiority" and check.effect is not None), None)
-    parts = [_counted(singles, len(suites), worst)] if singles or suites else []
+    kept = {check.subject for check in judged if check.check == "regression" and check.outcome == "pass"}
+    parts = [_counted(singles, len(suites), len(kept), worst)] if singles or suites else []
     if worst == "pass" and judged and all(check.check == "drift" for check in judged):
         parts = [_kept_texts(checks, len(suites))]
-    if mean is not None and mean.effect is not None:
-        held = f", and a loss of {size(mean.margin)} is not ruled out" if mean.outcome == "inconclusive" and mean.margin else ""
-        parts.append(f"on average {signed(mean.effect)} points{held}")
-    return "; ".join(part for part in parts if part) or _unmeasured(judged)
+    if mean is not None:
+        parts.append(f"on average {_mean_words(mean)}")
+    return "; ".join(part for part in (*parts, *_since_words(checks)) if part) or _unmeasured(judged)
 
 
-def _counted(bad: Sequence[CheckOutcome], total: int, worst: str) -> str:
+def _mean_words(check: CheckOutcome) -> str:
+    held = f", and a loss of {size(check.margin)} is not ruled out" if check.outcome == "inconclusive" and check.margin else ""
+    return f"{signed(check.effect or 0.0)} points{held}"
+
+
+def _since_words(checks: Sequence[CheckOutcome]) -> Iterator[str]:
+    """What the mean over all rounds decided, and that no suite could decide anything: both stand behind a badge that the rest denies."""
+    wholes = [check for check in checks if check.subject in CATEGORY_WORDS.values() and check.outcome in ("block", "inconclusive")]
+    yield from (f"over all rounds {_mean_words(each)}" for each in wholes if each.check == "anchor" and each.effect is not None)
+    if any(each.check == "non_inferiority" and each.effect is None for each in wholes):
+        yield "no suite can show that nothing was lost"
+
+
+def _counted(bad: Sequence[CheckOutcome], total: int, kept: int, worst: str) -> str:
     of = f"{len(bad)} of {total} suite{'' if total == 1 else 's'}"
     if worst == "block" and bad:
         return f"{of} lost: {_names(bad)}"
@@ -87,7 +100,7 @@ def _counted(bad: Sequence[CheckOutcome], total: int, worst: str) -> str:
         return f"{of} not shown to be kept: {_names(bad)}"
     if worst == "n/a":
         return "too few items to say"
-    return f"no loss proven on {total} suite{'' if total == 1 else 's'}"
+    return f"no loss proven on {kept} suite{'' if kept == 1 else 's'}" if kept else ""
 
 
 def _kept_texts(checks: Sequence[CheckOutcome], total: int) -> str:
@@ -99,7 +112,8 @@ def _kept_texts(checks: Sequence[CheckOutcome], total: int) -> str:
 
 def _names(checks: Sequence[CheckOutcome]) -> str:
     def change(check: CheckOutcome) -> str:
-        return f"{check.subject} {change_of(check)}".rstrip()
+        since = " over all rounds" if check.check in AGAINST_ANCHOR and check.effect is not None else ""
+        return f"{check.subject} {change_of(check)}".rstrip() + since
 
     more = f" and {len(checks) - NAMED} more" if len(checks) > NAMED else ""
     return ", ".join(change(check) for check in checks[:NAMED]) + more

@@ -59,6 +59,7 @@ def _environment() -> Environment:
         "noise": report_view.noise_words,
         "share_bar": report_figures.share_bar,
         "change_words": report_view.change_words,
+        "last_measured": report_view.last_measured,
         "fates": FATES,
         "duration": duration,
         "count": count,
@@ -93,7 +94,7 @@ def render_round(
         notes=[*notes, *(scoring_notes(evidence.candidate) if evidence else [])],
         flagged=flagged,
         steps=steps,
-        forest=draw_forest(verdict, categories, suite_scores(evidence), suite_floors(verdict, categories)),
+        forest=draw_forest(verdict, categories, suite_scores(evidence), suite_floors(verdict, audit)),
         reasons=group_reasons(verdict, categories),
         known=known,
         loss=loss_view(known),
@@ -158,11 +159,13 @@ def suite_scores(evidence: GateEvidence | None) -> dict[str, tuple[float, float]
     return {name: (before[name].result.score, items.result.score) for name, items in after.items() if name in before}
 
 
-def suite_floors(verdict: Verdict, categories: Mapping[str, str]) -> dict[str, float]:
-    """Suite -> the loss that blocks it by itself, as the verdict's policy has it (score units)."""
+def suite_floors(verdict: Verdict, audit: ForgettingAudit) -> dict[str, float]:
+    """Suite -> the loss that blocks it by itself, as the verdict's policy and its own margin have it (score units; GatePolicy.floor_of)."""
     floor, own = verdict.policy.get("floor"), verdict.policy.get("floors") or {}
-    found = {name: own.get(name, floor) for name, category in categories.items() if category != "drift"}
-    return {name: float(value) for name, value in found.items() if value is not None}
+    if floor is None:
+        return {}
+    suites = [suite for suite in audit.suites if suite.category != "drift"]
+    return {suite.name: float(own.get(suite.name, max(floor, suite.margin or 0.0))) for suite in suites}
 
 
 def loss_view(known: RoundFacts) -> tuple[Markup, str] | None:

@@ -20,7 +20,7 @@ BADGES = {
     Decision.INCONCLUSIVE: ("hold", "?", "Inconclusive: held for a person"),
     Decision.ERROR: ("error", "!", "Error: nothing was decided"),
 }
-LARGE_LOSS = 0.03
+LARGE_LOSS = 0.03 - 1e-9
 """Losses against the learned score from here on are marked in the matrix (3 points, the cumulative budget's default)."""
 
 
@@ -113,23 +113,34 @@ class BudgetRow:
 
 
 def budget_rows(audit: ForgettingAudit, budgets: Mapping[str, float]) -> list[BudgetRow]:
-    """Every suite with an anchor, least left first; `budgets` gives each category's, without sealed splits. The newest row counts."""
-    by_name = {suite.name: suite for suite in audit.suites}
+    """Every suite with an anchor that the newest row has, least left first; `budgets` gives each category's, without sealed splits.
+
+    A suite with a margin of its own may lose that much in all, where it is more (GatePolicy.budget_of, drift_limits).
+    """
+    by_name = {suite.name: suite for suite in audit.suites if audit.score(audit.lineage_rows[-1], suite.name) is not None}
     rows = []
+
+    def budget_of(suite: AuditSuite) -> float:
+        return max(budgets[suite.category], suite.margin or 0.0)
+
     for skill in audit.skills:
+        if skill.suite not in by_name:
+            continue
         if not skill.sealed and skill.learned_row != audit.lineage_rows[-1] and "skill" in budgets:
             better = 1.0 if by_name[skill.suite].higher_is_better else -1.0
-            since = audit.rounds[skill.learned_row].label
-            rows.append(BudgetRow(skill.suite, "skill", since, better * (skill.now - skill.learned), budgets["skill"], "points"))
+            since, budget = audit.rounds[skill.learned_row].label, budget_of(by_name[skill.suite])
+            rows.append(BudgetRow(skill.suite, "skill", since, better * (skill.now - skill.learned), budget, "points"))
     for change in audit.changes:
-        if change.sealed or change.category not in budgets:
+        if change.sealed or change.category not in budgets or change.suite not in by_name:
             continue
         drift = change.category == "drift"
         better = 1.0 if by_name[change.suite].higher_is_better else -1.0
         moved = better * (change.now - change.base) / (change.base if drift else 1.0)
         unit = "%" if drift else "points"
         rows.append(
-            BudgetRow(change.suite, change.category, audit.rounds[audit.lineage_rows[0]].label, moved, budgets[change.category], unit)
+            BudgetRow(
+                change.suite, change.category, audit.rounds[audit.lineage_rows[0]].label, moved, budget_of(by_name[change.suite]), unit
+            )
         )
     return sorted(rows, key=lambda row: (row.left / row.budget, row.suite))
 
@@ -137,7 +148,10 @@ def budget_rows(audit: ForgettingAudit, budgets: Mapping[str, float]) -> list[Bu
 def budgets_of(policy: Mapping[str, Any]) -> dict[str, float]:
     """Category -> what it may lose over all rounds, from a verdict's policy or the config's; empty where the policy has no budget."""
     found = {category: policy.get("anchor_budget") for category in ("skill", "general", "safety")} | {"drift": policy.get("drift_budget")}
-    return {category: float(value) for category, value in found.items() if value is not None}
+    known = {category: float(value) for category, value in found.items() if value is not None}
+    if "drift" in known:  # what one round may lose, all of them may
+        known["drift"] = max(known["drift"], float(policy.get("drift_limit") or 0.0))
+    return known
 
 
 def _span(values: Sequence[float]) -> tuple[float, float]:
@@ -170,6 +184,14 @@ def change_words(suite: str, audit: ForgettingAudit) -> str:
         return estimate_words(change.change)
     share = [value / change.base for value in (change.change.value, change.change.low, change.change.high)]
     return f"{signed(share[0])} % ({signed(share[1])} to {signed(share[2])})"
+
+
+def last_measured(audit: ForgettingAudit, suite: str) -> str:
+    """Which round a suite was last measured after, where that is not the newest one of the lineage (it was retired, say); else empty."""
+    measured = [row for row in audit.lineage_rows if audit.score(row, suite) is not None]
+    if not measured or measured[-1] == audit.lineage_rows[-1]:
+        return ""
+    return f"last measured after {audit.rounds[measured[-1]].label}"
 
 
 def verdict_badge(decision: Decision | None, *, approved: bool = False, rolled_back: bool = False) -> tuple[str, str, str]:

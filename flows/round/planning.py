@@ -140,14 +140,18 @@ def plan_suites(config: SkillstackConfig, suites: Sequence[PlannedSuite], items:
     """The gate's plan; `items` None: the first look's items and then as many as the suites have, else so many in one look.
 
     Fewer items than a suite has are drawn from all of them where it draws by margin. The suites of a category are averaged; the precision
-    of this mean depends on the harmonic mean of their sizes.
+    of this mean depends on the harmonic mean of their sizes. The gate leaves suites of too few items out of it, and so does the plan; their
+    floors hold all the same.
     """
     together, sizes = dict[Category, int](), dict[Category, int]()
+    singly: dict[Category, list[tuple[str, int]]] = {}
     available: dict[str, int] = {}
     draws: dict[str, list[MarginDraw]] = {}
     pools: dict[str, int] = {}
     for category in get_args(Category):
-        mine = [suite for suite in suites if suite.category == category and suite.margin is None]
+        every = [suite for suite in suites if suite.category == category and suite.margin is None]
+        singly[category] = [(suite.name, items or max(2, suite.first)) for suite in every]
+        mine = [suite for suite in every if (items or suite.items) >= config.gate.min_items] or every
         if mine:
             together[category] = len(mine)
             sizes[category] = items or _harmonic_mean([suite.first for suite in mine])
@@ -163,7 +167,7 @@ def plan_suites(config: SkillstackConfig, suites: Sequence[PlannedSuite], items:
     pools |= {suite.name: suite.items for suite in alone} if items else {}
     return plan_round(
         config.gate, together, sizes, churn,
-        own_margins=own, own_items=own_items, available=available, draws=draws, pools=pools, churn_from=rounds,
+        own_margins=own, own_items=own_items, available=available, draws=draws, pools=pools, singly=singly, churn_from=rounds,
     )  # fmt: skip
 
 
@@ -233,7 +237,7 @@ def _new_skill(config: SkillstackConfig, drop: DropManifest, earlier: int, churn
     needed = _items_needed(policy, margin, suites, n, churn)
     if n >= needed:
         return []
-    shown, asked = margin_shown_by(policy, n, churn, suites), 100 * (margin or policy.margin_skill)
+    shown, asked = margin_shown_by(policy, n, churn), 100 * (margin or policy.margin_skill)
     return [
         f"{skill} has {n} held-out items: enough to decide whether it is learned. Later rounds need about {needed:,} to rule out a loss of "
         f"{asked:.1f} points: {_hold_out(needed, rows)}, or once it is learned with `skillstack items FILE --skill {skill}`; or set a "

@@ -101,7 +101,8 @@ def steps_after(workspace: Workspace, verdict: Verdict, version: VersionRef, rep
         watched=bool(made.config.get("early_stop_patience")),
         settled=summary.settled if summary else None,
         skills=frozenset(suite.name for suite in report.suites if suite.category == "skill"),
-        spare={suite.name: suite.available - suite.n for suite in report.suites if suite.available},
+        categories={suite.name: suite.category for suite in report.suites if not suite.sealed},
+        spare={suite.name: suite.available - suite.n for suite in report.suites if suite.available and not suite.sealed},
     )
     return next_steps(verdict, situation)
 

@@ -10,16 +10,17 @@ import numpy as np
 import plotly.graph_objects as go
 from numpy.typing import NDArray
 from scipy import stats
-from scipy.special import ndtr
+from scipy.special import ndtr, ndtri
 
 from data_contracts.digests import text_digest
 from data_contracts.manifests import Category, Decision, EvalReport, SuiteResult
 from evals.gate.decide import GateEvidence, GatePolicy, decide
-from evals.gate.plan import CategoryPlan, RoundPlan, plan_round
+from evals.gate.plan import CategoryPlan, RoundPlan, chance_of_proven_loss, plan_round
 from evals.items import Evaluation, SuiteItems
 from flows.explore.views.figures import BLUE, ORANGE, PURPLE, line, mark, styled
 
 _RIGHT = 0.75  # share of items that the simulated champion has right
+_NORMAL = ndtri((np.arange(4000) + 0.5) / 4000)  # a normal distribution in equal parts
 
 
 @dataclass(frozen=True)
@@ -48,22 +49,28 @@ def standard_error(plan: CategoryPlan, policy: GatePolicy, alpha: float) -> floa
 
 
 def chance_to_promote(question: Question, loss: float, plan: RoundPlan | None = None) -> float:
-    """Probability that non-inferiority is shown and no suite falls below the floor, if every suite has the true loss `loss`.
+    """Probability that non-inferiority is shown, no suite falls below the floor and on none a loss is proven, if every suite has the true
+    loss `loss`.
 
-    At loss 0 it is the plan's probability; otherwise the same normal model, shifted by the loss, with more variance by `loss`.
+    At loss 0 it is the plan's probability; otherwise the same normal model, shifted by the loss, with more variance by `loss`. A suite's
+    distance from the mean of all is independent of that mean.
     """
     policy, plan = question.policy, plan or question.plan()
     category = plan.categories[0]
     if loss == 0.0:
-        return category.chance_shown * (1.0 - category.chance_of_floor)
+        return plan.chance_all_shown
     n, suites = question.items, question.suites
     # A true loss changes further items: the variance of one difference is churn + loss - loss^2.
     error = math.sqrt((question.churn + loss - loss**2) / (n * suites))
     asked = max(error, standard_error(category, policy, plan.alpha))
     bound = float(stats.norm.isf(plan.alpha)) * asked - category.margin
-    shown = float(ndtr((-loss - bound) / error))
-    floor = float(ndtr((loss - policy.floor + 0.5 / n) / (error * math.sqrt(suites))))
-    return shown * (1.0 - floor) ** suites
+    alone = error * math.sqrt(suites)
+    proven = chance_of_proven_loss(n, question.churn, policy.alpha / suites, loss)
+    least = max(-policy.floor + 0.5 / n, -loss + alone * float(ndtri(proven)))  # of one suite's change: below it, it blocks
+    means = -loss + error * _NORMAL
+    away = alone * math.sqrt(1.0 - 1.0 / suites)
+    kept = ndtr((means - least) / away) ** suites if suites > 1 else (means >= least).astype(float)
+    return min(float((kept * (means >= bound)).mean()), plan.chance_all_shown)
 
 
 def promote_figure(question: Question, loss: float) -> go.Figure:

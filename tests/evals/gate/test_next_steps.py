@@ -220,3 +220,65 @@ def test_every_setting_that_is_named_with_a_value_is_one_that_training_takes(evi
     for name, value in named:
         taken = TrainConfig.model_validate({name: yaml.safe_load(value)})
         assert getattr(taken, name) != was[name], steps
+
+
+def test_items_are_asked_of_the_suites_that_the_check_reads(evidence, asked) -> None:
+    """Spare items of a general suite do not help a mean of skills, and those of a suite with a margin of its own help only that suite."""
+    categories = {"old": "skill", "older": "skill", "new": "skill", "piqa": "general", "text": "drift"}
+    known = replace(SITUATION, categories=categories, skills=frozenset({"old", "older", "new"}))
+    of_skills = decide(evidence(old=(60, 60), older=(60, 60)), asked())
+    for spare, words in (
+        ({"piqa": 300, "text": 40, "new": 9}, "items (`skillstack items FILE --skill NAME` adds them)"),
+        ({"piqa": 300, "older": 80}, "items (there are more in older: raise their `items`)"),
+    ):
+        assert any(words in step for step in next_steps(of_skills, replace(known, spare=spare))), spare
+    alone = decide(evidence(piqa=(60, 60), margins={"piqa": 0.02}), asked())
+    for spare, words in (({"old": 80}, "items, or widen"), ({"piqa": 300}, "items (there are more in piqa: raise its `items`)")):
+        steps = next_steps(alone, replace(known, spare=spare))
+        assert any(step.startswith("Give piqa about") and words in step for step in steps), steps
+
+
+@pytest.mark.parametrize("margin", [None, 0.05])
+def test_a_suite_that_only_lacks_items_is_not_called_one_of_guessing(make_suite, make_evaluation, asked, margin: float | None) -> None:
+    old = make_suite("old", np.r_[np.ones(300), np.zeros(100)])
+    model = make_evaluation("m", old, make_suite("safe", np.ones(12), category="safety", margin=margin))
+    verdict = decide(GateEvidence(model, model, {"old": model, "safe": model}, None), asked(accept_unmeasured=("general", "drift")))
+    assert verdict.decision is Decision.INCONCLUSIVE
+    known = replace(SITUATION, categories={"old": "skill", "safe": "safety"}, skills=frozenset({"old"}))
+    for situation in (SITUATION, known):
+        steps = next_steps(verdict, situation)
+        assert steps[0] == "Give safe at least 30 items.", steps
+        assert not any("guessing" in step for step in steps)
+
+
+def test_nobody_is_told_to_name_other_earlier_skills(make_suite, make_evaluation, asked) -> None:
+    """Skills are what rounds have taught: a config cannot name others."""
+    coin = make_suite("coin", [1.0, 0.0] * 200, gold=["yes", "no"] * 200, prediction=["yes"] * 400)
+    model = make_evaluation("m", coin)
+    verdict = decide(GateEvidence(model, model, {"coin": model}, None), asked())
+    steps = next_steps(verdict, replace(SITUATION, categories={"coin": "skill"}, skills=frozenset({"coin"})))
+    assert "no better than guessing on the earlier skills" in steps[0]
+    assert not any(step.startswith("Name") for step in steps)
+
+
+def test_too_few_texts_ask_for_texts_and_not_for_another_training(make_suite, make_evaluation, asked) -> None:
+    """Twelve texts, a rise of 0.02 % where 1 % is allowed: no rate changes that there are twelve."""
+    old, texts = make_suite("old", np.r_[np.ones(300), np.zeros(100)]), np.linspace(0.8, 1.2, 12)
+    champion, candidate = (
+        make_evaluation(f"m{scale}", old, make_suite("prose", texts * scale, category="drift")) for scale in (1.0, 1.0002)
+    )
+    policy = asked(accept_unmeasured=("general", "safety"))
+    steps = next_steps(decide(GateEvidence(candidate, champion, {"old": champion}, None), policy), SITUATION)
+    assert steps[0] == "Give prose at least 30 items."
+    assert not any("learning_rate" in step for step in steps)
+
+
+def test_a_small_suite_of_a_skill_keeps_its_items(make_suite, make_evaluation, asked) -> None:
+    """`skillstack items` adds a suite beside it: the suite that is held would be held again."""
+    right = np.r_[np.ones(300), np.zeros(100)]
+    champion = make_evaluation("champion", make_suite("tiny", np.ones(12)), make_suite("real", right))
+    candidate = make_evaluation("candidate", make_suite("tiny", np.r_[0.0, np.ones(11)]), make_suite("real", right))
+    verdict = decide(GateEvidence(candidate, champion, dict.fromkeys(("tiny", "real"), champion), None), asked())
+    steps = next_steps(verdict, replace(SITUATION, categories={"tiny": "skill", "real": "skill"}, skills=frozenset({"tiny", "real"})))
+    assert any("tiny keeps its 12 items" in step and "gate.floors" in step for step in steps), steps
+    assert not any("Give tiny" in step for step in steps)

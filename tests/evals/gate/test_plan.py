@@ -12,7 +12,7 @@ from scipy.special import ndtr
 
 from data_contracts.errors import ConfigError
 from evals.designs import MarginDraw
-from evals.gate.plan import measure_churn, plan_round
+from evals.gate.plan import chance_of_proven_loss, measure_churn, plan_round
 from evals.gate.policy import GatePolicy, Sizes
 from evals.statistics import null_item_variance, p_above, paired_difference, pool, with_null_variance
 
@@ -212,6 +212,56 @@ def test_the_plan_has_the_margins_that_will_draw(tmp_path, make_suite, make_eval
     assert learned == MarginDraw((0.5, 0.25) * 20, 0)
     assert drawing_margins(chain, "unknown") is None
     assert drawing_margins([], "piqa") is None
+
+
+@pytest.mark.parametrize(
+    ("n", "suites", "churn", "loss"), [(400, 5, 0.05, 0.0), (2000, 5, 0.05, 0.0), (400, 1, 0.1, 0.03), (60, 2, 0.2, 0.0)]
+)
+def test_the_chance_of_a_proven_loss_is_that_of_mcnemars_test(n: int, suites: int, churn: float, loss: float) -> None:
+    """By simulation with scipy's binomtest; over suites without a loss Holm's first step decides."""
+    generator, level = np.random.default_rng(3), 0.05 / suites
+    changes = generator.multinomial(n, [churn / 2 + loss, churn / 2, 1 - churn - loss], size=4000)[:, :2]
+    found = {pair: stats.binomtest(pair[0], sum(pair), alternative="greater").pvalue for pair in map(tuple, changes.tolist()) if sum(pair)}
+    shown = np.mean([found.get((lost, won), 1.0) <= level for lost, won in changes.tolist()])
+    chance = chance_of_proven_loss(n, churn, level, loss)
+    assert shown == pytest.approx(chance, abs=4 * np.sqrt(chance / 4000))
+    if not loss:
+        [plan] = plan_round(GatePolicy(), {"skill": suites}, n, churn).categories
+        assert plan.chance_of_proven == pytest.approx(1 - (1 - chance) ** suites)
+
+
+def test_an_honest_round_may_be_blocked_however_many_items_there_are() -> None:
+    """Holm at 5 % is the price of proving a loss: no number of items makes the chance to pass 100 %."""
+    plan = plan_round(GatePolicy(), {"skill": 5}, 4000, 0.05)
+    assert plan.categories[0].chance_shown > 0.999
+    assert 0.95 <= plan.chance_all_shown < 0.97
+    own = plan_round(GatePolicy(), {}, 4000, 0.05, own_margins={"x": ("general", 0.02)})
+    assert own.chance_all_shown > 0.999, "a suite with a margin of its own may lose that much"
+
+
+def test_the_floors_of_a_plan_are_those_of_its_suites() -> None:
+    """Of 35 items one honest round in nine loses two; a floor of its own lets it."""
+    singly = {"general": [("a", 400), ("b", 400), ("short", 35)]}
+    churn, policy = 0.05, GatePolicy()
+
+    def chance(policy: GatePolicy) -> float:
+        return plan_round(policy, {"general": 3}, 93, churn, singly=singly).categories[0].chance_of_floor
+
+    generator = np.random.default_rng(4)
+    changes = generator.multinomial(35, [churn / 2, churn / 2, 1 - churn], size=20000)
+    through = float(((changes[:, 0] - changes[:, 1]) / 35 >= policy.floor).mean())
+    assert chance(policy) == pytest.approx(through, abs=0.012)
+    assert chance(policy) > 2 * plan_round(policy, {"general": 3}, 93, churn).categories[0].chance_of_floor
+    assert chance(GatePolicy(floors={"short": 0.15})) < 0.01
+
+
+def test_fewer_items_than_the_gate_judges_show_nothing() -> None:
+    policy = GatePolicy()
+    [plan] = plan_round(policy, {}, 29, 0.01, own_margins={"x": ("general", 0.3)}).categories
+    assert (plan.chance_shown, plan.items_needed) == (0.0, policy.min_items)
+    [plan] = plan_round(policy, {}, 20, 0.01, own_margins={"x": ("general", 0.3)}, available={"x": 80}).categories
+    assert plan.chance_first == 0.0
+    assert plan.chance_shown > 0.9
 
 
 def test_nonsense_is_refused(make_evaluation) -> None:

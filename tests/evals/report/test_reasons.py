@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from data_contracts.manifests import Verdict
-from evals.gate.decide import GatePolicy, decide
+from evals.gate.decide import GateEvidence, GatePolicy, decide
 from evals.report.reasons import group_reasons, split_reasons
 
 CATEGORIES = {"old": "skill", "older": "skill", "new": "skill", "piqa": "general", "text": "drift"}
@@ -61,3 +61,24 @@ def test_text_that_became_harder_within_its_limit_is_not_said_to_be_without_a_pr
     assert lines["General text"] == "a rise beyond the limit is ruled out on 1 suite; beyond noise: text +0.4 %"
     quiet = {group.title: group.summary for group in group_reasons(judged(), CATEGORIES)}
     assert quiet["General text"] == "a rise beyond the limit is ruled out on 1 suite"
+
+
+def test_a_badge_that_comes_from_all_rounds_together_is_explained(judged) -> None:
+    """No suite is proven to have lost more than its budget and the mean over all rounds is: the line must not say that all is well."""
+    verdict = judged(since={"old": 10, "older": 10})
+    [check] = [each for each in verdict.checks if each.check == "anchor" and each.subject == "earlier skills"]
+    assert check.outcome == "inconclusive"
+    lines = {group.title: group.summary for group in group_reasons(verdict, CATEGORIES)}
+    assert lines["Earlier skills"].endswith("; over all rounds −2.5 points, and a loss of 3.0 points is not ruled out")
+    verdict = judged(since={"old": 30, "older": 30})
+    lines = {group.title: group.summary for group in group_reasons(verdict, CATEGORIES)}
+    assert "lost: old −7.5 over all rounds" in lines["Earlier skills"]
+    assert lines["Earlier skills"].endswith("on average 0.0 points; over all rounds −7.5 points")
+
+
+def test_suites_of_too_few_items_are_not_said_to_be_without_a_proven_loss(make_suite, make_evaluation) -> None:
+    model = make_evaluation("m", make_suite("old", [1.0, 0.0] * 200), make_suite("safe", [1.0] * 12, category="safety"))
+    policy = GatePolicy(accept_unmeasured=("general", "drift"))
+    verdict = decide(GateEvidence(model, model, {"old": model, "safe": model}, None), policy)
+    lines = {group.title: group.summary for group in group_reasons(verdict, {"old": "skill", "safe": "safety"})}
+    assert lines["Safety"] == "no suite can show that nothing was lost"

@@ -10,13 +10,15 @@ import pytest
 from data_contracts.manifests import Decision
 from evals.audit.forgetting import RoundEvaluation, audit_forgetting
 from evals.audit.matrix import Estimate
-from evals.gate.decide import GatePolicy, decide
+from evals.gate.decide import GateEvidence, GatePolicy, decide
+from evals.report.render import suite_floors
 from evals.report.view import (
     budget_rows,
     budgets_of,
     change_words,
     digest_rows,
     estimate_words,
+    last_measured,
     matrix_rows,
     noise_words,
     suite_curves,
@@ -115,3 +117,45 @@ def test_every_report_that_was_read_is_named(evidence) -> None:
     rows = dict(digest_rows(decide(evidence(), ACCEPTED)))
     assert {"Candidate", "Champion", "Report read: candidate", "Report read: anchor of old"} <= rows.keys()
     assert rows["Attempt of this round"] == "1"
+
+
+@pytest.fixture
+def own_margins(make_suite, make_evaluation):
+    """Base, a round that learns `a`, one that loses three points of it; `a` and `text` have margins of their own, `old` was retired."""
+    right = [np.r_[np.ones(n), np.zeros(100 - n)] for n in (10, 70, 67)]
+    rows = []
+    for number, score in enumerate(right):
+        suites = [
+            make_suite("a", score, margin=0.1),
+            make_suite("text", [1.0 + 0.01 * number] * 40, category="drift", margin=0.05),
+            make_suite("old", right[1], category="general"),
+        ]
+        evaluation = make_evaluation(f"m{number}", *(suites[:2] if number == 2 else suites))
+        rows.append(RoundEvaluation(number, "a" if number else None, evaluation, Decision.PASS if number else None))
+    return audit_forgetting(rows)
+
+
+def test_a_suite_with_a_margin_of_its_own_may_lose_that_much_in_all(own_margins) -> None:
+    """As the gate has it (GatePolicy.budget_of, drift_limits); a suite that is no longer measured has no budget left to speak of."""
+    policy = GatePolicy()
+    rows = {row.suite: row.budget for row in budget_rows(own_margins, budgets_of(policy.model_dump(mode="json")))}
+    assert rows == {"a": policy.budget_of(0.1), "text": policy.drift_limits(0.05)[1]}
+    wide = GatePolicy(drift_limit=0.04)
+    assert budgets_of(wide.model_dump(mode="json"))["drift"] == wide.drift_limits(None)[1] == 0.04
+
+
+def test_the_line_of_a_floor_is_where_the_gate_has_it(own_margins, make_evaluation) -> None:
+    policy = GatePolicy(floors={"old": 0.2})
+    verdict = decide(GateEvidence(made := make_evaluation("m"), made, {}, None), policy)
+    assert suite_floors(verdict, own_margins) == {"a": policy.floor_of("a", 0.1), "old": policy.floor_of("old")}
+
+
+def test_a_suite_that_was_retired_is_said_to_be_measured_long_ago(own_margins) -> None:
+    assert [last_measured(own_margins, name) for name in ("a", "old")] == ["", "last measured after round 1: a"]
+
+
+def test_a_loss_of_three_points_is_marked_whatever_a_float_makes_of_it(own_margins) -> None:
+    """0.67 - 0.70 is -0.0299999 as floats have it."""
+    suites, rows = matrix_rows(own_margins, drift=False, sealed=False)
+    cell = rows[2][1][[suite.name for suite in suites].index("a")]
+    assert (cell.note, cell.kind) == ("−3.0", "lost")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,6 +20,7 @@ from flows.config.model import SkillstackConfig, parse_config
 from flows.lineage import VersionRef
 from flows.round.planning import (
     PlannedSuite,
+    _new_skill,
     check_names,
     no_longer_asked,
     plan_next_round,
@@ -67,6 +69,26 @@ def test_the_margin_that_is_offered_is_the_smallest_that_is_shown() -> None:
         return plan_round(GatePolicy(), {}, 90, 0.05, own_margins={"x": ("skill", asked)}).categories[0].chance_shown
 
     assert chance(margin - 0.01) < 0.8 <= chance(margin)
+
+
+@pytest.mark.parametrize("earlier", [0, 4])
+def test_the_margin_that_is_offered_is_one_that_the_skill_shows_alone(tmp_path: Path, earlier: int) -> None:
+    """A skill with a margin of its own leaves the mean of all skills, so that the others' items do not help it."""
+    [note] = _new_skill(config(tmp_path, gate=ACCEPTED), drop(91), earlier, 0.05)
+    [offered] = re.findall(r"margin: (0\.\d\d)", note)
+    [plan] = plan_round(GatePolicy(), {}, 91, 0.05, own_margins={"tickets": ("skill", float(offered))}).categories
+    assert plan.chance_shown >= 0.8
+
+
+def test_a_suite_of_too_few_items_is_left_out_of_the_mean_and_may_fall_through_its_floor(tmp_path: Path) -> None:
+    suites = [PlannedSuite(name, "general", None, n, n) for name, n in (("a", 400), ("b", 400), ("tiny", 12))]
+    plan = plan_suites(config(tmp_path, gate=ACCEPTED), suites, None, 0.05, "")
+    alone = plan_suites(config(tmp_path, gate=ACCEPTED), suites[:2], None, 0.05, "")
+    [mean], [without] = plan.categories, alone.categories
+    assert (mean.suites, mean.items, mean.chance_shown) == (2, 400, without.chance_shown)
+    assert mean.chance_of_floor > 0.1 > without.chance_of_floor
+    named = config(tmp_path, gate={**ACCEPTED, "floors": {"tiny": 0.3}})
+    assert plan_suites(named, suites, None, 0.05, "").categories[0].chance_of_floor == pytest.approx(without.chance_of_floor, abs=0.01)
 
 
 def test_a_small_suite_a_missing_category_and_no_calibration_are_named(tmp_path: Path) -> None:
