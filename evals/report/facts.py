@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -11,7 +12,7 @@ SHOWN_SETTINGS = {
     "method": "method",
     "protect": "what is protected",
     "unfreeze_rank_ratio": "share that may move",
-    "num_epochs": "passes",
+    "num_epochs": "passes, at most",
     "effective_batch_size": "batch size",
     "learning_rate": "learning rate",
     "lr_scheduler": "schedule",
@@ -91,13 +92,25 @@ def schedule_words(made: CheckpointManifest) -> str:
     if not config:
         return ""
     steps = f", {summary.steps:,} steps" if summary is not None else ""
-    parts = [f"{number(config.get('num_epochs'))} passes{steps} of {number(config.get('effective_batch_size'))} examples"]
+    made_passes = passes_made(made)
+    passes = f"{made_passes:g}" if made_passes is not None else number(None)
+    parts = [f"{passes} passes{steps} of {number(config.get('effective_batch_size'))} examples"]
     parts.append(f"learning rate {number(config.get('learning_rate'))} ({config.get('lr_scheduler', 'constant')})")
     share = config.get("unfreeze_rank_ratio")
     osft = made.method == "osft" and isinstance(share, int | float)
     parts.append(f"{made.method}" + (f", {100 * share:.3g} % of the directions may move" if osft and share is not None else ""))
     scale = config.get("update_scale")
     return ", ".join(parts) + (f", offered at scale {number(scale)}" if scale not in (None, 1.0) else "")
+
+
+def passes_made(made: CheckpointManifest) -> float | None:
+    """Passes over the examples that a training made, to one decimal; it may have ended before the number that was set. None: not known."""
+    most, batch, summary = made.config.get("num_epochs"), made.config.get("effective_batch_size"), made.summary
+    if not isinstance(most, int | float):
+        return None
+    if summary is None or not isinstance(batch, int) or not summary.examples:
+        return float(most)
+    return min(float(most), round(summary.steps / math.ceil(summary.examples / batch), 1))
 
 
 def setting_differences(before: CheckpointManifest | None, now: CheckpointManifest) -> tuple[Difference, ...]:

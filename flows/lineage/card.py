@@ -22,6 +22,7 @@ from data_contracts.errors import LineageError, SkillstackError
 from data_contracts.escaping import markdown_text
 from data_contracts.files import write_atomically
 from data_contracts.manifests import CheckpointManifest, DropManifest, EvalReport, M, SuiteResult, Verdict, read_manifest
+from evals.report.facts import passes_made
 from evals.report.scores import change_text, score_text
 from flows.lineage.registry.history import actor_of, read_ancestry
 from flows.lineage.registry.ledger import read_ledger
@@ -233,7 +234,7 @@ def _lineage_part(facts: _Facts) -> Iterator[str]:
 
 
 def _training_part(facts: _Facts) -> Iterator[str]:
-    summary, config = facts.made.summary, facts.made.config
+    summary, config, passes = facts.made.summary, facts.made.config, passes_made(facts.made)
     if summary is None:
         return
     yield from ("", "## Training", "")
@@ -241,7 +242,7 @@ def _training_part(facts: _Facts) -> Iterator[str]:
     said = [f"{name} {config[name]}" for name in settings if config.get(name) is not None]
     yield f"Method {facts.made.method}" + (f" ({', '.join(said)})" if said else "") + "."
     yield (
-        f"{summary.steps} steps on {summary.examples} examples in {summary.seconds:.0f} s"
+        f"{summary.steps} steps on {summary.examples} examples{f' ({passes:g} passes)' if passes else ''} in {summary.seconds:.0f} s"
         f"{' on ' + summary.device if summary.device else ''}; loss {summary.first_loss:.3f} to {summary.final_loss:.3f} nats per token."
     )
     versions = ", ".join(f"{name} {number}" for name, number in sorted(facts.made.versions.items()))

@@ -9,6 +9,7 @@ from pydantic import Field
 from data_contracts.errors import LineageError
 from data_contracts.manifests import CheckpointManifest, Decision, DropManifest, EvalReport, Record, Verdict, read_manifest
 from evals.gate.next_steps import Situation, next_steps
+from evals.report.facts import passes_made
 from flows.lineage import RoundRecord, RoundRun, VersionRef, current_champion, find_version, read_history
 from flows.workspace.workspace import Workspace, find_report, page_of
 
@@ -79,7 +80,7 @@ def outcome_of(
 def steps_after(workspace: Workspace, verdict: Verdict, version: VersionRef, report: EvalReport) -> tuple[str, ...]:
     """What to try next after a verdict: the gate's hints, filled in with facts about this training."""
     made = read_manifest(version.checkpoint, CheckpointManifest, verify=False)
-    rate, epochs, summary = made.config.get("learning_rate"), made.config.get("num_epochs"), made.summary
+    rate, summary = made.config.get("learning_rate"), made.summary
     drop = read_manifest(version.drop, DropManifest, verify=False) if version.drop else None
     situation = Situation(
         version=version.version,
@@ -89,7 +90,7 @@ def steps_after(workspace: Workspace, verdict: Verdict, version: VersionRef, rep
         calibrated=workspace.config.calibration is not None,
         scale=float(made.config.get("update_scale") or 1.0),
         scalable="update" in made.files,
-        epochs=epochs if isinstance(epochs, int | float) else None,
+        epochs=passes_made(made),
         learning_rate=rate if isinstance(rate, float) else None,
         steps=summary.steps if summary else None,
         last_loss=summary.final_loss if summary else None,

@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from data_contracts.manifests import CheckpointManifest
-from evals.report.facts import Difference, Event, RoundCost, RoundFacts, number, schedule_words, setting_differences
+from data_contracts.manifests import CheckpointManifest, TrainingSummary
+from evals.report.facts import Difference, Event, RoundCost, RoundFacts, number, passes_made, schedule_words, setting_differences
 
 
 def trained(method: str = "osft", versions: dict[str, str] | None = None, **config: object) -> CheckpointManifest:
@@ -27,6 +27,17 @@ def test_a_setting_is_written_for_people(value: object, words: str) -> None:
 def test_the_schedule_in_words() -> None:
     assert schedule_words(trained()) == "5 passes of 32 examples, learning rate 0.0003 (cosine), osft, 25 % of the directions may move"
     assert schedule_words(trained("full", update_scale=0.5)).endswith("(cosine), full, offered at scale 0.5")
+
+
+@pytest.mark.parametrize(("steps", "made"), [(900, 26.5), (2040, 60), (340, 10)])  # of 34 a pass; at most 60 passes were set
+def test_passes_are_those_that_were_made_not_the_most_that_were_allowed(steps: int, made: float) -> None:
+    summary = TrainingSummary(
+        steps=steps, examples=268, loss_tokens=1, dropped_too_long=0, first_loss=6.6, final_loss=0.0, seconds=1.0, tokens_per_second=1.0,
+        peak_memory_bytes=1, trainable_parameters=1,
+    )  # fmt: skip
+    early = trained(num_epochs=60, effective_batch_size=8).model_copy(update={"summary": summary})
+    assert passes_made(early) == made
+    assert schedule_words(early).startswith(f"{made:g} passes, {steps:,} steps of 8 examples")
 
 
 def test_what_changed_since_the_last_round() -> None:
