@@ -188,8 +188,9 @@ class Trainer:
             self.progress.counted_loss, self.progress.validations_without_gain = loss, 0
         else:
             self.progress.validations_without_gain += 1
-        patience = self.config.early_stop_patience
-        self.progress.stopped = patience > 0 and self.progress.validations_without_gain >= patience
+        patience, within = self.config.early_stop_patience, self.progress.counted_loss <= self.config.early_stop_gain
+        # A loss within the least gain of zero has nothing to gain.
+        self.progress.stopped = patience > 0 and (within or self.progress.validations_without_gain >= patience)
 
     def _nothing_is_left(self) -> bool:
         """Whether every step of the last pass had a loss below LEARNED: what AdamW still does moves the model without teaching it."""

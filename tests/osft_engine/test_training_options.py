@@ -197,6 +197,16 @@ def test_looks_count_from_a_pass_in_which_nothing_is_left_to_learn(make_run: Mak
     assert taken["step"] >= known
 
 
+def test_a_watched_loss_within_the_least_gain_of_zero_ends_the_training_at_once(make_run: MakeRun) -> None:
+    settings = {"num_epochs": 12, "validation_share": 0.25, "keep_best": True, "early_stop_patience": 3, "validate_every_steps": 2}
+    whole, events = _train(make_run("whole", **settings))
+    first = _of_kind(events, "validation")[0]
+    for gain, steps in ((first["loss"], 2), (0.0, whole.summary.steps if whole.summary else 0)):
+        ended, _ = _train(make_run(f"gain {gain}", **settings, early_stop_gain=gain))
+        assert ended.summary is not None
+        assert ended.summary.steps == steps
+
+
 def test_a_gradient_that_is_not_finite_stops_the_run_and_keeps_the_last_good_state(
     make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
