@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -47,17 +48,28 @@ def train(round: Trial, clean: Stage[DropManifest]) -> Stage[CheckpointManifest]
             live = shown.enter_context(round.live("train"))
 
             def on_event(event: dict[str, Any]) -> None:
-                if event.get("event") == "step":
-                    advance(event["step"], event["steps"], f"loss {event['loss']:.3f}  {event['tokens_per_second']:.0f} tokens/s")
-                    show(event["step"], event["steps"])
-                    if live is not None:
-                        live.add(event["step"], event)
+                if (seen := progress_of(event)) is None:
+                    return
+                done, total, loss = seen
+                advance(done, total, f"loss {loss:.3f}  {event['tokens_per_second']:.0f} tokens/s")
+                show(done, total)
+                if live is not None and event["event"] == "step":
+                    live.add(event["step"], event)
 
             run_trainer(order, on_event, config.launch, config.trainer)
 
     stage = run_stage(round.workspace.stages, "train", inputs, CheckpointManifest, build, code=("osft_engine.__main__",))
     round.record("train", stage, since=started)
     return stage
+
+
+def progress_of(event: Mapping[str, Any]) -> tuple[int, int, float] | None:
+    """(steps made, steps in all, loss) after an event of the trainer; at its end, maybe before the last step, all of them were made."""
+    if event.get("event") == "step":
+        return event["step"], event["steps"], event["loss"]
+    if event.get("event") == "end":
+        return event["steps"], event["steps"], event["final_loss"]
+    return None
 
 
 @stage_task("rescale", "rescale {round.skill} by {round.scale}")
