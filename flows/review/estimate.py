@@ -183,12 +183,12 @@ def evaluate_few(config: SkillstackConfig, model: Path, suites: Sequence[SuiteCo
     report = evaluate_checkpoint(model, few, scratch, config=config.evaluation, cache_dir=scratch / "items", use=model_use(config.train))
     loading = time.perf_counter() - started - sum(suite.seconds for suite in report.suites)
     limits = {suite.name: suite.items for suite in suites}
-    total = 0.0
+    total, models = 0.0, 3 if known else 2  # candidate, champion, base; in the first round the champion is the base
     for suite in report.suites:
         items = min(suite.available or suite.n, limits.get(suite.name) or math.inf)
-        again = 3 if suite.name.split(".")[0] in new else 1 if known else 2  # candidate, champion, base
+        again = 1 if known and suite.name.split(".")[0] not in new else models
         total += again * items * suite.seconds / max(suite.n, 1)
-    return total + 3 * max(loading, 0.0)
+    return total + models * max(loading, 0.0)
 
 
 def read_estimates(state_dir: Path) -> tuple[RoundEstimate, ...]:

@@ -91,7 +91,7 @@ def month_view(report: MonthlyReport) -> MonthView:
     """The contents of the Markdown summary, for the HTML page."""
     return MonthView(
         title=report.month,
-        summary=f"Champion: version {report.champion}. Rounds this month: {len(report.rounds)}. Decisions: {len(report.decisions)}.",
+        summary=summary_words(report),
         waiting="; ".join(hold_words(record) for record in report.holds),
         checked=checked_words(report.verification),
         decisions=tuple(
@@ -107,6 +107,12 @@ def checked_words(result: Verification) -> str:
     read = f"{result.files} files and {result.entries} ledger entries verified, {result.replayed} verdicts recomputed"
     said = "no problems" if result.ok else f"{len(result.findings)} finding{'s' * (len(result.findings) != 1)}"
     return f"{read}: {said}. {result.signatures()[0].upper()}{result.signatures()[1:]}. Head of the ledger: {result.head or 'none'}."
+
+
+def summary_words(report: MonthlyReport) -> str:
+    """The month in one line. The registration of the base, which taught nothing, is no round here."""
+    rounds = sum(1 for record in report.rounds if record.skill)
+    return f"Champion: version {report.champion}. Rounds this month: {rounds}. Decisions: {len(report.decisions)}."
 
 
 def waiting_rounds(rounds: Sequence[RoundRecord]) -> Iterator[RoundRecord]:
@@ -128,7 +134,7 @@ def summary_lines(report: MonthlyReport, audit: ForgettingAudit) -> Iterator[str
     """The month in Markdown: rounds and decisions, versions that wait, findings, and the matrix of scores."""
     yield f"# Skills of the model, {report.month}"
     yield ""
-    yield f"Champion: version {report.champion}. Rounds this month: {len(report.rounds)}. Decisions: {len(report.decisions)}."
+    yield summary_words(report)
     yield ""
     if report.holds:
         yield "**Waiting for a person** (`skillstack approve VERSION` or `skillstack reject VERSION`):"

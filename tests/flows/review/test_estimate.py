@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
-from flows.review.estimate import FILE, Estimated, PastEstimate, RoundEstimate, read_estimates, sample_rows
+import pytest
+
+from data_contracts.manifests import SuiteResult
+from evals.config import SuiteConfig
+from flows.config.model import SkillstackConfig
+from flows.review.estimate import FILE, Estimated, PastEstimate, RoundEstimate, evaluate_few, read_estimates, sample_rows
 
 ESTIMATE = RoundEstimate(
     skill="tickets", source_sha256="0", rows=400, steps=3000, may_stop=True, seconds_per_step=0.5, prepare_seconds=20.0,
@@ -44,3 +50,31 @@ def test_a_line_of_another_release_is_left_out(tmp_path: Path) -> None:
     assert read_estimates(tmp_path) == ()
     (tmp_path / FILE).write_text('{"rows": 1}\n' + ESTIMATE.model_dump_json() + "\nhalf a li")
     assert read_estimates(tmp_path) == (ESTIMATE,)
+
+
+@pytest.mark.parametrize(("known", "models"), [(False, 2), (True, 3)])
+def test_the_first_round_evaluates_two_models_and_a_later_one_three(
+    known: bool, models: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The champion of the first round is the base. Later, champion and base have no scores of the new skill alone."""
+    seconds = {"old": 10.0, "new": 20.0}
+    results = [
+        SuiteResult(
+            name=name,
+            category="general",
+            metric="acc",
+            higher_is_better=True,
+            n=10,
+            available=40,
+            score=0.5,
+            suite_sha256="0",
+            seconds=each,
+        )
+        for name, each in seconds.items()
+    ]
+    monkeypatch.setattr("evals.harness.run.evaluate_checkpoint", lambda *_, **__: SimpleNamespace(suites=results))
+    suites = [SuiteConfig(name=name, source=f"{name}.jsonl", items=20) for name in seconds]
+    monkeypatch.setattr("time.perf_counter", lambda: 0.0)  # loading takes no time here
+    found = evaluate_few(SkillstackConfig(), tmp_path, suites, {"new"}, known, tmp_path)
+    old = 10.0 * (20 / 10) * (1 if known else 2)
+    assert found == pytest.approx(old + 20.0 * (20 / 10) * models)

@@ -144,6 +144,8 @@ def test_page_and_markdown_tell_the_same_month(month: MonthlyReport, grown: Any)
             assert entry.reason in text
             assert f"{entry.time:%Y-%m-%d %H:%M}" in text
         assert "override (verdict BLOCK)" in text, "not the word for an approval"
+        assert any(each.skill is None for each in month.rounds)
+        assert f"Rounds this month: {sum(1 for each in month.rounds if each.skill)}." in text, "the base's registration taught nothing"
         assert "rollback from version 5" in text, "what it took away, beside the version that it returned to"
         (waiting,) = month.holds
         assert f"version {waiting.version} (round 3, three)" in text
