@@ -28,7 +28,7 @@ Emit = Callable[[dict[str, Any]], None]
 OnEpoch = Callable[[int], None]
 
 LEARNED = 1e-5
-"""Loss of a step (nats per token) below which its rows teach nothing more. SmolLM2 gets there in some 200 steps of a drop of short rows;
+"""Loss of a step (nats per token) below which its rows teach nothing more. SmolLM2 gets there in some 250 steps of a drop of short rows;
 nano, whose answers improve until step 500, never does (docs/results/schedules.md)."""
 
 

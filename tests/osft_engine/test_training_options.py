@@ -176,7 +176,7 @@ def test_looks_before_early_stop_after_count_neither_as_best_nor_for_the_end(mak
 
 
 def test_looks_count_from_a_pass_in_which_nothing_is_left_to_learn(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
-    """SmolLM2 knew every row of a drop by heart after 200 steps (loss 1e-5), and was trained to 900 because looks counted from 500 on."""
+    """SmolLM2 knew every row of a drop by heart after 250 steps (loss 1e-5), and was trained to 900 because looks counted from 500 on."""
     settings = {"num_epochs": 12, "learning_rate": 1.0, "warmup_steps": 0, "lr_scheduler": "constant", "validation_share": 0.25}
     settings |= {"keep_best": True, "early_stop_patience": 2, "validate_every_steps": 1, "early_stop_after": 1000}
     never, events = _train(make_run("never", **settings))

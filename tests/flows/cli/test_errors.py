@@ -137,11 +137,17 @@ def test_a_command_that_a_lock_holds_after_sigterm_ends_by_a_deadline() -> None:
     assert "a lock held it" in done.stderr
 
 
-@pytest.mark.parametrize(("saving", "kept"), [(60, True), (0.6, False)])
-def test_a_training_saves_its_state_although_a_lock_holds_the_command(saving: float, kept: bool, tmp_path: Path) -> None:
+def test_a_training_saves_its_state_although_a_lock_holds_the_command(tmp_path: Path) -> None:
     state = tmp_path / "state"
     child = f"groups.start([sys.executable, '-c', {SAVES!r}, {str(state)!r}], stdout=subprocess.PIPE); child.stdout.readline()"
-    done = subprocess.run(
-        [sys.executable, "-c", LOCKED.format(saving=saving, child=child)], timeout=120, check=False, stdout=subprocess.DEVNULL
-    )
-    assert (done.returncode, state.exists()) == (STOPPED, kept)
+    program = LOCKED.format(saving=60, child=child)
+    done = subprocess.run([sys.executable, "-c", program], timeout=120, check=False, stdout=subprocess.DEVNULL)
+    assert (done.returncode, state.exists()) == (STOPPED, True)
+
+
+def test_a_training_that_never_ends_holds_the_command_no_longer_than_saving_may_take() -> None:
+    deaf = "import signal, sys; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True); sys.stdin.read()"
+    pipes = "stdin=subprocess.PIPE, stdout=subprocess.PIPE"  # it ends with this pipe
+    child = f"groups.start([sys.executable, '-c', {deaf!r}], {pipes}); child.stdout.readline()"
+    done = subprocess.run([sys.executable, "-c", LOCKED.format(saving=0.6, child=child)], timeout=120, check=False)
+    assert done.returncode == STOPPED
