@@ -5,9 +5,9 @@
 
 Each month is `skillstack round DROP --skill TASK` in a project that `skillstack init` made for the model. nano's is used as it was written;
 what a user of SmolLM2 adds is in `settings`. A month's policy, as a release owner may have it: a held round is approved with its reason;
-after a block that found a loss half of the same update is offered (`--scale 0.5`); then the task is given up. OUT/rounds.jsonl has a line
-for every attempt; OUT/audit.json, history.json and verify.json are what those commands answer at the end. Started again on the same OUT it
-goes on.
+after a block that found a loss half of the same update is offered (`--scale 0.5`); then the task is given up. The months share a Prefect
+server, as a team's do. OUT/rounds.jsonl has a line for every attempt; OUT/audit.json, history.json and verify.json are what those commands
+answer at the end. Started again on the same OUT it goes on.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ import yaml
 
 sys.path.append(str(Path(__file__).resolve().parent))  # python -P leaves it out
 
-from forked_command import Command, import_once
+from forked_command import Command, import_once, prefect_server
 
 ORDER = ("mnli", "cb", "wic", "copa", "qqp", "boolq", "rte", "yelp", "amazon", "sst2", "dbpedia", "agnews", "multirc")
 MONTHS = (
@@ -101,8 +101,9 @@ def write_project(options: argparse.Namespace) -> Path:
     subprocess.run(line, check=True, env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)})
     project = folder / "project"
     path = project / "skillstack.yaml"
+    values: dict[str, Any] = yaml.safe_load(path.read_text())
+    values["service"] = {"gpu_limit": ""}  # one round at a time: nothing to share, and a new server knows no limits
     if options.model == "nano":
-        values = yaml.safe_load(path.read_text())
         values["train"] |= options.train
         if options.threads:
             values["train"]["num_threads"] = values["evaluation"]["num_threads"] = options.threads
@@ -118,7 +119,7 @@ def write_project(options: argparse.Namespace) -> Path:
         calibration += [{"text": text_of(line)} for line in lines[options.texts :][:CALIBRATION_ROWS]]
     random.Random(7).shuffle(calibration)
     write_rows(suites / "calibration.jsonl", calibration)
-    path.write_text(yaml.safe_dump(settings(yaml.safe_load(path.read_text()), options)), encoding="utf-8")
+    path.write_text(yaml.safe_dump(settings(values, options)), encoding="utf-8")
     return path
 
 
@@ -245,11 +246,13 @@ def main() -> None:
         for task in options.tasks or (MONTHS if small else ORDER)
     }
     finished = {line["task"] for line in year.done()}
-    with contextlib.suppress(TimeoutError):
-        for task, drop in drops.items():
-            if task not in finished:
-                year.month(task, drop)
-    year.closing()
+    with prefect_server(options.out):
+        os.environ["PREFECT_API_URL"] = (options.out / "server.url").read_text()
+        with contextlib.suppress(TimeoutError):
+            for task, drop in drops.items():
+                if task not in finished:
+                    year.month(task, drop)
+        year.closing()
 
 
 if __name__ == "__main__":
