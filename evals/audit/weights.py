@@ -8,7 +8,6 @@ One tensor is in memory at a time. bfloat16 is read bit by bit, because numpy ha
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from pydantic import Field
 from data_contracts.errors import CheckpointError
 from data_contracts.manifests import CheckpointManifest, Record, read_manifest
 from data_contracts.model.header import FileHeader, read_header
-from data_contracts.model.subspace_memory import read_facts
+from data_contracts.model.round_update import read_update_facts
 
 Floats = NDArray[np.float64]
 ANGLES_KEPT = 8
@@ -32,7 +31,9 @@ class WeightDrift(Record):
 
     layer: str
     relative_change: float = Field(description="Frobenius norm of the update over that of the weight before it")
-    principal_angles: tuple[float, ...] = Field((), description="radians, this round's protected subspace to the last one's, largest first")
+    principal_angles: tuple[float, ...] = Field(
+        (), description="radians, the input directions that this round protects to those that the champion's round protected, largest first"
+    )
 
 
 @dataclass(frozen=True)
@@ -68,50 +69,39 @@ def open_weights(model: Path) -> dict[str, TensorFile]:
 
 
 def measure_weight_drift(
-    before: Path,
-    after: Path,
-    ledger_before: Path | None = None,
-    ledger_after: Path | None = None,
-    directions: Mapping[str, int] | None = None,
-    *,
-    vectors: bool = False,
+    before: Path, after: Path, updates: tuple[Path, Path] | None = None, *, vectors: bool = False
 ) -> tuple[WeightDrift, ...]:
     """Drift of every matrix that both model folders have, in order of its name; with `vectors` of every other tensor too (norms, biases).
 
-    `directions` gives the number of protected directions of a layer (as the checkpoint's manifest names layers); with both ledgers the
-    principal angles between the two rounds' leading input directions are added. Raises CheckpointError where shapes differ or nothing is
-    shared.
+    `updates`: the update files of two rounds that protected by inputs, the earlier first. Their right sides are the input directions that
+    each round left free, and the angles between these are those between the ones it protected (Knyazev and Argentati 2002);
+    of each layer the largest `ANGLES_KEPT` are given. Raises CheckpointError where shapes differ or nothing is shared.
     """
     old, new = open_weights(before), open_weights(after)
     shared = [name for name in sorted(old.keys() & new.keys()) if vectors or len(old[name].header.tensors[name].shape) == 2]
     if not shared:
         raise CheckpointError(str(after), f"shares no matrix with {before}", "compare checkpoints of one architecture")
-    ledgers = (open_tensors(ledger_before), open_tensors(ledger_after)) if ledger_before and ledger_after else None
+    angles = _turned(*(open_tensors(path) for path in updates)) if updates else {}
     drift = []
     for name in shared:
         layer = name.removesuffix(".weight")
         first, second = old[name].read(name), new[name].read(name)
         if first.shape != second.shape:
             raise CheckpointError(str(after), f"{name} is {second.shape}, before {first.shape}", "compare checkpoints of one architecture")
-        count = (directions or {}).get(layer, 0)
-        angles = _ledger_angles(*ledgers, layer, count) if ledgers and count else ()
         size = float(np.linalg.norm(first)) or float(np.linalg.norm(second))  # a bias often starts at zero
         moved = float(np.linalg.norm(second - first)) / size if size else 0.0
-        drift.append(WeightDrift(layer=layer, relative_change=moved, principal_angles=angles))
+        drift.append(WeightDrift(layer=layer, relative_change=moved, principal_angles=angles.get(layer, ())))
     return tuple(drift)
 
 
 def measure_round_drift(before: Path, after: Path) -> tuple[WeightDrift, ...]:
     """Drift between two checkpoints' folders (those with the manifests): the champion that a round started from, and what it made.
 
-    Principal angles are there where both carry a ledger; of each layer the largest `ANGLES_KEPT` are kept.
+    Principal angles are there where the rounds of both protected by inputs.
     """
-    old, new = (read_manifest(folder, CheckpointManifest, verify=False) for folder in (before, after))
-    both = ((before, old), (after, new))
-    ledgers = [folder / manifest.files["ledger"].path if "ledger" in manifest.files else None for folder, manifest in both]
-    directions = {layer: capacity.protected for layer, capacity in new.layers.items()}
-    drift = measure_weight_drift(before / "model", after / "model", ledgers[0], ledgers[1], directions)
-    return tuple(each.model_copy(update={"principal_angles": each.principal_angles[:ANGLES_KEPT]}) for each in drift)
+    both = [(folder, read_manifest(folder, CheckpointManifest, verify=False)) for folder in (before, after)]
+    updates = [folder / made.files["update"].path for folder, made in both if made.protect == "activations" and "update" in made.files]
+    return measure_weight_drift(before / "model", after / "model", (updates[0], updates[1]) if len(updates) == 2 else None)
 
 
 def principal_angles(first: Floats, second: Floats) -> tuple[float, ...]:
@@ -125,20 +115,13 @@ def principal_angles(first: Floats, second: Floats) -> tuple[float, ...]:
     return tuple(float(f"{angle:.8g}") for angle in angles)
 
 
-def _ledger_angles(before: TensorFile, after: TensorFile, layer: str, count: int) -> tuple[float, ...]:
-    first, second = (_leading_directions(ledger, layer, count) for ledger in (before, after))
-    return () if first is None or second is None or first.shape != second.shape else principal_angles(first, second)
-
-
-def _leading_directions(ledger: TensorFile, layer: str, count: int) -> Floats | None:
-    """The `count` strongest input directions (n x count) that a ledger holds for a layer; None where it has fewer."""
-    leader = read_facts(ledger.header.metadata, str(ledger.path)).leaders.get(layer, layer)
-    if f"{leader}.moment" in ledger.header.tensors:
-        _, vectors = np.linalg.eigh(ledger.read(f"{leader}.moment"))
-        leading: Floats = vectors[:, ::-1]
-    elif f"{leader}.vectors" in ledger.header.tensors:
-        order = np.argsort(ledger.read(f"{leader}.values"))[::-1]
-        leading = ledger.read(f"{leader}.vectors")[:, order]
-    else:
-        return None
-    return leading[:, :count] if leading.shape[1] >= count else None
+def _turned(before: TensorFile, after: TensorFile) -> dict[str, tuple[float, ...]]:
+    """Layer -> the largest angles between its free directions in two rounds' updates. Layers that share them are measured once; one whose
+    number of free directions changed is left out."""
+    rights = [read_update_facts(file.header.metadata).rights for file in (before, after)]
+    pairs = {layer: (rights[0][layer], rights[1][layer]) for layer in rights[0].keys() & rights[1].keys()}
+    measured: dict[tuple[str, str], tuple[float, ...]] = {}
+    for first, second in set(pairs.values()):
+        if before.header.tensors[first].shape == after.header.tensors[second].shape:
+            measured[first, second] = principal_angles(before.read(first), after.read(second))[:ANGLES_KEPT]
+    return {layer: measured[pair] for layer, pair in pairs.items() if pair in measured}

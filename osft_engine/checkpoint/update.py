@@ -4,22 +4,20 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from data_contracts.model.round_update import UpdateFacts, read_update_facts, write_update_facts
 from osft_engine.compute.distributed import whole
 from osft_engine.files import read_tensors, save_tensors
 from osft_engine.subspace.linear import UpdatedLinear
 from osft_engine.subspace.protection import LayerUpdate
 
 _VALUE = "value:"
-_FACTS = "facts"
 
 
 @torch.no_grad()
@@ -65,25 +63,17 @@ def save_update(found: RoundUpdate, path: Path) -> None:
         rights[name] = shared.setdefault(id(layer.right), f"{name}.right")
         if rights[name] == f"{name}.right":
             tensors[f"{name}.right"] = layer.right.cpu()
-    facts: dict[str, Any] = {"rights": rights, "transposed": found.transposed} | ({"experts": dict(found.experts)} if found.experts else {})
-    save_tensors(tensors, path, {_FACTS: json.dumps(facts, sort_keys=True)})
+    save_tensors(tensors, path, write_update_facts(UpdateFacts(rights, found.transposed, found.experts)))
 
 
 def read_update(path: Path) -> RoundUpdate:
     """Read what `save_update` wrote. Raises CheckpointError where the file cannot be read."""
     tensors, metadata = read_tensors(path)
-    facts = stored_facts(metadata)
+    facts = read_update_facts(metadata)
     others = {key.removeprefix(_VALUE): tensors.pop(key) for key in list(tensors) if key.startswith(_VALUE)}
-    found = {name: LayerUpdate(tensors[f"{name}.left"], tensors[right]) for name, right in facts["rights"].items()}
+    found = {name: LayerUpdate(tensors[f"{name}.left"], tensors[right]) for name, right in facts.rights.items()}
     dense = {key.removesuffix(".dense"): LayerUpdate(value, None) for key, value in tensors.items() if key.endswith(".dense")}
-    return RoundUpdate(found | dense, others, tuple(facts["transposed"]), facts["experts"])
-
-
-def stored_facts(metadata: Mapping[str, str]) -> dict[str, Any]:
-    """Which tensor is a layer's right side, and which layers lie transposed. One value, because safetensors keeps no order among several;
-    older files name the right sides only."""
-    found: dict[str, Any] = json.loads(metadata[_FACTS]) if _FACTS in metadata else {"rights": json.loads(metadata.get("rights", "{}"))}
-    return {"rights": {}, "transposed": (), "experts": {}} | found
+    return RoundUpdate(found | dense, others, facts.transposed, facts.experts)
 
 
 def load_update(path: Path) -> Mapping[str, LayerUpdate]:

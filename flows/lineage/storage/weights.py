@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from data_contracts.errors import CheckpointError
 from data_contracts.model.header import TensorHeader, parse_header, read_header
+from data_contracts.model.round_update import read_update_facts
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -63,15 +64,13 @@ class StoredUpdate:
     def __init__(self, path: Path, stack: ExitStack) -> None:
         from safetensors import safe_open
 
-        from osft_engine.checkpoint.update import stored_facts  # loads torch
-
         self._file = stack.enter_context(safe_open(path, framework="pt"))
-        facts = stored_facts(self._file.metadata() or {})
-        if facts["experts"]:
+        facts = read_update_facts(self._file.metadata() or {})
+        if facts.experts:
             what = "changes experts, which a model's files name and cut otherwise than the model in memory"
             raise CheckpointError(str(path), what, "the weights of this version stay on disk")
-        self._rights: dict[str, str] = facts["rights"]
-        self._transposed = frozenset(facts["transposed"])
+        self._rights = facts.rights
+        self._transposed = frozenset(facts.transposed)
         self._names = set(self._file.keys())
 
     def added_to(self, name: str, weight: Tensor) -> Tensor | None:

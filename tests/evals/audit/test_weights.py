@@ -10,10 +10,10 @@ import torch
 from safetensors.torch import save_file
 
 from data_contracts.errors import CheckpointError
-from data_contracts.manifests import CheckpointManifest, LayerCapacity, file_ref, write_manifest
+from data_contracts.manifests import CheckpointManifest, file_ref, write_manifest
 from evals.audit.weights import ANGLES_KEPT, measure_round_drift, measure_weight_drift, open_weights, principal_angles
-from osft_engine.memory.subspace_memory import SubspaceMemory, save_memory
-from osft_engine.subspace.algebra import EigenSketch
+from osft_engine.checkpoint.update import RoundUpdate, save_update
+from osft_engine.subspace.protection import LayerUpdate
 
 
 def _model(folder: Path, **tensors: torch.Tensor) -> Path:
@@ -55,47 +55,55 @@ def test_known_angles(angle: float) -> None:
     assert smallest == pytest.approx(0.0, abs=1e-12)
 
 
-def _ledger(path: Path, moment: torch.Tensor | EigenSketch) -> Path:
-    """As the engine writes it: k reads what q reads, and shares its sum."""
-    save_memory(SubspaceMemory(rounds=("general",), sketches={"q": moment}, leaders={"q": "q", "k": "q"}), path)
+def _basis(columns: int, seed: int) -> torch.Tensor:
+    return torch.linalg.qr(torch.randn(16, columns, generator=torch.Generator().manual_seed(seed)))[0].contiguous()
+
+
+def _update(path: Path, **rights: torch.Tensor) -> Path:
+    """As the engine writes it: layers with one right side store it once."""
+    save_update(RoundUpdate({name: LayerUpdate(torch.ones(16, right.shape[1]), right) for name, right in rights.items()}), path)
     return path
 
 
-def test_angles_between_ledgers_in_either_form(tmp_path: Path) -> None:
-    weight = torch.randn(4, 4)
-    model = _model(tmp_path / "m", q__weight=weight, k__weight=weight.clone())
-    moment = torch.diag(torch.tensor([4.0, 3.0, 0.1, 0.05]))
-    turned = torch.eye(4, dtype=torch.float64)[:, [0, 2]].contiguous()
-    before = _ledger(tmp_path / "before.safetensors", moment)
-    after = _ledger(tmp_path / "after.safetensors", EigenSketch(turned, torch.tensor([4.0, 3.0]), 0.0))
-    drift = measure_weight_drift(model, model, before, after, {"q": 2, "k": 1})
-    angles = {each.layer: each.principal_angles for each in drift}
-    assert angles["q"] == pytest.approx((np.pi / 2, 0.0), abs=1e-6)
-    assert angles["k"] == pytest.approx((0.0,), abs=1e-6)
+def _protected(free: torch.Tensor) -> np.ndarray:
+    """An orthonormal basis (16 x 12) of what is left of 16 dimensions without the free ones, from numpy's complete QR."""
+    return np.linalg.qr(free.double().numpy(), mode="complete")[0][:, free.shape[1] :]
 
 
-def _checkpoint(folder: Path, weight: torch.Tensor, *, ledger: bool) -> Path:
-    _model(folder, none=torch.ones(1)).joinpath("model.safetensors").unlink()
+def test_the_angles_are_those_between_the_protected_directions(tmp_path: Path) -> None:
+    weight, old, new = torch.randn(16, 16), _basis(4, 1), _basis(4, 2)
+    model = _model(tmp_path / "m", q__weight=weight, k__weight=weight.clone(), o__weight=weight.clone())
+    before = _update(tmp_path / "before.safetensors", q=old, k=old, o=_basis(3, 3))
+    after = _update(tmp_path / "after.safetensors", q=new, k=new, o=_basis(4, 3))
+    angles = {each.layer: each.principal_angles for each in measure_weight_drift(model, model, (before, after))}
+    expected = np.sort(np.arccos(np.clip(np.linalg.svd(_protected(old).T @ _protected(new), compute_uv=False), 0, 1)))[::-1]
+    assert angles["q"] == pytest.approx(expected[:4], abs=1e-6)
+    assert angles["k"] == angles["q"]
+    assert angles["o"] == ()
+
+
+def _checkpoint(folder: Path, weight: torch.Tensor, *, protect: str | None) -> Path:
+    folder.mkdir()
     _model(folder / "model", q__weight=weight)
-    files = {}
-    if ledger:
-        moment = torch.diag(torch.arange(16, 0, -1).float())
-        files["ledger"] = file_ref(folder, _ledger(folder / "ledger.safetensors", moment))
-    layers = {"q": LayerCapacity(shape=(16, 16), protected=12, trainable=2, free=2, leak=0.0)} if ledger else {}
-    write_manifest(folder, CheckpointManifest(method="osft" if ledger else "base", model_sha256="0" * 64, layers=layers, files=files))
+    files = {"update": file_ref(folder, _update(folder / "update.safetensors", q=_basis(12, 0)))} if protect else {}
+    method = "osft" if protect else "base"
+    write_manifest(folder, CheckpointManifest(method=method, protect=protect, model_sha256="0" * 64, files=files))
     return folder
 
 
 def test_drift_of_a_round_from_its_checkpoints(tmp_path: Path) -> None:
-    base = _checkpoint(tmp_path / "base", torch.eye(16), ledger=False)
-    first = _checkpoint(tmp_path / "first", torch.eye(16) * 1.1, ledger=True)
-    second = _checkpoint(tmp_path / "second", torch.eye(16) * 1.1, ledger=True)
+    base = _checkpoint(tmp_path / "base", torch.eye(16), protect=None)
+    first = _checkpoint(tmp_path / "first", torch.eye(16) * 1.1, protect="activations")
+    second = _checkpoint(tmp_path / "second", torch.eye(16) * 1.1, protect="activations")
+    third = _checkpoint(tmp_path / "third", torch.eye(16) * 1.1, protect="weights")
     [drift] = measure_round_drift(base, first)
     assert drift.relative_change == pytest.approx(0.1, rel=1e-5)
     assert drift.principal_angles == ()
     [drift] = measure_round_drift(first, second)
     assert drift.relative_change == 0.0
-    assert drift.principal_angles == pytest.approx((0.0,) * ANGLES_KEPT, abs=1e-7)
+    assert drift.principal_angles == pytest.approx((0.0,) * ANGLES_KEPT, abs=1e-6)
+    [drift] = measure_round_drift(second, third)  # its right sides are no directions that inputs left free
+    assert drift.principal_angles == ()
 
 
 def test_what_cannot_be_compared_is_said(tmp_path: Path) -> None:
