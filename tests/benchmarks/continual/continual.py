@@ -47,6 +47,7 @@ SWEEP, SWEEP_SEED = ("agnews", "dbpedia", "sst2", "amazon"), 9
 FIRST = ("full", "activations", "lora", "weights + written", "full + replay", "weights", "peft osf")
 FOUR = ("full", "activations", "lora", "weights + written")
 LATER = ("o-lora", "oft")
+OTHER_SCHEDULES = ("full, six passes", "activations, six passes", "full, weight decay 0.1", "lora on the MLP")  # by the sweep's tasks only
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,12 @@ def plan() -> list[Job]:
         Job("general base", tasks=()),
     ]
     jobs += [Job(kind, name, tasks=tasks) for kind, tasks in ORDERS.items() for name in ("activations", "full", "full + replay")]
-    return jobs + [Job("main", name, seed=1) for name in ("weights", "peft osf", *LATER)]
+    jobs += [Job("main", name, seed=1) for name in ("weights", "peft osf", *LATER)]
+    jobs += [Job("sweep", name, place, SWEEP_SEED, SWEEP) for name in OTHER_SCHEDULES for place in range(3)]
+    jobs += [Job("trace", "activations + text", seed=seed, tasks=ORDERS["trace"]) for seed in range(3)]
+    return jobs + [
+        Job(kind, name, seed=seed, tasks=tasks) for kind, tasks in ORDERS.items() for seed in (1, 2) for name in ("activations", "full")
+    ]
 
 
 def chosen(jobs: Sequence[Job], beginnings: Sequence[str] | None) -> list[Job]:

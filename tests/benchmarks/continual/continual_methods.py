@@ -61,6 +61,10 @@ METHODS = {
     "peft osf": Method((1e-4, 3e-4, 1e-3), peft="osf"),
     "o-lora": Method((2e-4, 5e-4, 1.25e-3), peft="olora"),
     "oft": Method((2e-4, 5e-4, 1.25e-3), peft="oft"),
+    "full, six passes": Method((1e-5, 2e-5, 5e-5), {"method": "full", "num_epochs": 2 * EPOCHS}),
+    "activations, six passes": Method((2.5e-4, 5e-4, 1e-3), {"protect": "activations", "num_epochs": 2 * EPOCHS}, ledger=True),
+    "full, weight decay 0.1": Method((2e-5, 5e-5, 1.25e-4), {"method": "full", "weight_decay": 0.1}),
+    "lora on the MLP": Method((2e-4, 5e-4, 1.25e-3), {"method": "lora", "lora_rank": RANK, "target_patterns": [r"\.mlp\."]}),
 }
 
 
@@ -161,7 +165,7 @@ class Lineage:
             return PeftAttachment(self.model, self.method.peft, self.factors), run
         if config.method == "full":
             return FullAttachment(self.model), run
-        targets = find_targets(self.model)
+        targets = find_targets(self.model, config.target_patterns)
         if config.method == "lora":
             return LoraAttachment(self.model, list(targets), config), run
         per_step = sum(len(each.ids) for each in examples) / len(examples) * config.effective_batch_size
