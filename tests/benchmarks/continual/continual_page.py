@@ -32,6 +32,7 @@ METHODS = (
     "activations + text",
 )
 DEPTHS = (13, 11, 7, 5)  # after so many rounds methods are compared, by the seeds that came so far
+ORDER_DEPTHS = (("order 5", 12), ("order 5", 5), ("order 6", 13))
 GENERAL = {"piqa": "PIQA", "mmlu": "MMLU", "refusal": "XSTest, refused what harms", "over-refusal": "XSTest, helped with the rest"}
 GENERAL |= {"instructions": "instructions with one right answer"}
 SHOWN = ("full", "lora", "full + replay", "activations")  # task by task
@@ -134,15 +135,19 @@ def rounds_table(found: Mapping[str, Sequence[TaskSequence]]) -> list[str]:
     return table(["method", "seeds", *(f"{at}" for at in range(2, last + 1))], rows)
 
 
-def sweep_table(lines: Lines) -> list[str]:
-    """Right answers of the tuning items at the end of the four tasks, and right after each task's own round, by rate."""
-    found: dict[str, dict[float, str]] = defaultdict(dict)
+def sweep_table(lines: Lines, tasks: int) -> list[str]:
+    """Right answers of the tuning items, by rate, of every sequence that came so far: right after each task's own round, and after so many
+    tasks."""
+    sweeps: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
     for line in lines:
-        if line["kind"] == "sweep" and line["last"]:
-            own = [each for each in lines if each["kind"] == "sweep" and each["job"] == line["job"]]
-            learned = [int(each["scores"][each["task"]], 16).bit_count() for each in own]
-            end = [int(bits, 16).bit_count() for bits in line["scores"].values()]
-            found[line["method"]][line["rate"]] = f"{line['rate']:g}: {fmean(learned):.1f} → {fmean(end):.1f}"
+        if line["kind"] == "sweep":
+            sweeps[line["job"]].append(line)
+    found: dict[str, dict[float, str]] = defaultdict(dict)
+    for own in sweeps.values():
+        if len(own) >= tasks:
+            learned = [int(each["scores"][each["task"]], 16).bit_count() for each in own[:tasks]]
+            end = [int(bits, 16).bit_count() for bits in own[tasks - 1]["scores"].values()]
+            found[own[0]["method"]][own[0]["rate"]] = f"{own[0]['rate']:g}: {fmean(learned):.1f} → {fmean(end):.1f}"
     return table(["method", "", "", ""], [[name, *(text for _, text in sorted(each.items()))] for name, each in found.items()])
 
 
@@ -176,7 +181,7 @@ def comparison(lines: Lines, base: Mapping[str, Any], single: Mapping[str, Any],
     found = sequences(lines, base, rounds, kind)
     if len(found) < 2:
         return []
-    titles = {"main": f"## After {rounds} tasks", "trace": "## TRACE's short tasks in TRACE's order"}
+    titles = {"main": f"## After {rounds} tasks", "trace": f"## TRACE's short tasks in TRACE's order, after {rounds}"}
     title = titles.get(kind, f"## The paper's {kind}, after {rounds} tasks")
     page = [
         title,
@@ -205,14 +210,16 @@ def render(lines: Lines) -> list[str]:
     machines = "; ".join(f"{date}, {device}, {workers} sequences at once" for date, device, workers in runs)
     page = [f"{machines}; {versions}; {steps} optimiser steps in all.", ""]
     page += [part for rounds in DEPTHS for part in comparison(lines, base, single, rounds)]
-    page += [part for kind, rounds in (("order 5", 12), ("order 6", 13)) for part in comparison(lines, base, single, rounds, kind)]
+    page += [part for kind, rounds in ORDER_DEPTHS for part in comparison(lines, base, single, rounds, kind)]
     for line in lines:
         if line["kind"] == "trace base":
-            page += comparison(lines, base | {name: line[name] for name in ("items", "scores")}, {}, 5, "trace")
+            asked = base | {name: line[name] for name in ("items", "scores")}
+            page += [part for rounds in (5, 4) for part in comparison(lines, asked, {}, rounds, "trace")]
     longest = sequences(lines, base, 2)
     page += ["## Round by round: average / BWT, as far as every seed of a method came", "", *rounds_table(longest), *full_layers(longest)]
     page += ["## Bounds", "", *limits]
-    page += ["## Rates tried: learned → at the end, four tasks, tuning items", "", *sweep_table(lines)]
+    page += ["## Rates and steps tried: learned → at the end, four tasks, tuning items", "", *sweep_table(lines, 4)]
+    page += ["After the first three of them, which some reached only:", "", *sweep_table(lines, 3)]
     return [*page, *left_out(lines)]
 
 
