@@ -93,7 +93,7 @@ def _capacities(attachment: Attachment, leaks: dict[str, float], memory: Subspac
         allowed = layer.allowed
         leader = memory.leaders.get(name) if memory is not None else None
         if memory is not None and leader is not None and leader not in free:
-            free[leader] = allowed.shape[1] - directions_holding(memory.moment(name), _USED_UP)
+            free[leader] = allowed.shape[1] - directions_holding(memory.energies(name), _USED_UP)
         left = free[leader] if leader is not None else allowed.trainable
         found[name] = LayerCapacity(
             shape=allowed.shape, protected=allowed.protected, trainable=allowed.trainable, free=left, leak=leaks[name]

@@ -21,7 +21,14 @@ from data_contracts.errors import CheckpointError
 from data_contracts.model.subspace_memory import MemoryFacts, read_facts, write_facts
 from osft_engine.files import read_tensors, save_tensors
 from osft_engine.memory.moments import LayerMoments
-from osft_engine.subspace.algebra import EigenSketch, joined_directions, singular_subspaces, sketch_moment, written_directions
+from osft_engine.subspace.algebra import (
+    EigenSketch,
+    falling_energies,
+    joined_directions,
+    singular_subspaces,
+    sketch_moment,
+    written_directions,
+)
 
 
 @dataclass(frozen=True)
@@ -40,6 +47,15 @@ class SubspaceMemory:
 
     def moment(self, layer: str) -> Tensor:
         """Summed input second moment (n x n) of a layer, float32 or better. Raises CheckpointError for a layer it does not know."""
+        return _dense(self._sum(layer))
+
+    def energies(self, layer: str) -> Tensor:
+        """Eigenvalues (n, float64) of a layer's moment, falling; of one in bounded size they are known and nothing is decomposed.
+        Raises CheckpointError for a layer it does not know."""
+        kept = self._sum(layer)
+        return kept.falling_energies() if isinstance(kept, EigenSketch) else falling_energies(kept)
+
+    def _sum(self, layer: str) -> EigenSketch | Tensor:
         leader = self.leaders.get(layer)
         if leader is None:
             raise CheckpointError(
@@ -47,7 +63,7 @@ class SubspaceMemory:
                 f"has no inputs of layer {layer}, which read nothing of the text it was measured on",
                 "raise moment_tokens, give calibration text that reaches the layer, or leave it out of target_patterns",
             )
-        return _dense(self.sketches[leader])
+        return self.sketches[leader]
 
     def lacking(self, layers: Iterable[str]) -> tuple[int, ...]:
         """Numbers of the rounds that at least one of these layers was not measured in, rising."""

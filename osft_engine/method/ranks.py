@@ -92,8 +92,8 @@ def energy_ratios(targets: Mapping[str, nn.Module], memory: SubspaceMemory, shar
     for name in targets:
         leader = memory.leaders.get(name, name)
         if leader not in by_leader:
-            moment = memory.moment(name)
-            by_leader[leader] = 1.0 - directions_holding(moment, share) / moment.shape[0]
+            energies = memory.energies(name)
+            by_leader[leader] = 1.0 - directions_holding(energies, share) / len(energies)
         found[name] = by_leader[leader]
     return found
 

@@ -112,6 +112,12 @@ class EigenSketch:
         M.diagonal().add_(self.residual)
         return M
 
+    def falling_energies(self) -> Tensor:
+        """Eigenvalues (n, float64) of M, falling: those that are kept, and the residual for every other direction."""
+        n, kept = self.vectors.shape
+        rest = self.values.new_full((n - kept,), self.residual, dtype=torch.float64)
+        return torch.cat([self.values.to(torch.float64), rest]).clamp_min(0).sort(descending=True).values
+
 
 def sketch_moment(M: Tensor, rank: int) -> EigenSketch:
     """Truncate a symmetric positive moment M (n x n) to its `rank` strongest directions; the rest is kept as its mean."""
@@ -138,9 +144,14 @@ def orthonormalise(Q: Tensor) -> Tensor:
     return nearest
 
 
-def directions_holding(M: Tensor, share: float) -> int:
-    """How many leading directions of M hold `share` of its energy (its trace)."""
-    energy = torch.linalg.eigvalsh(M.to(torch.float32)).flip(-1).clamp_min(0).to(torch.float64)  # a share needs no more digits
+def falling_energies(M: Tensor) -> Tensor:
+    """Eigenvalues (n, float64) of a second moment M (n x n), falling; found in float32, whose digits are enough for shares of them."""
+    energy: Tensor = torch.linalg.eigvalsh(M.to(torch.float32)).flip(-1).clamp_min(0).to(torch.float64)
+    return energy
+
+
+def directions_holding(energy: Tensor, share: float) -> int:
+    """How many of the leading directions, whose energies (n) fall, hold `share` of them all."""
     total = energy.sum()
     if not float(total) > 0.0:
         return 0

@@ -86,7 +86,7 @@ def policy_choices(
     import torch
 
     from osft_engine.method.ranks import importance_ratios
-    from osft_engine.subspace.algebra import directions_holding
+    from osft_engine.subspace.algebra import directions_holding, falling_energies
 
     uniform = Choice("uniform", cut_energies(energies, config.unfreeze_rank_ratio), "the same ratio in every layer")
     if importance is None:
@@ -99,7 +99,7 @@ def policy_choices(
     if moment is None:
         by_energy = Choice("energy", None, "applies to the energies of the inputs: choose them above")
     else:
-        measured = torch.from_numpy(np.array(moment))
+        measured = falling_energies(torch.from_numpy(np.array(moment)))
         ratio = 1.0 - directions_holding(measured, config.energy_share) / len(measured)
         why = f"protects the directions with {config.energy_share:.0%} of the input energy"
         by_energy = Choice("energy", cut_energies(energies, ratio), why)

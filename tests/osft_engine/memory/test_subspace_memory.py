@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -45,6 +46,13 @@ def test_a_new_layer_beside_a_known_one_has_read_what_that_one_read() -> None:
     assert set(grown.sketches) == {"k"}
     assert grown.lacking(["q", "k", "v"]) == ()
     assert torch.equal(grown.moment("v"), A + B)
+
+
+@pytest.mark.parametrize("rank", [8, 2], ids=["whole", "sketched"])
+def test_the_energies_are_the_eigenvalues_of_the_moment(rank: int) -> None:
+    memory = SubspaceMemory().add("base", _measured(a=A), rank).add("one", _measured(a=B), rank)
+    expected = np.linalg.eigvalsh(memory.moment("a").numpy())[::-1].copy()
+    torch.testing.assert_close(memory.energies("a"), torch.from_numpy(expected).double(), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("rank", [8, 2], ids=["whole", "sketched"])

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
-from osft_engine.subspace.algebra import directions_holding, joined_directions, singular_subspaces, sketch_moment, weakest_directions
+from osft_engine.subspace.algebra import (
+    directions_holding,
+    falling_energies,
+    joined_directions,
+    singular_subspaces,
+    sketch_moment,
+    weakest_directions,
+)
 
 SHAPES = [(24, 24), (16, 40), (40, 16)]
 
@@ -65,7 +73,15 @@ def test_a_full_sketch_is_exact_and_a_short_one_keeps_the_trace() -> None:
     assert float(short.dense().trace()) == pytest.approx(float(M.trace()), rel=1e-5)
 
 
+@pytest.mark.parametrize("kept", [20, 6, 0])
+def test_a_sketch_knows_its_energies_without_decomposing(kept: int) -> None:
+    X = _matrix(100, 20)
+    sketch = sketch_moment(X.T @ X / 100, kept)
+    expected = np.linalg.eigvalsh(sketch.dense().numpy())[::-1].copy()
+    torch.testing.assert_close(sketch.falling_energies(), torch.from_numpy(expected), rtol=1e-5, atol=1e-6)
+
+
 def test_directions_holding_counts_energy() -> None:
-    M = torch.diag(torch.tensor([8.0, 1.0, 0.5, 0.5], dtype=torch.float64))
-    assert [directions_holding(M, share) for share in (0.5, 0.85, 0.95, 1.0)] == [1, 2, 3, 4]
-    assert directions_holding(torch.zeros(4, 4), 0.9) == 0
+    energy = falling_energies(torch.diag(torch.tensor([0.5, 8.0, 1.0, 0.5], dtype=torch.float64)))
+    assert [directions_holding(energy, share) for share in (0.5, 0.85, 0.95, 1.0)] == [1, 2, 3, 4]
+    assert directions_holding(torch.zeros(4), 0.9) == 0
