@@ -2,12 +2,13 @@
 
     drift = measure_round_drift(champion_checkpoint, candidate_checkpoint)
 
-One tensor is in memory at a time. bfloat16 is read bit by bit, because numpy has no such type.
+A block of a tensor is in memory at a time. bfloat16 is read bit by bit, because numpy has no such type.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +23,8 @@ from data_contracts.model.round_update import read_update_facts
 
 Floats = NDArray[np.float64]
 ANGLES_KEPT = 8
+BLOCK = 1 << 24
+"""Numbers of a tensor that are compared at once: an embedding of 128,256 x 4,096 takes 4 GB in float64."""
 
 _TYPES = {"F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": np.uint16}
 
@@ -45,11 +48,20 @@ class TensorFile:
 
     def read(self, name: str) -> Floats:
         """One tensor in float64. Raises CheckpointError for a type that weights do not have."""
+        shape = self.header.tensors[name].shape
+        return self._numbers(name, 0, math.prod(shape)).reshape(shape)
+
+    def blocks(self, name: str) -> Iterator[Floats]:
+        """The tensor's numbers in float64, in order, at most BLOCK at a time. Raises as `read`."""
+        size = math.prod(self.header.tensors[name].shape)
+        return (self._numbers(name, start, min(BLOCK, size - start)) for start in range(0, size, BLOCK))
+
+    def _numbers(self, name: str, start: int, count: int) -> Floats:
         entry = self.header.tensors[name]
         if entry.dtype not in _TYPES:
             raise CheckpointError(str(self.path), f"{name} has the type {entry.dtype}", f"weights must be one of {sorted(_TYPES)}")
-        begin = self.header.data_begin + entry.begin
-        raw = np.fromfile(self.path, dtype=_TYPES[entry.dtype], count=math.prod(entry.shape), offset=begin).reshape(entry.shape)
+        kind = np.dtype(_TYPES[entry.dtype])
+        raw = np.fromfile(self.path, dtype=kind, count=count, offset=self.header.data_begin + entry.begin + start * kind.itemsize)
         if entry.dtype == "BF16":
             raw = (raw.astype(np.uint32) << 16).view(np.float32)
         return np.asarray(raw, dtype=np.float64)
@@ -85,13 +97,21 @@ def measure_weight_drift(
     drift = []
     for name in shared:
         layer = name.removesuffix(".weight")
-        first, second = old[name].read(name), new[name].read(name)
-        if first.shape != second.shape:
-            raise CheckpointError(str(after), f"{name} is {second.shape}, before {first.shape}", "compare checkpoints of one architecture")
-        size = float(np.linalg.norm(first)) or float(np.linalg.norm(second))  # a bias often starts at zero
-        moved = float(np.linalg.norm(second - first)) / size if size else 0.0
+        shapes = [file.header.tensors[name].shape for file in (old[name], new[name])]
+        if shapes[0] != shapes[1]:
+            raise CheckpointError(str(after), f"{name} is {shapes[1]}, before {shapes[0]}", "compare checkpoints of one architecture")
+        moved = _relative_change(old[name].blocks(name), new[name].blocks(name))
         drift.append(WeightDrift(layer=layer, relative_change=moved, principal_angles=angles.get(layer, ())))
     return tuple(drift)
+
+
+def _relative_change(before: Iterable[Floats], after: Iterable[Floats]) -> float:
+    """Norm of the difference over that of the tensor before, or, where that is zero (a bias often starts so), after."""
+    old = new = moved = 0.0
+    for first, second in zip(before, after, strict=True):
+        old, new, moved = old + float(first @ first), new + float(second @ second), moved + float(np.square(second - first).sum())
+    size = old or new
+    return math.sqrt(moved / size) if size else 0.0
 
 
 def measure_round_drift(before: Path, after: Path) -> tuple[WeightDrift, ...]:

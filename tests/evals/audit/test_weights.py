@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 
 from data_contracts.errors import CheckpointError
 from data_contracts.manifests import CheckpointManifest, file_ref, write_manifest
+from evals.audit import weights
 from evals.audit.weights import ANGLES_KEPT, measure_round_drift, measure_weight_drift, open_weights, principal_angles
 from osft_engine.checkpoint.update import RoundUpdate, save_update
 from osft_engine.subspace.protection import LayerUpdate
@@ -27,6 +28,15 @@ def test_every_type_is_read_as_torch_reads_it(tmp_path: Path, dtype: torch.dtype
     weight = torch.randn(5, 7, generator=torch.Generator().manual_seed(0)).to(dtype)
     model = _model(tmp_path / "m", a__weight=weight, b__weight=torch.ones(3))
     assert np.array_equal(open_weights(model)["a.weight"].read("a.weight"), weight.double().numpy())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_tensor_larger_than_a_block_is_compared_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype) -> None:
+    monkeypatch.setattr(weights, "BLOCK", 8)
+    first, second = (torch.randn(5, 7, generator=torch.Generator().manual_seed(seed)).to(dtype) for seed in (0, 1))
+    [drift] = measure_weight_drift(_model(tmp_path / "before", q__weight=first), _model(tmp_path / "after", q__weight=second))
+    expected = np.linalg.norm((second.double() - first.double()).numpy()) / np.linalg.norm(first.double().numpy())
+    assert drift.relative_change == pytest.approx(expected, rel=1e-12)
 
 
 def test_relative_change_is_the_frobenius_ratio(tmp_path: Path) -> None:
