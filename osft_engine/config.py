@@ -25,6 +25,8 @@ MOST_PASSES = 40
 # Where training goes on until the loss of rows that are not trained on has settled (until_settled). Fewer such rows say too little.
 MOST_STEPS, MOST_PASSES_UNTIL_SETTLED = 6, 60  # in STEPS_TO_LEARN
 WATCHED_SHARE, FEWEST_WATCHED, WATCH_EVERY, PATIENCE, LEAST_GAIN = 0.1, 20, 50, 4, 0.002
+# A look reads all of them: a tenth of 200,000 rows every 50 steps would take some seventeen times as long as the training.
+MOST_WATCHED = 1000
 
 # The rate that moves the weights by a comparable amount differs by a factor of thirty between the methods: an OSFT core is a rotated,
 # restricted copy of a weight, a LoRA factor starts at zero, and full fine-tuning is not restricted.
@@ -96,10 +98,10 @@ class TrainConfig(BaseModel):
     )
     until_settled: bool = Field(
         True,
-        description="osft without num_epochs, on drops of at least 200 examples: hold a tenth of them out of training, take their loss "
-        "every 50 steps, from step 500 on stop when four in a row bring less than 0.002 nats per token (at rates below 1e-3 both numbers "
-        "grow as the rate falls) and end with the parameters of the best; at most 3000 steps or 60 passes over the drop's own rows "
-        "(replayed rows and general text come on top)",
+        description="osft without num_epochs, on drops of at least 200 examples: hold a tenth of them, at most 1000, out of training, take "
+        "their loss every 50 steps, from step 500 on stop when four in a row bring less than 0.002 nats per token (at rates below 1e-3 "
+        "both numbers grow as the rate falls) and end with the parameters of the best; at most 3000 steps, or one pass where that is more, "
+        "and at most 60 passes over the drop's own rows (replayed rows and general text come on top)",
     )
     effective_batch_size: int = Field(8, ge=1, description="examples per optimiser step, over all forward passes and processes")
     max_tokens_per_batch: int = Field(2048, ge=1, description="tokens per forward pass of one process, padding included")
@@ -159,7 +161,12 @@ class TrainConfig(BaseModel):
     )
     buffer_size: int = Field(512, ge=0, description="examples of earlier rounds that are kept in the lineage, for any number of rounds")
     moment_tokens: int = Field(4096, ge=1, description="tokens per round whose layer inputs are measured for the subspace memory")
-    memory_rank: int = Field(2048, ge=1, description="largest number of directions that the subspace memory keeps per layer")
+    memory_rank: int = Field(
+        2048,
+        ge=1,
+        description="largest number of directions that the subspace memory keeps per layer. Of a wider layer it knows the mean energy of the "
+        "others only: protect activations then takes its free directions from those without knowing which have less",
+    )
 
     validation_share: float = Field(
         0.0, ge=0.0, le=0.5, description="share of the training data that is not trained on and whose loss is reported"
@@ -190,7 +197,12 @@ class TrainConfig(BaseModel):
     )
     device: str = Field("auto", description="torch device; auto is cuda where there is one, else cpu")
     num_threads: int = Field(0, ge=0, description="CPU threads of torch; 0 keeps torch's own number")
-    save_every_seconds: float = Field(60.0, ge=0.0, description="seconds between two saves of the training state; 0 saves after every step")
+    save_every_seconds: float = Field(
+        60.0,
+        ge=0.0,
+        description="seconds between two saves of the training state, or twenty times as long as a save takes where that is more; 0 saves "
+        "after every step",
+    )
     save_every_steps: int = Field(0, ge=0, description="steps between two saves of the training state; 0 saves by time only")
     state_url: str | None = Field(
         None,
@@ -258,13 +270,14 @@ class TrainConfig(BaseModel):
         left_open = self.until_settled and self.method == "osft" and self.num_epochs is None and not self.validation_share
         if not left_open or WATCHED_SHARE * examples < FEWEST_WATCHED:
             return self
-        steps = math.ceil((examples - round(WATCHED_SHARE * examples)) / self.effective_batch_size)
+        share = min(WATCHED_SHARE, MOST_WATCHED / examples)
+        steps = math.ceil((examples - round(share * examples)) / self.effective_batch_size)
         passes = min(MOST_PASSES_UNTIL_SETTLED, math.ceil(MOST_STEPS * STEPS_TO_LEARN / steps))
         # Smaller steps need more of them, to learn and to show that the loss has settled.
         slower = max(1.0, LEARNING_RATES["osft"] / self.peak_learning_rate)
         # The loss of rows that are not trained on may rise, from too much certainty, long before their answers stop getting better.
         after = min(round(slower * STEPS_TO_LEARN), steps * passes)
-        watch = {"validation_share": WATCHED_SHARE, "validate_every_steps": WATCH_EVERY, "keep_best": True}
+        watch = {"validation_share": share, "validate_every_steps": WATCH_EVERY, "keep_best": True}
         stop = {"early_stop_patience": math.ceil(slower * PATIENCE), "early_stop_gain": LEAST_GAIN, "early_stop_after": after}
         return self.model_copy(update={"num_epochs": passes, **watch, **stop})
 

@@ -138,7 +138,8 @@ def _train(run: TrainRun, inputs: Inputs, on_event: OnEvent | None, stop: StopSi
     trainer = Trainer(
         attachment, mixed, config, resume=resume, emit=events.emit, held_out=held_out, on_epoch=after, world=world, stop=stop, keeper=keeper
     )
-    progress = trainer.run()
+    progress, device = trainer.run(), trainer.device
+    del trainer, keeper  # with them goes the optimiser's state, which measuring the finished model has a use for the memory of
     examples = replace(found, examples=kept)
     outcome = write_outcome(run, attachment, memory, examples, world)
     if not world.leads:
@@ -148,7 +149,7 @@ def _train(run: TrainRun, inputs: Inputs, on_event: OnEvent | None, stop: StopSi
     save_buffer(
         extend_buffer(inputs.buffer, rows, skill=run.skill, size=config.buffer_size, seed=config.seed), run.out_dir / ROLES["buffer"]
     )
-    summary = summarise(progress, found, outcome, layout, trainer.device).model_copy(update={"examples": mixed.per_pass})
+    summary = summarise(progress, found, outcome, layout, device).model_copy(update={"examples": mixed.per_pass})
     events.emit({"event": "end", **summary.model_dump(mode="json")})
     manifest = write_candidate_manifest(
         run, summary, outcome, base_sha256=inputs.base_sha256, drop_sha256=inputs.clean_sha256, run_sha256=inputs.digest

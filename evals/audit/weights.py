@@ -81,19 +81,20 @@ def open_weights(model: Path) -> dict[str, TensorFile]:
 
 
 def measure_weight_drift(
-    before: Path, after: Path, updates: tuple[Path, Path] | None = None, *, vectors: bool = False
+    before: Path, after: Path, updates: tuple[Path, Path] | None = None, *, vectors: bool = False, known: int = 0
 ) -> tuple[WeightDrift, ...]:
     """Drift of every matrix that both model folders have, in order of its name; with `vectors` of every other tensor too (norms, biases).
 
     `updates`: the update files of two rounds that protected by inputs, the earlier first. Their right sides are the input directions that
     each round left free, and the angles between these are those between the ones it protected (Knyazev and Argentati 2002);
-    of each layer the largest `ANGLES_KEPT` are given. Raises CheckpointError where shapes differ or nothing is shared.
+    of each layer the largest `ANGLES_KEPT` are given. `known`: directions whose energy the rounds knew at most; 0: all. Raises
+    CheckpointError where shapes differ or nothing is shared.
     """
     old, new = open_weights(before), open_weights(after)
     shared = [name for name in sorted(old.keys() & new.keys()) if vectors or len(old[name].header.tensors[name].shape) == 2]
     if not shared:
         raise CheckpointError(str(after), f"shares no matrix with {before}", "compare checkpoints of one architecture")
-    angles = _turned(*(open_tensors(path) for path in updates)) if updates else {}
+    angles = _turned(open_tensors(updates[0]), open_tensors(updates[1]), known) if updates else {}
     drift = []
     for name in shared:
         layer = name.removesuffix(".weight")
@@ -117,11 +118,13 @@ def _relative_change(before: Iterable[Floats], after: Iterable[Floats]) -> float
 def measure_round_drift(before: Path, after: Path) -> tuple[WeightDrift, ...]:
     """Drift between two checkpoints' folders (those with the manifests): the champion that a round started from, and what it made.
 
-    Principal angles are there where the rounds of both protected by inputs.
+    Principal angles are there where the rounds of both protected by inputs, for the layers whose free directions were measured: where as
+    many or more than a round needs were left out of the subspace memory (`memory_rank`), rounding chooses among them.
     """
     both = [(folder, read_manifest(folder, CheckpointManifest, verify=False)) for folder in (before, after)]
     updates = [folder / made.files["update"].path for folder, made in both if made.protect == "activations" and "update" in made.files]
-    return measure_weight_drift(before / "model", after / "model", (updates[0], updates[1]) if len(updates) == 2 else None)
+    rank = min((int(made.config.get("memory_rank", 0)) for _, made in both), default=0)
+    return measure_weight_drift(before / "model", after / "model", (updates[0], updates[1]) if len(updates) == 2 else None, known=rank)
 
 
 def principal_angles(first: Floats, second: Floats) -> tuple[float, ...]:
@@ -135,13 +138,14 @@ def principal_angles(first: Floats, second: Floats) -> tuple[float, ...]:
     return tuple(float(f"{angle:.8g}") for angle in angles)
 
 
-def _turned(before: TensorFile, after: TensorFile) -> dict[str, tuple[float, ...]]:
+def _turned(before: TensorFile, after: TensorFile, known: int) -> dict[str, tuple[float, ...]]:
     """Layer -> the largest angles between its free directions in two rounds' updates. Layers that share them are measured once; one whose
-    number of free directions changed is left out."""
+    number of free directions changed is left out, and one with enough directions beyond the `known` ones."""
     rights = [read_update_facts(file.header.metadata).rights for file in (before, after)]
     pairs = {layer: (rights[0][layer], rights[1][layer]) for layer in rights[0].keys() & rights[1].keys()}
     measured: dict[tuple[str, str], tuple[float, ...]] = {}
     for first, second in set(pairs.values()):
-        if before.header.tensors[first].shape == after.header.tensors[second].shape:
+        n, free = before.header.tensors[first].shape
+        if (n, free) == after.header.tensors[second].shape and not 0 < known <= n - free:
             measured[first, second] = principal_angles(before.read(first), after.read(second))[:ANGLES_KEPT]
     return {layer: measured[pair] for layer, pair in pairs.items() if pair in measured}

@@ -15,7 +15,7 @@ from data_contracts.manifests import (
     write_manifest,
 )
 from evals.audit.forgetting import ForgettingAudit, RoundEvaluation, audit_forgetting
-from evals.audit.weights import measure_round_drift
+from evals.audit.weights import WeightDrift
 from evals.gate.decide import decide as decide_gate
 from evals.gate.decide import items_wanted
 from evals.gate.policy import GatePolicy
@@ -31,8 +31,8 @@ DECIDE_CODE = ("evals.audit.forgetting", "evals.gate.decide", "evals.report.rend
 
 
 @stage_task("audit", "audit {round.skill}")
-def audit(round: Round, candidate: Stage[CheckpointManifest], reports: Evaluated) -> ForgettingAudit:
-    """Forgetting in every round so far, including this candidate."""
+def audit(round: Round, candidate: Stage[CheckpointManifest], reports: Evaluated, moved: Sequence[WeightDrift]) -> ForgettingAudit:
+    """Forgetting in every round so far, including this candidate. `moved`: its weights against the champion's."""
     newest = audit_row(
         number=round.run.round,
         skill=round.skill,
@@ -41,7 +41,7 @@ def audit(round: Round, candidate: Stage[CheckpointManifest], reports: Evaluated
         attempt=round.run.attempt,
         reports=[load_evaluation(reports.candidate.folder)],
         layers=candidate.manifest.layers,
-        weights=measure_round_drift(round.champion.checkpoint, candidate.folder),
+        weights=moved,
     )
     return audit_forgetting([*ancestor_rows(read_history(round.lineage), round.chain, reports.base), newest])
 

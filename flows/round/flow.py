@@ -17,6 +17,7 @@ from rich.markup import escape
 from data_contracts.logs.lines import about
 from data_contracts.manifests import CheckpointManifest, DropManifest, Verdict
 from evals.audit.forgetting import ForgettingAudit
+from evals.audit.weights import measure_round_drift
 from flows.config.parameters import ConfigParameter, DropAddress, Heldout, Refresh, Scale, SkillName, named, this_month
 from flows.lineage import VersionRef, find_version, open_round, read_ancestry
 from flows.machine.progress import say
@@ -94,9 +95,10 @@ def judge(
     """Evaluate, audit, decide. If it is inconclusive and suites have more items, once more with the number that was fixed before."""
     wanted: dict[str, int] = {}
     first_look: dict[str, int] = {}
+    moved = measure_round_drift(round.champion.checkpoint, candidate.folder)
     while True:
         reports = evaluate(round, clean, candidate, wanted)
-        forgetting = audit(round, candidate, reports)
+        forgetting = audit(round, candidate, reports, moved)
         verdict = decide(round, reports, forgetting, first_look)
         wanted = items_to_add(verdict, reports)
         if not wanted:  # as after every second look

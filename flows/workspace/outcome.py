@@ -53,7 +53,7 @@ def outcome_of(
     """The outcome of a round whose version is registered."""
     if version.evaluation is None or run.skill is None:
         raise LineageError(f"version {version.version}", "has no evaluation", "run the round again")
-    champion = current_champion(workspace.lineage)
+    champion = current_champion(workspace.lineage, verify=False)  # its number; promoting it has verified its files
     candidate_report = read_manifest(version.evaluation, EvalReport, verify=False)
     before = {suite.name: suite for suite in champion_report.suites}
     return RoundOutcome(

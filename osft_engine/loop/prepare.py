@@ -246,7 +246,7 @@ def _by_activations(
         key = (memory.leaders.get(name, name), ratios[name])
         shape = (W.shape[0], W.shape[1])
         if key not in found:
-            found[key] = protect_activations(shape, memory.moment(name).to(W.device), ratios[name], solve=whole.of(key[0]))
+            found[key] = protect_activations(shape, memory.moment(name, W.device), ratios[name], solve=whole.of(key[0]))
         first = found[key]
         return AllowedUpdate(shape, None, first.right, None, first.protected, first.trainable)
 

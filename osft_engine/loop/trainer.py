@@ -15,6 +15,7 @@ from osft_engine.compute.distributed import World, own_part, set_whole, whole
 from osft_engine.compute.forward import summed_loss
 from osft_engine.compute.peak_memory import memory_explained
 from osft_engine.config import TrainConfig
+from osft_engine.data.batches import MicroBatch
 from osft_engine.data.examples import Example
 from osft_engine.data.mixture import Mixture
 from osft_engine.loop.keeping import Keeper
@@ -30,6 +31,10 @@ OnEpoch = Callable[[int], None]
 LEARNED = 1e-5
 """Loss of a step (nats per token) below which its rows teach nothing more. SmolLM2 gets there in some 250 steps of a drop of short rows;
 nano, whose answers improve until step 500, never does (docs/results/schedules.md)."""
+
+
+SAVING = 0.05
+"""Most of the time that saving may take. Where a state is large (8B: 21 GB) and its disk slow, one a minute would take all of it."""
 
 
 class Trainer:
@@ -69,7 +74,8 @@ class Trainer:
         self.progress = Progress()
         self.moved: float | None = None
         """Of the last step: the estimate of what the update changed on general text, where that is counted."""
-        self._saved_at = time.monotonic()
+        self._saved_at, self._save_took = time.monotonic(), 0.0
+        self._watched: list[tuple[MicroBatch, float]] = []
 
     def run(self) -> Progress:
         """Train to the end, from the last saved state if there is one. Raises TrainingError on a loss or gradient that is not finite.
@@ -201,7 +207,9 @@ class Trainer:
     def _held_out_loss(self) -> float:
         self.attachment.model.eval()
         total = 0.0
-        for batch, weight in self.world.share(self.held_out, max_tokens=self.config.max_tokens_per_batch, layout=self.layout):
+        if not self._watched:
+            self._watched = list(self.world.share(self.held_out, max_tokens=self.config.max_tokens_per_batch, layout=self.layout))
+        for batch, weight in self._watched:
             total += weight * float(summed_loss(self.attachment.model, batch.to(self.device)))
         self.attachment.model.train()
         return self.world.sum(total) / sum(example.loss_tokens for example in self.held_out)
@@ -210,7 +218,8 @@ class Trainer:
         step, every = self.progress.step, self.config.save_every_steps
         last = step == len(self.plan) or self.progress.stopped
         elapsed = self.world.sum(time.monotonic() - self._saved_at) / self.world.size  # the processes must decide alike
-        if elapsed >= self.config.save_every_seconds or (every > 0 and step % every == 0) or last:
+        wait = max(self.config.save_every_seconds, self._save_took / SAVING) if self.config.save_every_seconds else 0.0
+        if elapsed >= wait or (every > 0 and step % every == 0) or last:
             self._require_good_parameters()
             self._save()
 
@@ -226,9 +235,11 @@ class Trainer:
         )
 
     def _save(self) -> None:
+        began = time.monotonic()
         parameters = {name: whole(value) for name, value in self.parameters.items()}
         self.resume.save_state(parameters, self.optimizer.state(), self.progress, leads=self.world.leads)
         self._saved_at = time.monotonic()
+        self._save_took = self.world.sum(self._saved_at - began) / self.world.size
 
     def _end_epoch(self) -> None:
         if self.on_epoch is not None and self.progress.step % self.steps_per_epoch == 0:

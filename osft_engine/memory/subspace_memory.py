@@ -45,9 +45,10 @@ class SubspaceMemory:
     missing: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     reached: Mapping[str, int] = field(default_factory=dict)
 
-    def moment(self, layer: str) -> Tensor:
-        """Summed input second moment (n x n) of a layer, float32 or better. Raises CheckpointError for a layer it does not know."""
-        return _dense(self._sum(layer))
+    def moment(self, layer: str, device: torch.device | None = None) -> Tensor:
+        """Summed input second moment (n x n) of a layer, float32 or better, on a device (None: where it lies). Raises CheckpointError for
+        a layer it does not know."""
+        return _dense(self._sum(layer), device)
 
     def energies(self, layer: str) -> Tensor:
         """Eigenvalues (n, float64) of a layer's moment, falling; of one in bounded size they are known and nothing is decomposed.
@@ -102,7 +103,9 @@ class SubspaceMemory:
                     continue
                 if first in measured.reached:
                     reached[leader] = reached.get(leader, 0) + measured.reached[first]
-                total = _dense(sketches[leader]).to(moment) + moment  # a wide one is truncated on the device that measured it
+                total = (
+                    _dense(sketches[leader], moment.device).to(moment) + moment
+                )  # a wide one is truncated on the device that measured it
                 if reached.get(leader) == 0:
                     sketches[leader] = EigenSketch(total.new_zeros(len(total), 0).cpu(), total.new_zeros(0).cpu(), 0.0)
                 else:
@@ -124,8 +127,8 @@ class SubspaceMemory:
         return replace(self, written=written)
 
 
-def _dense(kept: EigenSketch | Tensor) -> Tensor:
-    return kept.dense() if isinstance(kept, EigenSketch) else kept
+def _dense(kept: EigenSketch | Tensor, device: torch.device | None) -> Tensor:
+    return kept.dense(device) if isinstance(kept, EigenSketch) else kept.to(device)
 
 
 def _written_densely(dW: Tensor, share: float) -> tuple[Tensor, Tensor]:

@@ -105,9 +105,9 @@ class EigenSketch:
     def cpu(self) -> EigenSketch:
         return EigenSketch(self.vectors.cpu(), self.values.cpu(), self.residual)
 
-    def dense(self) -> Tensor:
-        """M in float64, n x n."""
-        V, values = self.vectors.to(torch.float64), self.values.to(torch.float64)
+    def dense(self, device: torch.device | None = None) -> Tensor:
+        """M in float64, n x n, multiplied out on a device (None: where the sketch lies)."""
+        V, values = self.vectors.to(device, torch.float64), self.values.to(device, torch.float64)
         M: Tensor = (V * (values - self.residual)) @ V.T
         M.diagonal().add_(self.residual)
         return M

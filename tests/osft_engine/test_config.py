@@ -89,7 +89,8 @@ def test_a_drop_that_is_large_enough_is_watched_until_its_loss_has_settled(
     watched = not settings and examples >= 200
     assert ran.passes(examples) == passes
     assert ran == TrainConfig.model_validate(ran.model_dump())  # what ran is a config of its own
-    assert (ran.validation_share, ran.keep_best) == ((0.1, True) if watched else (given.validation_share, False))
+    share = min(0.1, 1000 / examples)
+    assert (ran.validation_share, ran.keep_best) == ((share, True) if watched else (given.validation_share, False))
     assert ran.early_stop_after == (STEPS if watched else 0)
     described = TrainConfig.model_fields["until_settled"].description or ""
     numbers = (
@@ -100,6 +101,15 @@ def test_a_drop_that_is_large_enough_is_watched_until_its_loss_has_settled(
         config.MOST_PASSES_UNTIL_SETTLED,
     )
     assert all(f"{number:.0f}" in described for number in numbers)
+
+
+@pytest.mark.parametrize(("examples", "watched"), [(2_000, 200), (10_000, 1_000), (200_000, 1_000)])
+def test_at_most_a_thousand_rows_are_watched(examples: int, watched: int) -> None:
+    """Every look reads all of them: a tenth of a large drop would take many times as long as the training between two looks."""
+    ran = TrainConfig().watched(examples)
+    assert round(ran.validation_share * examples) == watched
+    steps = math.ceil((examples - watched) / 8)
+    assert ran.passes(examples - watched) == math.ceil(config.MOST_STEPS * config.STEPS_TO_LEARN / steps)
 
 
 def test_a_lower_rate_is_given_more_steps_before_it_counts_as_settled(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,6 +19,7 @@ from data_contracts.model.round_update import read_update_facts
 if TYPE_CHECKING:
     from torch import Tensor
 
+_BLOCK = 1 << 24  # numbers that are compared at once: an embedding of 128,256 x 4,096 takes 4 GB in float64
 _DTYPES = {
     "F64": "float64",
     "F32": "float32",
@@ -142,5 +143,6 @@ def largest_difference(one: Path, other: Path) -> float:
                 worst = worst if torch.equal(a, b) else float("inf")
                 continue
             step = torch.finfo(a.dtype).eps * max(float(a.abs().max()), torch.finfo(a.dtype).tiny)
-            worst = max(worst, float((a.double() - b.double()).abs().max()) / step)
+            blocks = zip(*(torch.split(each.flatten(), _BLOCK) for each in (a, b)), strict=True)
+            worst = max(worst, max(float((x.double() - y.double()).abs().max()) for x, y in blocks) / step)
     return worst

@@ -92,6 +92,15 @@ def test_the_angles_are_those_between_the_protected_directions(tmp_path: Path) -
     assert angles["o"] == ()
 
 
+@pytest.mark.parametrize(("known", "measured"), [(0, True), (13, True), (12, False), (4, False)])
+def test_directions_that_no_round_knew_have_no_angle(tmp_path: Path, known: int, measured: bool) -> None:
+    """Of 16 directions 4 are free. With the energies of 12 kept, the 4 others are alike and rounding orders them."""
+    model = _model(tmp_path / "m", q__weight=torch.randn(16, 16))
+    updates = tuple(_update(tmp_path / f"{seed}.safetensors", q=_basis(4, seed)) for seed in (1, 2))
+    [drift] = measure_weight_drift(model, model, (updates[0], updates[1]), known=known)
+    assert bool(drift.principal_angles) == measured
+
+
 def _checkpoint(folder: Path, weight: torch.Tensor, *, protect: str | None) -> Path:
     folder.mkdir()
     _model(folder / "model", q__weight=weight)

@@ -15,7 +15,7 @@ from data_contracts.manifests import DropManifest, file_ref, write_manifest
 from evals.config import EvaluationConfig, SkillPolicy, SuiteConfig
 from evals.harness.plan import prefer_local_data
 from evals.suites.items import load_items
-from evals.suites.resolve import ready_sets, resolve_suites, skill_suites
+from evals.suites.resolve import _closed_set, ready_sets, resolve_suites, skill_suites
 
 Write = Callable[..., Path]
 Rows = list[dict[str, Any]]
@@ -197,6 +197,16 @@ def test_free_answers_of_a_small_drop_are_no_closed_set(make_drop: Callable[...,
     (gate,) = skill_suites("s", make_drop(clean=rows[:10], heldout=rows[10:]), EvaluationConfig())
     assert gate.choices == ()
     assert {item.kind for item in load_items(gate)} == {"answer"}
+
+
+def test_a_drop_of_free_answers_is_read_no_further_than_needed(make_drop: Callable[..., Path]) -> None:
+    """A learned drop may have 200,000 rows, and every round asks for its choices: what comes after three answers is not looked at."""
+    drop = make_drop(clean=[_chat(f"answer {n}", n) for n in range(3)], heldout=[_chat("answer 0", 3)])
+    with (drop / "clean.jsonl").open("a") as stream:
+        stream.write("what is no row is an error where it is read\n")
+    with pytest.raises(EvaluationError, match="is not JSON"):
+        _closed_set([drop / "clean.jsonl"], SkillPolicy(max_classes=3))
+    assert _closed_set([drop / "clean.jsonl"], SkillPolicy(max_classes=2)) == ()
 
 
 def test_supplied_items_keep_their_own_choices(make_drop: Callable[..., Path], choice_rows: Rows) -> None:

@@ -10,7 +10,8 @@ from safetensors.torch import load_file, save_file
 
 from data_contracts.errors import CheckpointError
 from data_contracts.model.header import read_header
-from flows.lineage.storage.weights import write_weights
+from flows.lineage.storage import weights
+from flows.lineage.storage.weights import largest_difference, write_weights
 from osft_engine.checkpoint.update import RoundUpdate, save_update
 from osft_engine.subspace.protection import LayerUpdate
 
@@ -57,3 +58,16 @@ def test_an_update_of_experts_is_not_taken_for_no_update(tmp_path: Path) -> None
     header = read_header(tmp_path / "parent" / "model.safetensors").text
     with pytest.raises(CheckpointError, match=r"changes experts, .*the weights of this version stay on disk"):
         write_weights(header, tmp_path / "parent", tmp_path / "update.safetensors", tmp_path / "again.safetensors")
+
+
+@pytest.mark.parametrize("block", [4, 1 << 24])
+def test_the_largest_difference_is_that_of_all_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block: int) -> None:
+    monkeypatch.setattr(weights, "_BLOCK", block)
+    one = torch.linspace(-2.0, 1.0, 15).reshape(3, 5)
+    other = one.clone()
+    other[2, 4] += 0.25  # in the last block, which is not a whole one
+    for name, tensor in (("one", one), ("other", other)):
+        (tmp_path / name).mkdir()
+        save_file({"w": tensor, "same": torch.arange(3)}, tmp_path / name / "model.safetensors")
+    found = largest_difference(tmp_path / "one" / "model.safetensors", tmp_path / "other" / "model.safetensors")
+    assert found == pytest.approx(0.25 / (torch.finfo(torch.float32).eps * 2.0), rel=1e-6)
