@@ -164,8 +164,8 @@ class TrainConfig(BaseModel):
     memory_rank: int = Field(
         2048,
         ge=1,
-        description="largest number of directions that the subspace memory keeps per layer. Of a wider layer it knows the mean energy of the "
-        "others only: protect activations then takes its free directions from those without knowing which have less",
+        description="largest number of directions that the subspace memory keeps per layer. Of a wider layer it knows the others' mean "
+        "energy only: protect activations then takes its free directions from those without knowing which have less",
     )
 
     validation_share: float = Field(
