@@ -24,7 +24,7 @@ margin and chance of every item of the pool, so that the draw can be made again.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -167,11 +167,13 @@ def _empty(value: Any) -> bool:
     return value is None or value != value
 
 
-def load_evaluation(folder: Path) -> Evaluation:
-    """Read a report's folder: its manifest, every digest verified, and every suite's items."""
+def load_evaluation(folder: Path, names: Container[str] | None = None) -> Evaluation:
+    """Read a report's folder: its manifest, every digest verified, and every suite's items, or those of the suites that are named."""
     report = read_manifest(folder, EvalReport)
     suites = {}
     for result in report.suites:
+        if names is not None and result.name not in names:
+            continue
         drawn = report.files.get(f"draws/{result.name}")
         pool = read_pool(folder / drawn.path) if drawn else None
         suites[result.name] = read_items(folder / report.files[f"items/{result.name}"].path, result, pool)

@@ -95,14 +95,14 @@ def require_registered_scores(version: VersionRef, stage: Stage[EvalReport]) -> 
     Raises EvaluationError if an item has another score under the same settings."""
     if version.evaluation is None:
         return stage
-    then, now = load_evaluation(version.evaluation), load_evaluation(stage.folder)
-    if then.report.settings_sha256 != now.report.settings_sha256:
+    before, after = read_manifest(version.evaluation, EvalReport, verify=False), stage.manifest
+    if before.settings_sha256 != after.settings_sha256:
         return stage
-    for name in then.suites.keys() & now.suites.keys():
-        mine, registered = now.suites[name], then.suites[name]
-        if mine.result.suite_sha256 != registered.result.suite_sha256:
-            continue  # other items, or scored by another release
-        if changed := _changed(registered, mine):
+    known = {suite.name: suite.suite_sha256 for suite in before.suites}  # another digest: other items, or scored by another release
+    same = [suite.name for suite in after.suites if known.get(suite.name) == suite.suite_sha256]
+    then, now = load_evaluation(version.evaluation, same), load_evaluation(stage.folder, same)  # a late version has many suites
+    for name in same:
+        if changed := _changed(then.suites[name], now.suites[name]):
             what = f"{changed} items of {name} have other scores than version {version.version} was registered with"
             way_out = "the cached scores were changed: delete state_dir/items and this folder, then run the round again"
             raise EvaluationError(str(stage.folder), what, way_out)
