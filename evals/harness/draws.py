@@ -41,7 +41,7 @@ def draw_by_margin(suite: SuiteConfig, doc_hashes: Sequence[str]) -> Drawn:
     if not suite.pool:
         what = "draws its items by margin, and no model was read on all of them"
         raise EvaluationError(suite.name, what, "evaluate it in a round, or leave out `draw: margin`")
-    read = load_evaluation(Path(suite.pool))
+    read = load_evaluation(Path(suite.pool), [suite.name])
     items = read.suites[suite.name]
     known = dict(zip(items.doc_hash, items.margin, strict=True))
     margins = [known.get(doc_hash) for doc_hash in doc_hashes]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,7 +77,10 @@ def gate_evidence(reports: Evaluated, attempts: int, first_look: Mapping[str, in
     for stage in reports.learners.values():
         learner = load_evaluation(stage.folder)
         anchors.update({name: learner for name, items in learner.suites.items() if not items.result.sealed})
-    before = {folder: load_evaluation(folder) for folder in {known.folder for known in reports.registered.values()}}
+    held: dict[Path, list[str]] = defaultdict(list)  # folder of a registration -> the suites whose newest it is
+    for name, known in reports.registered.items():
+        held[known.folder].append(name)
+    before = {folder: load_evaluation(folder, names) for folder, names in held.items()}
     return GateEvidence(
         candidate=load_evaluation(reports.candidate.folder),
         champion=load_evaluation(reports.champion.folder),

@@ -50,6 +50,6 @@ def drawing_margins(chain: Sequence[VersionRef], name: str) -> MarginDraw | None
         if version.evaluation and drawn:
             return MarginDraw(tuple(read_pool(version.evaluation / drawn.path).margin.tolist()), age)
     first = chain[owner].evaluation if chain else None
-    read = load_evaluation(first).suites.get(name) if first else None
+    read = load_evaluation(first, [name]).suites.get(name) if first else None
     margins = tuple(abs(each) for each in read.margin if each is not None) if read else ()
     return MarginDraw(margins, age) if margins else None
