@@ -17,7 +17,7 @@ from osft_engine.checkpoint.update import RoundUpdate, save_update, update_facto
 from osft_engine.compute.distributed import World, whole
 from osft_engine.config import TrainConfig
 from osft_engine.data.examples import ExampleSet
-from osft_engine.loop.prepare import known_layers, measure_examples
+from osft_engine.loop.prepare import known_layers, measured_on
 from osft_engine.loop.probe import ChosenLayout, reachable_targets
 from osft_engine.loop.resume import Progress
 from osft_engine.memory.subspace_memory import SubspaceMemory, save_memory
@@ -80,7 +80,7 @@ def extend_memory(run: TrainRun, attachment: Attachment, memory: SubspaceMemory 
         model = attachment.merge()
         targets = reachable_targets(model, run.config.target_patterns)
     layers = known_layers(model, memory) | dict(targets)  # also those that this round left alone: a later one may train them
-    return memory.add(run.skill, measure_examples(model, layers, examples.examples, run.config), run.config.memory_rank)
+    return measured_on(examples.examples, memory.opened((run.skill,)), len(memory.rounds), model, layers, run.config)
 
 
 def _capacities(attachment: Attachment, leaks: dict[str, float], memory: SubspaceMemory | None) -> dict[str, LayerCapacity]:

@@ -25,7 +25,7 @@ from osft_engine.loop.probe import reachable_targets, wanted_layout
 from osft_engine.loop.resume import ResumeFolder
 from osft_engine.memory.buffer import BufferRow, buffer_examples, load_buffer
 from osft_engine.memory.calibration import calibration_examples
-from osft_engine.memory.moments import LayerMoments, measure_moments, sample_for_moments
+from osft_engine.memory.moments import moments_in_parts, sample_for_moments
 from osft_engine.memory.subspace_memory import SubspaceMemory, load_memory
 from osft_engine.method.attach import Attachment, OsftAttachment, allowed_updates, weight_of
 from osft_engine.method.baselines import FullAttachment, LoraAttachment
@@ -181,7 +181,7 @@ def calibrate(
         name = memory.rounds[number]
         examples = general_examples(scene) if number == 0 else buffer_examples(past.get(name, ()), scene.renderer, config)
         if examples:
-            memory = memory.measured_in(number, measure_examples(scene.model, layers, examples, config), config.memory_rank)
+            memory = measured_on(examples, memory, number, scene.model, layers, config)
         else:
             print(f"warning: the subspace memory lacks round {number} ({name}), and the buffer holds none of its rows", file=sys.stderr)
     return memory
@@ -196,9 +196,14 @@ def known_layers(model: Any, memory: SubspaceMemory) -> dict[str, nn.Module]:
     return {name: module for name, module in model.named_modules() if name in memory.leaders}
 
 
-def measure_examples(model: Any, targets: Mapping[str, nn.Module], examples: Sequence[Example], config: TrainConfig) -> LayerMoments:
-    """Input moments of the targets on a sample of the examples."""
-    return measure_moments(model, targets, sample_examples(model, examples, config))
+def measured_on(
+    examples: Sequence[Example], memory: SubspaceMemory, number: int, model: Any, layers: Mapping[str, nn.Module], config: TrainConfig
+) -> SubspaceMemory:
+    """The memory with what the layers read in a sample of a round's examples."""
+    for part in moments_in_parts(model, layers, sample_examples(model, examples, config)):
+        memory = memory.measured_in(number, part, config.memory_rank)
+        del part  # before the next is measured
+    return memory
 
 
 def directions(scene: Scene, targets: Mapping[str, nn.Module], memory: SubspaceMemory | None) -> dict[str, AllowedUpdate]:

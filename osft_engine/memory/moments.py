@@ -6,12 +6,14 @@ the tokens that reach it: its moment is their sum divided by all tokens of the t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 
 from osft_engine.compute.forward import read_batches, read_rows
 from osft_engine.data.batches import Layout, MicroBatch, micro_batches
@@ -67,6 +69,61 @@ def measure_moments(model: Any, targets: Mapping[str, nn.Module], batches: Seque
     for total in collector.sums.values():
         total.div_(tokens)  # a second copy of every layer's would take 33 GB for 8B shapes
     return LayerMoments(collector.sums, collector.leaders, tokens, collector.reached)
+
+
+def moments_in_parts(model: Any, targets: Mapping[str, nn.Module], batches: Sequence[MicroBatch]) -> Iterator[LayerMoments]:
+    """`measure_moments` for some blocks of layers after another, as many as there is room for on the model's device.
+
+    The moments of 8B shapes are 33 GB: beside the model and what was trained, more than a GPU has left. Each part costs a pass over the
+    batches. Layers that read one tensor are in one part.
+    """
+    for names in _parts(targets, _room(next(model.parameters()).device)):
+        yield measure_moments(model, {name: targets[name] for name in names}, batches)
+
+
+def _room(device: torch.device) -> float:
+    """Bytes that moments may take: half of what is free on a GPU, the other half is for decomposing them; the same in all processes, which
+    pass over the text together. On a CPU all are held at once."""
+    if device.type != "cuda":
+        return math.inf
+    free, _ = torch.cuda.mem_get_info(device)
+    room = torch.tensor((free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)) / 2, device=device)
+    if distributed.is_initialized():
+        distributed.all_reduce(room, op=distributed.ReduceOp.MIN)
+    return float(room)
+
+
+def _parts(targets: Mapping[str, nn.Module], room: float) -> list[list[str]]:
+    """The layers' names in order, whole blocks together, cut where the next block's moments (n x n float32) do not fit any more."""
+    blocks: dict[str, list[str]] = defaultdict(list)
+    for name in targets:
+        blocks[_block(name)].append(name)
+    parts: list[list[str]] = [[]]
+    taken = 0.0
+    for names in blocks.values():
+        size = sum(4.0 * _inputs(targets[name]) ** 2 for name in names)
+        if parts[-1] and taken + size > room:
+            parts.append([])
+            taken = 0.0
+        parts[-1] += names
+        taken += size
+    return parts if parts[-1] else []
+
+
+def _block(name: str) -> str:
+    """`model.layers.3` of `model.layers.3.mlp.up_proj`: up to the first number."""
+    parts = name.split(".")
+    return ".".join(parts[: next((at for at, part in enumerate(parts, start=1) if part.isdigit()), 0)])
+
+
+def _inputs(module: nn.Module) -> int:
+    """How many numbers a layer reads per token."""
+    found = getattr(module, "in_features", None)
+    if found is None:  # GPT-2's Conv1D, whose weight is in x out
+        weight = module.weight
+        assert isinstance(weight, Tensor)
+        found = weight.shape[0]
+    return int(found)
 
 
 def sample_for_moments(examples: Sequence[Example], *, tokens: int, seed: int, max_tokens: int, layout: Layout) -> list[MicroBatch]:

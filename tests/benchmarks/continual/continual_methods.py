@@ -21,7 +21,7 @@ from osft_engine.checkpoint.update import update_factors
 from osft_engine.config import TrainConfig
 from osft_engine.data.examples import Example, ExampleSet
 from osft_engine.loop.finish import extend_memory
-from osft_engine.loop.prepare import Scene, directions, measure_examples
+from osft_engine.loop.prepare import Scene, directions, measured_on
 from osft_engine.loop.trainer import Trainer
 from osft_engine.memory.subspace_memory import SubspaceMemory
 from osft_engine.method.attach import Attachment, OsftAttachment, find_targets
@@ -170,8 +170,7 @@ class Lineage:
             return LoraAttachment(self.model, list(targets), config), run
         per_step = sum(len(each.ids) for each in examples) / len(examples) * config.effective_batch_size
         if config.protect == "activations" and self.ledger is None:
-            found = measure_examples(self.model, targets, self.calibration, config)
-            self.ledger = SubspaceMemory().opened(["base"]).measured_in(0, found, config.memory_rank)
+            self.ledger = measured_on(self.calibration, SubspaceMemory().opened(["base"]), 0, self.model, targets, config)
         scene = Scene(run, self.model, None, "", None, (), per_step)  # type: ignore[arg-type]
         allowed = self._directions(scene, targets)
         targets = {name: module for name, module in targets.items() if name in allowed}
