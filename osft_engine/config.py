@@ -25,8 +25,9 @@ MOST_PASSES = 40
 # Where training goes on until the loss of rows that are not trained on has settled (until_settled). Fewer such rows say too little.
 MOST_STEPS, MOST_PASSES_UNTIL_SETTLED = 6, 60  # in STEPS_TO_LEARN
 WATCHED_SHARE, FEWEST_WATCHED, WATCH_EVERY, PATIENCE, LEAST_GAIN = 0.1, 20, 50, 4, 0.002
-# A look reads all of them: a tenth of 200,000 rows every 50 steps would take some seventeen times as long as the training.
-MOST_WATCHED = 1000
+# A look reads all of them. Of 200,000 rows a tenth would be seventeen times the work of the 50 steps between two looks (400 rows forward and
+# backward); 500 rows are some 0.4 of it.
+MOST_WATCHED = 500
 
 # The rate that moves the weights by a comparable amount differs by a factor of thirty between the methods: an OSFT core is a rotated,
 # restricted copy of a weight, a LoRA factor starts at zero, and full fine-tuning is not restricted.
@@ -98,10 +99,10 @@ class TrainConfig(BaseModel):
     )
     until_settled: bool = Field(
         True,
-        description="osft without num_epochs, on drops of at least 200 examples: hold a tenth of them, at most 1000, out of training, take "
+        description="osft without num_epochs, on drops of at least 200 examples: hold a tenth of them, at most 500, out of training, take "
         "their loss every 50 steps, from step 500 on stop when four in a row bring less than 0.002 nats per token (at rates below 1e-3 "
-        "both numbers grow as the rate falls) and end with the parameters of the best; at most 3000 steps, or one pass where that is more, "
-        "and at most 60 passes over the drop's own rows (replayed rows and general text come on top)",
+        "both numbers grow as the rate falls) and end with the parameters of the best; at most as many whole "
+        "passes over the drop's own rows as make 3000 steps, and at most 60 (replayed rows and general text come on top)",
     )
     effective_batch_size: int = Field(8, ge=1, description="examples per optimiser step, over all forward passes and processes")
     max_tokens_per_batch: int = Field(2048, ge=1, description="tokens per forward pass of one process, padding included")
@@ -200,8 +201,8 @@ class TrainConfig(BaseModel):
     save_every_seconds: float = Field(
         60.0,
         ge=0.0,
-        description="seconds between two saves of the training state, or twenty times as long as a save takes where that is more; 0 saves "
-        "after every step",
+        description="seconds between two saves of the training state; where a save takes more than a twentieth of them, twenty times as "
+        "long as it takes, but no more than 1800 for that; 0 saves after every step",
     )
     save_every_steps: int = Field(0, ge=0, description="steps between two saves of the training state; 0 saves by time only")
     state_url: str | None = Field(

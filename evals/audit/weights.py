@@ -8,7 +8,7 @@ A block of a tensor is in memory at a time. bfloat16 is read bit by bit, because
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -87,14 +87,15 @@ def measure_weight_drift(
 
     `updates`: the update files of two rounds that protected by inputs, the earlier first. Their right sides are the input directions that
     each round left free, and the angles between these are those between the ones it protected (Knyazev and Argentati 2002);
-    of each layer the largest `ANGLES_KEPT` are given. `known`: directions whose energy the rounds knew at most; 0: all. Raises
-    CheckpointError where shapes differ or nothing is shared.
+    of each layer the largest `ANGLES_KEPT` are given. `known`: of how many directions the subspace memory keeps the energy
+    (`memory_rank`); 0: all. Raises CheckpointError where shapes differ or nothing is shared.
     """
     old, new = open_weights(before), open_weights(after)
     shared = [name for name in sorted(old.keys() & new.keys()) if vectors or len(old[name].header.tensors[name].shape) == 2]
     if not shared:
         raise CheckpointError(str(after), f"shares no matrix with {before}", "compare checkpoints of one architecture")
-    angles = _turned(open_tensors(updates[0]), open_tensors(updates[1]), known) if updates else {}
+    layers = {name.removesuffix(".weight") for name in shared}
+    angles = _turned(open_tensors(updates[0]), open_tensors(updates[1]), layers, known) if updates else {}
     drift = []
     for name in shared:
         layer = name.removesuffix(".weight")
@@ -123,8 +124,9 @@ def measure_round_drift(before: Path, after: Path) -> tuple[WeightDrift, ...]:
     """
     both = [(folder, read_manifest(folder, CheckpointManifest, verify=False)) for folder in (before, after)]
     updates = [folder / made.files["update"].path for folder, made in both if made.protect == "activations" and "update" in made.files]
-    rank = min((int(made.config.get("memory_rank", 0)) for _, made in both), default=0)
-    return measure_weight_drift(before / "model", after / "model", (updates[0], updates[1]) if len(updates) == 2 else None, known=rank)
+    ranks = [made.config.get("memory_rank") or made.config.get("ledger_rank") for _, made in both]  # the latter in older manifests
+    known = min((int(rank) for rank in ranks if rank), default=0)
+    return measure_weight_drift(before / "model", after / "model", (updates[0], updates[1]) if len(updates) == 2 else None, known=known)
 
 
 def principal_angles(first: Floats, second: Floats) -> tuple[float, ...]:
@@ -138,11 +140,11 @@ def principal_angles(first: Floats, second: Floats) -> tuple[float, ...]:
     return tuple(float(f"{angle:.8g}") for angle in angles)
 
 
-def _turned(before: TensorFile, after: TensorFile, known: int) -> dict[str, tuple[float, ...]]:
-    """Layer -> the largest angles between its free directions in two rounds' updates. Layers that share them are measured once; one whose
-    number of free directions changed is left out, and one with enough directions beyond the `known` ones."""
+def _turned(before: TensorFile, after: TensorFile, layers: Set[str], known: int) -> dict[str, tuple[float, ...]]:
+    """Layer -> the largest angles between its free directions in two rounds' updates. Layers that share them are measured once. Left out
+    are layers whose number of free directions changed, and those whose free directions could all lie beyond the `known` ones."""
     rights = [read_update_facts(file.header.metadata).rights for file in (before, after)]
-    pairs = {layer: (rights[0][layer], rights[1][layer]) for layer in rights[0].keys() & rights[1].keys()}
+    pairs = {layer: (rights[0][layer], rights[1][layer]) for layer in rights[0].keys() & rights[1].keys() & layers}
     measured: dict[tuple[str, str], tuple[float, ...]] = {}
     for first, second in set(pairs.values()):
         n, free = before.header.tensors[first].shape

@@ -190,8 +190,8 @@ def calibrate(
 def known_layers(model: Any, memory: SubspaceMemory) -> dict[str, nn.Module]:
     """The model's modules for all layers of a subspace memory: what a round measures besides its own targets.
 
-    A skill is read by every layer, also by those that its round did not train, and a later round may train them. The forward pass is the
-    same, and a moment costs about as much as its layer's own product.
+    A skill is read by every layer, also by those that its round did not train, and a later round may train them. A moment costs about as
+    much as its layer's own product.
     """
     return {name: module for name, module in model.named_modules() if name in memory.leaders}
 

@@ -33,8 +33,9 @@ LEARNED = 1e-5
 nano, whose answers improve until step 500, never does (docs/results/schedules.md)."""
 
 
-SAVING = 0.05
-"""Most of the time that saving may take. Where a state is large (8B: 21 GB) and its disk slow, one a minute would take all of it."""
+SAVING, LONGEST_WAIT = 0.05, 1800.0
+"""Largest share of the time that saving the state by time may take, and the most seconds between two saves for its sake. Where a state is
+large (8B: 21 GB) and its disk slow, one save a minute would take all of the time."""
 
 
 class Trainer:
@@ -218,7 +219,8 @@ class Trainer:
         step, every = self.progress.step, self.config.save_every_steps
         last = step == len(self.plan) or self.progress.stopped
         elapsed = self.world.sum(time.monotonic() - self._saved_at) / self.world.size  # the processes must decide alike
-        wait = max(self.config.save_every_seconds, self._save_took / SAVING) if self.config.save_every_seconds else 0.0
+        asked = self.config.save_every_seconds
+        wait = max(asked, min(self._save_took / SAVING, LONGEST_WAIT)) if asked else 0.0
         if elapsed >= wait or (every > 0 and step % every == 0) or last:
             self._require_good_parameters()
             self._save()
@@ -238,6 +240,7 @@ class Trainer:
         began = time.monotonic()
         parameters = {name: whole(value) for name, value in self.parameters.items()}
         self.resume.save_state(parameters, self.optimizer.state(), self.progress, leads=self.world.leads)
+        self.world.barrier()  # one process writes; the others have waited as long
         self._saved_at = time.monotonic()
         self._save_took = self.world.sum(self._saved_at - began) / self.world.size
 

@@ -77,18 +77,20 @@ def moments_in_parts(model: Any, targets: Mapping[str, nn.Module], batches: Sequ
     The moments of 8B shapes are 33 GB: beside the model and what was trained, more than a GPU has left. Each part costs a pass over the
     batches. Layers that read one tensor are in one part.
     """
-    for names in _parts(targets, _room(next(model.parameters()).device)):
+    for names in _parts(targets, _room(next(model.parameters()))):
         yield measure_moments(model, {name: targets[name] for name in names}, batches)
 
 
-def _room(device: torch.device) -> float:
-    """Bytes that moments may take: half of what is free on a GPU, the other half is for decomposing them; the same in all processes, which
-    pass over the text together. On a CPU all are held at once."""
+def _room(parameter: Tensor) -> float:
+    """Bytes that moments may take: half of what is free on a parameter's GPU, the other half is for decomposing them. On a CPU all are held
+    at once. The same in all processes where the model is sharded, so that they pass over the text together; before that one measures alone.
+    """
+    device = parameter.device
     if device.type != "cuda":
         return math.inf
     free, _ = torch.cuda.mem_get_info(device)
     room = torch.tensor((free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)) / 2, device=device)
-    if distributed.is_initialized():
+    if hasattr(parameter, "to_local"):
         distributed.all_reduce(room, op=distributed.ReduceOp.MIN)
     return float(room)
 

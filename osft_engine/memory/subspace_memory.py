@@ -103,9 +103,8 @@ class SubspaceMemory:
                     continue
                 if first in measured.reached:
                     reached[leader] = reached.get(leader, 0) + measured.reached[first]
-                total = (
-                    _dense(sketches[leader], moment.device).to(moment) + moment
-                )  # a wide one is truncated on the device that measured it
+                # On the device that measured it, where a wide one is truncated too.
+                total = _dense(sketches[leader], moment.device).to(moment) + moment
                 if reached.get(leader) == 0:
                     sketches[leader] = EigenSketch(total.new_zeros(len(total), 0).cpu(), total.new_zeros(0).cpu(), 0.0)
                 else:

@@ -29,6 +29,7 @@ class QuantizedLinear(nn.Module):
     def __init__(self, inner: nn.Module, allowed: AllowedUpdate, shared: SharedProjection, right: nn.Parameter) -> None:
         super().__init__()
         self.inner, self.allowed, self.projection, self.right = inner, allowed, shared, right
+        self.out_features, self.in_features = allowed.shape
         self.core = nn.Parameter(torch.zeros(allowed.core_shape, dtype=torch.float32, device=right.device))
 
     def forward(self, x: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ import pytest
 from rich.console import Console
 
 from data_contracts.manifests import Decision, DropManifest, EvalReport, read_manifest
+from evals.audit.weights import measure_round_drift
 from flows.cli.audit import audit_lines, diff_lines
 from flows.config.model import SkillstackConfig
 from flows.explore import scene
@@ -79,7 +80,7 @@ def shown(lineage: Lineage, register: Callable[..., Any], make_folders: Callable
     before, first = stage_of(workspace.stages / "evaluate" / "third-champion"), stage_of(base.evaluation)
     reports = Evaluated(stage_of(folders.evaluation), before, first, {"old": first}, {}, first_skill=False, new="third")
     candidate = Stage(folders.checkpoint, folders.manifest, reused=True)
-    forgetting = audit.fn(round, candidate, reports)
+    forgetting = audit.fn(round, candidate, reports, measure_round_drift(champion.checkpoint, folders.checkpoint))
     verdict = decide.fn(round, reports, forgetting, {})
     clean = Stage(folders.drop, read_manifest(folders.drop, DropManifest), reused=True)
     outcome = register_stage.register.fn(round, clean, candidate, reports, forgetting, verdict)

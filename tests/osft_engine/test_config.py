@@ -89,7 +89,7 @@ def test_a_drop_that_is_large_enough_is_watched_until_its_loss_has_settled(
     watched = not settings and examples >= 200
     assert ran.passes(examples) == passes
     assert ran == TrainConfig.model_validate(ran.model_dump())  # what ran is a config of its own
-    share = min(0.1, 1000 / examples)
+    share = min(0.1, config.MOST_WATCHED / examples)
     assert (ran.validation_share, ran.keep_best) == ((share, True) if watched else (given.validation_share, False))
     assert ran.early_stop_after == (STEPS if watched else 0)
     described = TrainConfig.model_fields["until_settled"].description or ""
@@ -103,8 +103,8 @@ def test_a_drop_that_is_large_enough_is_watched_until_its_loss_has_settled(
     assert all(f"{number:.0f}" in described for number in numbers)
 
 
-@pytest.mark.parametrize(("examples", "watched"), [(2_000, 200), (10_000, 1_000), (200_000, 1_000)])
-def test_at_most_a_thousand_rows_are_watched(examples: int, watched: int) -> None:
+@pytest.mark.parametrize(("examples", "watched"), [(2_000, 200), (5_000, 500), (200_000, 500)])
+def test_at_most_five_hundred_rows_are_watched(examples: int, watched: int) -> None:
     """Every look reads all of them: a tenth of a large drop would take many times as long as the training between two looks."""
     ran = TrainConfig().watched(examples)
     assert round(ran.validation_share * examples) == watched

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -157,22 +157,22 @@ def test_keep_best_and_early_stop_survive_interruptions(make_run: MakeRun) -> No
         assert _of_kind(_logged(run), "validation") == validations, name
 
 
-def test_looks_before_early_stop_after_count_neither_as_best_nor_for_the_end(make_run: MakeRun) -> None:
-    settings = {"num_epochs": 12, "learning_rate": 1.0, "warmup_steps": 0, "lr_scheduler": "constant", "validation_share": 0.25}
-    settings |= {"keep_best": True, "early_stop_patience": 2, "validate_every_steps": 2}
-    soon, events = _train(make_run("soon", **settings))
-    (first,) = _of_kind(events, "best")
-    after = first["step"] + 1
-    later, events = _train(make_run("later", **settings, early_stop_after=after))
-    looks = {look["step"]: look for look in _of_kind(events, "validation")}
-    (taken,) = _of_kind(events, "best")
-    assert soon.summary is not None
-    assert later.summary is not None
-    assert later.summary.steps > soon.summary.steps
-    assert not any(look["best"] for step, look in looks.items() if step < after)
-    counted = {step: look["loss"] for step, look in looks.items() if step >= after}
-    assert min(counted.values()) > first["loss"]  # a look that counted would have ended it
-    assert (taken["step"], taken["loss"]) == min(counted.items(), key=lambda each: each[1])
+def test_looks_before_early_stop_after_count_neither_as_best_nor_for_the_end(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The best look is the first: where it counts, training ends two looks later; where it does not, two after the best of the rest."""
+
+    def losses(looks: Iterator[float]) -> Callable[[trainer.Trainer], float]:
+        return lambda _: next(looks)
+
+    ended, taken = {}, {}
+    for after in (0, 3):
+        monkeypatch.setattr(trainer.Trainer, "_held_out_loss", losses(iter([1.0, 3.0, 2.0, 2.5, 2.6, 2.7, 0.5])))
+        settings = {"validation_share": 0.25, "keep_best": True, "early_stop_patience": 2, "validate_every_steps": 2}
+        manifest, events = _train(make_run(f"after-{after}", num_epochs=12, **settings, early_stop_after=after))
+        assert manifest.summary is not None
+        ended[after] = manifest.summary.steps
+        ((taken[after]),) = [(best["step"], best["loss"]) for best in _of_kind(events, "best")]
+    assert ended == {0: 6, 3: 10}
+    assert taken == {0: (2, 1.0), 3: (6, 2.0)}
 
 
 def test_looks_count_from_a_pass_in_which_nothing_is_left_to_learn(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:

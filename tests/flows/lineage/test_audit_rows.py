@@ -10,6 +10,7 @@ from typing import Any
 
 from data_contracts.manifests import CheckpointManifest, Decision, read_manifest
 from evals.audit.forgetting import AuditRound
+from evals.audit.weights import measure_round_drift
 from evals.items import load_evaluation
 from flows.explore.views.matrix import view_lineage
 from flows.lineage import Lineage, approve_version, promote_on_approval, read_ancestry, read_history, roll_back
@@ -33,7 +34,7 @@ def _judged_again(lineage: Lineage) -> tuple[AuditRound, ...]:
     reports: Any = SimpleNamespace(
         new=newest.skill, candidate=SimpleNamespace(folder=newest.evaluation), base=SimpleNamespace(folder=records[0].evaluation)
     )
-    return decide.audit.fn(round, candidate, reports).rounds
+    return decide.audit.fn(round, candidate, reports, measure_round_drift(chain[-1].checkpoint, newest.checkpoint)).rounds
 
 
 def test_the_audit_explore_and_the_round_itself_make_equal_rows(grown: Lineage) -> None:
