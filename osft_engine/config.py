@@ -25,8 +25,8 @@ MOST_PASSES = 40
 # Where training goes on until the loss of rows that are not trained on has settled (until_settled). Fewer such rows say too little.
 MOST_STEPS, MOST_PASSES_UNTIL_SETTLED = 6, 60  # in STEPS_TO_LEARN
 WATCHED_SHARE, FEWEST_WATCHED, WATCH_EVERY, PATIENCE, LEAST_GAIN = 0.1, 20, 50, 4, 0.002
-# A look reads all of them. Of 200,000 rows a tenth would be seventeen times the work of the 50 steps between two looks (400 rows forward and
-# backward); 500 rows are some 0.4 of it.
+# A look reads all of them. Of 200,000 rows a tenth would be seventeen times the work of the 50 steps between two looks (400 rows forward
+# and backward); 500 rows are some 0.4 of it.
 MOST_WATCHED = 500
 
 # The rate that moves the weights by a comparable amount differs by a factor of thirty between the methods: an OSFT core is a rotated,
