@@ -139,7 +139,7 @@ def _train(run: TrainRun, inputs: Inputs, on_event: OnEvent | None, stop: StopSi
         attachment, mixed, config, resume=resume, emit=events.emit, held_out=held_out, on_epoch=after, world=world, stop=stop, keeper=keeper
     )
     progress, device = trainer.run(), trainer.device
-    del trainer, keeper  # with them goes the optimiser's state, which measuring the finished model has a use for the memory of
+    del trainer, keeper  # frees the optimiser's state: measuring the finished model needs the memory
     examples = replace(found, examples=kept)
     outcome = write_outcome(run, attachment, memory, examples, world)
     if not world.leads:

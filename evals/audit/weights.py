@@ -119,8 +119,8 @@ def _relative_change(before: Iterable[Floats], after: Iterable[Floats]) -> float
 def measure_round_drift(before: Path, after: Path) -> tuple[WeightDrift, ...]:
     """Drift between two checkpoints' folders (those with the manifests): the champion that a round started from, and what it made.
 
-    Principal angles are there where the rounds of both protected by inputs, for the layers whose free directions were measured: where as
-    many or more than a round needs were left out of the subspace memory (`memory_rank`), rounding chooses among them.
+    Principal angles are there where the rounds of both protected by inputs, but for wide layers of which the subspace memory leaves out as
+    many directions as a round needs (`memory_rank`): which of these were free was decided by rounding.
     """
     both = [(folder, read_manifest(folder, CheckpointManifest, verify=False)) for folder in (before, after)]
     updates = [folder / made.files["update"].path for folder, made in both if made.protect == "activations" and "update" in made.files]

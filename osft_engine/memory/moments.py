@@ -74,7 +74,7 @@ def measure_moments(model: Any, targets: Mapping[str, nn.Module], batches: Seque
 def moments_in_parts(model: Any, targets: Mapping[str, nn.Module], batches: Sequence[MicroBatch]) -> Iterator[LayerMoments]:
     """`measure_moments` for some blocks of layers after another, as many as there is room for on the model's device.
 
-    The moments of 8B shapes are 33 GB: beside the model and what was trained, more than a GPU has left. Each part costs a pass over the
+    The moments of 8B shapes are 33 GB, which a GPU may not have left beside the model and what was trained. Each part costs a pass over the
     batches. Layers that read one tensor are in one part.
     """
     for names in _parts(targets, _room(next(model.parameters()))):

@@ -170,7 +170,8 @@ def test_looks_before_early_stop_after_count_neither_as_best_nor_for_the_end(mak
         manifest, events = _train(make_run(f"after-{after}", num_epochs=12, **settings, early_stop_after=after))
         assert manifest.summary is not None
         ended[after] = manifest.summary.steps
-        ((taken[after]),) = [(best["step"], best["loss"]) for best in _of_kind(events, "best")]
+        (best,) = _of_kind(events, "best")
+        taken[after] = (best["step"], best["loss"])
     assert ended == {0: 6, 3: 10}
     assert taken == {0: (2, 1.0), 3: (6, 2.0)}
 
