@@ -30,6 +30,8 @@ class Situation:
 
     version: int | None = None
     drop: str = "DROP"
+    heldout: str = ""
+    """The file of held-out items that the round was given; empty: they were carved from the drop."""
     skill: str = ""
     """The skill by name; empty: the one that the verdict names. A refresh names it `tickets`, and its new suite `tickets.2`."""
     refresh: bool = False
@@ -195,7 +197,8 @@ def _of_a_skill(lost: Collection[CheckOutcome], situation: Situation) -> bool:
 def _again(verdict: Verdict, situation: Situation) -> str:
     """The command of the same round."""
     skill = situation.skill or verdict.new_skill
-    return f"skillstack round {shlex.quote(situation.drop)} --skill {skill}{' --refresh' if situation.refresh else ''}"
+    items = f" --heldout {shlex.quote(situation.heldout)}" if situation.heldout else ""
+    return f"skillstack round {shlex.quote(situation.drop)} --skill {skill}{items}{' --refresh' if situation.refresh else ''}"
 
 
 def _is_moving(check: CheckOutcome, few: int) -> bool:

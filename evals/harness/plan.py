@@ -135,10 +135,18 @@ def prefer_local_data(suite: SuiteConfig, config: EvaluationConfig) -> SuiteConf
     folder = config.data_folder or os.environ.get("SKILLSTACK_DATA", "")
     if not suite.local or not folder:
         return suite
-    source = str((Path(folder) / str(suite.local["source"])).absolute())
-    if not all(path.is_file() for path in source_files(source)):
+
+    def in_folder(path: object) -> str:
+        return str((Path(folder) / str(path)).absolute())
+
+    fields = {**suite.local, "source": in_folder(suite.local["source"])}
+    if not all(path.is_file() for path in source_files(fields["source"])):
         return suite
-    return SuiteConfig.model_validate(suite.model_dump() | suite.local | {"source": source, "local": {}})
+    if fields.get("few_shot_source"):
+        fields["few_shot_source"] = in_folder(fields["few_shot_source"])
+    if fields.get("data"):
+        fields["data"] = {split: in_folder(path) for split, path in fields["data"].items()}
+    return SuiteConfig.model_validate(suite.model_dump() | fields | {"local": {}})
 
 
 def named_digest(suite: SuiteConfig, config: EvaluationConfig) -> str:

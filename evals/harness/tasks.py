@@ -71,7 +71,7 @@ class LocalTask(Task):  # type: ignore[misc]
             return
         where, way_out = f"{self.suite.name}: {item.prompt[:60]!r}", "set `stop` to a text that no answer holds, or to []"
         for stop in filter(None, self.suite.stops):
-            if self._compared(prompt.gold.split(stop)[0]) != self._compared(prompt.gold):
+            if not self.is_right(prompt.gold.split(stop)[0], prompt.gold):
                 what = f"the right answer {prompt.gold[:60]!r} holds {stop!r}, which ends an answer of this suite"
                 raise EvaluationError(where, what, way_out)
 
@@ -122,7 +122,7 @@ class LocalTask(Task):  # type: ignore[misc]
         if self.kind == "text":
             return {"bits_per_byte": (results[0], len(doc["text"].encode("utf-8")))}
         if self.kind == "answer":
-            return {"exact_match": float(self._compared(self.ended(doc, results[1])) == self._compared(doc["answer"]))}
+            return {"exact_match": float(self.is_right(self.ended(doc, results[1]), doc["answer"]))}
         logprobs = np.array([logprob for logprob, _ in results])
         lengths = np.array([float(len(choice)) for choice in doc["choices"]])
         return {"acc": float(np.argmax(logprobs) == doc["gold"]), "acc_norm": float(np.argmax(logprobs / lengths) == doc["gold"])}
@@ -138,12 +138,18 @@ class LocalTask(Task):  # type: ignore[misc]
         before, found, after = text.rpartition(close) if close else ("", "", text)
         return (before + found).strip(), after
 
-    def _compared(self, text: str) -> str:
-        """What is compared of an answer that has ended."""
-        return self.extract(self.set_aside(text)[1])
+    def is_right(self, said: str, gold: str) -> bool:
+        """Whether an answer that has ended is the right one.
+
+        Where the right answer has several lines, as code has, the lines and their indentation count; on one line any white space is one
+        space. White space around an answer and at the ends of its lines never counts.
+        """
+        found, right = (self.extract(self.set_aside(text)[1]) for text in (said, gold))
+        parts = _lines if len(right.splitlines()) > 1 else str.split
+        return parts(found) == parts(right)
 
     def extract(self, text: str) -> str:
-        """The answer in a text: the last match of the suite's pattern, or all of the text, white space aside.
+        """The answer in a text: the last match of the suite's pattern, or all of the text, without white space around it.
 
         NFC, because some tokenizers read and write no other spelling of the same letters.
         """
@@ -152,7 +158,7 @@ class LocalTask(Task):  # type: ignore[misc]
             matches = list(re.finditer(self.suite.answer_pattern, text))
             if matches:  # of alternatives with a group each, the one that took part
                 text = next((group for group in matches[-1].groups() if group is not None), matches[-1].group())
-        text = " ".join(text.split())
+        text = text.strip()
         return text.casefold() if self.suite.ignore_case else text
 
     def aggregation(self) -> dict[str, Callable[[Iterable[Any]], float]]:
@@ -164,3 +170,7 @@ class LocalTask(Task):  # type: ignore[misc]
     @property
     def config(self) -> TaskConfig:
         return self._config
+
+
+def _lines(text: str) -> list[str]:
+    return [line.rstrip() for line in text.splitlines()]

@@ -1,4 +1,4 @@
-"""The inbox: which files are complete, and which were taken before. A drop is identified by its content and skill, not by its name.
+"""The inbox: which files are complete, and which were taken before. A drop is identified by its content, skill and held-out items, not by its name.
 
 The name gives the skill: SKILL.jsonl, SKILL--anything.jsonl, or SKILL/anything.jsonl; NAME.heldout.jsonl beside NAME.jsonl has its held-out
 items.
@@ -44,12 +44,13 @@ class Arrival(Record):
     skill: str
     size: int
     changed: str
+    heldout: str = Field("", description="size and time of its file of held-out items; empty: it has none")
     seen: float = Field(0.0, description="when this size and time were first seen (seconds since 1970, this machine's clock)")
     looks: int = Field(1, description="number of checks that found this size and time")
     taken: bool = Field(False, description="whether it was taken with this size and time")
 
     def same_as(self, other: Arrival) -> bool:
-        return (self.size, self.changed) == (other.size, other.changed)
+        return (self.size, self.changed, self.heldout) == (other.size, other.changed, other.heldout)
 
 
 class Taken(Record):
@@ -64,6 +65,11 @@ class Taken(Record):
     detail: str = ""
     tries: int = Field(0, description="number of starts of its round")
     time: datetime
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """What identifies it: the drop's digest, its skill, and the digest of its held-out items, under which they are kept."""
+        return self.sha256, self.skill, self.heldout.parent.name if self.heldout else ""
 
 
 class Inbox:
@@ -116,10 +122,10 @@ class Inbox:
             if not fnmatch.fnmatch(relative.name, self._inbox.pattern) or relative.name.endswith(HELDOUT) or relative.name.startswith("."):
                 continue
             skill = relative.parts[0] if len(relative.parts) == 2 else relative.name.partition("--")[0].partition(".")[0]
-            changed = str(info.get("mtime") or info.get("LastModified") or info.get("ETag") or info.get("created") or "")
-            found.append(
-                Arrival(name=relative.name, address=info["address"], skill=skill, size=int(info.get("size") or 0), changed=changed)
-            )
+            size, changed = _size_and_time(info)
+            beside = files.get(path.removesuffix(".jsonl") + HELDOUT)
+            items = " ".join(map(str, _size_and_time(beside))) if beside else ""
+            found.append(Arrival(name=relative.name, address=info["address"], skill=skill, size=size, changed=changed, heldout=items))
         return found
 
     def _files(self) -> dict[str, dict[str, Any]]:
@@ -177,15 +183,17 @@ class Inbox:
             if copy.stat().st_size != arrival.size:
                 return None  # it grew while it was read; the next check handles it
             digest = file_digest(copy)
-            if self.known(digest, skill) is not None:
+            items = self._heldout(arrival, Path(scratch))
+            if (str(items.stat().st_size) if items else "") != arrival.heldout.partition(" ")[0]:
+                return None  # the same for its held-out items
+            heldout = keep(self._config, items) if items else None
+            entry = Taken(
+                sha256=digest, skill=skill, name=arrival.name, drop=copy, heldout=heldout, outcome="taken", time=datetime.now(UTC)
+            )  # fmt: skip
+            if entry.key in self.entries():
                 self._mark_taken(arrival)
                 return None
-            items = self._heldout(arrival, Path(scratch))
-            drop = keep(self._config, copy)
-            heldout = keep(self._config, items) if items else None
-        entry = Taken(
-            sha256=digest, skill=skill, name=arrival.name, drop=drop, heldout=heldout, outcome="taken", time=datetime.now(UTC)
-        )  # fmt: skip
+            entry = entry.model_copy(update={"drop": keep(self._config, copy)})
         self._remember(entry)
         self._mark_taken(arrival)
         return entry
@@ -195,15 +203,12 @@ class Inbox:
         looks = self._last_look()
         self._write_look((looks | {arrival.address: arrival.model_copy(update={"taken": True})}).values())
 
-    def known(self, sha256: str, skill: str) -> Taken | None:
-        return self.entries().get((sha256, skill))
-
-    def entries(self) -> Mapping[tuple[str, str], Taken]:
+    def entries(self) -> Mapping[tuple[str, str, str], Taken]:
         """The newest line of each file that was taken."""
         path = self._memory / "taken.jsonl"
         lines = path.read_bytes().split(b"\n") if path.is_file() else []
         read = [entry for entry in map(_entry_of, lines) if entry is not None]
-        return {(entry.sha256, entry.skill): entry for entry in read}
+        return {entry.key: entry for entry in read}
 
     def record(self, entry: Taken, outcome: Outcome, detail: str) -> Taken:
         self._remember(changed := entry.model_copy(update={"outcome": outcome, "detail": detail, "time": datetime.now(UTC)}))
@@ -238,6 +243,11 @@ class Inbox:
                 raise ConfigError(address, "has become a link to outside the inbox", "copy the file itself into the inbox")
             with open(address, "rb") as source:
                 shutil.copyfileobj(source, copy)
+
+
+def _size_and_time(info: Mapping[str, Any]) -> tuple[int, str]:
+    """Of a file of any file system, as far as it tells them."""
+    return int(info.get("size") or 0), str(info.get("mtime") or info.get("LastModified") or info.get("ETag") or info.get("created") or "")
 
 
 def _entry_of(line: bytes) -> Taken | None:

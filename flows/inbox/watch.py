@@ -98,7 +98,8 @@ def _start(config: SkillstackConfig, inbox: Inbox, entry: Taken) -> Taken:
     """
     if entry.tries >= MAX_TRIES:
         what = f"was started {entry.tries} times and did not end; last: {entry.detail}"
-        return inbox.record(entry, "failed", f"{what} (skillstack round {entry.drop} --skill {entry.skill})")
+        items = f" --heldout {entry.heldout}" if entry.heldout else ""
+        return inbox.record(entry, "failed", f"{what} (skillstack round {entry.drop} --skill {entry.skill}{items})")
     entry = inbox.begin(entry)
     say(f"{entry.skill} from {entry.name}", style="bold")
     try:
@@ -118,7 +119,7 @@ def _submit(config: SkillstackConfig, entry: Taken) -> str:
     if not os.environ.get("PREFECT_API_URL"):
         raise ConfigError("inbox.deployment", "needs a Prefect server", "set PREFECT_API_URL, or remove inbox.deployment")
     parameters = {"drop": str(entry.drop), "skill": entry.skill, "heldout": str(entry.heldout) if entry.heldout else None}
-    key = text_digest(f"{entry.sha256} {entry.skill}")
+    key = text_digest(" ".join(part for part in entry.key if part))
     try:
         asked = run_deployment(config.inbox.deployment, parameters=parameters, timeout=0, idempotency_key=key, as_subflow=False)
     except ObjectNotFound as error:

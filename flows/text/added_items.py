@@ -53,6 +53,7 @@ def add_items(config: SkillstackConfig, given: Path, skill: str, chain: Sequence
     seen = {item: f"{where} gives it away, a row that was trained on" for item, where in seen_items(items, _trained(chain))}
     fresh = [value for item, value in zip(items, values, strict=True) if item not in twice and item not in seen]
     before = file.read_text(encoding="utf-8") if file.is_file() else ""
+    before += "\n" if before and not before.endswith("\n") else ""  # an editor may leave the last line open
     if fresh:
         write_atomically(file, before + "".join(row_json(value) + "\n" for value in fresh))
     return AddedItems(

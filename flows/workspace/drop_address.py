@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
-from urllib.parse import unquote, urljoin
+from urllib.parse import unquote, urljoin, urlsplit
 
 from data_contracts.digests import file_digest
 from data_contracts.errors import ConfigError, DropError, SkillstackError
@@ -24,6 +24,7 @@ from flows.machine.disk import naming_full_disk
 
 _WAY_OUT = "name a file under one of inbox.allowed_roots, or add its folder there"
 _FILE_SCHEMES = ("file", "local")
+_HTTP = ("http://", "https://")
 _MAX_REDIRECTS = 5
 _HTTP_SECONDS = 60.0
 
@@ -95,7 +96,8 @@ def fetch(config: SkillstackConfig, url: str) -> Path:
     drops = config.state_dir / "drops"
     drops.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=drops, prefix=".fetch-") as scratch:
-        copy = Path(scratch) / posixpath.basename(url)
+        path = urlsplit(url).path if url.lower().startswith(_HTTP) else url  # the name is on record, and a query may be a signature
+        copy = Path(scratch) / posixpath.basename(path)
         with reading(url, "check the address and the credentials"), naming_full_disk(config.state_dir), copy.open("wb") as target:
             download(config, url, target)
         return keep(config, copy)
@@ -103,7 +105,7 @@ def fetch(config: SkillstackConfig, url: str) -> Path:
 
 def download(config: SkillstackConfig, url: str, target: BinaryIO) -> None:
     """Copy the content of a URL. Raises ConfigError for a redirect out of the allowed roots, else what the URL's reader raises."""
-    if url.lower().startswith(("http://", "https://")):
+    if url.lower().startswith(_HTTP):
         _download_http(config, url, target)
         return
     import fsspec

@@ -85,6 +85,7 @@ def steps_after(workspace: Workspace, verdict: Verdict, version: VersionRef, rep
     situation = Situation(
         version=version.version,
         drop=version.drop_file or (drop.source if drop else "DROP"),
+        heldout=version.heldout_file,
         skill=version.skill or "",
         refresh=drop is not None and drop.teaching > 1,
         calibrated=workspace.config.calibration is not None,

@@ -16,8 +16,9 @@ from typing import Any, Generic, TypeVar
 from filelock import FileLock
 
 from data_contracts.digests import file_digest, value_digest
-from data_contracts.errors import ManifestError
+from data_contracts.errors import LineageError, ManifestError
 from data_contracts.manifests import MANIFEST_NAME, Manifest, manifest_digest, read_manifest
+from flows.lineage.storage.collected import COLLECTED_FILE
 from flows.workspace.code_digest import code_digest
 
 M = TypeVar("M", bound=Manifest)
@@ -47,7 +48,8 @@ def run_stage(
 
     `inputs` is JSON with everything that the result depends on (digests, configuration); `code` names the modules of the stage: their
     source and that of all their imports is part of the key.
-    A result whose files do not match its manifest is renamed to `<key>.damaged-<n>` and built again.
+    A result whose files do not match its manifest is renamed to `<key>.damaged-<n>` and built again; one whose weights gc has deleted
+    raises LineageError.
     """
     source = code_digest(*code)
     key = value_digest({"stage": name, "inputs": dict(inputs), "code": source})[:KEY_LENGTH]
@@ -57,7 +59,10 @@ def run_stage(
         if (folder / MANIFEST_NAME).exists():
             try:
                 return Stage(folder, read_manifest(folder, kind), reused=True, code=source)
-            except ManifestError:
+            except ManifestError as error:
+                if (folder / COLLECTED_FILE).exists():  # honest, and the only place of a registered version's update
+                    way_out = "skillstack rebuild VERSION (`skillstack history` lists the versions), then the command again"
+                    raise LineageError(str(folder), "the weights of this version were deleted by gc", way_out) from error
                 _set_aside(folder)
         partial = folder.with_suffix(".partial")
         partial.mkdir(exist_ok=True)

@@ -76,7 +76,8 @@ def _same_approval(
     if given is None or given.expires is None or (given.actor, given.reason) != signed(reviewer, reason):
         return None
     later = [entry.action for entry in own if entry.sequence > given.sequence]
-    unused = not later and given.champion == champion and abs(given.expires - given.time - valid_for) < timedelta(minutes=1)
+    alike = given.champion == champion and abs(given.expires - given.time - valid_for) < timedelta(minutes=1)
+    unused = not later and alike and datetime.now(UTC) < given.expires
     return given if unused or (champion == version and later in (["promote-approved"], ["promote"], ["override"])) else None
 
 

@@ -61,6 +61,7 @@ def as_reference(lineage: Lineage, raw: Any) -> VersionRef:
         parent_version=int(tags["parent_version"]) if tags.get("parent_version") else None,
         checkpoint=lineage.state_dir / tags["checkpoint"],
         drop_file=source_of(tags.get("sources"), "drop"),
+        heldout_file=source_of(tags.get("sources"), "held-out items"),
         collected=datetime.fromisoformat(tags["collected"]) if tags.get("collected") else None,
         verdict_sha256=tags.get("verdict_sha256"),
         run_id=raw.run_id or "",

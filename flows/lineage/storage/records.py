@@ -55,6 +55,7 @@ class VersionRef(Record):
     verdict_sha256: str | None = None
     drop: Path | None = None
     drop_file: str = Field("", description="the file that the round was started with, from the project's folder; empty where not recorded")
+    heldout_file: str = Field("", description="the same for the file of held-out items; empty where the drop's own rows were carved")
     collected: datetime | None = Field(None, description="when its dense weights were deleted; they can be rebuilt")
     run_id: str
     model_id: str

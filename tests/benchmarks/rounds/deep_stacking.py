@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import math
 import os
 import random
 import subprocess
@@ -65,14 +66,14 @@ def text_of(line: str) -> str:
     return "\n".join(turn["content"] for turn in json.loads(line)["messages"])[:TEXT_CHARACTERS]
 
 
-def write_drop(data: Path, task: str, folder: Path, rows: int) -> Path:
-    """So many rows of the shorter half of a task's, drawn once."""
+def write_drop(data: Path, task: str, folder: Path, rows: int, shorter: float = 0.5) -> Path:
+    """So many rows of the shorter half of a task's (or another share), drawn once."""
     path = folder / f"{task}.jsonl"
     if path.exists():
         return path
     lines = list(dict.fromkeys(read_lines(data / "cl15" / task / "drop.jsonl")))
-    shorter = sorted(lines, key=len)[: max((len(lines) + 1) // 2, min(rows, len(lines)))]
-    path.write_text("\n".join(random.Random(f"{task} 7").sample(shorter, min(rows, len(shorter)))) + "\n", encoding="utf-8")
+    short = sorted(lines, key=len)[: max(math.ceil(len(lines) * shorter), min(rows, len(lines)))]
+    path.write_text("\n".join(random.Random(f"{task} 7").sample(short, min(rows, len(short)))) + "\n", encoding="utf-8")
     return path
 
 
@@ -137,11 +138,12 @@ def settings(values: dict[str, Any], options: argparse.Namespace) -> dict[str, A
         {"name": "maths", "source": "suites/maths.jsonl", "category": "drift", "margin": 0.02},
         {"name": "code", "source": "suites/code.jsonl", "category": "drift", "margin": 0.02},
     ]
+    values["evaluation"]["suites"] = [s for s in values["evaluation"]["suites"] if s["source"] not in options.without]
     values["evaluation"]["skill"] = {"max_new_tokens": 8}
-    values["contract"] |= {"heldout_fraction": 0.35, "sealed_fraction": 0.03}
+    values["contract"] |= {"heldout_fraction": options.heldout, "sealed_fraction": 0.03}
     values["train"] |= {"num_epochs": 3, "until_settled": False, "moment_tokens": 16384}
     values["train"] |= options.train
-    values["gate"] |= {"min_learned": 0.0, "drift_budget": 0.06}
+    values["gate"] |= {"min_learned": 0.0, "drift_budget": 0.06} | options.gate
     if options.threads:
         values["train"]["num_threads"] = values["evaluation"]["num_threads"] = options.threads
     return values
@@ -225,10 +227,14 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=20_000, help="no attempt begins later than this")
     parser.add_argument("--rows", type=int, default=ROWS, help="rows of a drop")
+    parser.add_argument("--shorter", type=float, default=0.5, help="share of a task's rows, the shortest, to draw from; not for nano")
+    parser.add_argument("--heldout", type=float, default=0.35, help="share of a drop's rows for the gate; not for nano")
     parser.add_argument("--piqa", type=int, default=PIQA_ITEMS)
     parser.add_argument("--texts", type=int, default=TEXTS, help="texts of maths and of code")
     parser.add_argument("--tasks", nargs="+", help="default: the tasks of the model's year")
     parser.add_argument("--train", type=json.loads, default={}, help="settings of the train section as JSON, over those of init")
+    parser.add_argument("--gate", type=json.loads, default={}, help="the same for the gate section; not for nano")
+    parser.add_argument("--without", nargs="+", default=[], help="sources of suites that are left out; not for nano")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0: as torch decides")
     options = parser.parse_args()
     options.out = options.out.absolute()
@@ -242,7 +248,9 @@ def main() -> None:
         write_project(options)
     year = Year(options.out, config, began + 60 * options.minutes)
     drops = {
-        task: write_small_drop(task, options.out, options.rows) if small else write_drop(options.data, task, options.out, options.rows)
+        task: write_small_drop(task, options.out, options.rows)
+        if small
+        else write_drop(options.data, task, options.out, options.rows, options.shorter)
         for task in options.tasks or (MONTHS if small else ORDER)
     }
     finished = {line["task"] for line in year.done()}

@@ -282,3 +282,10 @@ def test_a_small_suite_of_a_skill_keeps_its_items(make_suite, make_evaluation, a
     steps = next_steps(verdict, replace(SITUATION, categories={"tiny": "skill", "real": "skill"}, skills=frozenset({"tiny", "real"})))
     assert any("tiny keeps its 12 items" in step and "gate.floors" in step for step in steps), steps
     assert not any("Give tiny" in step for step in steps)
+
+
+def test_a_command_names_the_held_out_items_of_the_round(evidence, asked) -> None:
+    """Without them the same drop is carved: other rows are trained and other items judged."""
+    verdict = decide(evidence(old=(60, 0)), asked())
+    steps = next_steps(verdict, replace(SITUATION, heldout="my drops/may.heldout.jsonl"))
+    assert any("--skill new --heldout 'my drops/may.heldout.jsonl' --scale 0.75" in step for step in steps)

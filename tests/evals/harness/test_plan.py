@@ -51,6 +51,16 @@ def test_local_data_take_the_place_of_the_hub_where_they_are(write_rows: Write, 
     assert prefer_local_data(suite, EvaluationConfig(data_folder=str(tmp_path / "absent"))) == suite
 
 
+def test_every_file_that_local_names_is_in_the_data_folder(write_rows: Write, choice_rows: Rows, tmp_path: Path) -> None:
+    """The worked examples were looked for where the command was started."""
+    for name in ("piqa/suite.jsonl", "piqa/shots.jsonl"):
+        write_rows(name, choice_rows)
+    fields = {"source": "piqa/suite.jsonl", "few_shot": 1, "few_shot_source": "piqa/shots.jsonl", "data": {"test": "piqa/suite.jsonl"}}
+    local = prefer_local_data(SuiteConfig(name="piqa", source="piqa", local=fields), EvaluationConfig(data_folder=str(tmp_path)))
+    assert local.few_shot_source == str(tmp_path / "piqa/shots.jsonl")
+    assert local.data == {"test": str(tmp_path / "piqa/suite.jsonl")}
+
+
 def test_a_metric_of_lm_eval_that_is_better_when_lower_is_read_so(write_rows: Write, tmp_path: Path) -> None:
     """As of crows_pairs (share of stereotypes preferred) or realtoxicityprompts: a loss was counted as a gain."""
     from evals.harness.named import LIBRARY

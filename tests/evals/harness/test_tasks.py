@@ -98,3 +98,25 @@ def test_two_spellings_of_the_same_letters_are_one_answer() -> None:
         assert task.process_results(task.test_docs()[0], [(-1.0, False), said]) == {"exact_match": 1.0}
     task = _task([Item("h", "answer")], [Prompt("q", (1,), ((2,),), ("cafe",), (1,), gold="cafe", limit=8)])
     assert task.process_results(task.test_docs()[0], [(-1.0, False), composed]) == {"exact_match": 0.0}
+
+
+CODE = "def f(x):\n    if x:\n        return 1\n    return 0"
+
+
+@pytest.mark.parametrize(
+    ("said", "gold", "score"),
+    [
+        (CODE, CODE, 1.0),
+        (f"\n{CODE}  \n", CODE, 1.0),
+        (CODE.replace("\n", " \n").replace("\n", "\r\n"), CODE, 1.0),
+        (CODE.replace("\n    return 0", "\n        return 0"), CODE, 0.0),
+        (CODE.replace("    ", ""), CODE, 0.0),
+        (" ".join(CODE.split()), CODE, 0.0),
+        ("red  and\nblue", "red and blue", 1.0),
+    ],
+)
+def test_the_lines_of_an_answer_and_their_indentation_count_where_the_right_one_has_several(said: str, gold: str, score: float) -> None:
+    """Code of another meaning was scored as right."""
+    prompt = Prompt("q", (1,), ((2,),), (gold,), (1,), gold=gold, limit=64)
+    task = LocalTask(SuiteConfig(name="s", source="s.jsonl", stop=()), [Item("h", "answer")], [prompt], Reading(), in_tokens=True)
+    assert task.process_results(task.test_docs()[0], [(-1.0, False), said]) == {"exact_match": score}

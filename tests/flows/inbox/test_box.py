@@ -117,6 +117,38 @@ def test_heldout_items_come_along_and_are_no_drop(folder: Path, open_inbox: Open
     assert entry.heldout.read_text() == "2\n"
 
 
+def test_held_out_items_that_still_grow_are_waited_for(folder: Path, open_inbox: OpenInbox) -> None:
+    put(folder, "route.jsonl", "1\n")
+    items, inbox = put(folder, "route.heldout.jsonl", "2\n"), open_inbox()
+    inbox.look()
+    items.write_text("2\n3\n")
+    assert inbox.settled(inbox.look()) == []
+    (entry,) = (inbox.take(arrival) for arrival in inbox.settled(inbox.look()))
+    assert entry is not None
+    assert entry.heldout is not None
+    assert entry.heldout.read_text() == "2\n3\n"
+
+
+def test_held_out_items_that_grow_between_look_and_copy_are_waited_for(folder: Path, open_inbox: OpenInbox) -> None:
+    put(folder, "route.jsonl", "1\n")
+    items, inbox = put(folder, "route.heldout.jsonl", "2\n"), open_inbox()
+    inbox.look()
+    whole = inbox.settled(inbox.look())
+    items.write_text("2\n3\n")
+    assert [inbox.take(arrival) for arrival in whole] == [None]
+
+
+def test_a_drop_with_corrected_or_later_held_out_items_is_another(folder: Path, open_inbox: OpenInbox) -> None:
+    put(folder, "route.jsonl", "1\n")
+    inbox = open_inbox()
+    assert taken(inbox) == [("route", "1\n")]
+    for text in ("2\n", "3\n"):
+        put(folder, "route.heldout.jsonl", text)
+        assert taken(inbox) == [("route", "1\n")]
+        assert taken(inbox) == []
+    assert taken(open_inbox()) == [], "nor after a restart"
+
+
 def test_what_became_of_a_drop_survives_a_line_cut_off(folder: Path, open_inbox: OpenInbox, tmp_path: Path) -> None:
     put(folder, "route.jsonl")
     inbox = open_inbox()

@@ -193,3 +193,10 @@ def test_what_is_refused_is_named_as_it_was_typed(tmp_path: Path, monkeypatch: p
     with pytest.raises(DropError) as refused, naming_as_typed(typed, "held.jsonl"):
         raise other
     assert refused.value is other
+
+
+def test_the_query_of_an_address_is_not_the_name_of_the_file(tmp_path: Path, host: tuple[str, dict[str, str]]) -> None:
+    """A store signs its addresses there; the file's name is in the report and the lineage."""
+    url, _ = host
+    fetched = local_drop(config(tmp_path, f"{url}/drops"), f"{url}/drops/june.jsonl?X-Amz-Signature={'a' * 400}")
+    assert fetched.name == "june.jsonl"

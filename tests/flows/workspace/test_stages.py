@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from data_contracts.errors import LineageError
 from data_contracts.manifests import Manifest, file_ref, write_manifest
+from flows.lineage.storage.collected import COLLECTED_FILE
 from flows.workspace.code_digest import code_digest
 from flows.workspace.stages import Stage, run_stage
 
@@ -65,3 +67,14 @@ def test_a_missing_file_is_noticed(stages: Stages) -> None:
     folder = stages.run({"a": 1}).folder
     (folder / "data.txt").unlink()
     assert not stages.run({"a": 1}).reused
+
+
+def test_a_version_whose_weights_gc_deleted_is_not_moved_away(stages: Stages) -> None:
+    """Its folder has the only update that it can be rebuilt from, and its manifest is the one that is registered."""
+    folder = stages.run({"a": 1}).folder
+    (folder / "data.txt").unlink()
+    (folder / COLLECTED_FILE).write_text("{}")
+    with pytest.raises(LineageError, match="deleted by gc.*skillstack rebuild VERSION"):
+        stages.run({"a": 1})
+    assert stages.built == 1
+    assert (folder / COLLECTED_FILE).is_file()

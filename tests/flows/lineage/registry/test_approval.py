@@ -102,3 +102,14 @@ def test_an_approval_from_a_clock_in_the_future_promotes_nothing(grown, held):
     with pytest.raises(LineageError, match="which is in the future: a clock is wrong"):
         approval.promote_on_approval(grown, version, now=earlier)
     assert current_champion(grown).version == 3
+
+
+def test_an_approval_that_has_expired_is_given_again_in_the_same_words(grown, held):
+    """The expired one was found again, and refused as expired."""
+    version, _ = held
+    words = {"reviewer": "ann", "reason": "fine", "valid_for": timedelta(microseconds=1)}
+    first, second = (approve_version(grown, version, **words) for _ in range(2))
+    assert second.sequence > first.sequence
+    lasting = words | {"valid_for": timedelta(days=7)}
+    assert approve_version(grown, version, **lasting) == approve_version(grown, version, **lasting)
+    assert promote_on_approval(grown, version).action == "promote-approved"
