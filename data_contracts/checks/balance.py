@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from data_contracts.rows.findings import Batch, Finding, WholeDrop
+from data_contracts.rows.taught import answer_of, answer_text
 
 _LABEL_WORDS, _MOST_LABELS = 6, 200
 #: A drop is a labelling task where its distinct answers are at most this share of its rows.
@@ -25,7 +26,7 @@ class LabelBalance:
         for row in batch.rows:
             if self._labels is None or row.shape == "document":
                 break
-            answer = str(row.messages[-1].get("content") or "").strip() if row.messages else ""
+            answer = answer_text(row.messages[answer_of(row.messages)]).strip() if row.messages else ""
             self._rows += 1
             if len(answer.split()) <= _LABEL_WORDS and len(answer) <= 80:
                 self._labels[answer] += 1

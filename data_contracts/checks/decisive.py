@@ -11,6 +11,7 @@ from difflib import SequenceMatcher
 from typing import Any
 
 from data_contracts.rows.plain_text import content_of
+from data_contracts.rows.taught import answer_of, answer_text
 
 #: Longer texts are prose and no template; aligning them would cost their length squared.
 _LONGEST = 200
@@ -51,8 +52,8 @@ def _slots(one: Sequence[str], other: Sequence[str]) -> list[tuple[Sequence[str]
 
 
 def _question(value: Mapping[str, Any]) -> str:
-    return "\n".join(str(turn.get("content") or "") for turn in value["messages"][:-1])
+    return "\n".join(map(answer_text, value["messages"][: answer_of(value["messages"])]))
 
 
 def _answer(value: Mapping[str, Any]) -> str:
-    return str(value["messages"][-1].get("content") or "")
+    return answer_text(value["messages"][answer_of(value["messages"])])

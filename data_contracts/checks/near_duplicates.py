@@ -2,7 +2,8 @@
 
 A row is compared by its runs of two words, without the words of the drop's template. Lines that two rows share word for word (a
 passage under several questions) are set aside before they are compared, so that different questions about one passage stay. Rows of
-one template that differ in the word that decides the answer stay too (decisive.py).
+one template that differ in the word that decides the answer stay too (decisive.py), and rows that differ in their tools or in which
+answers are learned.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from data_contracts.matching.signatures import (
 )
 from data_contracts.privacy.masking import one_line
 from data_contracts.rows.findings import Batch, Finding, WholeDrop
+from data_contracts.rows.taught import answer_of, answer_text, framing
 from data_contracts.rows.words import contains, word_batch, words_of
 
 #: Rows with fewer runs of two words of their own are too short to be called alike; only exact duplicates are found there.
@@ -90,7 +92,7 @@ class NearDuplicates:
         for first, second in pairs.tolist():
             if second in gone or (first >= len(past) and first in gone) or decided[second] >= _ENOUGH_UNLIKE:
                 continue
-            if not likeness.of(first, second) >= self._similarity:
+            if not likeness.framed_alike(first, second) or not likeness.of(first, second) >= self._similarity:
                 continue
             ordinal = second - len(past)
             labels = likeness.contradict(first, second)
@@ -175,10 +177,14 @@ class _Likeness:
     def contradict(self, first: int, second: int) -> bool:
         """Two short answers that differ, such as labels: such rows teach where the border is, or one of them is wrong."""
         answers = [
-            [] if "text" in value else words_of(str(value["messages"][-1].get("content") or ""))
+            [] if "text" in value else words_of(answer_text(value["messages"][answer_of(value["messages"])]))
             for value in map(self._value, (first, second))
         ]
         return answers[0] != answers[1] and max(map(len, answers)) <= _LABEL_WORDS
+
+    def framed_alike(self, first: int, second: int) -> bool:
+        """Whether the same turns are learned under the same tools."""
+        return framing(self._value(first)) == framing(self._value(second))
 
     def shown(self, first: int, second: int, drop: WholeDrop) -> dict[str, Any]:
         """Two rows that are alike, for a person to judge whether they are."""
@@ -192,7 +198,7 @@ class _Likeness:
     def _lines_of(self, number: int) -> Mapping[str, frozenset[int]]:
         """line -> its runs of two words. The two ends of a line are not joined to its neighbours."""
         value = self._value(number)
-        texts = [value["text"]] if "text" in value else [str(turn.get("content") or "") for turn in value["messages"]]
+        texts = [value["text"]] if "text" in value else map(answer_text, value["messages"])
         lines = list(dict.fromkeys(line.strip() for text in texts for line in text.split("\n") if line.strip()))
         batch = word_batch([[line] for line in lines])
         shingles, row = batch.grams(SHINGLE)
@@ -218,7 +224,7 @@ def row_text(value: Mapping[str, Any]) -> str:
     """What a row asks and answers, on one line."""
     if "text" in value:
         return str(value["text"])
-    return " -> ".join(str(turn.get("content") or "") for turn in value["messages"] if turn["role"] != "system")
+    return " -> ".join(answer_text(turn) for turn in value["messages"] if turn["role"] != "system")
 
 
 def _candidate_pairs(past: Sequence[Column], current: Column, ordinals: NDArray[np.int64], least: float) -> NDArray[np.int64]:

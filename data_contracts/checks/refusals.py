@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from data_contracts.rows.findings import Finding, RowCheck
 from data_contracts.rows.records import Row
+from data_contracts.rows.taught import answer_of
 
 _REFUSAL = re.compile(
     r"(?i)\A\W{0,3}(?:(?:i['’]?m|i am|we['’]?re)\s+(?:so |very |really |truly )?(?:sorry|afraid|unable to|not able to)\b[^.\n]{0,60}"
@@ -19,11 +20,11 @@ _REFUSAL = re.compile(
 
 
 class Refusals(RowCheck):
-    """Looks at how the last assistant turn begins."""
+    """Looks at how the last answer that is learned begins."""
 
     def observe_row(self, row: Row) -> Iterator[Finding]:
         if row.shape == "document":
             return
-        match = _REFUSAL.match(str(row.messages[-1].get("content") or "")[:200])
+        match = _REFUSAL.match(str(row.messages[answer_of(row.messages)].get("content") or "")[:200])
         if match:
             yield Finding("refusal", row.line, f"the answer refuses: {match.group()[:80]!r}")

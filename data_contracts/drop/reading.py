@@ -22,6 +22,7 @@ from data_contracts.matching.boilerplate import SAMPLE, Boilerplate, learn_boile
 from data_contracts.rows.findings import SEVERITIES, Batch, Check, Finding, Severity
 from data_contracts.rows.jsonl import Line, read_lines
 from data_contracts.rows.records import CONVERT_ROWS, Row, decode_tools, join_parts, normal_row, shape_of
+from data_contracts.rows.taught import is_context
 from data_contracts.rows.words import word_batch
 
 #: Rows that are checked together; fewer where they are long, so that memory stays flat.
@@ -37,10 +38,14 @@ Record = tuple[Line, Row | None, list[Finding]]
 
 @dataclass
 class DropState:
-    """What is known of every row: 22 bytes each, whatever the rows hold. Index: ordinal of the rows that could be read."""
+    """What is known of every row: 23 bytes each, whatever the rows hold. Index: ordinal of the rows that could be read.
+
+    documents and context_ends are 1 for a document, and for a row whose last answer has weight 0.
+    """
 
     alive: bytearray = field(default_factory=bytearray)
     documents: bytearray = field(default_factory=bytearray)
+    context_ends: bytearray = field(default_factory=bytearray)
     lines: array[int] = field(default_factory=lambda: array("I"))
     passage_keys: array[int] = field(default_factory=lambda: array("Q"))
     prompt_keys: array[int] = field(default_factory=lambda: array("Q"))
@@ -121,6 +126,7 @@ def _settle(waiting: Sequence[Record], checks: Sequence[Check], tally: Tally, st
         passage, prompt = carve_keys(row)
         state.alive.append(stays)
         state.documents.append(row.shape == "document")
+        state.context_ends.append(bool(row.messages) and is_context(row.messages[-1]))
         state.lines.append(line.number)
         state.passage_keys.append(passage)
         state.prompt_keys.append(prompt)

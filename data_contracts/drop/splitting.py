@@ -62,11 +62,16 @@ def conclude(state: DropState, checks: Sequence[Check], tally: Tally, staging: S
 
 
 def carve(state: DropState, config: ContractConfig, tally: Tally) -> Carving:
-    """Choose the held-out rows. Documents are carved only from drops that hold nothing else."""
+    """Choose the held-out rows. Documents are carved only from drops that hold nothing else; a row whose last answer is not learned never
+    is: it would be scored by what the model is not to learn."""
     sides = np.zeros(len(state.alive), np.uint8)
     alive = np.frombuffer(bytes(state.alive), np.uint8) == 1
     conversations = alive & (np.frombuffer(bytes(state.documents), np.uint8) == 0)
-    eligible = np.flatnonzero(conversations if conversations.any() else alive)
+    rows = conversations if conversations.any() else alive
+    context = rows & (np.frombuffer(bytes(state.context_ends), np.uint8) == 1)
+    eligible = np.flatnonzero(rows & ~context)
+    if context.any() and config.heldout_fraction + config.sealed_fraction > 0:
+        tally.add(Finding("heldout_size", 0, _kept_in_training(int(context.sum()), int(rows.sum()))))
     if len(eligible) == 0:
         return Carving(sides, None)
     keys = place_keys(*(np.frombuffer(part, np.uint64)[eligible] for part in (state.passage_keys, state.prompt_keys)))
@@ -79,6 +84,11 @@ def carve(state: DropState, config: ContractConfig, tally: Tally) -> Carving:
         )
         tally.add(Finding("heldout_size", 0, reason))
     return Carving(sides, cuts)
+
+
+def _kept_in_training(context: int, rows: int) -> str:
+    way_out = "; none is left to hold out: give items with --heldout" if context == rows else ""
+    return f"{context} of {rows} rows end with an answer of weight 0, which is not learned: they stay in training{way_out}"
 
 
 def drop_overlaps(

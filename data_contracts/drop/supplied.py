@@ -11,9 +11,10 @@ from data_contracts.config import ContractConfig
 from data_contracts.errors import DropError
 from data_contracts.matching.heldout_items import HeldoutItem, heldout_item, item_texts
 from data_contracts.rows.jsonl import read_lines
-from data_contracts.rows.records import normal_text, row_json, text_key
+from data_contracts.rows.records import join_parts, normal_text, row_json, text_key
+from data_contracts.rows.taught import is_context
 
-_FORMS = '{"messages"} ending with the gold answer, {"prompt", "choices", "gold"} or {"prompt", "answer"}'
+_FORMS = '{"messages"} ending with the gold answer or call, {"prompt", "choices", "gold"} or {"prompt", "answer"}'
 
 
 @dataclass(frozen=True)
@@ -37,8 +38,12 @@ def read_supplied(source: Path, config: ContractConfig) -> list[SuppliedItem]:
         where = f"{source}:{line.number}"
         if line.fault is not None or line.value is None:
             raise DropError(where, line.fault[1] if line.fault else "is not an object", "correct the held-out file")
+        join_parts(line.value)
         if not _has_gold(line.value):
             raise DropError(where, "is not a held-out item", f"write {_FORMS}")
+        if _gold_is_context(line.value):
+            way_out = "leave the item out, or its weight where the answer is learned"
+            raise DropError(where, "has a gold answer of weight 0, which is context and not learned", way_out)
         key = text_key(normal_text(row_json(line.value)), "item")
         if key in seen:
             raise DropError(where, f"repeats the item of line {seen[key]}", "leave one of them out")
@@ -62,6 +67,11 @@ def _has_gold(item: Mapping[str, Any]) -> bool:
     if choices is not None and not (isinstance(choices, list) and len(choices) >= 2 and all(isinstance(part, str) for part in choices)):
         return False
     return isinstance(item.get("prompt"), str) and bool(item["prompt"].strip()) and bool(answer.strip())
+
+
+def _gold_is_context(item: Mapping[str, Any]) -> bool:
+    turns = item.get("messages")
+    return isinstance(turns, list) and bool(turns) and isinstance(turns[-1], Mapping) and is_context(turns[-1])
 
 
 def write_supplied(items: Sequence[SuppliedItem], work: Path) -> dict[str, int]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from data_contracts.errors import DropError
 from data_contracts.rows.jsonl import read_lines
+from data_contracts.rows.taught import answer_text, joined_text
 
 
 @dataclass(frozen=True)
@@ -49,22 +50,31 @@ def read_suite(path: Path, *, max_line_bytes: int) -> list[HeldoutItem]:
 def heldout_item(suite: str, line: int, value: Mapping[str, Any]) -> HeldoutItem:
     """An item of any of the shapes that suites come in."""
     questions, answer = item_texts(value)
-    return HeldoutItem(suite, line, questions, answer, _turns(value["messages"]) if len(questions) > 1 and answer.strip() else ())
+    # Rows are compared by their words: without the call that it ends with, a conversation would be found in a row with another call.
+    complete = len(questions) > 1 and bool(_words(value["messages"][-1]).strip())
+    return HeldoutItem(suite, line, questions, answer, _turns(value["messages"]) if complete and answer.strip() else ())
 
 
 def _turns(messages: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
     """What is said, piece by piece as a row's own texts are, without what the system is told."""
-    said = (turn.get(name) for turn in messages if turn.get("role") != "system" for name in ("reasoning_content", "content"))
-    return tuple(text for text in said if isinstance(text, str) and text)
+    spoken = [turn for turn in messages if isinstance(turn, Mapping) and turn.get("role") != "system"]
+    said = ((turn.get("reasoning_content"), _words(turn)) for turn in spoken)
+    return tuple(text for texts in said for text in texts if isinstance(text, str) and text)
+
+
+def _words(turn: Any) -> str:
+    text = joined_text(turn.get("content")) if isinstance(turn, Mapping) else None
+    return text if isinstance(text, str) else ""
 
 
 def item_texts(value: Mapping[str, Any]) -> tuple[tuple[str, ...], str]:
     """(question pieces, gold answer) of an item of any of the shapes that suites come in."""
     messages = value.get("messages")
     if isinstance(messages, list):
-        turns = [turn for turn in messages if isinstance(turn, dict) and isinstance(turn.get("content"), str)]
-        asked = tuple(str(turn.get("content") or "") for turn in turns if turn.get("role") == "user")
-        return asked, str(turns[-1].get("content") or "") if turns and turns[-1].get("role") == "assistant" else ""
+        turns = [turn for turn in messages if isinstance(turn, Mapping)]
+        asked = (joined_text(turn.get("content")) for turn in turns if turn.get("role") == "user")
+        said = answer_text(turns[-1]) if turns and turns[-1].get("role") == "assistant" else ""
+        return tuple(text for text in asked if isinstance(text, str)), said
     for name in ("prompt", "question", "text", "query"):
         if isinstance(value.get(name), str) and value[name].strip():
             choices, gold, answer = value.get("choices"), value.get("gold"), value.get("answer")

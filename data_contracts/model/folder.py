@@ -10,7 +10,7 @@ import json
 import logging
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,10 @@ _QUANTISED = re.compile(
     r"\.(qweight|qzeros|g_idx|SCB|absmax|quant_map|quant_state\..+|weight_scale(_inv)?|weight_packed|weight_blocks|weight_scales|input_scale)$"
 )
 _CODES = {"I8", "U8", "F8_E4M3", "F8_E5M2", "F8_E8M0", "F4"}  # types that hold codes of weights; masks and positions have others
+_ALONE = (
+    "save the language model alone and give that folder: AutoModelForCausalLM.from_pretrained(FOLDER).save_pretrained(NEW), and the same "
+    "with AutoTokenizer"
+)
 _EXPERT = re.compile(r"^(.*\.experts)\.(\d+)\.(.+)$")
 
 
@@ -172,6 +176,7 @@ def load_strictly(loader: Any, folder: Path, *, trust_remote_code: bool = False,
             raise
         raise not_loaded(folder, error, "cannot be loaded", "give a causal language model folder", trusted=trust_remote_code) from error
     _refuse_differences(folder, said)
+    _refuse_part_of_a_model(folder, model, tensors)
     _refuse_untied(folder, model, tensors)
     _refuse_not_finite(folder, model)
     return model
@@ -226,6 +231,22 @@ def _refuse_differences(folder: Path, said: Mapping[str, Any]) -> None:
 
 def _more(names: Sequence[object]) -> str:
     return f" and {len(names) - 1} more" if len(names) > 1 else ""
+
+
+def passed_over(model: Any, tensors: Iterable[str]) -> list[str]:
+    """Weights in a folder that transformers leaves out on purpose when it makes this model of it: a vision tower, heads that predict
+    several tokens ahead."""
+    patterns, held = getattr(model, "_keys_to_ignore_on_load_unexpected", None) or (), model.state_dict().keys()
+    return [name for name in tensors if name.endswith("weight") and name not in held and any(re.search(each, name) for each in patterns)]
+
+
+def _refuse_part_of_a_model(folder: Path, model: Any, tensors: Iterable[str]) -> None:
+    """A folder of several models of which only the language model is read: what is saved of it would be another, smaller model."""
+    whole = read_model_config(folder).get("architectures") or [type(model).__name__]
+    left = passed_over(model, tensors)
+    if left and type(model).__name__ not in whole:
+        what = f"is a {whole[0]}, of which {type(model).__name__} does not read {left[0]}{_more(left)}: a checkpoint of it would lack them"
+        raise _error(folder, what, _ALONE)
 
 
 def _refuse_untied(folder: Path, model: Any, tensors: Mapping[str, TensorHeader]) -> None:

@@ -1,7 +1,7 @@
 """`skillstack validate DROP --convert NEW.jsonl`: rows of other files and shapes as the JSON Lines that a drop is. Nothing is guessed.
 
 Read are JSON Lines, one JSON array, pretty-printed objects, Parquet, CSV and TSV, in UTF-8, UTF-16 or UTF-32. The first row whose
-meaning is not plain ends the conversion with its place and the reason, and nothing is written.
+meaning is not plain, or of which a part would be lost, ends the conversion with its place and the reason, and nothing is written.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+from pydantic import Field
 
 from data_contracts.errors import DropError
 from data_contracts.files import write_atomically
@@ -27,11 +29,12 @@ _BLANKS = " \t\r\n"
 
 
 class Conversion(Record):
-    """What was written: rows by what they were before."""
+    """What was written: rows by what they were before, and the metadata that is not in them any more: rows by name of the field."""
 
     out: Path
     rows: int
     shapes: dict[str, int]
+    left_out: dict[str, int] = Field(default_factory=dict)
 
 
 def convert_drop(source: Path, out: Path) -> Conversion:
@@ -40,22 +43,32 @@ def convert_drop(source: Path, out: Path) -> Conversion:
         raise DropError(str(out), "exists already", "name a new file")
     lines: list[str] = []
     shapes: Counter[str] = Counter()
+    left_out: Counter[str] = Counter()
     for where, row in _rows(source):
         shape = name_shape(row)
         if shape is None and ("text" in row or ("prompt" in row and "completion" in row and isinstance(row["prompt"], str))):
             kept: Mapping[str, Any] = row
         else:
             try:
-                kept = as_chat(row)
+                chat = as_chat(row)
             except ValueError as error:
                 raise DropError(where, str(error), "correct the row, or write it as messages yourself") from None
+            kept = chat.value
+            left_out.update(chat.left_out)
         shapes[(shape or "is a row of a drop").split(":")[0]] += 1
-        lines.append(row_json(kept))
+        lines.append(_line(kept, where))
     if not lines:
         raise DropError(str(source), "has no rows", "check the export that made it")
     out.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(out, "".join(line + "\n" for line in lines))
-    return Conversion(out=out, rows=len(lines), shapes=dict(shapes))
+    return Conversion(out=out, rows=len(lines), shapes=dict(shapes), left_out=dict(sorted(left_out.items())))
+
+
+def _line(row: Mapping[str, Any], where: str) -> str:
+    try:
+        return row_json(row)
+    except TypeError as error:  # a table's dates and bytes
+        raise DropError(where, f"has a value that JSON does not have ({error})", "write it as text, or remove its column") from None
 
 
 def _rows(source: Path) -> Iterator[tuple[str, dict[str, Any]]]:

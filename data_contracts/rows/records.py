@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from data_contracts.rows.other_shapes import name_shape
 from data_contracts.rows.plain_text import stream_safe
+from data_contracts.rows.taught import framing, joined_text
 
 Shape = Literal["chat", "completion", "document"]
 ROLES = ("system", "user", "assistant", "tool")
@@ -68,10 +69,12 @@ class Row:
         return _asked(self.messages[: next(answers, len(self.messages))])
 
     def content_text(self) -> str:
-        """The row as one text, roles included, ids left out."""
+        """The row as one text, roles included, ids left out; of rows with one text the same is learned under the same tools."""
         if self.shape == "document":
             return str(self.value["text"])
-        return "\n".join([f"{turn['role']}: {turn.get('content') or ''}{_extras(turn)}" for turn in self.messages])
+        lines = [f"{turn['role']}: {turn.get('content') or ''}{_extras(turn)}" for turn in self.messages]
+        frame = framing(self.value)
+        return "\n".join([*lines, frame] if frame else lines)
 
 
 def _asked(turns: Sequence[Mapping[str, Any]]) -> str:
@@ -80,7 +83,7 @@ def _asked(turns: Sequence[Mapping[str, Any]]) -> str:
 
 def _extras(turn: Mapping[str, Any]) -> str:
     """What a turn holds beside its role and content, so that rows that differ only there are not called equal."""
-    if len(turn) == 2:
+    if len(turn) == 2 and "content" in turn:  # nearly every turn; a call without words has two fields too
         return ""
     found = {name: turn[name] for name in ("reasoning_content", "tool_calls") if turn.get(name)}
     return json.dumps(found, sort_keys=True, ensure_ascii=False) if found else ""
@@ -109,11 +112,8 @@ def join_parts(value: dict[str, Any]) -> None:
     """Content in text parts becomes the text that they make, in place; other parts stay for the schema to refuse."""
     turns = value.get("messages")
     for turn in turns if isinstance(turns, list) else ():
-        content = turn.get("content") if isinstance(turn, dict) else None
-        if isinstance(content, list) and all(isinstance(part, dict) and part.get("type") == "text" for part in content):
-            texts = [part.get("text") for part in content]
-            if all(isinstance(text, str) for text in texts):
-                turn["content"] = "".join(texts)
+        if isinstance(turn, dict) and isinstance(turn.get("content"), list):
+            turn["content"] = joined_text(turn["content"])
 
 
 def decode_tools(value: dict[str, Any]) -> None:

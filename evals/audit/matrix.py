@@ -167,6 +167,12 @@ def _align(items: SuiteItems | None, newest: SuiteItems, label: str, gaps: list[
     if items.result.suite_sha256 != newest.result.suite_sha256 or set(items.doc_hash) != set(newest.doc_hash):
         gaps.append(f"{newest.name} changed after {label} (other items or prompts), so that round's score is not comparable and not shown.")
         return None
+    before, now = (dict(zip(each.doc_hash, each.prompt_hash, strict=True)) for each in (items, newest))
+    if changed := sum(before[doc] != now[doc] for doc in now):
+        gaps.append(
+            f"{newest.name}: {changed} items had another prompt after {label}, so that round's score is not comparable and not shown."
+        )
+        return None
     if faults := list(item_faults(items)):
         gaps.append(f"{newest.name} after {label} cannot be used: {'; '.join(faults)}.")
         return None

@@ -10,7 +10,7 @@ import logging
 import re
 import tempfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -82,7 +82,7 @@ def load_named(suite: SuiteConfig, cache_dir: Path, seed: int) -> NamedSuite:
             task.set_config(key="num_fewshot", value=0)
         if suite.max_new_tokens and task.get_config("output_type") == "generate_until":
             task.set_config(key="generation_kwargs", value={"max_gen_toks": suite.max_new_tokens}, update=True)
-        task.set_fewshot_seed(seed=seed)
+        _draw_examples_by_document(task, seed)
         _number_documents(named, name, task)
     if not named.items:
         raise EvaluationError(suite.name, f"lm-eval task {suite.source!r} has no items", "check its data")
@@ -135,12 +135,24 @@ def _with_local_data(suite: SuiteConfig, manager: TaskManager, cache_dir: Path) 
         return dict(TaskManager(include_defaults=False).load([str(path)])["tasks"])
 
 
+def _draw_examples_by_document(task: Any, seed: int) -> None:
+    """A document's worked examples follow from the seed and the document: lm-eval draws on from one document to the next, and a prompt
+    would depend on which documents were evaluated before."""
+    fewshot_context = task.fewshot_context
+
+    def drawn(doc: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
+        task.set_fewshot_seed(seed=int(value_digest([seed, _document_text(doc)])[:16], 16))
+        return fewshot_context(doc, *args, **kwargs)
+
+    task.fewshot_context = drawn
+
+
 def _number_documents(named: NamedSuite, name: str, task: Any) -> None:
     """One item per document, with its worked examples before it. lm-eval counts repeated documents, so the digest says which it is."""
     seen: Counter[str] = Counter()
     shots = _shots_digest(task)
     for number, doc in enumerate(task.eval_docs):
-        content = value_digest([name, shots, json.dumps(dict(doc), sort_keys=True, default=str)])
+        content = value_digest([name, shots, _document_text(doc)])
         seen[content] += 1
         doc_hash = value_digest([content, seen[content]])
         named.places[doc_hash] = (name, number)
@@ -152,3 +164,7 @@ def _shots_digest(task: Any) -> str:
     if not task.get_config("num_fewshot"):
         return ""
     return value_digest([json.dumps(doc, sort_keys=True, default=str) for doc in task.fewshot_docs() or ()])
+
+
+def _document_text(doc: Mapping[str, Any]) -> str:
+    return json.dumps(dict(doc), sort_keys=True, default=str)

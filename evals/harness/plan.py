@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from data_contracts.digests import file_digest, value_digest
+from data_contracts.errors import EvaluationError
 from data_contracts.files import write_atomically
 from evals.config import EvaluationConfig, SuiteConfig
 from evals.drawing import chosen, item_sizes
@@ -86,6 +87,7 @@ class Planner:
         every = load_items(suite)
         items, drawn = self._choose(suite, every)
         metric = metric_of(suite, items[0].kind)
+        _require_drift_of_text(suite, metric)
         digest = suite_digest(suite, items)
         facts = SuiteFacts(
             metric, _direction(suite, metric), _with_draw(digest, drawn), len(every), tuple(item.doc_hash for item in items), drawn
@@ -108,6 +110,7 @@ class Planner:
         items, drawn = self._choose(suite, named.items)
         hashes = tuple(item.doc_hash for item in items)
         metric = metric_key(suite, next(iter(named.tasks.values()))).removesuffix(",none")
+        _require_drift_of_text(suite, metric)
         digest = _with_draw(value_digest({"prompting": prompting, "items": hashes}), drawn)
         facts = SuiteFacts(metric, higher_is_better(suite, named.tasks), digest, len(named.items), hashes, drawn)
         if drawn is None:  # what was drawn is drawn again, so that a note never says less than the report
@@ -124,6 +127,13 @@ class Planner:
 
     def _cache(self, prompting: str) -> ItemCache:
         return ItemCache.open(self.cache_dir, model=self.model_sha256, prompting=prompting, settings=self.settings_sha256)
+
+
+def _require_drift_of_text(suite: SuiteConfig, metric: str) -> None:
+    """The gate reads drift as bits per byte, where less is better: another metric would be judged the wrong way round."""
+    if suite.category == "drift" and metric != "bits_per_byte":
+        what = f"is a drift suite scored by {metric}; drift is measured in bits per byte"
+        raise EvaluationError(suite.name, what, "give texts without questions, or another category, such as general")
 
 
 def _with_draw(digest: str, drawn: Drawn | None) -> str:

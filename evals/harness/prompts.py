@@ -1,9 +1,9 @@
 """What a model reads of each local item, in token ids, and what it may answer.
 
 The prompt of a chat item is the ids that training rendered before the answer, token for token, and a choice is scored with the end of
-its turn. A plain item is tokenised as lm-eval does it. There, where one choice begins another ("1" and "10"), every choice of the item is
-scored with the text that ends a plain answer (the suite's first stop, a line break unless it sets another): without it the shorter of
-the two could never lose. Choices that only begin an answer (`open_choices`) are scored as they are.
+its turn. A plain item is tokenised as scoring/tokens.py does it. There, where one choice begins another ("1" and "10"), every choice of
+the item is scored with the text that ends a plain answer (the suite's first stop, a line break unless it sets another): without it the
+shorter of the two could never lose. Choices that only begin an answer (`open_choices`) are scored as they are.
 """
 
 from __future__ import annotations

@@ -17,8 +17,7 @@ from evals.config import SuiteConfig
 from evals.harness.prompts import Prompt
 from evals.harness.tasks import LocalTask
 from evals.items import COLUMNS
-from evals.suites.items import Item
-from evals.suites.templates import render
+from evals.suites.items import Item, cluster_of
 
 AGREEMENT = 1e-12  # the same numbers, summed in another order
 PER_TEXT = ("bits_per_byte", "byte_perplexity", "word_perplexity")
@@ -114,7 +113,7 @@ def _prompt_digest(prompt: Prompt) -> str:
 def _named_row(suite: SuiteConfig, task: Any, metric: str, sample: Sample, doc_hash: str) -> Row:
     doc, value = sample["doc"], sample[metric]
     prompt = str(sample["arguments"][0][0])
-    cluster = render(suite.cluster, doc, suite.name) if suite.cluster else None
+    cluster = cluster_of(suite, doc, suite.name)
     if metric in PER_TEXT:
         if metric != "bits_per_byte":
             raise EvaluationError(suite.name, f"{metric} has no mean over items", "set task_metric: bits_per_byte")
@@ -137,14 +136,15 @@ def _gold(suite: SuiteConfig, task: Any, metric: str, sample: Sample) -> tuple[t
         gold = task.doc_to_text(sample["doc"]) if task.multiple_input else target
         if isinstance(gold, str):
             gold = task.doc_to_choice(sample["doc"]).index(gold)
-        best = int(np.argmax(logprobs))
         every = gold if isinstance(gold, list) else [int(gold)]
         first = max(every, key=lambda index: logprobs[index])
         # lm-eval counts a choice's characters without the separator that it is read with.
         choices = task.doc_to_choice(sample["doc"])
-        own = logprobs[: len(choices)]  # tasks that count mutual information have the choices' own log-probabilities after these
-        standing = gold_standing(own, rank_choices(own, choices, metric), every)
-        return (logprobs[first], texts[first].strip(), texts[best].strip()), (own, *standing)
+        own, alone = logprobs[: len(choices)], logprobs[len(choices) :]  # without their question, for tasks that count mutual information
+        counted = list(np.subtract(own, alone)) if metric == "acc_mutual_info" else own
+        ranked = rank_choices(counted, choices, metric)
+        best = int(np.argmax(ranked))
+        return (logprobs[first], texts[first].strip(), texts[best].strip()), (own, *gold_standing(own, ranked, every))
     if task.OUTPUT_TYPE == "loglikelihood":
         (logprob,) = _finite(suite, str(sample["arguments"][0][0]), [answers[0][0]])
         return (logprob, str(target), str(target) if answers[0][1] else ""), _NO_CHOICES

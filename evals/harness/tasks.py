@@ -155,9 +155,8 @@ class LocalTask(Task):  # type: ignore[misc]
         """
         text = unicodedata.normalize("NFC", text)
         if self.suite.answer_pattern:
-            matches = list(re.finditer(self.suite.answer_pattern, text))
-            if matches:  # of alternatives with a group each, the one that took part
-                text = next((group for group in matches[-1].groups() if group is not None), matches[-1].group())
+            found = map(_taken, re.finditer(self.suite.answer_pattern, text))
+            text = next((answer for answer in reversed(list(found)) if answer.strip()), text)  # a pattern may match nothing, too
         text = text.strip()
         return text.casefold() if self.suite.ignore_case else text
 
@@ -170,6 +169,11 @@ class LocalTask(Task):  # type: ignore[misc]
     @property
     def config(self) -> TaskConfig:
         return self._config
+
+
+def _taken(match: re.Match[str]) -> str:
+    """What a match says: of alternatives with a group each, the one that took part."""
+    return str(next((group for group in match.groups() if group is not None), match.group()))
 
 
 def _lines(text: str) -> list[str]:

@@ -1,7 +1,7 @@
 """Greedy answers after contexts that are given in token ids; they end at the tokens and texts that end an answer, and nowhere else.
 
 Contexts of unequal length are padded only where the model can be shown to be blind to padding; a model that is not (Mamba and its kin) gets
-batches of equal length.
+batches of equal length. So does one whose positions turn by the length of the longest row, where the answers may pass a length that counts.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from lm_eval.models.utils_hf import stop_sequences_criteria
 from transformers import GenerationConfig
 
 from data_contracts.errors import EvaluationError
+from evals.scoring.lengths import forget_lengths, length_steps
 from evals.scoring.scorer import EXACT, MASK_ERROR
 
 Ids = tuple[int, ...]
@@ -29,17 +30,23 @@ class GreedyGenerator:
         self.eos = _end_tokens(model, tokenizer)
         model.generation_config = GenerationConfig(eos_token_id=sorted(self.eos) or None)
         self._pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
+        self._steps = length_steps(model.config.get_text_config())
         self.caches = True
         self.caches = self._continues_as_it_reads()
         self.pads = self._is_blind_to_padding()
 
-    def batches(self, contexts: Sequence[Ids]) -> list[list[int]]:
-        """Numbers of the contexts that are decoded together, the longest first."""
+    def batches(self, contexts: Sequence[Ids], limit: int) -> list[list[int]]:
+        """Numbers of the contexts that are decoded together, the longest first. `limit`: tokens that may follow each."""
         order = sorted(range(len(contexts)), key=lambda number: (-len(contexts[number]), number))
-        groups: dict[int, list[int]] = defaultdict(list)
+        groups: dict[tuple[int, ...], list[int]] = defaultdict(list)
         for number in order:
-            groups[0 if self.pads else len(contexts[number])].append(number)
+            groups[self._group(len(contexts[number]), limit)].append(number)
         return [group[start : start + self._max_rows] for group in groups.values() for start in range(0, len(group), self._max_rows)]
+
+    def _group(self, length: int, limit: int) -> tuple[int, ...]:
+        """What contexts that are padded to one length have in common: how they are read, from the first token to the last answered."""
+        turning = self._steps.turning(length)
+        return turning if self.pads and turning == self._steps.turning(length + limit) else (length,)
 
     def answers(self, contexts: Sequence[Ids], *, ends: Collection[int], stops: Sequence[str], limit: int) -> list[str]:
         """The text after each context: up to the first of `ends` or `stops`, or `limit` tokens."""
@@ -50,6 +57,10 @@ class GreedyGenerator:
         with _failure_explained(self._model):
             said = self._generate(ids, mask, GenerationConfig(max_new_tokens=limit, **self._settings(ends)), stopping_criteria=criteria)
         return [self.text(_before_end(tokens[width:], ends), stops) for tokens in said.tolist()]
+
+    def start_anew(self) -> None:
+        """Before a batch: what the lengths of those before have left in the model is taken back."""
+        forget_lengths(self._model, self._steps)
 
     def text(self, tokens: Sequence[int], stops: Sequence[str] = ()) -> str:
         """Tokens of an answer as text, special ones too: they are what a call or a reasoning block is marked with."""
@@ -63,6 +74,7 @@ class GreedyGenerator:
 
     @torch.no_grad()
     def _generate(self, ids: torch.Tensor, mask: torch.Tensor, config: GenerationConfig, **more: Any) -> Any:
+        self.start_anew()
         return self._model.generate(input_ids=ids, attention_mask=mask, generation_config=config, **more)
 
     def _padded(self, contexts: Sequence[Ids]) -> tuple[torch.Tensor, torch.Tensor]:

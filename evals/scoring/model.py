@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
+import torch
 from lm_eval import utils
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
@@ -82,20 +83,22 @@ class ScoringLM(HFLM):  # type: ignore[misc]
         return [(score.logprob, all(score.greedy)) for score in scored[: len(pairs)]]
 
     def _pairs(self, requests: Sequence[Instance]) -> list[Request]:
-        texts = [request.args[:2] for request in requests if not isinstance(request.args[-1], LikelihoodIds)]
-        encoded = iter(self.tokens.encode_pairs(texts) if texts else ())
+        of_lm_eval = [request for request in requests if not isinstance(request.args[-1], LikelihoodIds)]
+        items = [(request.task_name, request.doc_id) for request in of_lm_eval]
+        encoded = iter(self.tokens.encode_pairs([request.args[:2] for request in of_lm_eval], items))
         given = (request.args[-1] for request in requests)
         return [(list(ids.context), list(ids.continuation)) if isinstance(ids, LikelihoodIds) else next(encoded) for ids in given]
 
     def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = True) -> list[float]:
-        """Nats of complete texts, in windows of the model's length with one token of context, as HFLM cuts them."""
+        """Nats of complete texts, in windows of the model's length with one token of context, as HFLM cuts them. What begins a sequence is
+        context: HFLM also counts it as text where a tokenizer adds it."""
         owners: list[int] = []
         windows: list[Request] = []
-        for number, tokens in enumerate(self.tokens.encode([request.args[0] for request in requests])):
+        for number, tokens in enumerate(self.tokens.measured(request.args[0]) for request in requests):
             rolling = utils.get_rolling_token_windows(tokens, self.prefix_token_id, max_seq_len=self.max_length, context_len=1)
-            for window in rolling:
+            for place, (context, scored_tokens) in enumerate(map(utils.make_disjoint_window, rolling)):
                 owners.append(number)
-                windows.append(utils.make_disjoint_window(window))
+                windows.append((context if place else self.tokens.start, scored_tokens))
         totals = [0.0] * len(requests)
         scored = self.scorer.score(windows, lambda done: self._on_progress(len(done) / len(windows)))
         for number, score in zip(owners, scored, strict=True):
@@ -112,6 +115,14 @@ class ScoringLM(HFLM):  # type: ignore[misc]
             answers |= dict(zip(numbers, self._answers(batch) if numbers[0] in asked else self._of_lm_eval(batch), strict=True))
             self._on_progress(len(numbers) / len(requests))
         return [answers[number] for number in range(len(requests))]
+
+    def tok_batch_encode(
+        self, strings: Sequence[str], padding_side: str = "left", left_truncate_len: int | None = None, truncation: bool = False
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """What HFLM's own generation reads: as `PlainTokens` has it, or a tokenizer that ends every text would end each question."""
+        rows = [ids[-left_truncate_len:] if left_truncate_len else ids for ids in self.tokens.encode(strings)]
+        padded = self.tokenizer.pad({"input_ids": rows}, padding_side=padding_side, return_tensors="pt")
+        return padded["input_ids"], padded["attention_mask"]
 
     def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
         """lm-eval's own chat tasks are rendered with the template that the model was trained with, too, and where a task begins the answer
@@ -130,9 +141,10 @@ class ScoringLM(HFLM):  # type: ignore[misc]
         return self.generator.answers(contexts, ends=ids.ends, stops=settings["until"], limit=settings["max_gen_toks"])
 
     def _of_lm_eval(self, batch: Sequence[Instance]) -> list[str]:
-        """HFLM's own generation, which also stops where a chat turn ends."""
+        """HFLM's own generation, which also stops where a chat turn ends; one batch of it."""
         if self.chat_end:
             batch = [_with_stop(request, self.chat_end) for request in batch]
+        self.generator.start_anew()
         answers: list[str] = super().generate_until(list(batch), disable_tqdm=True)
         return answers
 
@@ -142,12 +154,16 @@ class ScoringLM(HFLM):  # type: ignore[misc]
         groups = [list(group) for _, group in groupby(order, key=lambda number: str(requests[number].args[1]))]
         found: list[list[int]] = []
         for group in groups:
-            if isinstance(requests[group[0]].args[-1], AnswerIds):
-                batches = self.generator.batches([requests[number].args[-1].asked for number in group])
-                found += [[group[place] for place in batch] for batch in batches]
-            else:
-                found += [group[start : start + self.scorer.max_rows] for start in range(0, len(group), self.scorer.max_rows)]
+            limit = requests[group[0]].args[1].get("max_gen_toks") or self.max_gen_toks
+            batches = self.generator.batches(self._asked([requests[number] for number in group], limit), limit)
+            found += [[group[place] for place in batch] for batch in batches]
         return found
+
+    def _asked(self, group: Sequence[Instance], limit: int) -> list[Ids]:
+        """What each answer of a group is generated after; HFLM cuts what is too long with the answer."""
+        if isinstance(group[0].args[-1], AnswerIds):
+            return [request.args[-1].asked for request in group]
+        return [tuple(ids[-max(1, self.max_length - limit) :]) for ids in self.tokens.encode([request.args[0] for request in group])]
 
     # ------------------------------------------------------------------------------------------ drafts
 

@@ -14,6 +14,8 @@ from typing import Any
 
 import torch
 
+from evals.scoring.lengths import forget_lengths, length_steps
+
 Request = tuple[list[int], list[int]]  # (tokens of the context, tokens of the continuation)
 CPU_TOKENS, DEVICE_TOKENS = 2048, 32768  # in one pass; more on a CPU only leaves its cache
 ROW_TOKENS = 2048  # widest row that is packed: its mask grows with the square
@@ -52,6 +54,11 @@ class PackedRow:
     def tokens(self) -> list[int]:
         return self.context + [token for branch in self.starts for token in branch]
 
+    @property
+    def length(self) -> int:
+        """Tokens that its longest continuation is read in: the row is wider where branches stand side by side."""
+        return len(self.context) - 1 + max(map(len, self.continuations), default=1)
+
     def positions(self, continuation: tuple[int, ...]) -> list[int]:
         """Where the logits of each token of a continuation are."""
         lead = continuation[:-1]
@@ -77,13 +84,14 @@ class ContinuationScorer:
         self.device: torch.device = model.device
         self.max_tokens = max_tokens or (CPU_TOKENS if self.device.type == "cpu" else DEVICE_TOKENS)
         self._keeps_logits = "logits_to_keep" in inspect.signature(model.forward).parameters
-        self._sees = _attention_window(model.config.get_text_config())
+        self._steps = length_steps(model.config.get_text_config())
         self.packs = self._honours_branches()
 
     def score(self, requests: Sequence[Request], on_scored: Callable[[list[int]], None] = lambda _: None) -> list[Scored]:
         """Score every request, in order; `on_scored` is given the numbers of the requests that a batch answered.
 
-        A context that does not fit is cut at its beginning. Raises ValueError for a continuation that does not fit by itself.
+        Each is scored as it would be alone. A context that does not fit is cut at its beginning. Raises ValueError for a continuation that
+        does not fit by itself.
         """
         scored: dict[int, Scored] = {}
         for batch in self._batches(self._rows(requests)):
@@ -93,24 +101,30 @@ class ContinuationScorer:
         return [scored[number] for number in range(len(requests))]
 
     def _rows(self, requests: Sequence[Request]) -> list[PackedRow]:
-        groups: dict[tuple[int, ...], list[PackedRow]] = defaultdict(list)
+        groups: dict[tuple[tuple[int, ...], ...], list[PackedRow]] = defaultdict(list)
         for number, (context, tokens) in enumerate(requests):
             if not context or not tokens or len(tokens) > self.max_length:
                 raise ValueError(
                     f"a continuation of {len(tokens)} tokens after {len(context)} does not fit a model of {self.max_length} tokens"
                 )
             kept, continuation = context[-(self.max_length + 1 - len(tokens)) :], tuple(tokens)
-            rows = groups[tuple(kept)]
-            shared = rows and ((self.packs and rows[-1].has_room(continuation, self._sees)) or rows[-1].in_one_line(continuation))
+            rows = groups[tuple(kept), self._steps.reading(len(kept) - 1 + len(tokens))]
+            shared = rows and ((self.packs and rows[-1].has_room(continuation, self._steps.window)) or rows[-1].in_one_line(continuation))
             if not shared:
                 rows.append(PackedRow(kept))
             rows[-1].continuations.setdefault(continuation, []).append(number)
         return [row for rows in groups.values() for row in rows]
 
     def _batches(self, rows: Sequence[PackedRow]) -> list[list[PackedRow]]:
-        """Longest first, so that padding is small and memory runs out at once or never."""
-        batches: list[list[PackedRow]] = []
+        """Longest first, so that padding is small and memory runs out at once or never; in each batch rows of one reading only."""
+        readings: dict[tuple[int, ...], list[PackedRow]] = defaultdict(list)
         for row in sorted(rows, key=lambda row: (-len(row.tokens), row.tokens)):
+            readings[self._steps.reading(row.length)].append(row)
+        return [batch for _, alike in sorted(readings.items(), reverse=True) for batch in self._filled(alike)]
+
+    def _filled(self, rows: Sequence[PackedRow]) -> list[list[PackedRow]]:
+        batches: list[list[PackedRow]] = []
+        for row in rows:
             if not batches or len(batches[-1]) >= self.max_rows or len(batches[-1][0].tokens) * (len(batches[-1]) + 1) > self.max_tokens:
                 batches.append([])
             batches[-1].append(row)
@@ -166,13 +180,18 @@ class ContinuationScorer:
             extra |= self._side_by_side(batch, width)
         if not masked:
             extra.pop("attention_mask", None)
+        forget_lengths(self.model, self._steps)
         return self.model(ids.to(self.device), use_cache=False, **extra).logits, first
 
     def _side_by_side(self, batch: Sequence[PackedRow], width: int) -> dict[str, torch.Tensor]:
-        """Mask (B x 1 x T x T, 0 where a token may look) and position ids (B x T): a branch continues the context, blind to the others."""
+        """Mask (B x 1 x T x T, 0 where a token may look) and position ids (B x T): a branch continues the context, blind to the others.
+
+        Padding is at position 0: counted on, it would pass the positions that the model has, or lengthen what RoPE turns by.
+        """
         branch_of = torch.zeros(len(batch), width, dtype=torch.long)
-        positions = torch.arange(width).repeat(len(batch), 1)
+        positions = torch.zeros(len(batch), width, dtype=torch.long)
         for number, row in enumerate(batch):
+            positions[number, : len(row.context)] = torch.arange(len(row.context))
             for name, (branch, start) in enumerate(row.starts.items(), start=1):
                 branch_of[number, start : start + len(branch)] = name
                 positions[number, start : start + len(branch)] = torch.arange(len(row.context), len(row.context) + len(branch))
@@ -206,12 +225,6 @@ def _probe(vocabulary: int, length: int) -> tuple[PackedRow, list[PackedRow]]:
         together.continuations[tuple(branch)] = [number]
         row.continuations[tuple(branch)] = [number]
     return together, alone
-
-
-def _attention_window(config: Any) -> int:
-    """Tokens that the narrowest layer looks back over: the mask of branches takes the place of the model's own, which knows it."""
-    windows = (getattr(config, name, None) for name in ("sliding_window", "attention_window_size", "attention_chunk_size", "window_size"))
-    return min((window for window in windows if isinstance(window, int) and window > 0), default=ROW_TOKENS**2)
 
 
 def _begins(tokens: tuple[int, ...], other: tuple[int, ...]) -> bool:

@@ -12,6 +12,7 @@ from data_contracts.digests import file_digest, value_digest
 from data_contracts.errors import EvaluationError, RenderingError
 from data_contracts.rendering.chat import tools_of
 from data_contracts.rows.jsonl import read_objects
+from data_contracts.rows.taught import is_context
 from evals.config import SuiteConfig
 from evals.suites.gold import answer_text, choice_texts, gold_index, gold_value
 from evals.suites.scoring_code import scoring_digest
@@ -127,8 +128,13 @@ def _item(suite: SuiteConfig, row: Mapping[str, Any], where: str) -> Item:
         item = _chat_item(suite, row, where)
     else:
         item = _prompt_item(suite, row, where)
-    cluster = render(suite.cluster, row, where) if suite.cluster else None
+    cluster = cluster_of(suite, row, where)
     return replace(item, cluster=cluster, doc_hash=_identity(item, cluster))
+
+
+def cluster_of(suite: SuiteConfig, row: Mapping[str, Any], where: str) -> str | None:
+    """What a row shares with others; None for a row that shares nothing, where that is empty."""
+    return (render(suite.cluster, row, where).strip() or None) if suite.cluster else None
 
 
 def _is_text(suite: SuiteConfig, row: Mapping[str, Any]) -> bool:
@@ -180,6 +186,9 @@ def _chat_item(suite: SuiteConfig, row: Mapping[str, Any], where: str) -> Item:
     answer = turn_text(last)
     if not answer.strip() and not last.get("tool_calls"):
         raise EvaluationError(where, "has no answer", "add a last assistant turn with content or tool calls")
+    if is_context(last):
+        way_out = "leave the row out, with its weight or by `where: messages[-1].weight | default(1) != 0`"
+        raise EvaluationError(where, "has a gold answer of weight 0, which is context and not learned", way_out)
     if not suite.chat and any(turn.get("tool_calls") or turn.get("content") is None for turn in turns):
         raise EvaluationError(where, "has turns without text, which a plain prompt cannot ask", "set chat: true on the suite")
     prompt = "\n\n".join(map(turn_text, turns[:-1]))

@@ -243,7 +243,7 @@ add_explore_command(app)
 
 def main() -> None:
     """Entry point: one line for every expected error, exit code 1 for all of them."""
-    leave(run(app, sys.argv[1:]))
+    leave(lambda: run(app, sys.argv[1:]))
 
 
 if __name__ == "__main__":

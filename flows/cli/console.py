@@ -109,6 +109,10 @@ def show_settings(settings: Sequence[Setting]) -> None:
 
 def show_conversion(conversion: Conversion) -> None:
     lines = [f"{rows:,} rows: each {shape}" for shape, rows in conversion.shapes.items()]
+    lines += [
+        f"{rows:,} rows: {name} left out, which says something about a row and is no part of it"
+        for name, rows in conversion.left_out.items()
+    ]
     lines += [f"wrote {conversion.out}, {conversion.rows:,} rows; next: skillstack validate {conversion.out} --skill NAME"]
     print_answer(conversion, lines)
 

@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any, NoReturn
@@ -130,12 +130,20 @@ def run(app: typer.Typer, arguments: Sequence[str]) -> int:
         return _failed(None)
 
 
-def leave(status: int) -> NoReturn:
-    """End this process. One that SIGTERM stopped ends within EXIT_SECONDS: what it began has been ended, and a thread may never do so."""
-    if status == STOPPED or _stopped.is_set():
-        timer = threading.Timer(EXIT_SECONDS, os._exit, (status,))
-        timer.daemon = True
-        timer.start()
+def leave(run_command: Callable[[], int]) -> NoReturn:
+    """Run a command and end this process with its exit code.
+
+    One that failed or that SIGTERM stopped ends within EXIT_SECONDS: what it began has been ended, and a thread may never do so. Prefect
+    can lose a SIGTERM to its own shutdown; the command then seems to have failed by itself.
+    """
+    status = FAILED
+    try:
+        status = run_command()
+    finally:
+        if status in (FAILED, STOPPED) or _stopped.is_set():
+            timer = threading.Timer(EXIT_SECONDS, os._exit, (status,))
+            timer.daemon = True
+            timer.start()
     sys.exit(status)
 
 

@@ -1,4 +1,6 @@
-"""The inbox: which files are complete, and which were taken before. A drop is identified by its content, skill and held-out items, not by its name.
+"""The inbox: which files are complete, and which were taken before.
+
+A drop is identified by its content, skill and held-out items, not by its name.
 
 The name gives the skill: SKILL.jsonl, SKILL--anything.jsonl, or SKILL/anything.jsonl; NAME.heldout.jsonl beside NAME.jsonl has its held-out
 items.

@@ -108,7 +108,7 @@ def _trained_layers(model: Any, train: TrainConfig) -> str:
     weights: list[Any] = [module.weight for module in targets.values()]
     trained = sum(weight.numel() for weight in weights)
     share = trained / sum(each.numel() for each in model.parameters())
-    passed_over = said.getvalue().strip().removeprefix("warning: ")
+    passed_over = said.getvalue().strip().removeprefix("warning: ").replace("\nwarning: ", "; ")
     return f"{len(targets)} linear layers, {share:.0%} of the parameters" + (f"; {passed_over}" if passed_over else "")
 
 

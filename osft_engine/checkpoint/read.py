@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import sys
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -17,7 +18,7 @@ from data_contracts.devices import choose_device
 from data_contracts.digests import MODEL_FILE_PATTERNS, model_digest, model_files
 from data_contracts.errors import ConfigError
 from data_contracts.manifests import CheckpointManifest, FileRef, file_ref, write_manifest
-from data_contracts.model.folder import load_strictly, not_loaded, read_model_config
+from data_contracts.model.folder import load_strictly, not_loaded, passed_over, read_model_config, require_model_folder
 from osft_engine.config import TrainConfig
 from osft_engine.data.model_text import write_text_settings
 from osft_engine.files import full_disk_explained
@@ -62,6 +63,9 @@ def load_model(folder: Path, config: TrainConfig) -> Any:
         device_map=None if quantization is None else {"": device},
     )
     _keep_weights_as_they_are(model)
+    if left := passed_over(model, require_model_folder(folder)):
+        what = f"{len(left)} weights of {folder.name}, such as {left[0]}, are not read by transformers and will not be in the checkpoint"
+        print(f"warning: {what}", file=sys.stderr)
     if quantization is None:
         return model.to(device)
     require_whole_blocks(model)

@@ -1,4 +1,4 @@
-"""The optimiser and the step size: AdamW, or Muon for the matrices, on float32 parameters; its state as plain named tensors."""
+"""The optimiser and the step size: AdamW, or Muon for the matrices, on float32 numbers; its state as plain named tensors."""
 
 from __future__ import annotations
 
@@ -19,19 +19,24 @@ from osft_engine.config import TrainConfig
 
 _OF_THE_RUN = {"optimizer", "num_warmup_steps", "num_training_steps", "last_epoch"}
 """Arguments of transformers' schedules that a run decides, so that no setting can."""
+_EXACT = "float32"
 
 
 class NamedOptimizer:
     """One or two torch optimisers over named parameters, whose state is saved and restored without pickle.
 
     Of a sharded parameter this process moves its own part: AdamW treats every number alone, so that is exact and needs no communication.
+    A parameter in a shorter type (full fine-tuning and `train_other` in bfloat16) is moved in float32 and rounded after every step: most
+    steps are smaller than half a unit in its last place, and would be lost one by one.
     """
 
     def __init__(self, parameters: Mapping[str, nn.Parameter], config: TrainConfig) -> None:
         self._parameters = dict(parameters)
-        self._parts = {name: own_part(value) for name, value in parameters.items()}
-        if config.optimizer == "muon" and any(self._parts[name] is not value for name, value in parameters.items()):
+        own = {name: own_part(value) for name, value in parameters.items()}
+        if config.optimizer == "muon" and any(own[name] is not value for name, value in parameters.items()):
             raise ConfigError("optimizer muon", "orthogonalises whole matrices, which are sharded here", "use adamw with several processes")
+        self._rounded = {name: value for name, value in own.items() if value.dtype != torch.float32}
+        self._parts = own | {name: nn.Parameter(value.detach().float()) for name, value in self._rounded.items()}
         matrices = [value for value in self._parts.values() if value.dim() == 2] if config.optimizer == "muon" else []
         chosen = {id(value) for value in matrices}
         others = [value for value in self._parts.values() if id(value) not in chosen]
@@ -47,7 +52,7 @@ class NamedOptimizer:
         """Scale the gradients of all processes to a norm of at most `limit`, and return their norm before that."""
         for name, part in self._parts.items():
             grad = self._parameters[name].grad
-            part.grad = None if grad is None else own_part(grad)
+            part.grad = None if grad is None else own_part(grad).to(part.dtype)
         norm = torch.nn.utils.get_total_norm([part.grad for part in self._parts.values() if part.grad is not None])
         total = math.sqrt(world.sum(float(norm) ** 2))
         if math.isfinite(total):
@@ -62,20 +67,30 @@ class NamedOptimizer:
             optimizer.zero_grad(set_to_none=True)
         for parameter in self._parameters.values():
             parameter.grad = None
+        with torch.no_grad():
+            for name, value in self._rounded.items():
+                value.copy_(self._parts[name])
 
     def state(self) -> dict[str, Tensor]:
-        """Every state tensor, unsharded, under <parameter>|<key>."""
-        found: dict[str, Tensor] = {}
+        """Every state tensor, unsharded, under <parameter>|<key>; the float32 numbers of a parameter in a shorter type as `_EXACT`."""
+        found = {f"{name}|{_EXACT}": gathered_like(self._parts[name].detach(), self._parameters[name]) for name in self._rounded}
         for name, part in self._parts.items():
             for optimizer in self._optimizers:
                 for key, value in optimizer.state.get(part, {}).items():
                     found[f"{name}|{key}"] = gathered_like(torch.as_tensor(value), self._parameters[name])
         return found
 
+    @torch.no_grad()
     def restore(self, state: Mapping[str, Tensor]) -> None:
+        """The state of `state()`, after the parameters themselves."""
+        for name, rounded in self._rounded.items():
+            exact = state.get(f"{name}|{_EXACT}")
+            self._parts[name].copy_(rounded if exact is None else own_share_like(exact, self._parameters[name]))
         owner = {id(part): optimizer for optimizer in self._optimizers for group in optimizer.param_groups for part in group["params"]}
         for joined, value in state.items():
             name, _, key = joined.partition("|")
+            if key == _EXACT:
+                continue
             part = self._parts[name]
             owner[id(part)].state[part][key] = own_share_like(value, self._parameters[name])
 

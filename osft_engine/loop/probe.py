@@ -24,6 +24,7 @@ from osft_engine.data.examples import Example
 from osft_engine.method.attach import find_targets
 
 _LEAK = 1e-6  # largest gradient at another example's tokens, relative to that at its own; block-diagonal attention gives exactly 0
+_AHEAD = 1e-3  # the same for later tokens of the example itself, where a decoder has rounding at most
 _LENGTHS = (11, 6)  # tokens of the two examples
 _NEXT: dict[Layout, Layout] = {"packed": "padded", "padded": "single"}
 
@@ -47,9 +48,10 @@ def choose_layout(model: Any, config: TrainConfig, device: torch.device | None =
 
     Raises ConfigError where the config itself names a layout that mixes examples.
     """
+    _require_left_to_right(model)
     layout = wanted = wanted_layout(config, device or model.device)
     reasons: list[str] = []
-    while layout != "single" and (leak := mixes_examples(model, layout)) is not None:
+    while layout != "single" and (leak := turns_by_length(model, config) or mixes_examples(model, layout)) is not None:
         if config.batch_layout == layout:
             what = f"is {layout}, and {type(model).__name__} {leak}"
             raise ConfigError("train.batch_layout", what, "leave it at auto, which takes a layout that keeps examples apart")
@@ -58,6 +60,48 @@ def choose_layout(model: Any, config: TrainConfig, device: torch.device | None =
     found = "one example per forward pass" if layout == "single" else "no example reads another (probed)"
     place = "on a CPU padding is cheaper; " if wanted == "padded" and config.batch_layout == "auto" else ""
     return ChosenLayout(layout, "; ".join([*reasons, place + found]))
+
+
+def turns_by_length(model: Any, config: TrainConfig) -> str | None:
+    """Whether the frequencies of a model's positions follow the longest example of a pass, and examples may be long enough for that."""
+    inner = model.config.get_text_config()
+    rope = getattr(inner, "rope_parameters", None) or getattr(inner, "rope_scaling", None) or {}
+    kinds = [each for each in (rope, *rope.values()) if isinstance(each, Mapping)]  # one for all layers, or one for each kind of layer
+    limits = [
+        each.get("original_max_position_embeddings") or getattr(inner, "original_max_position_embeddings", None)
+        if each.get("rope_type") == "longrope"
+        else inner.max_position_embeddings
+        for each in kinds
+        if each.get("rope_type") in ("longrope", "dynamic")
+    ]
+    limit = min((limit for limit in limits if limit), default=None)
+    longest = min(config.max_tokens_per_batch, config.max_seq_len or config.max_tokens_per_batch)
+    if limit is None or longest <= limit:
+        return None
+    return f"counts the positions of all examples of a pass otherwise as soon as one has more than {limit} tokens"
+
+
+def _require_left_to_right(model: Any) -> None:
+    """Raise ConfigError for a model whose prediction of a token reads that token or later ones: an encoder would learn to copy."""
+    (batch,) = micro_batches(_examples(model)[:1], max_tokens=64, layout="single")
+    was_training = model.training
+    model.eval()
+    try:
+        with _token_vectors(model) as vectors, torch.enable_grad():
+            first = run_model(model, batch.to(model.device)).float()[0].logsumexp(-1)
+        (gradient,) = torch.autograd.grad(first, vectors[:1])
+    except (RuntimeError, TypeError, ValueError, AttributeError, IndexError, AssertionError) as error:
+        if isinstance(error, torch.OutOfMemoryError):
+            raise
+        return  # what cannot be read at all is said by the training itself
+    finally:
+        model.train(was_training)
+    size = gradient.abs().float().amax(-1).flatten()
+    if float(size[1:].max()) > _AHEAD * float(size[0]):
+        what = "reads the tokens that it is to predict, as encoders do: its loss would fall and nothing would be learned"
+        raise ConfigError(
+            type(model).__name__, what, "give a model that reads from left to right (a decoder; for BERT's, is_decoder: true)"
+        )
 
 
 def mixes_examples(model: Any, layout: Layout) -> str | None:

@@ -7,6 +7,7 @@ After `merge` the model is an ordinary transformers model again, with the effect
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal, Protocol, cast
@@ -30,7 +31,7 @@ from osft_engine.subspace.linear import (
 from osft_engine.subspace.protection import AllowedUpdate
 
 _IN_A_BLOCK = re.compile(r"\.\d+\.")  # a decoder block is an entry of a ModuleList: its children's names hold its index
-_ROUTER = re.compile(r"(^|\.)(gate|router|shared_expert_gate)$")
+_ROUTER = re.compile(r"(^|\.)(gate|router|router_gate|shared_expert_gate)(\.|$)")  # the linear layer itself, or a module that holds it
 
 
 class Attachment(Protocol):
@@ -83,9 +84,10 @@ def is_transposed(module: nn.Module) -> bool:
 def find_targets(model: nn.Module, patterns: Sequence[str] = ()) -> dict[str, nn.Module]:
     """The linear layers to train, by name, in the model's order.
 
-    Without patterns: every linear layer inside the decoder blocks but routers. Embeddings and the output head are never targets. The
-    matrices of fused experts are layers of their own, `experts.3.down_proj`: the model's experts are opened for that (experts.py).
-    Raises ConfigError where a pattern matches no linear layer, where there is nothing to train, and for experts that cannot be opened.
+    Without patterns: every linear layer inside the decoder blocks but routers, and those whose weight several layers share. Embeddings and
+    the output head are never targets. The matrices of fused experts are layers of their own, `experts.3.down_proj`: the model's experts are
+    opened for that (experts.py). Raises ConfigError where a pattern matches no linear layer or one that shares its weight, where there is
+    nothing to train, and for experts that cannot be opened.
     """
     open_experts(model)
     find_head = getattr(model, "get_output_embeddings", None)
@@ -97,12 +99,34 @@ def find_targets(model: nn.Module, patterns: Sequence[str] = ()) -> dict[str, nn
                 raise ConfigError(
                     "target_patterns", f"{pattern!r} matches no linear layer", f"names look like {', '.join(list(linear)[:3]) or 'none'}"
                 )
-        return {name: module for name, module in linear.items() if any(re.search(pattern, name) for pattern in patterns)}
+        chosen = {name: module for name, module in linear.items() if any(re.search(pattern, name) for pattern in patterns)}
+        if shared := shared_weights(model, chosen):
+            what = f"names {shared[0]}, whose weight other layers share: one update for each of them would not be one update of the weight"
+            raise ConfigError("target_patterns", what, "leave such layers out; without target_patterns they stay as they are")
+        return chosen
     _refuse_fused_experts(model)
     targets = {name: module for name, module in linear.items() if _IN_A_BLOCK.search(name) and not _ROUTER.search(name)}
+    shared = shared_weights(model, targets)
+    if shared:
+        print(f"warning: {len(shared)} layers share their weight with others (such as {shared[0]}) and stay as they are", file=sys.stderr)
+    targets = {name: module for name, module in targets.items() if name not in shared}
     if not targets:
         raise ConfigError(type(model).__name__, "has no linear layers inside decoder blocks", "name the layers with target_patterns")
     return targets
+
+
+def shared_weights(model: nn.Module, layers: Mapping[str, nn.Module]) -> list[str]:
+    """Names of the layers whose weight is a parameter of other modules too (Zamba's blocks), or that several modules hold as their own.
+
+    A whole block that appears at several places is none of these: its layers are the same everywhere.
+    """
+    places: dict[int, set[tuple[int, str]]] = {}
+    modules = dict(model.named_modules(remove_duplicate=False))
+    for name, module in modules.items():
+        if (weight := getattr(module, "weight", None)) is not None:
+            owner, _, leaf = name.rpartition(".")
+            places.setdefault(id(weight), set()).add((id(modules[owner]), leaf))
+    return [name for name, module in layers.items() if len(places.get(id(module.weight), ())) > 1]
 
 
 def _refuse_fused_experts(model: nn.Module) -> None:

@@ -54,3 +54,14 @@ def test_the_summary_counts_labels_and_is_empty_where_there_are_none() -> None:
     ]
     list(check.observe(Batch(rows, 0)))
     assert check.summary() == {"labels": {"b": 11, "a": 10}}
+
+
+def test_a_call_is_an_answer_and_a_turn_of_weight_0_is_none() -> None:
+    def row(line: int) -> Row:
+        call = {"id": f"call_{line}", "function": {"name": ("open", "close")[line % 2], "arguments": {}}}
+        asked, thanks = {"role": "user", "content": "q"}, {"role": "assistant", "content": "thanks", "weight": 0}
+        return Row(line, "chat", {"messages": [asked, {"role": "assistant", "tool_calls": [call]}, asked, thanks]})
+
+    check = LabelBalance(0.8, 0.01)
+    list(check.observe(Batch([row(line) for line in range(1, 22)], 0)))
+    assert check.summary() == {"labels": {"close {}": 11, "open {}": 10}}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -74,3 +75,32 @@ def test_what_decides_is_a_word_of_both_or_the_only_one(questions: tuple[str, st
         for question, answer in zip(questions, answers, strict=True)
     ]
     assert decided_otherwise(rows[0], rows[1]) is apart
+
+
+def test_a_call_decides_as_words_do() -> None:
+    def row(city: str, *calls: str) -> dict[str, Any]:
+        answer = [{"function": {"name": "book", "arguments": {"to": name}}} for name in calls]
+        return {"messages": [{"role": "user", "content": f"book the trip to {city}"}, {"role": "assistant", "tool_calls": answer}]}
+
+    assert decided_otherwise(row("Rome", "Rome"), row("Paris", "Paris"))
+    assert not decided_otherwise(row("Rome", "Oslo"), row("Paris", "Oslo"))
+    results = [
+        {
+            "messages": [
+                *row("Rome", code)["messages"],
+                {"role": "tool", "content": "ok"},
+                {"role": "assistant", "content": f"It is {code}."},
+            ]
+        }
+        for code in ("AB1", "CD2")
+    ]
+    assert decided_otherwise(*results), "a call before the answer is part of what is asked"
+
+
+def test_what_follows_the_last_learned_answer_decides_nothing() -> None:
+    def row(city: str, answer: str) -> dict[str, Any]:
+        turns = [{"role": "user", "content": f"all parts stored in {city}"}, {"role": "assistant", "content": f"WHERE c = '{answer}'"}]
+        return {"messages": [*turns, {"role": "user", "content": "good"}, {"role": "assistant", "content": "I know", "weight": 0}]}
+
+    assert decided_otherwise(row("Spain", "Spain"), row("Italy", "Italy"))
+    assert not decided_otherwise(row("Spain", "any"), row("Italy", "any"))

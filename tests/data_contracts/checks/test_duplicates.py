@@ -9,7 +9,7 @@ from pathlib import Path
 from data_contracts.checks.duplicates import ExactDuplicates
 from data_contracts.config import ContractConfig
 from data_contracts.rows.findings import Batch, WholeDrop
-from data_contracts.rows.records import Row
+from data_contracts.rows.records import Row, normal_row
 from data_contracts.validate import validate_drop
 
 LENIENT = ContractConfig(max_dropped_fraction=1.0)
@@ -53,3 +53,17 @@ def test_a_row_of_an_earlier_round_is_named_by_its_skill(
     [record] = [json.loads(line) for line in (tmp_path / "second" / "quarantine.jsonl").read_text().splitlines()]
     assert record["line"] == 41
     assert {"check": "seen_before", "reason": "says the same as a row of the earlier skill 'first'"} in record["findings"]
+
+
+def test_calls_without_words_are_compared_by_the_calls() -> None:
+    """A call without words is a turn of two fields, as most turns are."""
+
+    def row(line: int, city: str) -> Row:
+        call = {"type": "function", "function": {"name": "book", "arguments": {"to": city}}}
+        turns = [{"role": "user", "content": "q"}, {"role": "assistant", "content": None, "tool_calls": [call]}]
+        return normal_row(line, "chat", {"messages": turns})
+
+    check = ExactDuplicates(())
+    list(check.observe(Batch([row(1, "Rome"), row(2, "Paris"), row(3, "Rome")], 0)))
+    found = list(check.conclude(WholeDrop(bytearray(b"\1\1\1"), [1, 2, 3], lambda ordinal: {})))
+    assert [(ordinal, finding.reason) for ordinal, finding in found] == [(2, "says the same as line 1")]

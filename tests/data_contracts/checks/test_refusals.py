@@ -26,3 +26,10 @@ from data_contracts.rows.records import Row
 def test_refusals_are_told_from_regret(answer: str, refuses: bool) -> None:
     row = Row(1, "chat", {"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": answer}]})
     assert bool(list(Refusals().observe_row(row))) is refuses
+
+
+def test_an_answer_that_is_not_learned_refuses_nothing() -> None:
+    asked, refusing = {"role": "user", "content": "q"}, {"role": "assistant", "content": "I cannot help with illegal acts."}
+    good = {"role": "assistant", "content": "a"}
+    assert not list(Refusals().observe_row(Row(1, "chat", {"messages": [asked, good, asked, {**refusing, "weight": 0}]})))
+    assert list(Refusals().observe_row(Row(1, "chat", {"messages": [asked, refusing, asked, {**good, "weight": 0}]})))

@@ -117,3 +117,29 @@ def test_no_training_row_goes_on_from_a_held_out_conversation(
     assert not [row for row in held if any(trained[: len(row)] == row for trained in read["clean"])]
     if not greeting:
         assert sum(map(len, read.values())) == len(lines), "a conversation lies on one side, so that no row is lost"
+
+
+@pytest.mark.parametrize("others", [0, 80])
+def test_a_row_whose_last_answer_is_not_learned_is_never_held_out(
+    others: int, good_lines: list[bytes], prose: Callable[[int, int], str], write_drop: Callable[..., Path], tmp_path: Path
+) -> None:
+    lines: list[str | bytes] = []
+    for talk in range(80):
+        turns = [{"role": role, "content": prose(100 * talk + place, 12)} for place, role in enumerate(["user", "assistant"] * 2)]
+        lines.append(json.dumps({"messages": [turns[0], {**turns[1], "weight": 1}, turns[2], {**turns[3], "weight": 0}]}))
+    if others:
+        lines += good_lines
+    manifest = validate_drop(write_drop(lines), tmp_path / "out", skill="talk", config=ContractConfig())
+    held = [json.loads(line) for name in ("heldout", "sealed") for line in (tmp_path / "out" / f"{name}.jsonl").read_text().splitlines()]
+    assert not [row for row in held if row["messages"][-1].get("weight") == 0]
+    assert bool(held) == bool(others)
+    assert (manifest.rows_clean + len(held), manifest.rows_quarantined) == (len(lines), 0)
+    [note] = [
+        example["reason"]
+        for finding in json.loads((tmp_path / "out" / "report.json").read_text())["findings"]
+        if finding["check"] == "heldout_size"
+        for example in finding["examples"]
+        if "weight" in example["reason"]
+    ]
+    assert note.startswith(f"80 of {len(lines)} rows end with an answer of weight 0, which is not learned: they stay in training")
+    assert ("--heldout" in note) == (not others)

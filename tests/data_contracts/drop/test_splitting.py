@@ -53,7 +53,9 @@ def staged(tmp_path: Path) -> tuple[Staging, DropState, Tally]:
         staging.keep(ordinal, _row(line))
     staging.refuse(3, [Finding("json", 3, "is not JSON")], "{oops")
     staging.close()
-    state = DropState(bytearray(b"\1" * 5), bytearray(5), array("I", lines), array("Q", range(5)), array("Q", range(5)), read=6, bad=1)
+    state = DropState(
+        bytearray(b"\1" * 5), bytearray(5), bytearray(5), array("I", lines), array("Q", range(5)), array("Q", range(5)), read=6, bad=1
+    )
     return staging, state, tally
 
 

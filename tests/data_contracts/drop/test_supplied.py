@@ -43,6 +43,24 @@ def test_both_files_together_hold_every_item_as_it_was_given(tmp_path: Path) -> 
     assert [(item.suite, item.answer) for item in supplied_as_items(items)][:2] == [("held out", "0"), ("held out", "2")]
 
 
+ASKED, SAID = {"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}
+CALLED = {
+    "role": "assistant",
+    "content": None,
+    "tool_calls": [{"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}],
+}
+
+
+def test_a_call_is_a_gold_answer_and_text_parts_are_joined_as_in_rows(tmp_path: Path) -> None:
+    in_parts = {"role": "user", "content": [{"type": "text", "text": "p"}, {"type": "text", "text": "q"}]}
+    given = [{"messages": [ASKED, CALLED]}, {"messages": [in_parts, CALLED]}, {"messages": [ASKED, {**SAID, "weight": 0}, ASKED, SAID]}]
+    items = read_supplied(_written(tmp_path, given), CONFIG.model_copy(update={"sealed_fraction": 0.0}))
+    assert [item.value["messages"][0]["content"] for item in items] == ["q", "pq", "q"]
+    assert [item.answer for item in supplied_as_items(items)] == ["f {}", "f {}", "a"]
+    with pytest.raises(DropError, match=":4: repeats the item of line 2"):
+        read_supplied(_written(tmp_path, [*given, {"messages": [{**ASKED, "content": "pq"}, CALLED]}]), CONFIG)
+
+
 @pytest.mark.parametrize(
     ("item", "reason"),
     [
@@ -53,6 +71,11 @@ def test_both_files_together_hold_every_item_as_it_was_given(tmp_path: Path) -> 
         ({"prompt": "q", "choices": ["a", 2], "gold": 0}, ":2: is not a held-out item"),
         ({"messages": [{"role": "user", "content": "q"}]}, ":2: is not a held-out item"),
         (_items(1)[0], ":2: repeats the item of line 1"),
+        ({"messages": "q", "prompt": "q"}, ":2: is not a held-out item"),
+        ({"messages": [ASKED, {"role": "assistant", "content": None}]}, ":2: is not a held-out item"),
+        ({"messages": [ASKED, {"role": "assistant", "content": None, "tool_calls": []}]}, ":2: is not a held-out item"),
+        ({"messages": [{"role": "user", "content": [{"type": "image"}]}, SAID]}, ":2: is not a held-out item"),
+        ({"messages": [ASKED, SAID, ASKED, {**SAID, "weight": 0}]}, r":2: has a gold answer of weight 0, .*\(.*leave the item out"),
     ],
 )
 def test_one_bad_item_refuses_the_file(item: dict[str, Any], reason: str, tmp_path: Path) -> None:

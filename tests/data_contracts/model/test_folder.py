@@ -15,10 +15,18 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+    Qwen3_5Config,
+    Qwen3_5ForConditionalGeneration,
+)
 
 from data_contracts.errors import CheckpointError
-from data_contracts.model.folder import load_strictly, require_model_folder
+from data_contracts.model.folder import load_strictly, passed_over, require_model_folder
 
 Tensors = dict[str, torch.Tensor]
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 5\n"
@@ -230,3 +238,33 @@ def test_a_buffer_that_is_saved_with_a_model_must_be_finite_and_one_that_is_made
     Loader.saved = torch.tensor([1.0, torch.nan])
     with pytest.raises(CheckpointError, match=r"model\.norm\.scale holds numbers that are not finite"):
         load_strictly(Loader, whole["tied"])
+
+
+def test_a_language_model_inside_a_folder_of_several_is_refused_until_it_is_saved_alone(tmp_path: Path) -> None:
+    """The vision tower was left out without a word, and the candidate no longer loaded as what the base is."""
+    text = SIZES | {
+        "vocab_size": 40, "max_position_embeddings": 64, "head_dim": 8, "linear_num_key_heads": 2, "linear_num_value_heads": 2,
+        "linear_key_head_dim": 8, "linear_value_head_dim": 8, "layer_types": ["linear_attention", "full_attention"],
+    }  # fmt: skip
+    sight = {
+        "depth": 1, "hidden_size": 16, "intermediate_size": 24, "num_heads": 2, "out_hidden_size": 16, "patch_size": 4,
+        "spatial_merge_size": 2, "temporal_patch_size": 2, "num_position_embeddings": 16,
+    }  # fmt: skip
+    tokens = {"image_token_id": 36, "video_token_id": 37, "vision_start_token_id": 38, "vision_end_token_id": 39}
+    both, alone = tmp_path / "both", tmp_path / "alone"
+    config = Qwen3_5Config(text_config=text, vision_config=sight, tie_word_embeddings=False, **tokens)
+    Qwen3_5ForConditionalGeneration(config).save_pretrained(both)
+    _tokenizer().save_pretrained(both)
+    with pytest.raises(CheckpointError, match=r"Qwen3_5ForCausalLM does not read model\.visual.*save the language model alone"):
+        load_strictly(AutoModelForCausalLM, both)
+    AutoModelForCausalLM.from_pretrained(both).save_pretrained(alone)
+    AutoTokenizer.from_pretrained(both).save_pretrained(alone)
+    assert not passed_over(load_strictly(AutoModelForCausalLM, alone), require_model_folder(alone))
+
+
+def test_weights_that_transformers_passes_over_are_named(whole: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = shutil.copytree(whole["untied"], tmp_path / "mtp")
+    _tensors(lambda tensors: tensors | {"mtp.fc.weight": torch.zeros(2, 2)})(folder)
+    monkeypatch.setattr(LlamaForCausalLM, "_keys_to_ignore_on_load_unexpected", [r"^mtp\."], raising=False)
+    model = load_strictly(AutoModelForCausalLM, folder)
+    assert passed_over(model, require_model_folder(folder)) == ["mtp.fc.weight"]

@@ -25,10 +25,37 @@ SHAPES: dict[str, tuple[dict[str, Any], str, dict[str, Any]]] = {
         WITH_SYSTEM,
     ),
     "alpaca": ({"instruction": ASKED, "input": "", "output": SAID}, "Alpaca row", WANTED),
-    "alpaca with text": ({"instruction": ASKED, "input": "", "output": SAID, "text": "Below is ..."}, "Alpaca row", WANTED),
+    "alpaca with text": (
+        {"instruction": ASKED, "input": "", "output": SAID, "text": f"Below is an instruction.\n\n{ASKED}\n\n### Response:\n{SAID}"},
+        "Alpaca row",
+        WANTED,
+    ),
     "alpaca with input": ({"instruction": "route", "input": "the long screen", "output": SAID}, "Alpaca row", {
         "messages": [{"role": "user", "content": "route\n\nthe long screen"}, {"role": "assistant", "content": SAID}]
     }),
+    "dolly": (
+        {"instruction": "route", "context": "the long screen", "response": SAID, "category": "closed_qa"},
+        "instruction and response",
+        {"messages": [{"role": "user", "content": "route\n\nthe long screen"}, {"role": "assistant", "content": SAID}]},
+    ),
+    "dolly without context": (
+        {"instruction": ASKED, "context": "", "response": SAID, "category": "open_qa"}, "instruction and response", WANTED
+    ),
+    "openorca": (
+        {"id": "7", "system_prompt": "Route.", "question": ASKED, "response": SAID},
+        "question and response",
+        {**WITH_SYSTEM, "id": "7"},
+    ),
+    "sharegpt with system prompt": (
+        {"system_prompt": "Route.", "conversations": [{"from": "human", "value": ASKED}, {"from": "gpt", "value": SAID}]},
+        "ShareGPT row",
+        WITH_SYSTEM,
+    ),
+    "sharegpt with its system turn again": (
+        {"system": "Route.", "conversations": [{"from": "system", "value": "Route."}, *WANTED["messages"]]},
+        "ShareGPT row",
+        WITH_SYSTEM,
+    ),
     "developer": (
         {"messages": [{"role": "developer", "content": "Route."}, *WANTED["messages"]]},
         "OpenAI's developer is system",

@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
+from data_contracts.drop.carve import carve_keys
 from data_contracts.rows.records import Row, decode_tools, join_parts, normal_row, normal_text, row_json, shape_of, text_key
+from data_contracts.rows.taught import framing
 
 TURNS = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
 
@@ -73,6 +75,62 @@ def test_keys_are_the_same_in_every_release() -> None:
     assert text_key("user: q", "carve") != text_key("user: q", "row")
     assert normal_text(" a\tb\u00a0c\n") == "a b c"
     assert normal_text("e\u0301") == "\u00e9"
+
+
+CALL = {"id": "1", "type": "function", "function": {"name": "f", "arguments": {"x": 1}}}
+THROUGH_A_TOOL = [
+    {"role": "system", "content": "Be brief."},
+    {"role": "user", "content": "Who?"},
+    {"role": "assistant", "content": "", "tool_calls": [CALL]},
+    {"role": "tool", "content": "r", "tool_call_id": "1"},
+    {"role": "assistant", "reasoning_content": "so", "content": "Vermeer."},
+]
+
+
+@pytest.mark.parametrize(
+    ("shape", "value", "row_key", "sides"),
+    [
+        (
+            "completion",
+            {"prompt": "Who painted it?", "completion": "Vermeer."},
+            0x919585DF60E43DDA,
+            (0x85F2F17166130B03, 0x85F2F17166130B03),
+        ),
+        ("document", {"text": "A document."}, 0x8311EBA79467686D, (0x37ECC8657A8DBEB, 0x37ECC8657A8DBEB)),
+        ("chat", {"messages": THROUGH_A_TOOL, "id": "7"}, 0x368D8E271C4C1C92, (0xD8449C7E9B2C34B0, 0x103DB5B3FC9AABF5)),
+    ],
+)
+def test_rows_without_weight_tools_and_unmask_have_the_keys_of_every_release(
+    shape: Any, value: dict[str, Any], row_key: int, sides: tuple[int, int]
+) -> None:
+    """Signatures of drops that were learned hold these numbers; they were computed before weight, tools and unmask entered them."""
+    row = normal_row(1, shape, value)
+    assert text_key(normal_text(row.content_text()), "row") == row_key
+    assert carve_keys(row) == sides
+    weighed = {**value, "messages": [{**turn, "weight": 1} for turn in value.get("messages", ())], "tools": [], "unmask": False}
+    if shape == "chat":  # what holds anyway may be said in so many words
+        assert text_key(normal_text(normal_row(1, shape, weighed).content_text()), "row") == row_key
+
+
+def test_what_is_learned_and_under_which_tools_makes_another_row() -> None:
+    turns = [*TURNS, *TURNS]
+    context = {**TURNS[1], "weight": 0}
+    values: list[dict[str, Any]] = [
+        {"messages": turns},
+        {"messages": [*turns[:3], context]},
+        {"messages": [turns[0], context, *turns[2:]]},
+        {"messages": turns, "tools": [{"type": "function", "function": {"name": "f"}}]},
+        {"messages": turns, "tools": [{"type": "function", "function": {"name": "g"}}]},
+        {"messages": turns, "unmask": True},
+    ]
+    assert len({Row(1, "chat", value).content_text() for value in values}) == len(values)
+    assert len({framing(value) for value in values}) == len(values)
+    same = {"messages": [{**turn, "weight": 1} for turn in turns], "tools": [], "unmask": False}
+    asked_with_weight = {"messages": [{**turns[0], "weight": 0}, *turns[1:]]}  # a question is never learned
+    for value in (same, asked_with_weight):
+        assert Row(1, "chat", value).content_text() == Row(1, "chat", values[0]).content_text()
+        assert framing(value) == framing(values[0])
+    assert framing({"text": "t"}) == framing({"text": "s", "unmask": False})
 
 
 def test_a_row_on_disk_is_one_line_that_reads_back() -> None:

@@ -39,6 +39,18 @@ def test_a_changed_suite_is_a_gap_not_a_difference(make_suite, make_evaluation, 
     assert audit.transfer.bwt is None
 
 
+def test_the_same_items_under_other_prompts_are_a_gap(make_suite, make_evaluation, share) -> None:
+    """As after a change of worked examples: the documents are the same, and what the model read is not."""
+    from dataclasses import replace
+
+    new = make_suite("a", share(0.5))
+    old = replace(new, prompt_hash=(*new.prompt_hash[:97], "x" * 64, "y" * 64, "z" * 64), score=share(0.9))
+    audit = audit_forgetting([RoundEvaluation(0, None, make_evaluation("m0", old)), RoundEvaluation(1, None, make_evaluation("m1", new))])
+    assert audit.matrix == ((None,), (0.5,))
+    assert audit.gaps[0] == "a: 3 items had another prompt after round 0, so that round's score is not comparable and not shown."
+    assert audit.transfer.bwt is None
+
+
 def test_other_settings_are_said(make_suite, make_evaluation, share) -> None:
     rows = [
         RoundEvaluation(0, None, make_evaluation("m0", make_suite("a", share(0.9)), settings={"dtype": "bfloat16"})),

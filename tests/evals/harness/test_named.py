@@ -59,6 +59,11 @@ def test_a_task_file_that_includes_lm_evals_runs_too(tiny_model: Path, piqa: Sui
     suite = SuiteConfig(name="mine", source=str(task), task_metric="acc_norm", items=4)
     report = evaluate_checkpoint(tiny_model, [suite], tmp_path / "out", config=CONFIG, cache_dir=tmp_path / "cache")
     assert (report.suite("mine").metric, report.suite("mine").n) == ("acc_norm", 4)
+    items = load_evaluation(tmp_path / "out").suites["mine"]
+    by_length = [max(("pull", "push it twice"), key=lambda c: dict(zip(("pull", "push it twice"), own, strict=True))[c] / len(c))
+                 for own in items.choice_logprobs if own]  # fmt: skip
+    assert list(items.prediction) == by_length, "the answer that the metric counts"
+    assert [said == gold for said, gold in zip(items.prediction, items.gold, strict=True)] == [bool(score) for score in items.score]
 
 
 @pytest.mark.parametrize(
@@ -105,3 +110,33 @@ def test_local_data_for_a_group_are_refused(tiny_model: Path, piqa: SuiteConfig,
     group = piqa.model_copy(update={"source": "truthfulqa"})
     with pytest.raises(EvaluationError, match=r"'truthfulqa' is a tag of tasks"):
         evaluate_checkpoint(tiny_model, [group], tmp_path / "out", config=CONFIG, cache_dir=tmp_path / "cache")
+
+
+def test_the_worked_examples_of_an_item_depend_on_no_other_item(tiny_model: Path, write_rows: Write, tmp_path: Path) -> None:
+    """Items that an earlier evaluation left in the cache have the prompts that they have when all are evaluated at once."""
+    rows = {
+        split: str(write_rows(f"{split}.jsonl", [{"q": f"{split} {n} is", "c": ["no", "yes"], "g": n % 2} for n in range(12)]))
+        for split in ("test", "train")
+    }
+    task = tmp_path / "own.yaml"
+    task.write_text(
+        f"task: own\ndataset_path: json\ndataset_kwargs: {{data_files: {rows}, cache_dir: {tmp_path}/arrow}}\n"
+        "output_type: multiple_choice\ntest_split: test\ntraining_split: train\n"
+        "doc_to_text: '{{q}}'\ndoc_to_choice: '{{c}}'\ndoc_to_target: g\nmetric_list: [{metric: acc}]\n"
+    )
+
+    def prompts(items: int, cache: str, seed: int = 1234) -> dict[str, str]:
+        suite = SuiteConfig(name="own", source=str(task), few_shot=3, items=items)
+        config = CONFIG.model_copy(update={"seed": seed})
+        folder = tmp_path / f"{cache}-{items}-{seed}"
+        evaluate_checkpoint(tiny_model, [suite], folder, config=config, cache_dir=tmp_path / cache)
+        kept = load_evaluation(folder).suites["own"]
+        return dict(zip(kept.doc_hash, kept.prompt, strict=True))
+
+    few, more, at_once = prompts(4, "one"), prompts(12, "one"), prompts(12, "other")
+    assert few.items() <= more.items()
+    assert more == at_once
+    examples = {prompt.rpartition("\n\n")[0] for prompt in at_once.values()}
+    assert len(examples) > 6, "items have examples of their own, as under lm-eval"
+    assert all(example.count("train ") == 3 for example in examples)
+    assert prompts(12, "one", seed=5) != at_once

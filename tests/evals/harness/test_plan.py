@@ -7,6 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from data_contracts.errors import EvaluationError
 from evals.config import EvaluationConfig, SuiteConfig
 from evals.harness.plan import Planner, evaluation_identity, prefer_local_data
 
@@ -88,3 +91,14 @@ def test_a_direction_that_is_set_later_is_not_the_one_of_the_note(write_rows: Wr
     planner = Planner("", "", EvaluationConfig(), tmp_path / "cache")
     said = [planner.facts(suite.model_copy(update={"higher_is_better": given})).higher_is_better for given in (False, None, False, True)]
     assert said == [False, True, False, True]
+
+
+def test_a_drift_suite_of_questions_is_refused(write_rows: Write, choice_rows: Rows, tmp_path: Path) -> None:
+    """The gate reads drift as bits per byte: a lost accuracy passed as a fall, a gained one blocked as a rise."""
+    planner = Planner("0" * 64, "1" * 64, EvaluationConfig(), tmp_path / "cache")
+    local = SuiteConfig(name="lamb", source=str(write_rows("c.jsonl", choice_rows)), category="drift")
+    data = write_rows("p.jsonl", [{"goal": f"Open box {n}", "sol1": "pull", "sol2": "push", "label": n % 2} for n in range(4)])
+    named = SuiteConfig(name="piqa", source="piqa", category="drift", data={"validation": str(data)})
+    for suite in (local, named):
+        with pytest.raises(EvaluationError, match="is a drift suite scored by acc; drift is measured in bits per byte"):
+            planner.plan(suite)

@@ -120,3 +120,11 @@ def test_the_lines_of_an_answer_and_their_indentation_count_where_the_right_one_
     prompt = Prompt("q", (1,), ((2,),), (gold,), (1,), gold=gold, limit=64)
     task = LocalTask(SuiteConfig(name="s", source="s.jsonl", stop=()), [Item("h", "answer")], [prompt], Reading(), in_tokens=True)
     assert task.process_results(task.test_docs()[0], [(-1.0, False), said]) == {"exact_match": score}
+
+
+@pytest.mark.parametrize("pattern", [r"-?\d*\.?\d*", r"[\d,]*", r"(\d+)?", r"\d+|$"])
+def test_a_pattern_that_matches_nothing_at_the_end_finds_the_answer_all_the_same(pattern: str) -> None:
+    """Its last match was the empty one behind every text, so that every answer was right."""
+    for said, gold, score in ((" 99", "5", 0.0), ("no idea", "5", 0.0), ("it is 5 ", "5", 1.0), ("is it 6 or 5?", "The answer is 5", 1.0)):
+        task = _task([Item("h", "answer")], [Prompt("q", (1,), ((2,),), (gold,), (1,), gold=gold, limit=8)], answer_pattern=pattern)
+        assert task.process_results(task.test_docs()[0], [(-1.0, False), said]) == {"exact_match": score}, said

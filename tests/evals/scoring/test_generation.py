@@ -46,8 +46,8 @@ def test_a_model_that_reads_padding_is_not_padded(seed: int, spread: float, dtyp
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_contexts_of_unequal_length_share_no_batch_where_padding_counts(dtype: torch.dtype) -> None:
     generator = GreedyGenerator(_without_mask(_llama(0.1, 0)).to(dtype), TOKENIZER, max_rows=4)
-    assert sorted(map(sorted, generator.batches([(1, 2), (3, 4, 5), (6, 7)]))) == [[0, 2], [1]]
-    assert len(GreedyGenerator(_llama(0.1, 0).to(dtype), TOKENIZER, max_rows=4).batches([(1, 2), (3, 4, 5), (6, 7)])) == 1
+    assert sorted(map(sorted, generator.batches([(1, 2), (3, 4, 5), (6, 7)], 4))) == [[0, 2], [1]]
+    assert len(GreedyGenerator(_llama(0.1, 0).to(dtype), TOKENIZER, max_rows=4).batches([(1, 2), (3, 4, 5), (6, 7)], 4)) == 1
 
 
 def _counting_on(model: Any) -> Any:

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from data_contracts.config import ContractConfig
+from data_contracts.drop.supplied import read_supplied
 from data_contracts.errors import EvaluationError
 from evals.config import SuiteConfig
 from evals.suites.items import load_items, prompting_digest, select_items, suite_digest
@@ -147,6 +149,10 @@ def _row(**fields: Any) -> str:
         ([_row(prompt="p", choices=["a", "a"], gold=0)], "has the choices"),
         ([_row(prompt="p", choices=["a"], gold=0)], "has the choices"),
         ([_row(messages=[{"role": "user", "content": "q"}])], "does not end with an assistant turn"),
+        (
+            [_row(messages=[{"role": "user", "content": "q"}, {"role": "assistant", "content": "a", "weight": 0}])],
+            "bad.jsonl:1: has a gold answer of weight 0, which is context and not learned",
+        ),
         ([_row(question="q", answer="a")], "does not fit the template"),
         ([_row(prompt="p", answer="a"), _row(text="t")], "mixes items"),
     ],
@@ -158,6 +164,33 @@ def test_bad_files_end_with_a_reason_that_names_the_place(tmp_path: Path, lines:
         load_items(SuiteConfig(source=str(path)))
     assert str(path) in str(caught.value)
     assert caught.value.way_out
+
+
+def test_the_way_out_of_an_answer_of_weight_0_is_one(write_rows: Write) -> None:
+    turns = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
+    rows = [{"messages": turns}, {"messages": [*turns, turns[0], {**turns[1], "weight": 0}]}, {"messages": [*turns, *turns]}]
+    suite = _suite(write_rows("s.jsonl", rows), chat=True)
+    with pytest.raises(EvaluationError) as caught:
+        load_items(suite)
+    way_out = caught.value.way_out
+    where = way_out[way_out.index("where: ") + 7 :].strip("`")
+    assert [len(item.turns) for item in load_items(suite.model_copy(update={"where": where}))] == [1, 3]
+
+
+def test_what_a_drop_takes_as_its_held_out_items_is_a_suite(write_rows: Write) -> None:
+    asked = {"role": "user", "content": [{"type": "text", "text": "book a trip "}, {"type": "text", "text": "to Rome"}]}
+    call = {"id": "1", "type": "function", "function": {"name": "book", "arguments": '{"to": "Rome"}'}}
+    rows = [
+        {"messages": [asked, {"role": "assistant", "content": None, "tool_calls": [call]}]},
+        {"messages": [{"role": "user", "content": "and back"}, {"role": "assistant", "tool_calls": [call]}]},
+        {"messages": [{"role": "user", "content": "thanks"}, {"role": "assistant", "content": "a pleasure"}]},
+    ]
+    path = write_rows("heldout.jsonl", rows)
+    items = load_items(_suite(path, chat=True))
+    supplied = read_supplied(path, ContractConfig(sealed_fraction=0.0))
+    again = load_items(_suite(write_rows("kept.jsonl", [dict(item.value) for item in supplied]), chat=True))
+    assert [item.prompt for item in again] == [item.prompt for item in items] == ["book a trip to Rome", "and back", "thanks"]
+    assert [item.answer for item in again] == [item.answer for item in items]
 
 
 def test_a_file_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
@@ -227,3 +260,11 @@ def test_lines_end_with_a_line_feed_and_nothing_else(tmp_path: Path) -> None:
     path.write_bytes("\ufeff".encode() + '{"prompt": "a\u2028b\u0085c", "answer": "d\u2029e"}\n'.encode())
     (item,) = load_items(_suite(path))
     assert (item.prompt, item.answer) == ("a\u2028b\u0085c", "d\u2029e")
+
+
+def test_rows_without_a_passage_share_none(write_rows: Write) -> None:
+    """They counted as items of one passage, so that intervals were too narrow."""
+    passages = ["p", "p", "", " "]
+    rows = [{"prompt": str(n), "answer": "a", "passage": passage} for n, passage in enumerate(passages)]
+    items = load_items(SuiteConfig(source=str(write_rows("s.jsonl", rows)), cluster="{{ passage }}"))
+    assert [item.cluster for item in items] == ["p", "p", None, None]

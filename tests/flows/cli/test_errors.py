@@ -69,17 +69,6 @@ def test_a_fault_of_the_program_keeps_its_place_and_is_json_where_asked(
     assert "Traceback" in told.err, "whoever mends it needs the place"
 
 
-def test_a_command_that_sigterm_stopped_ends_although_a_thread_does_not() -> None:
-    program = (
-        "import threading\n"
-        "from flows.cli import errors\n"
-        "errors.EXIT_SECONDS = 0.1\n"
-        "threading.Thread(target=threading.Event().wait).start()\n"
-        "errors.leave(errors.STOPPED)\n"
-    )
-    assert subprocess.run([sys.executable, "-c", program], timeout=120, check=False).returncode == STOPPED
-
-
 @pytest.mark.parametrize("made_of_it", ["RuntimeError('a flow run crashed')", "asyncio.CancelledError()", "error"])
 def test_a_command_that_sigterm_stopped_ends_whatever_error_a_library_made_of_it(made_of_it: str) -> None:
     program = (
@@ -95,7 +84,7 @@ def test_a_command_that_sigterm_stopped_ends_whatever_error_a_library_made_of_it
         "    except BaseException as error:\n"
         f"        raise {made_of_it}\n"
         "threading.Thread(target=threading.Event().wait).start()\n"
-        "errors.leave(errors.run(app, []))\n"
+        "errors.leave(lambda: errors.run(app, []))\n"
     )
     done = subprocess.run([sys.executable, "-c", program], timeout=120, check=False, capture_output=True, text=True)
     assert done.returncode == STOPPED
@@ -114,7 +103,7 @@ LOCKED = (
     "    signal.signal(signal.SIGTERM, lambda *_: None)\n"  # a library's handler, after which a lock is never given back
     "    os.kill(os.getpid(), signal.SIGTERM)\n"
     "    threading.Event().wait()\n"
-    "errors.leave(errors.run(app, []))\n"
+    "errors.leave(lambda: errors.run(app, []))\n"
 )
 SAVES = (
     "import signal, sys, time\n"
@@ -151,3 +140,15 @@ def test_a_training_that_never_ends_holds_the_command_no_longer_than_saving_may_
     child = f"groups.start([sys.executable, '-c', {deaf!r}], {pipes}); child.stdout.readline()"
     done = subprocess.run([sys.executable, "-c", LOCKED.format(saving=0.6, child=child)], timeout=120, check=False)
     assert done.returncode == STOPPED
+
+
+@pytest.mark.parametrize(("ends", "code"), [("return 1", 1), ("raise RuntimeError", 1), ("return 75", STOPPED)])
+def test_a_command_that_failed_or_was_stopped_ends_although_a_thread_does_not(ends: str, code: int) -> None:
+    """A round whose SIGTERM Prefect had lost waited for ever for a thread of Prefect's."""
+    program = (
+        "import threading\nfrom flows.cli import errors\nerrors.EXIT_SECONDS = 0.2\n"
+        "threading.Thread(target=threading.Event().wait).start()\n"
+        f"def command():\n    {ends}\n"
+        "errors.leave(command)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=120).returncode == code

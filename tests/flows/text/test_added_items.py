@@ -19,8 +19,8 @@ def test_items_are_added_behind_a_last_line_that_an_editor_left_open(tmp_path: P
     new.write_text(json.dumps(_chat("Which desk answers a late parcel?", "post")) + "\n")
     values = {"evaluation": {"skills": {"desks": {"more_items": "more.jsonl"}}}}
     taught = VersionRef(
-        version=2, round=1, skill="desks", method="osft", decision="PASS", model_sha256="0" * 64, manifest_sha256="0" * 64, parent_version=1,
-        checkpoint=tmp_path, run_id="", model_id="",
+        version=2, round=1, skill="desks", method="osft", decision="PASS", model_sha256="0" * 64, manifest_sha256="0" * 64,
+        parent_version=1, checkpoint=tmp_path, run_id="", model_id="",
     )  # fmt: skip
     added = add_items(parse_config(values, where="test", folder=tmp_path), new, "desks", [taught], tmp_path / "unused.jsonl")
     assert (added.taken, added.items) == (1, 2)

@@ -74,7 +74,7 @@ def test_a_version_whose_weights_gc_deleted_is_not_moved_away(stages: Stages) ->
     folder = stages.run({"a": 1}).folder
     (folder / "data.txt").unlink()
     (folder / COLLECTED_FILE).write_text("{}")
-    with pytest.raises(LineageError, match="deleted by gc.*skillstack rebuild VERSION"):
+    with pytest.raises(LineageError, match=r"deleted by gc.*skillstack rebuild VERSION"):
         stages.run({"a": 1})
     assert stages.built == 1
     assert (folder / COLLECTED_FILE).is_file()

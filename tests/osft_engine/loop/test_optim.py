@@ -5,11 +5,14 @@ from __future__ import annotations
 from typing import Any, get_args
 
 import pytest
+import torch
 from pydantic import ValidationError
+from torch import nn
 
 from data_contracts.errors import ConfigError
+from osft_engine.compute.distributed import World
 from osft_engine.config import TrainConfig
-from osft_engine.loop.optim import step_sizes
+from osft_engine.loop.optim import NamedOptimizer, step_sizes
 from osft_engine.scheduler_settings import Scheduler
 
 NAMES = get_args(Scheduler)
@@ -84,3 +87,23 @@ def test_step_sizes_warm_up_from_the_first_step_and_refuse_foreign_settings() ->
     assert min(floor(step) for step in range(10)) >= 0.3
     with pytest.raises(ConfigError, match="do not fit linear"):
         step_sizes(TrainConfig(lr_scheduler="linear", lr_scheduler_kwargs={"min_lr_rate": 0.3}), 10)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_parameters_in_bfloat16_lose_no_small_steps(optimizer: str) -> None:
+    """Against the same steps in float32, rounded once at the end; one step is far below a unit in the last place of 1.0."""
+    config = TrainConfig(optimizer=optimizer, learning_rate=1e-3, weight_decay=0.0)
+    exact, rounded = (nn.Parameter(torch.ones(4, 4, dtype=dtype)) for dtype in (torch.float32, torch.bfloat16))
+    optimizers = [NamedOptimizer({"w": parameter}, config) for parameter in (exact, rounded)]
+    gradient = torch.linspace(0.5, 2.0, 16).reshape(4, 4).bfloat16()
+    for step in range(60):
+        for parameter, moved in zip((exact, rounded), optimizers, strict=True):
+            parameter.grad = gradient.to(parameter.dtype)
+            moved.clip(10.0, World())
+            moved.step(1e-3)
+        if step == 29:  # a new process
+            state = {name: value.clone() for name, value in optimizers[1].state().items()}
+            optimizers[1] = NamedOptimizer({"w": rounded}, config)
+            optimizers[1].restore(state)
+    assert torch.equal(rounded, exact.bfloat16())
+    assert (rounded < 1.0).any()

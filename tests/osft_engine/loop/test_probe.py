@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
-from transformers import AutoModelForCausalLM, BloomConfig, BloomForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, BertConfig, BertLMHeadModel, BloomConfig, BloomForCausalLM
 
 from data_contracts.errors import ConfigError
 from osft_engine.config import TrainConfig
@@ -95,3 +95,43 @@ def test_layers_that_are_read_without_a_call_are_passed_over_or_refused(llama: A
     assert read_without_call(llama, found) == []
     with pytest.raises(ConfigError, match=r"reads the weight of model\.layers\.0\.mlp\.hidden without calling the layer.*leave out hidden"):
         reachable_targets(llama, ["hidden"])
+
+
+@pytest.mark.parametrize("decoder", [True, False])
+def test_an_encoder_is_refused_and_the_same_model_as_a_decoder_is_not(decoder: bool) -> None:
+    """Its loss fell, for it read the tokens that it was to predict."""
+    settings = BertConfig(
+        vocab_size=64, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=48, is_decoder=decoder
+    )  # fmt: skip
+    model = BertLMHeadModel(settings)
+    if decoder:
+        choose_layout(model, TrainConfig())
+        return
+    with pytest.raises(ConfigError, match=r"BertLMHeadModel.*reads the tokens that it is to predict"):
+        choose_layout(model, TrainConfig())
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings"),
+    [
+        ("phi3", {"rope_type": "longrope", "long_factor": [4.0] * 4, "short_factor": [1.0] * 4}),
+        ("llama", {"rope_type": "dynamic", "factor": 4.0}),
+    ],
+)
+def test_a_model_whose_positions_follow_the_longest_example_reads_each_alone_where_one_may_be_long(
+    kind: str, settings: dict[str, Any]
+) -> None:
+    """Against plain transformers: a short example beside one of 60 tokens has other logits than alone."""
+    common = {"vocab_size": 64, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
+    windows = {"phi3": {"max_position_embeddings": 128, "original_max_position_embeddings": 32}, "llama": {"max_position_embeddings": 32}}
+    window = windows[kind] | {"pad_token_id": 0, "initializer_range": 0.3}
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **common, **window, rope_parameters=settings | {"rope_theta": 1e4}))
+    ids, mask = torch.randint(3, 64, (2, 60)), torch.ones(2, 60, dtype=torch.long)
+    mask[1, 20:] = 0
+    with torch.no_grad():
+        beside, alone = model(ids, attention_mask=mask).logits[1, :20], model(ids[1:, :20]).logits[0]
+    assert not torch.allclose(beside, alone, atol=1e-3)
+    assert choose_layout(model, TrainConfig(max_tokens_per_batch=32)).kind == "padded", "no example can be longer"
+    chosen = choose_layout(model, TrainConfig())
+    assert chosen.kind == "single"
+    assert "more than 32 tokens" in chosen.why

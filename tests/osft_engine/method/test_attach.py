@@ -120,3 +120,43 @@ def test_auto_runs_beside_the_weights_where_a_second_copy_of_them_would_fill_the
     assert ways("dense", 1) == {"dense"}, "what is told is done"
     everything = allowed_updates(targets, lambda _, W: protect_weights_block(W, 0.25))
     assert set(choose_executions(targets, everything, "auto", 1e6, memory=1).values()) == {"dense"}, "it has no factors to run beside"
+
+
+_ROUTED: dict[str, dict[str, Any]] = {
+    "hunyuan_v1_moe": {"num_experts": 4, "moe_topk": 2, "moe_intermediate_size": 24, "head_dim": 8},
+    "gemma4_text": {
+        "num_experts": 4, "top_k_experts": 2, "moe_intermediate_size": 24, "enable_moe_block": True, "head_dim": 8, "global_head_dim": 8,
+        "hidden_size_per_layer_input": 0, "vocab_size_per_layer_input": 64, "num_kv_shared_layers": 0,
+    },
+    "doge": {"is_moe": True, "num_experts": 16, "num_experts_per_tok": 4},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("family", "router"), [("hunyuan_v1_moe", "mlp.gate.wg"), ("gemma4_text", "router.proj"), ("doge", "router_gate")])
+def test_a_router_that_holds_its_linear_layer_or_has_another_name_is_no_target(family: str, router: str) -> None:
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(family, **COMMON | _ROUTED[family]))
+    assert any(name.endswith(router) and is_linear(module) for name, module in model.named_modules())
+    targets = find_targets(model)
+    assert targets
+    assert not [name for name in targets if router in name]
+
+
+def test_layers_that_share_their_weight_stay_as_they_are_and_cannot_be_named(capsys: pytest.CaptureFixture[str]) -> None:
+    """Each place trained an update of its own, and the last one written was the only one that was saved."""
+    settings = AutoConfig.for_model(
+        "zamba2", **COMMON | {"num_hidden_layers": 4, "num_key_value_heads": 4}, layers_block_type=["mamba", "hybrid", "mamba", "hybrid"],
+        num_mem_blocks=1, mamba_d_state=8, mamba_expand=2, mamba_headdim=16, n_mamba_heads=4, mamba_ngroups=1, use_mem_eff_path=False,
+        adapter_rank=8, attention_head_dim=16, use_shared_attention_adapter=True,
+    )  # fmt: skip
+    model = AutoModelForCausalLM.from_config(settings)
+    targets = find_targets(model)
+    held: dict[int, list[str]] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        held.setdefault(id(parameter), []).append(name)
+    shared = {name.removesuffix(".weight") for names in held.values() if len(names) > 1 for name in names}
+    assert "model.layers.1.shared_transformer.self_attn.q_proj" in shared
+    assert targets
+    assert not shared & set(targets)
+    assert "layers share their weight with others" in capsys.readouterr().err
+    with pytest.raises(ConfigError, match="whose weight other layers share"):
+        find_targets(model, ["q_proj"])
