@@ -16,8 +16,8 @@ from lm_eval.models.utils_hf import stop_sequences_criteria
 from transformers import GenerationConfig
 
 from data_contracts.errors import EvaluationError
-from evals.scoring.lengths import forget_lengths, length_steps
-from evals.scoring.scorer import EXACT, MASK_ERROR
+from data_contracts.model.lengths import length_steps
+from evals.scoring.scorer import EXACT, MASK_ERROR, forget_lengths
 
 Ids = tuple[int, ...]
 

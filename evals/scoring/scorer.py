@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from evals.scoring.lengths import forget_lengths, length_steps
+from data_contracts.model.lengths import UNLIMITED, LengthSteps, length_steps
 
 Request = tuple[list[int], list[int]]  # (tokens of the context, tokens of the continuation)
 CPU_TOKENS, DEVICE_TOKENS = 2048, 32768  # in one pass; more on a CPU only leaves its cache
@@ -229,3 +229,10 @@ def _probe(vocabulary: int, length: int) -> tuple[PackedRow, list[PackedRow]]:
 
 def _begins(tokens: tuple[int, ...], other: tuple[int, ...]) -> bool:
     return other[: len(tokens)] == tokens
+
+
+@torch.no_grad()
+def forget_lengths(model: Any, steps: LengthSteps) -> None:
+    """Dynamic RoPE keeps the frequencies of the longest row so far; transformers takes the first ones back when it reads a short row."""
+    if steps.stretches < UNLIMITED:
+        model(torch.zeros(1, 1, dtype=torch.long, device=model.device), use_cache=False)

@@ -16,7 +16,7 @@ _HERE = Path(__file__).parents[1]
 # Of this package: what makes items of rows, prompts of items, and scores of answers.
 _MINE = ("scoring/*.py", "harness/*.py", "suites/gold.py", "suites/items.py", "suites/templates.py")
 # Of data_contracts: what renders a row and finds where an answer ends, and how long a text may be.
-_CONTRACTS = ("rendering/*.py", "model/window.py")
+_CONTRACTS = ("rendering/*.py", "model/lengths.py", "model/window.py")
 
 
 @cache

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from data_contracts.errors import ConfigError
+from data_contracts.model.lengths import length_steps
 from osft_engine.compute.forward import run_model
 from osft_engine.config import TrainConfig
 from osft_engine.data.batches import Layout, MicroBatch, micro_batches
@@ -64,17 +65,7 @@ def choose_layout(model: Any, config: TrainConfig, device: torch.device | None =
 
 def turns_by_length(model: Any, config: TrainConfig) -> str | None:
     """Whether the frequencies of a model's positions follow the longest example of a pass, and examples may be long enough for that."""
-    inner = model.config.get_text_config()
-    rope = getattr(inner, "rope_parameters", None) or getattr(inner, "rope_scaling", None) or {}
-    kinds = [each for each in (rope, *rope.values()) if isinstance(each, Mapping)]  # one for all layers, or one for each kind of layer
-    limits = [
-        each.get("original_max_position_embeddings") or getattr(inner, "original_max_position_embeddings", None)
-        if each.get("rope_type") == "longrope"
-        else inner.max_position_embeddings
-        for each in kinds
-        if each.get("rope_type") in ("longrope", "dynamic")
-    ]
-    limit = min((limit for limit in limits if limit), default=None)
+    limit = length_steps(model.config.get_text_config()).first
     longest = min(config.max_tokens_per_batch, config.max_seq_len or config.max_tokens_per_batch)
     if limit is None or longest <= limit:
         return None

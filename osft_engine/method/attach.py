@@ -123,7 +123,7 @@ def shared_weights(model: nn.Module, layers: Mapping[str, nn.Module]) -> list[st
     places: dict[int, set[tuple[int, str]]] = {}
     modules = dict(model.named_modules(remove_duplicate=False))
     for name, module in modules.items():
-        if (weight := getattr(module, "weight", None)) is not None:
+        if (weight := dict(module.named_parameters(recurse=False)).get("weight")) is not None:
             owner, _, leaf = name.rpartition(".")
             places.setdefault(id(weight), set()).add((id(modules[owner]), leaf))
     return [name for name, module in layers.items() if len(places.get(id(module.weight), ())) > 1]

@@ -12,8 +12,8 @@ import pytest
 import torch
 import transformers
 
+from data_contracts.model.lengths import UNLIMITED, LengthSteps, length_steps
 from evals.scoring.generation import GreedyGenerator
-from evals.scoring.lengths import UNLIMITED, LengthSteps, length_steps
 from evals.scoring.scorer import ContinuationScorer, Request
 
 STEP = 32

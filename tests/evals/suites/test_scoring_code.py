@@ -41,8 +41,9 @@ def test_a_newer_scorer_never_meets_an_old_score(write_rows: Write, monkeypatch:
 DECIDING = (
     "data_contracts.rendering.answers", "data_contracts.rendering.chat", "data_contracts.rendering.encoding",
     "data_contracts.rendering.facts", "data_contracts.rendering.renderer", "data_contracts.rendering.template",
-    "data_contracts.model.window", "evals.harness.prompts", "evals.harness.rows", "evals.harness.session", "evals.harness.tasks",
-    "evals.scoring.generation", "evals.scoring.lengths", "evals.scoring.model", "evals.scoring.scorer", "evals.scoring.tokens",
+    "data_contracts.model.lengths", "data_contracts.model.window",
+    "evals.harness.prompts", "evals.harness.rows", "evals.harness.session", "evals.harness.tasks",
+    "evals.scoring.generation", "evals.scoring.model", "evals.scoring.scorer", "evals.scoring.tokens",
     "evals.suites.gold", "evals.suites.items", "evals.suites.templates",
 )  # fmt: skip
 

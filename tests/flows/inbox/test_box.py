@@ -50,6 +50,14 @@ def taken(inbox: Inbox) -> list[tuple[str, str]]:
     return [(entry.skill, entry.drop.read_text()) for entry in found if entry is not None]
 
 
+def heldout_of_the_one_taken(inbox: Inbox) -> str:
+    """One more look, at which one drop is whole: what its held-out items are."""
+    (entry,) = (inbox.take(arrival) for arrival in inbox.settled(inbox.look()))
+    assert entry is not None
+    assert entry.heldout is not None
+    return entry.heldout.read_text()
+
+
 def test_the_name_says_the_skill(folder: Path, open_inbox: OpenInbox) -> None:
     put(folder, "route.jsonl", "1\n")
     put(folder, "date--2026-11.jsonl", "2\n")
@@ -111,10 +119,7 @@ def test_heldout_items_come_along_and_are_no_drop(folder: Path, open_inbox: Open
     put(folder, "route.heldout.jsonl", "2\n")
     inbox = open_inbox()
     inbox.look()
-    (entry,) = (inbox.take(arrival) for arrival in inbox.settled(inbox.look()))
-    assert entry is not None
-    assert entry.heldout is not None
-    assert entry.heldout.read_text() == "2\n"
+    assert heldout_of_the_one_taken(inbox) == "2\n"
 
 
 def test_held_out_items_that_still_grow_are_waited_for(folder: Path, open_inbox: OpenInbox) -> None:
@@ -123,10 +128,7 @@ def test_held_out_items_that_still_grow_are_waited_for(folder: Path, open_inbox:
     inbox.look()
     items.write_text("2\n3\n")
     assert inbox.settled(inbox.look()) == []
-    (entry,) = (inbox.take(arrival) for arrival in inbox.settled(inbox.look()))
-    assert entry is not None
-    assert entry.heldout is not None
-    assert entry.heldout.read_text() == "2\n3\n"
+    assert heldout_of_the_one_taken(inbox) == "2\n3\n"
 
 
 def test_held_out_items_that_grow_between_look_and_copy_are_waited_for(folder: Path, open_inbox: OpenInbox) -> None:

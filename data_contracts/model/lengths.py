@@ -11,8 +11,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-
 UNLIMITED = 1 << 22
 _WINDOWS = ("sliding_window", "sliding_window_size", "attention_window_size", "attention_chunk_size", "window_size")
 
@@ -30,6 +28,11 @@ class LengthSteps:
         """Rows of one turning get the same positions together as alone."""
         return sum(length > switch for switch in self.switches), length if length > self.stretches else 0
 
+    @property
+    def first(self) -> int | None:
+        """Length past which an example changes how those beside it are read; None where none does."""
+        return min((*self.switches, self.stretches)) if self.switches or self.stretches < UNLIMITED else None
+
     def reading(self, length: int) -> tuple[int, int, int]:
         """Rows of one reading may also get one mask in place of the model's own."""
         return (int(length > self.window), *self.turning(length))
@@ -45,13 +48,6 @@ def length_steps(config: Any) -> LengthSteps:
         switches=tuple(sorted(set(longest))),
         stretches=trained if any("dynamic" in _kind(rope) for rope in ropes) else UNLIMITED,
     )
-
-
-@torch.no_grad()
-def forget_lengths(model: Any, steps: LengthSteps) -> None:
-    """Dynamic RoPE keeps the frequencies of the longest row so far; transformers takes the first ones back when it reads a short row."""
-    if steps.stretches < UNLIMITED:
-        model(torch.zeros(1, 1, dtype=torch.long, device=model.device), use_cache=False)
 
 
 def _ropes(config: Any) -> Iterator[Mapping[str, Any]]:
