@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -49,6 +50,13 @@ def _addresses_kept() -> Iterator[None]:
     for name in names:
         os.environ.pop(name, None)
     os.environ.update(before)
+
+
+@pytest.fixture(autouse=True)
+def _stays_alive() -> Iterator[None]:
+    """A test of a command calls `run`: `leave` ends its process, here some tests later and without a word."""
+    yield
+    assert "exit-deadline" not in {thread.name for thread in threading.enumerate()}
 
 
 @pytest.fixture(autouse=True)

@@ -142,7 +142,7 @@ def leave(run_command: Callable[[], int]) -> NoReturn:
     finally:
         if status in (FAILED, STOPPED) or _stopped.is_set():
             timer = threading.Timer(EXIT_SECONDS, os._exit, (status,))
-            timer.daemon = True
+            timer.name, timer.daemon = "exit-deadline", True
             timer.start()
     sys.exit(status)
 

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from data_contracts.errors import CheckpointError
-from flows.cli import app as cli
+from flows.cli.app import app
+from flows.cli.errors import run
 from flows.cli.validation import check_drop
 from flows.config.model import SkillstackConfig
 
@@ -77,10 +78,7 @@ def test_convert_on_the_command_line_needs_no_skill_and_no_config(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("alpaca.json").write_text(json.dumps([{"instruction": "route it", "input": "", "output": "there"}] * 3), encoding="utf-8")
-    monkeypatch.setattr("sys.argv", ["skillstack", "validate", "alpaca.json", "--convert", "new.jsonl"])
-    with pytest.raises(SystemExit) as ended:
-        cli.main()
-    assert ended.value.code == 0
+    assert run(app, ["validate", "alpaca.json", "--convert", "new.jsonl"]) == 0
     assert "new.jsonl, 3 rows" in capsys.readouterr().out
     assert sorted(path.name for path in tmp_path.iterdir()) == ["alpaca.json", "new.jsonl"]
 
@@ -91,10 +89,7 @@ def test_gate_plan_with_a_drop_works_before_round_1_and_writes_nothing(
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     Path("drop.jsonl").write_text(rows(400), encoding="utf-8")
-    monkeypatch.setattr("sys.argv", ["skillstack", "gate", "plan", "drop.jsonl", "--skill", "colours", "--churn", "0.02", "--json"])
-    with pytest.raises(SystemExit) as ended:
-        cli.main()
-    assert ended.value.code == 0
+    assert run(app, ["gate", "plan", "drop.jsonl", "--skill", "colours", "--churn", "0.02", "--json"]) == 0
     answer = json.loads(capsys.readouterr().out)
     kept = check_drop(SkillstackConfig(base_model="nano", state_dir=tmp_path / "s"), Path("drop.jsonl"), "colours", None, None).manifest
     assert kept is not None
@@ -120,8 +115,5 @@ def test_gate_plan_says_what_is_wrong(
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     Path("drop.jsonl").write_text(rows(60), encoding="utf-8")
     Path("bad.jsonl").write_text(rows(30) + "{oops\n", encoding="utf-8")
-    monkeypatch.setattr("sys.argv", ["skillstack", "gate", "plan", *words])
-    with pytest.raises(SystemExit) as ended:
-        cli.main()
-    assert ended.value.code == 1
+    assert run(app, ["gate", "plan", *words]) == 1
     assert message in capsys.readouterr().err

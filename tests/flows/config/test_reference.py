@@ -8,7 +8,8 @@ import pytest
 import yaml
 
 from data_contracts.errors import ConfigError
-from flows.cli import app as cli
+from flows.cli.app import app
+from flows.cli.errors import run
 from flows.config.model import SkillstackConfig
 from flows.config.reference import explain, reference_page, settings
 
@@ -35,9 +36,7 @@ def test_the_defaults_are_those_of_an_empty_config() -> None:
             assert yaml.safe_load(setting.default) == value, setting.key
 
 
-def test_a_setting_or_a_section_is_explained_and_an_unknown_one_names_the_nearest(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_setting_or_a_section_is_explained_and_an_unknown_one_names_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
     assert [setting.key for setting in explain("contract.min_rows")] == ["contract.min_rows"]
     assert {setting.key.split(".")[0] for setting in explain("gate")} == {"gate"}
     with pytest.raises(ConfigError, match=r"the nearest is contract\.min_rows"):
@@ -45,8 +44,5 @@ def test_a_setting_or_a_section_is_explained_and_an_unknown_one_names_the_neares
     for old in ("train.ledger_rank", "train.ledgr_rank"):
         with pytest.raises(ConfigError, match=r"the nearest is train\.memory_rank;"):
             explain(old)
-    monkeypatch.setattr("sys.argv", ["skillstack", "config", "--explain", "train.unfreeze_rank_ratio"])
-    with pytest.raises(SystemExit) as ended:
-        cli.main()
-    assert ended.value.code == 0
+    assert run(app, ["config", "--explain", "train.unfreeze_rank_ratio"]) == 0
     assert "share of the directions of each weight that may change" in capsys.readouterr().out
