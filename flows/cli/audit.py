@@ -59,7 +59,9 @@ def audit_lines(result: AuditResult, columns: int) -> Iterator[Line]:
     for key, entry in zip(round_keys(audit.rounds), audit.rounds, strict=True):
         yield Text.assemble(f"{key}  {entry.label}: ", (_fate(entry), COLOURS.get(entry.decision.value, "") if entry.decision else ""))
     for name, estimate in audit.transfer:
-        if estimate is not None:
+        if isinstance(estimate, float):
+            yield f"{name.replace('_', ' ')}: {percent(estimate)}"
+        elif estimate is not None:
             interval = f"{percent(estimate.low)} to {percent(estimate.high)}"
             yield f"{name.replace('_', ' ')}: {percent(estimate.value)} ({audit.interval}: {interval})"
     yield from (Text(gap, style="yellow") for gap in audit.gaps)
