@@ -100,7 +100,7 @@ def left_out_because(pair: Pair, policy: GatePolicy) -> str | None:
         return f"it may be measured wrongly ({pair.candidate.result.doubt})"
     if pair.n < policy.min_items:
         return f"it has {pair.n} items, fewer than {policy.min_items}"
-    return why_uninformative(pair.reference, policy.alpha)
+    return why_uninformative(pair.reference, policy.alpha, policy.rules)
 
 
 def _drawn_words(pairs: Sequence[Pair]) -> str:

@@ -53,17 +53,23 @@ def drift(pair: Pair, limit: float, level: Level, policy: GatePolicy, against: A
     )  # fmt: skip
 
 
-def early_warning(pair: Pair, alpha: float) -> CheckOutcome | None:
-    """Gold answers became less likely although the score may not show it yet. It decides nothing; it says where to look."""
+def early_warning(pair: Pair, alpha: float, rules: int) -> CheckOutcome | None:
+    """Gold answers became less likely although the score may not show it yet. It decides nothing; it says where to look.
+
+    Before rules 6 items of one passage counted as independent, and a suite that is better when lower was warned of like the others.
+    """
+    if rules >= 6 and not pair.candidate.result.higher_is_better:
+        return None
     before = pair.reference.gold_logprob[reference_order(pair.candidate, pair.reference)]
     d = pair.candidate.gold_logprob - before
     known = np.isfinite(d)
     d = d[known]
     if len(d) < 2 or not (d != 0).any():
         return None
-    difference = paired_difference(d, prior=False)
+    passages = tuple(name if rules >= 6 else None for name, is_known in zip(pair.candidate.cluster, known, strict=True) if is_known)
+    difference = paired_difference(d, passages, prior=False)
     if pair.drawn_from is not None:
-        difference = weighted_difference(d, pair.candidate.weight[known], (None,) * len(d), pair.drawn_from, prior=False)
+        difference = weighted_difference(d, pair.candidate.weight[known], passages, pair.drawn_from, prior=False)
     p = p_below(difference, 0.0)
     if not p <= alpha:
         return None
@@ -113,7 +119,7 @@ def early_warnings(pairs: Sequence[Pair], policy: GatePolicy) -> list[CheckOutco
     texts = [pair for pair in pairs if pair.category == "drift"]
     scored = [pair for pair in pairs if pair.category != "drift"]
     found = [drift_warning(pair, policy.alpha / len(texts), policy.drift_limits(pair.margin)[0]) for pair in texts]
-    found += [early_warning(pair, policy.alpha / len(scored)) for pair in scored]
+    found += [early_warning(pair, policy.alpha / len(scored), policy.rules) for pair in scored]
     return [warning for warning in found if warning]
 
 

@@ -6,14 +6,12 @@ Significance is not use: a score that rises from 0 to 22 is a proven gain and no
 
 from __future__ import annotations
 
-from scipy import stats
-
 from data_contracts.manifests import CheckOutcome
-from evals.gate.pairing import Pair, guessing_rate
+from evals.gate.pairing import Pair, guessing_rate, p_above_rate
 from evals.gate.policy import GatePolicy, Level
 from evals.gate.words import Outcome, interval_words, outcome, p_words, points, size
 from evals.items import SuiteItems
-from evals.statistics import items_needed, p_above, paired_difference
+from evals.statistics import items_needed, p_above
 
 
 def gain(pair: Pair, level: Level, policy: GatePolicy) -> CheckOutcome:
@@ -51,7 +49,7 @@ def _judge(pair: Pair, after: float, level: Level, policy: GatePolicy, needed: i
         return "inconclusive", f"The gain is real and not enough to be of use: {_asked_for(pair, target, policy)}.", False
     if not p_above(pair.difference, policy.min_gain) <= level.alpha:
         return "inconclusive", f"A gain of more than {size(policy.min_gain)} is required, and not shown{more}.", True
-    if not _p_above_guessing(pair.candidate, guessing or 0.0) <= level.alpha:
+    if not p_above_rate(pair.candidate, guessing or 0.0) <= level.alpha:
         return "inconclusive", "It is not shown to be better than guessing.", True
     return "pass", f"The new skill was learned (required: {100 * target:.1f}).", False
 
@@ -72,11 +70,3 @@ def guessing_words(items: SuiteItems) -> str:
     way = max(0.0, (score - guessing) / (1.0 - guessing))
     way_words = f"{100 * way:.0f} % of the way from chance to a perfect score"
     return f"always giving the commonest answer would score {100 * guessing:.1f}, so this is {way_words}"
-
-
-def _p_above_guessing(items: SuiteItems, guessing: float) -> float:
-    """One-sided p for H0: no better than guessing. Exact where every score is right or wrong and no items share a passage."""
-    n, total = len(items.score), float(items.score.sum())
-    if ((items.score == 0.0) | (items.score == 1.0)).all() and all(name is None for name in items.cluster):
-        return float(stats.binom.sf(total - 1, n, guessing))
-    return p_above(paired_difference(items.score - guessing, items.cluster), 0.0)

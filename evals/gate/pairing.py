@@ -142,17 +142,17 @@ def guessing_rate(items: SuiteItems) -> float | None:
     return max(Counter(items.gold).values()) / len(items.gold)
 
 
-def why_uninformative(reference: SuiteItems, alpha: float) -> str | None:
+def why_uninformative(reference: SuiteItems, alpha: float, rules: int) -> str | None:
     """Why a reference cannot show that nothing was lost on this suite (a phrase), or None where it can.
 
     A model at chance level has nothing to lose: a reference not above its majority class, or with one answer to everything, would
-    look unchanged whatever the training did. "Above" is tested (one-sided, exact where scores are 0/1), so that luck does not count.
+    look unchanged whatever the training did. "Above" is tested (one-sided), so that luck does not count.
     """
     if not reference.result.higher_is_better:
         return None
     drawn_from = reference.drawn_from
     weight = None if drawn_from is None else reference.weight
-    score, n, majority = float(np.average(reference.score, weights=weight)), len(reference.score), majority_rate(reference)
+    score, majority = float(np.average(reference.score, weights=weight)), majority_rate(reference)
     if not score > 0:
         return "the reference scores 0 on it, so it has nothing to lose"
     if majority is None:
@@ -160,11 +160,24 @@ def why_uninformative(reference: SuiteItems, alpha: float) -> str | None:
     answers = {answer for answer in reference.prediction if answer}
     if len(answers) == 1:
         return f"the reference answers {next(iter(answers))[:40]!r} to every item"
-    binary = bool(np.isin(reference.score, (0.0, 1.0)).all())
     if drawn_from is not None:
         above = p_above(weighted_difference(reference.score - majority, reference.weight, reference.cluster, drawn_from), 0.0)
     else:
-        above = float(stats.binom.sf(reference.score.sum() - 1, n, majority)) if binary else (0.0 if score > majority else 1.0)
+        above = p_above_rate(reference, majority) if rules >= 6 else _p_above_before_rules_6(reference, majority)
     if not above <= alpha:
         return f"the reference scores {100 * score:.1f} %, not above its majority class ({100 * majority:.1f} %)"
     return None
+
+
+def p_above_rate(items: SuiteItems, rate: float) -> float:
+    """One-sided p for H0: the score is no better than `rate`. Exact where every score is right or wrong and no items share a passage."""
+    if np.isin(items.score, (0.0, 1.0)).all() and all(name is None for name in items.cluster):
+        return float(stats.binom.sf(items.score.sum() - 1, len(items.score), rate))
+    return p_above(paired_difference(items.score - rate, items.cluster), 0.0)
+
+
+def _p_above_before_rules_6(items: SuiteItems, rate: float) -> float:
+    """Items of one passage counted as if they were independent, and of partial scores the mean alone decided."""
+    if np.isin(items.score, (0.0, 1.0)).all():
+        return float(stats.binom.sf(items.score.sum() - 1, len(items.score), rate))
+    return 0.0 if float(items.score.mean()) > rate else 1.0

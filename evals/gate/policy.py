@@ -41,7 +41,7 @@ class GatePolicy(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    rules: Literal[5] = Field(5, description="version of the gate's rules and sentences; a verdict is replayed by the rules that made it")
+    rules: Literal[6] = Field(6, description="version of the gate's rules and sentences; a verdict is replayed by the rules that made it")
     alpha: float = Field(
         0.05,
         gt=0,

@@ -21,6 +21,7 @@ from evals.gate.rules3.words import CATEGORY_WORDS
 from evals.gate.rules4 import decide as rules4
 from evals.gate.rules4.drift import EXPONENTS, flag, harder_text, less_likely
 from evals.gate.rules4.policy import GatePolicy as PolicyOfRules4
+from evals.gate.rules5.policy import GatePolicy as PolicyOfRules5
 from evals.items import Evaluation, load_evaluation
 from evals.numbers import with_exponent
 
@@ -51,8 +52,8 @@ def replay(verdict_folder: Path, reports: Mapping[str, Path]) -> Verdict:
     """
     stored = read_manifest(verdict_folder, Verdict)
     rules = stored.policy.get("rules")
-    if rules not in (2, 3, 4, 5):
-        what = f"was decided by rules {rules}, this release has rules 2, 3, 4 and 5"
+    if rules not in (2, 3, 4, 5, 6):
+        what = f"was decided by rules {rules}, this release has rules 2 to 6"
         raise EvaluationError(f"verdict {verdict_folder}", what, "replay it with the release that decided it")
     loaded = {folder: load_evaluation(folder) for folder in set(reports.values())}
     by_role = {role: loaded[folder] for role, folder in reports.items()}
@@ -123,7 +124,8 @@ def _recomputed(stored: Verdict, reports: Mapping[str, Evaluation]) -> Verdict:
     if stored.policy["rules"] == 4:
         before = rules4.GateEvidence(**{each.name: getattr(evidence, each.name) for each in fields(rules4.GateEvidence)})
         return rules4.decide(before, PolicyOfRules4.model_validate(stored.policy))
-    return gate.decide(evidence, GatePolicy.model_validate(stored.policy))
+    policy = PolicyOfRules5 if stored.policy["rules"] == 5 else GatePolicy
+    return gate.decide(evidence, policy.model_validate(stored.policy))
 
 
 def _named(reports: Mapping[str, Evaluation], prefix: str) -> dict[str, Evaluation]:

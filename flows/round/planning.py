@@ -291,7 +291,7 @@ def _uninformative(policy: GatePolicy, chain: Sequence[VersionRef]) -> list[str]
         return []
     suites = load_evaluation(chain[-1].evaluation).suites.values()
     asked = [suite for suite in suites if not suite.result.sealed and suite.category != "drift"]
-    why = {suite.name: reason for suite in asked if (reason := why_uninformative(suite, policy.alpha))}
+    why = {suite.name: reason for suite in asked if (reason := why_uninformative(suite, policy.alpha, policy.rules))}
     return [f"{name} cannot show a loss: {reason}. Choose a suite that this model can do." for name, reason in why.items()]
 
 

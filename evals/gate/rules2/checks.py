@@ -91,7 +91,7 @@ def left_out_because(pair: Pair, policy: GatePolicy) -> str | None:
     """Why a suite has no say in its category's mean, or None."""
     if pair.n < policy.min_items:
         return f"it has {pair.n} items, fewer than {policy.min_items}"
-    return why_uninformative(pair.reference, policy.alpha)
+    return why_uninformative(pair.reference, policy.alpha, policy.rules)
 
 
 def _suites(count: int) -> str:

@@ -70,20 +70,20 @@ def test_a_reference_at_chance_cannot_show_anything(make_suite, right: float, wo
     score = np.zeros(n)
     score[: int(right * n)] = 1
     reference = make_suite("a", score, gold=_classes(n))
-    why = why_uninformative(reference, 0.05)
+    why = why_uninformative(reference, 0.05, rules=6)
     assert (why is None) if words is None else (why is not None and words in why)
 
 
 def test_a_reference_with_one_answer_cannot_show_anything(make_suite) -> None:
     gold = ["yes"] * 60 + ["no"] * 40
     reference = make_suite("a", [1.0] * 60 + [0.0] * 40, gold=gold, prediction=["yes"] * 100)
-    assert "'yes' to every item" in (why_uninformative(reference, 0.05) or "")
+    assert "'yes' to every item" in (why_uninformative(reference, 0.05, rules=6) or "")
 
 
 def test_one_right_answer_for_all_is_no_majority_class(make_suite) -> None:
     """A refusal suite has one right answer everywhere; always refusing is then knowing it."""
-    assert why_uninformative(make_suite("refusal", [1.0] * 95 + [0.0] * 5, gold=["refuse"] * 100), 0.05) is None
+    assert why_uninformative(make_suite("refusal", [1.0] * 95 + [0.0] * 5, gold=["refuse"] * 100), 0.05, rules=6) is None
 
 
 def test_drift_is_always_informative(make_suite) -> None:
-    assert why_uninformative(make_suite("text", [1.2] * 40, category="drift"), 0.05) is None
+    assert why_uninformative(make_suite("text", [1.2] * 40, category="drift"), 0.05, rules=6) is None

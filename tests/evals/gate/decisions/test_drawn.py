@@ -115,7 +115,7 @@ def test_a_verdict_on_drawn_items_is_replayed_to_the_byte(drawn: Build, asked, t
     champion = load_evaluation(folders["champion"])
     loaded = replace(made, candidate=load_evaluation(folders["candidate"]), champion=champion, anchors={"piqa": champion})
     stored = write_manifest(tmp_path / "verdict", decide(loaded, asked())).read_text()
-    assert '"rules":5' in stored
+    assert '"rules":6' in stored
     assert manifest_text(replay(tmp_path / "verdict", folders)) == stored
 
 

@@ -16,7 +16,7 @@ def test_a_stored_policy_is_read_back() -> None:
     assert GatePolicy.model_validate(stored) == policy
 
 
-@pytest.mark.parametrize("later", [{"min_learned": 0.5}, {"min_scores": {}}, {"accept_unmeasured": []}, {"rules": 5}])
+@pytest.mark.parametrize("later", [{"min_learned": 0.5}, {"min_scores": {}}, {"accept_unmeasured": []}, {"rules": 6}])
 def test_what_came_later_is_not_a_key_of_rules_2(later: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         GatePolicy.model_validate(later)
