@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path, PurePath
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from data_contracts.manifests import Category
 from data_contracts.rows.jsonl import is_jsonl
 from evals.gate.policy import GatePolicy
 
+
+def _compiles(pattern: str) -> str:
+    """Raises ValueError where a pattern is no regular expression: found before a round trains, not when its answers are scored."""
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise ValueError(f"is no regular expression: {error}") from error
+    return pattern
+
+
+Pattern = Annotated[str, AfterValidator(_compiles)]
 Metric = Literal["auto", "acc", "acc_norm", "exact_match", "bits_per_byte"]
 Backend = Literal["hf", "accelerate", "vllm"]
 Draw = Literal["even", "margin"]
@@ -78,9 +90,13 @@ class SuiteConfig(BaseModel):
     few_shot_source: str = Field(
         "", description="JSONL file whose first rows are the worked examples; empty: the suite's own first, then not evaluated"
     )
-    answer_pattern: str = Field(
+    answer_pattern: Pattern = Field(
         "",
         description="regular expression; its last match (the group that took part, if any) is the answer, in gold and output alike",
+    )
+    ignore_pattern: Pattern = Field(
+        "",
+        description="regular expression; what it matches in an answer does not count, in gold and output alike (',': 70,000 is 70000)",
     )
     ignore_case: bool = Field(False, description="exact_match compares without case")
     score_reasoning: bool = Field(
@@ -163,7 +179,10 @@ class SkillPolicy(BaseModel):
     margin: float | None = Field(
         None, gt=0, lt=1, description="loss on the skill that later rounds must rule out, by itself (0.02 = 2 points); null: the policy's"
     )
-    answer_pattern: str = Field("", description="regular expression that finds the answer in gold and output; empty: all of the text")
+    answer_pattern: Pattern = Field("", description="regular expression that finds the answer in gold and output; empty: all of the text")
+    ignore_pattern: Pattern = Field(
+        "", description="regular expression; what it matches in an answer counts for nothing, in gold and output alike"
+    )
     ignore_case: bool = Field(False, description="exact match compares without case")
     score_reasoning: bool = Field(
         False, description="true: exact match compares the reasoning too; false: the text after it, in gold answer and output"

@@ -149,7 +149,8 @@ class LocalTask(Task):  # type: ignore[misc]
         return parts(found) == parts(right)
 
     def extract(self, text: str) -> str:
-        """The answer in a text: the last match of the suite's pattern, or all of the text, without white space around it.
+        """The answer in a text: the last match of the suite's pattern, or all of the text, without what does not count and white space
+        around it.
 
         NFC, because some tokenizers read and write no other spelling of the same letters.
         """
@@ -157,6 +158,8 @@ class LocalTask(Task):  # type: ignore[misc]
         if self.suite.answer_pattern:
             found = map(_taken, re.finditer(self.suite.answer_pattern, text))
             text = next((answer for answer in reversed(list(found)) if answer.strip()), text)  # a pattern may match nothing, too
+        if self.suite.ignore_pattern:
+            text = re.sub(self.suite.ignore_pattern, "", text)
         text = text.strip()
         return text.casefold() if self.suite.ignore_case else text
 

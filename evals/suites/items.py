@@ -95,8 +95,8 @@ def select_items(items: Sequence[Item], limit: int | None) -> list[Item]:
 
 # What decides the prompts and the scores of a suite, beside its items and the code that scores them.
 _PROMPTING = (
-    "metric", "chat", "prompt", "choices", "gold", "cluster", "separator", "answer_pattern", "ignore_case", "generation_limit",
-    "open_choices", "score_reasoning",
+    "metric", "chat", "prompt", "choices", "gold", "cluster", "separator", "answer_pattern", "ignore_pattern", "ignore_case",
+    "generation_limit", "open_choices", "score_reasoning",
 )  # fmt: skip
 
 

@@ -55,3 +55,10 @@ def test_one_skill_may_have_its_own_policy() -> None:
     config = EvaluationConfig(skill=SkillPolicy(items=100), skills={"maths": SkillPolicy(answer_pattern=r"#### (\d+)")})
     assert config.policy_for("maths").answer_pattern == r"#### (\d+)"
     assert config.policy_for("poems").items == 100
+
+
+@pytest.mark.parametrize("setting", ["answer_pattern", "ignore_pattern"])
+@pytest.mark.parametrize("owner", [SkillPolicy, SuiteConfig])
+def test_a_pattern_that_is_none_is_refused_before_anything_is_trained(owner: type, setting: str) -> None:
+    with pytest.raises(ValidationError, match="is no regular expression: missing"):
+        owner.model_validate({"source": "a.jsonl"} | {setting: "(a"} if owner is SuiteConfig else {setting: "(a"})

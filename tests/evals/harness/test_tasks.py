@@ -74,6 +74,10 @@ def test_a_text_is_measured_by_its_bytes() -> None:
         ("B c", "b c", {}, 0.0),
         ("no number", "4", {"answer_pattern": r"(\d+)"}, 0.0),
         ("3 and 4", "4", {"answer_pattern": r"\d+"}, 1.0),
+        ("it is $70,000.", "70000", {"answer_pattern": r"\d+(?:,\d{3})*", "ignore_pattern": ","}, 1.0),
+        ("2125", "2,125", {"ignore_pattern": ","}, 1.0),
+        ("7,0000", "70001", {"ignore_pattern": ","}, 0.0),
+        ("70,000", "70000", {}, 0.0),
     ],
 )
 def test_what_counts_as_the_same_answer(said: str, gold: str, fields: dict[str, Any], score: float) -> None:

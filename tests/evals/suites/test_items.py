@@ -41,7 +41,7 @@ def test_what_names_an_item_is_its_content_and_nothing_else(write_rows: Write, c
     [
         {"chat": True}, {"prompt": "Q: {{ prompt }}"}, {"separator": ""}, {"few_shot": 1}, {"metric": "acc_norm"},
         {"answer_pattern": "[0-9]+"}, {"ignore_case": True}, {"max_new_tokens": 3}, {"open_choices": True}, {"score_reasoning": True},
-        {"stop": ("!",)}, {"gold": "{{ gold }}"}, {"cluster": "{{ prompt }}"}, {"choices": ("a", "b")},
+        {"ignore_pattern": ","}, {"stop": ("!",)}, {"gold": "{{ gold }}"}, {"cluster": "{{ prompt }}"}, {"choices": ("a", "b")},
     ],
     ids=str,
 )  # fmt: skip
