@@ -20,10 +20,10 @@ def gain(pair: Pair, level: Level, policy: GatePolicy) -> CheckOutcome:
     moved = f"{points(difference.mean)}, {pair.n} items, {interval_words(difference, level.alpha)}, {p_words(pair.p_gain())}"
     facts = f"{pair.name} went from {100 * before:.1f} to {100 * after:.1f} ({moved}); {guessing_words(pair.candidate)}"
     needed = None
-    if pair.n >= policy.min_items and not pair.p_gain() <= level.alpha:
-        needed = items_needed(difference, 0.0, level.again, policy.power, optimistic=True)
-    elif pair.n >= policy.min_items:
-        needed = items_needed(difference, policy.min_gain, level.again, policy.power, optimistic=True)
+    if pair.n >= policy.min_items:
+        # Before rules 6 as many as would prove a gain, of whatever size: the next check then held it for being too small.
+        threshold = 0.0 if policy.rules < 6 and not pair.p_gain() <= level.alpha else policy.min_gain
+        needed = items_needed(difference, threshold, level.again, policy.power, optimistic=True)
     result, tail, of_use = _judge(pair, after, level, policy, needed)
     return outcome(
         "gain", pair.name, result, f"New skill: {facts}. {tail}",

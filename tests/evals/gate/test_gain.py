@@ -61,3 +61,17 @@ def test_a_suite_with_one_answer_teaches_nobody_anything(first_round) -> None:
     verdict = first_round(0.0, 0.99, classes=1)
     assert verdict.decision is Decision.INCONCLUSIVE
     assert "every item has the same answer" in " ".join(verdict.reasons)
+
+
+def test_so_many_items_decide_it_and_none_are_named_where_they_would_not(first_round) -> None:
+    """A gain of 4 points that is not proven: more items would prove it, and that it is below the 5 points that are asked for."""
+    [small] = [check for check in first_round(0.86, 0.90, n=50, classes=8).checks if check.check == "gain"]
+    assert (small.outcome, small.items_needed) == ("inconclusive", None)
+    assert "would decide it" not in small.sentence
+    [gain] = [check for check in first_round(0.80, 0.88, n=50, classes=8).checks if check.check == "gain"]
+    assert gain.items_needed is not None
+    n = gain.items_needed
+    assert f"about {n:,} items would decide it" in gain.sentence
+    after = first_round(0.80, 0.88, n=n, classes=8)
+    assert after.decision is Decision.PASS, "with so many items and the same share of changes"
+    assert first_round(0.80, 0.88, n=n // 8, classes=8).decision is Decision.INCONCLUSIVE
