@@ -11,12 +11,14 @@ Columns of a file, one row per item, in the suite's order:
     prompt, gold, prediction   str   for people: the audit shows them
     reasoning     str    what was set aside of the model's answer before it was compared (empty where nothing was)
     cut           int    tokens of the context that the model's window had no room for
+    compared_gold, compared_answer   str   of a generated answer: what was compared, after the suite's pattern and settings (empty where the
+                         texts above are compared as they are)
     choice_logprobs   list of floats, nats, in the order of the item's choices (null where it has none)
     margin        float  of the gold choice to the best other one, in the unit in which choices are ranked (nats; with acc_norm nats per
                          character): positive where the answer is right, near 0 where little would change it (null without choices)
     gold_probability  float  of the gold choice among the item's choices (null without choices)
 
-The last five came later: a store without them is read as one where they are empty.
+The last seven came later: a store without them is read as one where they are empty.
 
 Where items were drawn from a larger pool by margin (evals.drawing), the report has one more file for the suite, `draws/<name>`: doc_hash,
 margin and chance of every item of the pool, so that the draw can be made again.
@@ -40,7 +42,7 @@ from data_contracts.manifests import Category, EvalReport, SuiteResult, read_man
 _TEXT = ("doc_hash", "prompt_hash", "prompt", "gold", "prediction")
 _NUMBERS = ("score", "gold_logprob", "weight")
 _FIRST_COLUMNS = ("doc_hash", "prompt_hash", "score", "gold_logprob", "weight", "cluster", "prompt", "gold", "prediction")
-COLUMNS = (*_FIRST_COLUMNS, "reasoning", "cut", "choice_logprobs", "margin", "gold_probability")
+COLUMNS = (*_FIRST_COLUMNS, "reasoning", "cut", "compared_gold", "compared_answer", "choice_logprobs", "margin", "gold_probability")
 
 
 @dataclass(frozen=True)
@@ -68,10 +70,22 @@ class SuiteItems:
     prediction: tuple[str, ...]
     reasoning: tuple[str, ...] = ()
     cut: tuple[int, ...] = ()
+    compared_gold: tuple[str, ...] = ()
+    compared_answer: tuple[str, ...] = ()
     choice_logprobs: tuple[tuple[float, ...] | None, ...] = ()
     margin: tuple[float | None, ...] = ()
     gold_probability: tuple[float | None, ...] = ()
     pool: DrawnPool | None = None
+
+    @property
+    def golds(self) -> tuple[str, ...]:
+        """The right answers as scores compare them: golds that differ in their reasoning may all be one answer."""
+        return self.compared_gold if any(self.compared_gold) else self.gold
+
+    @property
+    def answers(self) -> tuple[str, ...]:
+        """The model's answers as scores compare them."""
+        return self.compared_answer if any(self.compared_gold) else self.prediction
 
     @property
     def drawn_from(self) -> int | None:
@@ -102,7 +116,7 @@ class Evaluation:
 def write_items(path: Path, items: pd.DataFrame) -> None:
     """Write one suite's items. The same items give the same bytes."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    items.loc[:, list(COLUMNS)].to_parquet(path, index=False, compression="zstd")
+    items.reindex(columns=list(COLUMNS)).to_parquet(path, index=False, compression="zstd")
 
 
 def write_pool(path: Path, pool: DrawnPool) -> None:
@@ -149,6 +163,8 @@ def read_items(path: Path, result: SuiteResult, pool: DrawnPool | None = None) -
         prediction=text["prediction"],
         reasoning=tuple(str(value or "") for value in column["reasoning"]),
         cut=tuple(int(value or 0) for value in column["cut"]),
+        compared_gold=tuple("" if _empty(value) else str(value) for value in column["compared_gold"]),
+        compared_answer=tuple("" if _empty(value) else str(value) for value in column["compared_answer"]),
         choice_logprobs=tuple(None if value is None else tuple(value) for value in column["choice_logprobs"]),
         margin=tuple(None if _empty(value) else float(value) for value in column["margin"]),
         gold_probability=tuple(None if _empty(value) else float(value) for value in column["gold_probability"]),

@@ -120,16 +120,16 @@ def majority_rate(items: SuiteItems) -> float | None:
     """Share of the commonest gold answer: the score of a model that always gives it. None where all golds are one, or are not recorded."""
     if items.drawn_from is not None:
         return _weighted_majority(items)
-    golds = Counter(gold for gold in items.gold if gold)
+    golds = Counter(gold for gold in items.golds if gold)
     if len(golds) < 2:
         return None
-    return max(golds.values()) / len(items.gold)
+    return max(golds.values()) / len(items.golds)
 
 
 def _weighted_majority(items: SuiteItems) -> float | None:
     """The same where items were drawn by margin."""
     golds: dict[str, float] = {}
-    for gold, weight in zip(items.gold, items.weight, strict=True):
+    for gold, weight in zip(items.golds, items.weight, strict=True):
         if gold:
             golds[gold] = golds.get(gold, 0.0) + float(weight)
     return max(golds.values()) / float(items.weight.sum()) if len(golds) >= 2 else None
@@ -137,9 +137,9 @@ def _weighted_majority(items: SuiteItems) -> float | None:
 
 def guessing_rate(items: SuiteItems) -> float | None:
     """What always giving the commonest answer scores. None where answers are not recorded, or lower is better."""
-    if not items.result.higher_is_better or not items.gold or not all(items.gold):
+    if not items.result.higher_is_better or not items.golds or not all(items.golds):
         return None
-    return max(Counter(items.gold).values()) / len(items.gold)
+    return max(Counter(items.golds).values()) / len(items.golds)
 
 
 def why_uninformative(reference: SuiteItems, alpha: float, rules: int) -> str | None:
@@ -157,7 +157,7 @@ def why_uninformative(reference: SuiteItems, alpha: float, rules: int) -> str | 
         return "the reference scores 0 on it, so it has nothing to lose"
     if majority is None:
         return None
-    answers = {answer for answer in reference.prediction if answer}
+    answers = {answer for answer in reference.answers if answer}
     if len(answers) == 1:
         return f"the reference answers {next(iter(answers))[:40]!r} to every item"
     if drawn_from is not None:

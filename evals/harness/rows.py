@@ -23,7 +23,7 @@ AGREEMENT = 1e-12  # the same numbers, summed in another order
 PER_TEXT = ("bits_per_byte", "byte_perplexity", "word_perplexity")
 
 _NO_CHOICES: tuple[Any, ...] = (None, None, None)
-_NOTHING_KEPT = ("", 0)  # no reasoning set aside, no context cut
+_NOTHING_KEPT = ("", 0, "", "")  # no reasoning set aside, no context cut, answers compared as they are
 
 Sample = dict[str, Any]
 Row = tuple[Any, ...]
@@ -79,16 +79,18 @@ def _local_row(task: LocalTask, item: Item, sample: Sample) -> Row:
         return _text_row(task.suite, item.doc_hash, item.text, (answers[0], len(item.text.encode("utf-8"))), item.cluster)
     prompt = task.prompts[sample["doc"]["number"]]
     logprobs = _finite(task.suite, prompt.text, [answer[0] for answer in (answers if item.kind == "choice" else answers[:1])])
-    reasoning, choices = "", _NO_CHOICES
+    reasoning, right, given, choices = "", "", "", _NO_CHOICES
     if item.kind == "choice":
         ranked = rank_choices(logprobs, item.choices, task.metric)
         prediction, gold = item.choices[int(np.argmax(ranked))], logprobs[item.gold]
         choices = (logprobs, *gold_standing(logprobs, ranked, [item.gold]))
     else:
-        reasoning, said = task.set_aside(task.ended(sample["doc"], answers[1]))
+        ended = task.ended(sample["doc"], answers[1])
+        reasoning, said = task.set_aside(ended)
+        given, right = task.compared(ended, sample["doc"]["answer"])
         prediction, gold = said.strip(), logprobs[0]
     shown = (item.cluster, prompt.text, item.answer, prediction)
-    kept = (reasoning, prompt.cut, *choices)
+    kept = (reasoning, prompt.cut, right, given, *choices)
     return (item.doc_hash, _prompt_digest(prompt), float(sample[task.metric]), gold, 1.0, *shown, *kept)
 
 

@@ -6,7 +6,7 @@ that the cache holds are not computed again, and where it holds them all neither
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -34,11 +34,13 @@ def evaluate_checkpoint(
     use: ModelUse = AS_IT_IS,
     taught: Taught | None = None,
     model_sha256: str | None = None,
+    verify: Callable[[], object] | None = None,
     progress: Progress | None = None,
 ) -> EvalReport:
     """Evaluate the model folder on every suite and leave the report in `out_dir` (manifest last).
 
     `use` says how the model is loaded and prompted; `taught` names rows that it was trained on, a few of which it is tested on.
+    `verify` is called before the weights are loaded, and not where every score is known: it raises where they are not `model_sha256`.
     `progress(done, total, suite)` counts items over all suites. Raises EvaluationError for a suite that is missing, empty or malformed and
     for a score that is not finite, CheckpointError for a folder that is not a model, ConfigError for a backend that is not there.
     """
@@ -56,7 +58,10 @@ def evaluate_checkpoint(
     resolved += [asked_back] if asked_back else []
     plans = [planner.plan(suite) for suite in resolved]
     counter = Counter(progress, total=sum(len(plan.facts.doc_hashes) for plan in plans))
-    if config.backend == "accelerate" and any(plan.missing for plan in plans):
+    computes = any(plan.missing for plan in plans)
+    if computes and verify is not None:
+        verify()
+    if computes and config.backend == "accelerate":
         from evals.harness.workers import fill_with_workers
 
         seconds = fill_with_workers(model_dir, resolved, config, use, cache_dir, digest, counter.reach)

@@ -139,14 +139,20 @@ class LocalTask(Task):  # type: ignore[misc]
         return (before + found).strip(), after
 
     def is_right(self, said: str, gold: str) -> bool:
-        """Whether an answer that has ended is the right one.
+        """Whether an answer that has ended is the right one."""
+        given, right = self.compared(said, gold)
+        return given == right
+
+    def compared(self, said: str, gold: str) -> tuple[str, str]:
+        """(answer, right answer) as they are compared.
 
         Where the right answer has several lines, as code has, the lines and their indentation count; on one line any white space is one
         space. White space around an answer and at the ends of its lines never counts.
         """
         found, right = (self.extract(self.set_aside(text)[1]) for text in (said, gold))
-        parts = _lines if len(right.splitlines()) > 1 else str.split
-        return parts(found) == parts(right)
+        if len(right.splitlines()) > 1:
+            return "\n".join(_lines(found)), "\n".join(_lines(right))
+        return " ".join(found.split()), " ".join(right.split())
 
     def extract(self, text: str) -> str:
         """The answer in a text: the last match of the suite's pattern, or all of the text, without what does not count and white space

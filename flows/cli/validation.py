@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from data_contracts.manifests import DropManifest, Record
 from data_contracts.validate import LEFT_BY_REFUSED, validate_drop
 from flows.base_models.resolve import find_base_model
 from flows.config.model import SkillstackConfig
-from flows.lineage import current_champion
+from flows.lineage import VersionRef, current_champion, judgements
 from flows.machine.progress import bar
 from flows.round.planning import DropPlan, plan_with_drop, what_is_missing
 from flows.text.held_out import suite_files
@@ -58,7 +59,8 @@ def plan_drop(
     if checked.manifest is None:
         raise DropError(str(drop), f"cannot be used: {checked.error}", "see `skillstack validate`")
     workspace = open_workspace(config) if has_lineage(config) else None
-    return plan_with_drop(config, champion_chain(workspace) if workspace else [], checked.manifest, churn)
+    chain = champion_chain(workspace) if workspace else []
+    return plan_with_drop(config, chain, checked.manifest, churn, _attempt(workspace, chain, skill))
 
 
 def _validate(
@@ -85,9 +87,16 @@ def _validate(
         problem = str(error)
     report = folder / "report.json"
     findings = json.loads(report.read_text(encoding="utf-8")) if report.is_file() else {}
-    notes = what_is_missing(config, champion_chain(workspace) if workspace else [], manifest) if manifest is not None else ()
+    chain = champion_chain(workspace) if workspace else []
+    attempt = _attempt(workspace, chain, skill)
+    notes = what_is_missing(config, chain, manifest, attempt=attempt) if manifest is not None else ()
     where = folder if kept else None
     return Validation(accepted=manifest is not None, error=problem, manifest=manifest, report=findings, folder=where, notes=notes)
+
+
+def _attempt(workspace: Workspace | None, chain: Sequence[VersionRef], skill: str) -> int:
+    """The number of the judgement that the skill's next round would be: each one before makes the gate stricter."""
+    return judgements(workspace.lineage, chain[-1].round + 1, skill) + 1 if workspace is not None and chain else 1
 
 
 def earlier_drops(workspace: Workspace) -> list[Path]:

@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 from prefect import task
 
 from data_contracts.digests import model_digest, model_files, value_digest
-from data_contracts.errors import LineageError
+from data_contracts.errors import CheckpointError, ConfigError, LineageError
 from data_contracts.manifests import CheckpointManifest
-from flows.base_models.resolve import public_name, resolve_base_model
-from flows.lineage import RoundRun, VersionRef, current_champion, finish_round, log_stage, open_round, promote_version, register_candidate
+from flows.base_models.resolve import find_base_model, public_name, resolve_base_model
+from flows.lineage import (
+    RoundRun,
+    VersionRef,
+    current_champion,
+    finish_round,
+    log_stage,
+    open_round,
+    promote_version,
+    read_ancestry,
+    register_candidate,
+)
+from flows.lineage.card import original_base
 from flows.round.context import STAGE
 from flows.round.failure import failure_recorded
 from flows.round.identity import one_first_start
@@ -29,10 +41,12 @@ def find_champion(workspace: Workspace) -> VersionRef:
 def ensure_champion(workspace: Workspace) -> VersionRef:
     """The champion, verified; if there is none and `bootstrap` is true, the base model, registered as round 0.
 
-    Raises LineageError if there is none and `bootstrap` is false: an empty registry often means a wrong address.
+    Raises LineageError if there is none and `bootstrap` is false: an empty registry often means a wrong address; ConfigError where the
+    lineage began with another base model than the config names.
     """
     champion = current_champion(workspace.lineage)
     if champion is not None:
+        _require_its_base(workspace, champion)
         return champion
     if not workspace.config.bootstrap:
         raise LineageError(
@@ -42,6 +56,21 @@ def ensure_champion(workspace: Workspace) -> VersionRef:
         )
     with one_first_start(workspace.config.state_dir):
         return current_champion(workspace.lineage) or _register_base(workspace)
+
+
+def _require_its_base(workspace: Workspace, champion: VersionRef) -> None:
+    """Raises ConfigError where `base_model` is another model than the one that the lineage began with: rounds go on from the champion, so
+    the setting would change nothing but what reports say. A folder that was moved has another name and the same content."""
+    base = read_ancestry(workspace.lineage, champion.version)[0]
+    recorded, name = original_base(workspace.lineage, base), workspace.config.base_model
+    if recorded is None or recorded in (public_name(name), str(Path(name).absolute())):
+        return
+    folder = None
+    with suppress(CheckpointError):  # a folder that is not there
+        folder = find_base_model(name, workspace.models)
+    if folder is None or model_digest(model_files(folder)) != base.model_sha256:
+        what = f"is {name}, and this lineage began with {recorded}"
+        raise ConfigError("base_model", what, f"write base_model: {recorded}, or begin another lineage with a state_dir of its own")
 
 
 def _register_base(workspace: Workspace) -> VersionRef:
@@ -68,7 +97,8 @@ def _evaluate_and_register(workspace: Workspace, run: RoundRun, checkpoint: Stag
     if not suites:  # no general suites; the skills' own suites begin with round 1
         return register_candidate(workspace.lineage, run, checkpoint.folder, checkpoint.manifest)
     model, digest = checkpoint.folder / "model", checkpoint.manifest.model_sha256
-    report = evaluate_model(workspace, model, digest, drawn_by(workspace, model, digest, suites, "base"), "base")
+    drawn = drawn_by(suites, lambda whole: evaluate_model(workspace, model, digest, whole, "base, all items"))
+    report = evaluate_model(workspace, model, digest, drawn, "base")
     log_stage(workspace.lineage, run, "evaluate", report.manifest, report.folder, code=report.code)
     return register_candidate(
         workspace.lineage, run, checkpoint.folder, checkpoint.manifest, evaluation=report.folder, report=report.manifest

@@ -20,7 +20,7 @@ from evals.gate.decide import decide as decide_gate
 from evals.gate.decide import items_wanted
 from evals.gate.policy import GatePolicy
 from evals.items import load_evaluation
-from flows.lineage import RoundRecord, VersionRef, read_history
+from flows.lineage import RoundRecord, VersionRef, claim_judgement, read_history
 from flows.lineage.audit_rows import audit_row, recorded_row
 from flows.round.context import Round, stage_task
 from flows.round.reports import Evaluated, gate_evidence
@@ -58,7 +58,7 @@ def ancestor_rows(history: Sequence[RoundRecord], chain: Sequence[VersionRef], b
 @stage_task("decide", "decide {round.skill}")
 def decide(round: Round, reports: Evaluated, forgetting: ForgettingAudit, first_look: Mapping[str, int]) -> Stage[Verdict]:
     """Evidence -> verdict and report. `first_look`: the items of each suite at the first look, empty where this is the first."""
-    attempts, policy = round.run.judged_before + 1, policy_of(round.config.gate, round.skill, reports.new)
+    attempts, policy = claim_judgement(round.lineage, round.run), policy_of(round.config.gate, round.skill, reports.new)
     inputs = {
         "candidate": reports.candidate.digest,
         "champion": reports.champion.digest,

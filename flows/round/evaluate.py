@@ -21,11 +21,11 @@ from flows.round.context import Round, stage_task
 from flows.round.reports import Evaluated, registered_suites, require_registered_scores, require_whole_chain
 from flows.workspace.draws import drawn_by
 from flows.workspace.stages import Stage
-from flows.workspace.workspace import Workspace, evaluate_model, suites_of_skill
+from flows.workspace.workspace import Workspace, evaluate_model, evaluate_version, suites_of_skill
 
 
 def _drawn(workspace: Workspace, version: VersionRef, suites: Sequence[SuiteConfig], label: str) -> list[SuiteConfig]:
-    return drawn_by(workspace, version.checkpoint / "model", version.model_sha256, suites, label)
+    return drawn_by(suites, lambda whole: evaluate_version(workspace, version, whole, f"{label}, all items"))
 
 
 @stage_task("evaluate", "evaluate {round.skill}")
@@ -51,8 +51,7 @@ def evaluate(round: Round, clean: Stage[DropManifest], candidate: Stage[Checkpoi
     suites = more_items([*suites, *suites_of_skill(workspace, round.skill, clean.folder, learned=False)], least)
 
     def on(version: VersionRef, asked: Sequence[SuiteConfig], label: str) -> Stage[EvalReport]:
-        stage = evaluate_model(workspace, version.checkpoint / "model", version.model_sha256, asked, label)
-        return require_registered_scores(version, stage)
+        return require_registered_scores(version, evaluate_version(workspace, version, asked, label))
 
     made, new = candidate.manifest, suite_name(round.skill, clean.manifest.teaching)
     taught = Taught(new, clean.folder / clean.manifest.files["clean"].path)

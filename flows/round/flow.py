@@ -19,7 +19,8 @@ from data_contracts.manifests import CheckpointManifest, DropManifest, Verdict
 from evals.audit.forgetting import ForgettingAudit
 from evals.audit.weights import measure_round_drift
 from flows.config.parameters import ConfigParameter, DropAddress, Heldout, Refresh, Scale, SkillName, named, this_month
-from flows.lineage import VersionRef, find_version, open_round, read_ancestry
+from flows.lineage import VersionRef, find_version, judgements, open_round, read_ancestry
+from flows.lineage.storage.facts import describe_sources
 from flows.machine.progress import say
 from flows.round.base import find_champion
 from flows.round.context import Round
@@ -37,7 +38,7 @@ from flows.workspace.outcome import RoundOutcome, past_outcome
 from flows.workspace.pages import ended_as, tag_flow_run
 from flows.workspace.server import announce_outcome, gpu_slot
 from flows.workspace.stages import Stage
-from flows.workspace.workspace import Workspace, open_workspace
+from flows.workspace.workspace import Workspace, open_workspace, round_sources
 
 
 @flow(name="continual-round", flow_run_name=named("round"), persist_result=False)
@@ -68,14 +69,16 @@ def _run_round(round: Round) -> RoundOutcome:
     if round.run.finished:
         return ended_as(past_outcome(workspace, round.run))
     with failure_recorded(workspace, round.run):
+        sources = describe_sources(round.lineage, round_sources(round.config, round.drop, round.heldout))
         clean = validate(round)
-        say_what_is_missing(what_is_missing(round.config, round.chain, clean.manifest))
+        attempt = judgements(round.lineage, round.run.round, skill) + 1
+        say_what_is_missing(what_is_missing(round.config, round.chain, clean.manifest, attempt=attempt))
         with gpu_slot(round.config.service):
             candidate = train(round, clean)
             if scale < 1.0:
                 candidate = rescale(round, candidate)
             reports, forgetting, verdict = judge(round, clean, candidate)
-        outcome = register(round, clean, candidate, reports, forgetting, verdict)
+        outcome = register(round, clean, candidate, reports, forgetting, verdict, sources)
         tag_flow_run(f"skill:{skill}", f"round:{round.run.round}", f"month:{this_month()}", outcome.decision.value)
     announce_outcome(outcome, round.config.tracking.model_name)
     return ended_as(outcome)

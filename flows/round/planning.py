@@ -86,8 +86,12 @@ class DropPlan(Record):
     notes: tuple[str, ...] = Field(description="what may keep the gate from deciding, each with what to do")
 
 
-def plan_with_drop(config: SkillstackConfig, chain: Sequence[VersionRef], drop: DropManifest, churn: float | None = None) -> DropPlan:
+def plan_with_drop(
+    config: SkillstackConfig, chain: Sequence[VersionRef], drop: DropManifest, churn: float | None = None, attempt: int = 1
+) -> DropPlan:
     """Plan the drop's round and the one after it with the drop's real numbers; before the first round `chain` is empty.
+
+    `attempt`: the number of the judgement that the coming round would be, which decides how sure it has to be.
 
     Raises ConfigError where the drop has fewer than two held-out rows.
     """
@@ -103,9 +107,9 @@ def plan_with_drop(config: SkillstackConfig, chain: Sequence[VersionRef], drop: 
     return DropPlan(
         skill=drop.skill,
         heldout=n,
-        coming=plan_suites(config, planned, None, *noise) if planned else None,
+        coming=plan_suites(config, planned, None, *noise, attempt) if planned else None,
         later=plan_suites(config, [*(suite.a_round_later() for suite in planned), new], None, *noise),
-        notes=what_is_missing(config, chain, drop, noise),
+        notes=what_is_missing(config, chain, drop, noise, attempt),
     )
 
 
@@ -136,7 +140,9 @@ def _rows(source: str) -> int | None:
     return sum(1 for _ in read_raw(path)) if is_jsonl(source) and path.is_file() else None
 
 
-def plan_suites(config: SkillstackConfig, suites: Sequence[PlannedSuite], items: int | None, churn: float, rounds: str) -> RoundPlan:
+def plan_suites(
+    config: SkillstackConfig, suites: Sequence[PlannedSuite], items: int | None, churn: float, rounds: str, attempt: int = 1
+) -> RoundPlan:
     """The gate's plan; `items` None: the first look's items and then as many as the suites have, else so many in one look.
 
     Fewer items than a suite has are drawn from all of them where it draws by margin. The suites of a category are averaged; the precision
@@ -166,7 +172,7 @@ def plan_suites(config: SkillstackConfig, suites: Sequence[PlannedSuite], items:
     draws |= {suite.name: [draw] for suite in alone if (draw := suite.drawn(items))}
     pools |= {suite.name: suite.items for suite in alone} if items else {}
     return plan_round(
-        config.gate, together, sizes, churn,
+        config.gate, together, sizes, churn, attempt,
         own_margins=own, own_items=own_items, available=available, draws=draws, pools=pools, singly=singly, churn_from=rounds,
     )  # fmt: skip
 
@@ -206,11 +212,11 @@ def no_longer_asked(config: SkillstackConfig, skills: Collection[str], registere
 
 
 def what_is_missing(
-    config: SkillstackConfig, chain: Sequence[VersionRef], drop: DropManifest, noise: tuple[float, str] | None = None
+    config: SkillstackConfig, chain: Sequence[VersionRef], drop: DropManifest, noise: tuple[float, str] | None = None, attempt: int = 1
 ) -> tuple[str, ...]:
     """What may keep the gate from deciding this round, each with what to do. Raises ConfigError for unknown names.
 
-    `noise`: churn and the rounds that it was measured on; None: it is measured on the chain.
+    `noise`: churn and the rounds that it was measured on; None: it is measured on the chain. `attempt` as in plan_with_drop.
     """
     registered = registered_suites(chain)
     check_names(config, [*(version.skill for version in chain if version.skill), drop.skill], registered)
@@ -218,12 +224,17 @@ def what_is_missing(
     churn, rounds = measure_lineage_churn(chain) if noise is None else noise
     return (
         *no_longer_asked(config, {suite.name for suite in suites if suite.category == "skill"}, registered),
-        *_new_skill(config, drop, sum(suite.category == "skill" for suite in suites), churn),
+        *_new_skill(config, drop, sum(_is_averaged(config.gate, suite) for suite in suites), churn),
         *unmeasured_categories(config, first_round=len(chain) <= 1),
-        *_short_suites(config.gate, plan_suites(config, suites, None, churn, rounds) if suites else None),
+        *_short_suites(config.gate, plan_suites(config, suites, None, churn, rounds, attempt) if suites else None),
         *_uninformative(config.gate, chain),
         *without_calibration(config),
     )
+
+
+def _is_averaged(policy: GatePolicy, suite: PlannedSuite) -> bool:
+    """Whether a suite is part of the mean of all skills: one with a margin of its own is asked by itself, a short one not at all."""
+    return suite.category == "skill" and suite.margin is None and suite.items >= policy.min_items
 
 
 def _new_skill(config: SkillstackConfig, drop: DropManifest, earlier: int, churn: float) -> list[str]:

@@ -11,7 +11,6 @@ from flows.workspace.outcome import RoundOutcome, outcome_of
 from flows.workspace.pages import not_vital, publish_verdict
 from flows.workspace.round_page import write_page
 from flows.workspace.stages import Stage
-from flows.workspace.workspace import round_sources
 
 
 @stage_task("register")
@@ -22,8 +21,11 @@ def register(
     reports: Evaluated,
     forgetting: ForgettingAudit,
     verdict: Stage[Verdict],
+    sources: str,
 ) -> RoundOutcome:
-    """Every candidate becomes a version with its verdict; PASS moves the alias `champion`, if it has not been moved meanwhile."""
+    """Every candidate becomes a version with its verdict; PASS moves the alias `champion`, if it has not been moved meanwhile.
+
+    `sources`: the user's files as they were when the round began."""
     lineage, decided = round.lineage, verdict.manifest
     version = register_candidate(
         lineage,
@@ -35,7 +37,7 @@ def register(
         verdict=decided,
         verdict_folder=verdict.folder,
         drop=clean.folder,
-        sources=round_sources(round.config, round.drop, round.heldout),
+        sources=sources,
     )
     if decided.decision is Decision.PASS and not was_champion(lineage, version.version):
         expected, reason = round.champion.version, decided.reasons[0]

@@ -6,7 +6,7 @@ other, and its items are in the cache, so that every later round has it at no co
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from data_contracts.manifests import EvalReport, read_manifest
@@ -16,18 +16,18 @@ from evals.items import load_evaluation, read_pool
 from evals.suites.resolve import resolve_suites
 from flows.lineage import VersionRef
 from flows.lineage.audit_rows import own_suite
-from flows.workspace.workspace import Workspace, evaluate_model
+from flows.workspace.stages import Stage
 
 
-def drawn_by(workspace: Workspace, model: Path, model_sha256: str, suites: Sequence[SuiteConfig], label: str) -> list[SuiteConfig]:
-    """The suites; those that draw by margin name the evaluation of this model on all of their items."""
+def drawn_by(suites: Sequence[SuiteConfig], evaluate: Callable[[Sequence[SuiteConfig]], Stage[EvalReport]]) -> list[SuiteConfig]:
+    """The suites; those that draw by margin name the evaluation, by `evaluate`, of the drawing model on all of their items."""
     if not any(suite.draws or not suite.is_file for suite in suites):
         return list(suites)
     resolved = resolve_suites(suites, Path.cwd())  # a set may have suites that draw
     whole = [suite.model_copy(update={"draw": "even", "items": None}) for suite in resolved if suite.draws]
     if not whole:
         return list(suites)
-    pool = evaluate_model(workspace, model, model_sha256, whole, f"{label}, all items").folder
+    pool = evaluate(whole).folder
     return [suite.model_copy(update={"pool": str(pool)}) if suite.draws else suite for suite in resolved]
 
 

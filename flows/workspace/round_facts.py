@@ -9,7 +9,8 @@ from data_contracts.errors import ManifestError
 from data_contracts.manifests import CheckpointManifest, DropManifest, EvalReport, M, TrainingSummary, read_manifest
 from evals.numbers import duration
 from evals.report.facts import Difference, Event, RoundCost, RoundFacts, count, moment, schedule_words, setting_differences
-from flows.lineage import LedgerEntry, RoundRecord
+from flows.lineage import LedgerEntry, RoundRecord, read_ancestry
+from flows.lineage.card import original_base
 from flows.lineage.registry.history import actor_of, read_lineage
 from flows.lineage.storage.describe import training_curve
 from flows.lineage.storage.records import DECISIONS
@@ -97,6 +98,12 @@ def _read(folder: Path | None, kind: type[M]) -> M | None:
         return None
 
 
+def _base_name(workspace: Workspace, mine: RoundRecord) -> str:
+    """The base model that a version's lineage began with, whatever the config names today; the config's in lineages that do not say."""
+    chain = read_ancestry(workspace.lineage, mine.version) if mine.version is not None else []
+    return (original_base(workspace.lineage, chain[0]) if chain else None) or workspace.config.base_model
+
+
 def _rows(
     workspace: Workspace, mine: RoundRecord, parent: RoundRecord | None, made: CheckpointManifest | None
 ) -> Iterator[tuple[str, str]]:
@@ -105,7 +112,7 @@ def _rows(
     if mine.started is not None:
         yield "Started (UTC)", moment(mine.started)
     yield "Started from", _name(parent) if parent is not None else "nothing"
-    yield "Base model", workspace.config.base_model
+    yield "Base model", _base_name(workspace, mine)
     if drop is not None:
         yield "Drop", drop.source
         left_out = f", {drop.rows_quarantined:,} left out" if drop.rows_quarantined else ""

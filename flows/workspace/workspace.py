@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from data_contracts.digests import file_digest
@@ -13,7 +14,7 @@ from evals.config import ModelUse, SuiteConfig
 from evals.harness.reproduction import Taught
 from evals.suites.resolve import skill_suites
 from flows.config.model import SkillstackConfig
-from flows.lineage import Lineage, VersionRef, connect, current_champion, read_ancestry
+from flows.lineage import Lineage, VersionRef, connect, current_champion, find_version, read_ancestry
 from flows.machine.environment import tracking_uri
 from flows.workspace.stages import Stage, run_stage
 from osft_engine.config import TrainConfig
@@ -68,11 +69,18 @@ def suites_of_skill(workspace: Workspace, skill: str, drop: Path, *, learned: bo
 
 
 def evaluate_model(
-    workspace: Workspace, model: Path, model_sha256: str, suites: Sequence[SuiteConfig], label: str, taught: Taught | None = None
+    workspace: Workspace,
+    model: Path,
+    model_sha256: str,
+    suites: Sequence[SuiteConfig],
+    label: str,
+    taught: Taught | None = None,
+    verify: Callable[[], object] | None = None,
 ) -> Stage[EvalReport]:
     """Evaluate one model on suites; the report and each suite's items are stages by content and are computed once.
 
-    `taught`: rows that this model was trained on; some of them are evaluated too.
+    `taught`: rows that this model was trained on; some of them are evaluated too. `verify` is called before the weights are loaded: scores
+    are stored under `model_sha256`, so it raises where the folder holds other weights by now.
     """
     from evals.harness.fill import harness_settings  # imports torch and lm-eval, which would slow down the start of a command
     from evals.harness.plan import evaluation_identity
@@ -98,10 +106,18 @@ def evaluate_model(
                 use=use,
                 taught=taught,
                 model_sha256=model_sha256,
+                verify=verify,
                 progress=advance,
             )
 
     return run_stage(workspace.stages, "evaluate", inputs, EvalReport, build, code=("evals.harness.run",))
+
+
+def evaluate_version(workspace: Workspace, version: VersionRef, suites: Sequence[SuiteConfig], label: str) -> Stage[EvalReport]:
+    """`evaluate_model` for a registered version, whose files are verified if they are loaded."""
+    model = version.checkpoint / "model"
+    verify = partial(find_version, workspace.lineage, version.version, verify=True)
+    return evaluate_model(workspace, model, version.model_sha256, suites, label, verify=verify)
 
 
 def model_use(train: TrainConfig) -> ModelUse:

@@ -13,7 +13,7 @@ from evals.items import COLUMNS
 
 def _items(*scores: float, start: int = 0) -> pd.DataFrame:
     rows = [
-        (f"doc {number}", "prompt", score, None, 1.0, None, "q", "g", "p", "", 0, *[None] * 3) for number, score in enumerate(scores, start)
+        (f"doc {number}", "prompt", score, None, 1.0, None, "q", "g", "p", "", 0, *[None] * 5) for number, score in enumerate(scores, start)
     ]
     return pd.DataFrame(rows, columns=list(COLUMNS))
 

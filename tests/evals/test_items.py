@@ -19,8 +19,8 @@ def _result(n: int) -> SuiteResult:
 
 def _table() -> pd.DataFrame:
     rows = [
-        ("d0", "p0", 1.0, -0.5, 1.0, "passage", "q0", "yes", "yes", "because", 3, [-0.5, -2.0], 1.5, 0.8175),
-        ("d1", "p1", 0.0, None, 1.0, None, "q1", None, "no", "", 0, None, None, None),
+        ("d0", "p0", 1.0, -0.5, 1.0, "passage", "q0", "yes", "yes", "because", 3, "YES", "yes", [-0.5, -2.0], 1.5, 0.8175),
+        ("d1", "p1", 0.0, None, 1.0, None, "q1", None, "no", "", 0, None, None, None, None, None),
     ]
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
@@ -35,6 +35,7 @@ def test_what_was_written_is_read_back_and_nulls_are_what_they_mean(tmp_path: Pa
     assert items.cluster == ("passage", None)
     assert (items.reasoning, items.cut, items.choice_logprobs) == (("because", ""), (3, 0), ((-0.5, -2.0), None))
     assert (items.margin, items.gold_probability) == ((1.5, None), (0.8175, None))
+    assert (items.golds, items.answers) == (("YES", ""), ("yes", ""))
 
 
 def test_equal_items_give_equal_bytes(tmp_path: Path) -> None:
@@ -44,11 +45,12 @@ def test_equal_items_give_equal_bytes(tmp_path: Path) -> None:
 
 
 def test_a_store_from_before_the_last_columns_has_them_empty(tmp_path: Path) -> None:
-    last = ["reasoning", "cut", "choice_logprobs", "margin", "gold_probability"]
+    last = ["reasoning", "cut", "compared_gold", "compared_answer", "choice_logprobs", "margin", "gold_probability"]
     _table().drop(columns=last).to_parquet(tmp_path / "old.parquet", index=False)
     items = read_items(tmp_path / "old.parquet", _result(2))
     assert (items.reasoning, items.cut, items.choice_logprobs) == (("", ""), (0, 0), (None, None))
     assert (items.margin, items.gold_probability) == ((None, None), (None, None))
+    assert (items.golds, items.answers) == (items.gold, items.prediction) == (("yes", ""), ("yes", "no"))
 
 
 def test_a_store_that_is_not_what_the_report_says_is_refused(tmp_path: Path) -> None:

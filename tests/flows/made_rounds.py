@@ -39,6 +39,7 @@ from flows.lineage import (
     register_candidate,
 )
 from flows.lineage.storage.describe import legal_name
+from flows.lineage.storage.facts import describe_sources
 
 ITEMS = 400
 POLICY: dict[str, Any] = {"accept_unmeasured": ("safety", "drift")}
@@ -262,7 +263,7 @@ def run_round(
         verdict_folder=folders.verdict_folder if judged is not None else None,
         verdict=judged,
         drop=folders.drop,
-        sources=folders.sources,
+        sources=describe_sources(lineage, folders.sources),
     )
     finish_round(lineage, opened)
     return opened, version, folders

@@ -82,6 +82,8 @@ def _move_problems(entry: LedgerEntry, before: Sequence[LedgerEntry], champion: 
     if entry.verdict_sha256 is None:
         yield f"makes version {entry.version} champion without naming its verdict"
     if entry.decision == Decision.PASS.value:
+        if (word := _last_word(entry, before)) is not None and word.action == "reject":
+            yield f"promotes version {entry.version}, which {word.actor} had rejected"
         return
     if entry.action not in _PERSONS_WORD:
         yield f"promotes version {entry.version} without a person, although its verdict was {entry.decision}"
@@ -90,12 +92,17 @@ def _move_problems(entry: LedgerEntry, before: Sequence[LedgerEntry], champion: 
 
 
 def _approved(entry: LedgerEntry, before: Sequence[LedgerEntry], champion: int | None) -> bool:
-    words = [earlier for earlier in before if earlier.version == entry.version and earlier.action in ("approve", "reject")]
-    if not words or words[-1].action != "approve":
+    word = _last_word(entry, before)
+    if word is None or word.action != "approve":
         return False
-    word = words[-1]
     in_time = word.expires is not None and entry.time <= word.expires + _CLOCKS
     return in_time and word.actor == entry.actor and word.champion == champion
+
+
+def _last_word(entry: LedgerEntry, before: Sequence[LedgerEntry]) -> LedgerEntry | None:
+    """A person's last word on an entry's version before the entry."""
+    words = [earlier for earlier in before if earlier.version == entry.version and earlier.action in ("approve", "reject")]
+    return words[-1] if words else None
 
 
 def _check_versions(entries: Sequence[LedgerEntry], versions: Mapping[int, RegisteredVersion]) -> Iterator[Finding]:
@@ -110,6 +117,7 @@ def _check_versions(entries: Sequence[LedgerEntry], versions: Mapping[int, Regis
         if number in versions and facts_digest(versions[number].tags) != entry.facts_sha256:
             problem = f"its tags differ from those in ledger entry {entry.sequence}: at least one was changed"
             yield Finding(where=f"version {number}", problem=problem, version=number, round=versions[number].round)
+    yield from _check_reevaluations(entries, versions)
     registered = [entry.version for entry in entries if entry.action == "register"]
     for number, version in sorted(versions.items()):
         if registered and number > min(registered) and number not in registered and version.ended:
@@ -121,3 +129,13 @@ def _check_versions(entries: Sequence[LedgerEntry], versions: Mapping[int, Regis
             if all_facts_digest(known) != entry.facts_sha256:
                 problem = "covers the tags of all versions before it, and at least one was changed or deleted"
                 yield Finding(where=f"ledger entry {entry.sequence}", problem=problem, version=entry.version)
+
+
+def _check_reevaluations(entries: Sequence[LedgerEntry], versions: Mapping[int, RegisteredVersion]) -> Iterator[Finding]:
+    """The report that a version shows as its re-evaluation is one that the ledger has recorded; older entries name no report."""
+    for number, version in sorted(versions.items()):
+        recorded = {entry.evidence_sha256 for entry in entries if entry.version == number and entry.action == "reevaluate"}
+        shown = version.fact("reevaluation_sha256")
+        if shown is not None and shown not in recorded and None not in recorded:
+            problem = "its re-evaluation is none that the ledger records: it was replaced, or cut off (repeat `skillstack reevaluate`)"
+            yield Finding(where=f"version {number}", problem=problem, version=number, round=version.round)

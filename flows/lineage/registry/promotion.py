@@ -67,6 +67,7 @@ def promote_version(
             return next(entry for entry in reversed(entries) if entry.champion == version and entry.action in MOVES_CHAMPION)
         target = find_version(lineage, version)
         _check_allowed(target, verdict, champion, override)
+        _check_not_rejected(entries, version)
         if champion != expected_champion:
             what = f"was judged against {name_of(expected_champion)}, but {name_of(champion)} is champion now"
             raise LineageError(f"version {version}", what, "run the round again, so that it is judged against the champion")
@@ -87,6 +88,16 @@ def _check_allowed(target: VersionRef, verdict: Verdict | None, champion: int | 
     if verdict.decision is not Decision.PASS and not override:
         raise LineageError(
             where, f"its verdict is {verdict.decision.value}, not PASS", "a person may override it with a reviewer and a reason"
+        )
+
+
+def _check_not_rejected(entries: tuple[LedgerEntry, ...], version: int) -> None:
+    """A round that was cut off before its promotion may have been rejected meanwhile: then its PASS does not promote by itself."""
+    words = [entry for entry in entries if entry.version == version and entry.action in ("approve", "reject")]
+    if words and words[-1].action == "reject":
+        said = f"was rejected by {words[-1].actor}: {words[-1].reason}"
+        raise LineageError(
+            f"version {version}", said, f"to promote it nevertheless: skillstack approve {version} --reviewer NAME --reason ..."
         )
 
 

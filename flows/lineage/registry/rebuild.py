@@ -10,10 +10,10 @@ from tempfile import TemporaryDirectory
 
 from data_contracts.digests import file_digest, model_digest
 from data_contracts.errors import CheckpointError, LineageError
-from data_contracts.manifests import CheckpointManifest, file_ref, read_manifest, verify_files, write_manifest
+from data_contracts.manifests import CheckpointManifest, file_ref, manifest_digest, read_manifest, verify_files, write_manifest
 from data_contracts.model.header import read_header
 from flows.lineage.registry.entries import promotion_lock, record_note
-from flows.lineage.registry.versions import as_reference, find_version, raw_versions
+from flows.lineage.registry.versions import as_reference, find_version, raw_versions, verify_reference
 from flows.lineage.storage.collected import expected_files, is_weights, read_collected
 from flows.lineage.storage.connection import PREFIX, Lineage, plainly
 from flows.lineage.storage.records import VersionRef
@@ -28,8 +28,7 @@ def rebuild_version(lineage: Lineage, version: int, *, out: Path | None = None, 
     Raises LineageError or CheckpointError if the weights cannot be rebuilt.
     """
     reference = find_version(lineage, version)
-    manifest = read_manifest(reference.checkpoint, CheckpointManifest, verify=False)
-    verify_files(reference.checkpoint, expected_files(manifest, collected=reference.collected is not None))
+    manifest = _registered_manifest(reference)
     if reference.collected is None and out is None:
         return manifest
     if "update" not in manifest.files:
@@ -39,10 +38,30 @@ def rebuild_version(lineage: Lineage, version: int, *, out: Path | None = None, 
         again = Path(scratch) / "again"
         rebuild_weights(lineage, reference, manifest, headers, again, Path(scratch))
         if out is not None:
+            if reference.collected is not None and read_collected(reference.checkpoint).exact:
+                _require_same_bytes(manifest, again, f"version {version}")
             return _write_checkpoint(reference, manifest, again, out)
         _put_back(reference, manifest, again)
     _unmark(lineage, reference, actor)
     return manifest
+
+
+def _registered_manifest(reference: VersionRef) -> CheckpointManifest:
+    """The manifest that was registered, after a check of all files that are there: what a rebuild is computed from."""
+    if reference.collected is None:
+        return verify_reference(reference)
+    manifest = read_manifest(reference.checkpoint, CheckpointManifest, verify=False)
+    if manifest_digest(manifest) != reference.manifest_sha256:
+        raise LineageError(str(reference.checkpoint), "its manifest is not the one that was registered", "restore it from backup")
+    verify_files(reference.checkpoint, expected_files(manifest, collected=True))
+    return manifest
+
+
+def _require_same_bytes(manifest: CheckpointManifest, again: Path, where: str) -> None:
+    """Raises LineageError where weights that gc had rebuilt byte for byte come out as others: another torch, or another CPU."""
+    if any(file_digest(again / ref.path) != ref.sha256 for role, ref in manifest.files.items() if is_weights(role)):
+        what = "was rebuilt byte for byte when its weights were deleted, and now comes out otherwise: they are not its weights"
+        raise LineageError(where, what, "rebuild it where they were deleted, or restore them from backup")
 
 
 def _no_update(reference: VersionRef, manifest: CheckpointManifest) -> CheckpointError:
@@ -66,9 +85,8 @@ def rebuild_weights(
     if reference.parent_version is None or "update" not in manifest.files:
         raise _no_update(reference, manifest)
     parent = find_version(lineage, reference.parent_version)
-    parent_model = parent.checkpoint / "model"
+    parent_model, above = parent.checkpoint / "model", _registered_manifest(parent)
     if parent.collected is not None:
-        above = read_manifest(parent.checkpoint, CheckpointManifest, verify=False)
         grown = scratch / f"version-{parent.version}"
         rebuild_weights(lineage, parent, above, read_collected(parent.checkpoint).headers, grown, scratch)
         parent_model = grown / "model"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 from data_contracts.manifests import CheckpointManifest, EvalReport, Verdict, manifest_digest
@@ -26,11 +25,12 @@ def register_candidate(
     verdict_folder: Path | None = None,
     verdict: Verdict | None = None,
     drop: Path | None = None,
-    sources: Mapping[str, Path] | None = None,
+    sources: str = "",
 ) -> VersionRef:
     """Register the candidate of a round, whatever the verdict. Weights are not copied: path and digests are tags.
 
-    `sources`: the user's own files that the round read, by role; `verify` reports when they have changed."""
+    `sources`: the user's own files as they were when the round began to read them (`describe_sources`); `verify` reports when they have
+    changed."""
     version = record_version(
         lineage,
         parent,
@@ -41,7 +41,7 @@ def register_candidate(
         verdict_folder=verdict_folder,
         verdict=verdict,
         drop=drop,
-        sources=sources or {},
+        sources=sources,
     )
     if lineage.keys.models:
         sign_model(lineage.keys, version.checkpoint)

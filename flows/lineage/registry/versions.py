@@ -17,7 +17,7 @@ from data_contracts.escaping import markdown_text
 from data_contracts.manifests import MANIFEST_NAME, CheckpointManifest, EvalReport, Verdict, manifest_digest, read_manifest
 from flows.lineage.storage.connection import PREFIX, Lineage, as_default, plainly
 from flows.lineage.storage.describe import legal_name, manifest_datasets
-from flows.lineage.storage.facts import describe_sources, source_of
+from flows.lineage.storage.facts import source_of
 from flows.lineage.storage.records import RoundRun, VersionRef
 from flows.lineage.storage.tracking import log_datasets, real_path, stored_path
 
@@ -116,7 +116,7 @@ def record_version(
     verdict_folder: Path | None,
     verdict: Verdict | None,
     drop: Path | None,
-    sources: Mapping[str, Path],
+    sources: str,
 ) -> VersionRef:
     """Create the version of a round, whatever the verdict. The alias `candidate` points to the newest version.
 
@@ -135,7 +135,7 @@ def record_version(
     tags |= {"method": manifest.method, "model_sha256": manifest.model_sha256, "manifest_sha256": digest}
     tags |= {"drop_sha256": manifest.drop_sha256} if manifest.drop_sha256 else {}
     tags |= {"drop_manifest_sha256": file_digest(drop / MANIFEST_NAME)} if drop is not None else {}
-    tags |= {"sources": describe_sources(lineage, sources)} if sources else {}
+    tags |= {"sources": sources} if sources else {}
     tags |= {"evaluation_sha256": manifest_digest(report)} if report is not None else {}
     tags |= _parent_tag(known, parent, manifest)
     if verdict is not None:

@@ -34,7 +34,10 @@ def all_facts_digest(versions: Iterable[Any]) -> str:
 
 
 def describe_sources(lineage: Lineage, sources: Mapping[str, Path]) -> str:
-    """The user's files that a round read, by role: path (relative to the project's folder if inside) and digest, as JSON."""
+    """The user's files that a round reads, by role: path (relative to the project's folder if inside) and digest, as JSON.
+
+    Made before the round reads them: a file that is replaced while the round trains is not the one that it was made from.
+    """
     found = {role: [_from_project(lineage, path), file_digest(path)] for role, path in sorted(sources.items()) if path.is_file()}
     return json.dumps(found, ensure_ascii=False)
 

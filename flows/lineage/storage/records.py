@@ -32,7 +32,6 @@ class RoundRun(Record):
     round: int
     skill: str | None
     attempt: int = Field(description="1 for the first attempt at this skill in this round; deleted runs count")
-    judged_before: int = Field(description="number of earlier attempts with a verdict")
     resumed: bool
     finished: bool = Field(description="this attempt has already ended with a verdict")
     parent_version: int | None = Field(None, description="the champion that the round was started from; None for the base")

@@ -79,10 +79,8 @@ def open_round(
         round_number, parent = int(tag(own, "round") or 0), _number(tag(own, "parent_version"))
     # Another skill with the same round number is not a retry: it follows a rollback, or a skill that was given up.
     siblings = [run for run in find_runs(lineage, "round", round=str(round_number)) if tag(run, "skill") == (skill or "")]
-    before = [run for run in siblings if own is None or int(tag(run, "attempt") or 1) < int(tag(own, "attempt") or 1)]
-    judged = sum(1 for run in before if tag(run, "decision") is not None)
     attempt = len(siblings) + 1 if own is None else int(tag(own, "attempt") or 1)
-    common = {"key": key, "round": round_number, "skill": skill, "attempt": attempt, "judged_before": judged, "parent_version": parent}
+    common = {"key": key, "round": round_number, "skill": skill, "attempt": attempt, "parent_version": parent}
     if own is None:
         for left in same_key:
             _close_overtaken(lineage, left)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from data_contracts.manifests import Decision, Verdict
 from evals.gate.decide import GateEvidence, decide
+from evals.gate.pairing import why_uninformative
 
 
 @pytest.fixture
@@ -75,3 +77,29 @@ def test_so_many_items_decide_it_and_none_are_named_where_they_would_not(first_r
     after = first_round(0.80, 0.88, n=n, classes=8)
     assert after.decision is Decision.PASS, "with so many items and the same share of changes"
     assert first_round(0.80, 0.88, n=n // 8, classes=8).decision is Decision.INCONCLUSIVE
+
+
+def test_golds_that_differ_in_their_reasoning_are_one_answer(make_suite, make_evaluation, asked) -> None:
+    """Always "#### yes" where 55 % of the answers are yes is guessing, however different the golds are as texts."""
+    truth = ["yes"] * 110 + ["no"] * 90
+    gold = [f"because of {number}: #### {answer}" for number, answer in enumerate(truth)]
+    base = make_suite("tickets", np.zeros(200), gold=gold)
+    after = make_suite("tickets", np.r_[np.ones(110), np.zeros(90)], gold=gold, prediction=["so #### yes"] * 200)
+
+    def judged(**compared: object) -> Verdict:
+        models = [make_evaluation(name, replace(suite, **compared)) for name, suite in (("m1", after), ("base", base))]
+        return decide(GateEvidence(models[0], models[1], {}, "tickets", bootstrap=True), asked())
+
+    verdict = judged(compared_gold=tuple(truth), compared_answer=("yes",) * 200)
+    assert verdict.decision is Decision.INCONCLUSIVE
+    assert "the commonest answer would score 55.0" in " ".join(verdict.reasons)
+
+
+def test_a_reference_that_always_gives_one_answer_shows_nothing(make_suite) -> None:
+    truth = ("yes",) * 110 + ("no",) * 90
+    said = [f"thought {number} #### yes" for number in range(200)]
+    gold = [f"{number} #### {each}" for number, each in enumerate(truth)]
+    reference = make_suite("old", np.r_[np.ones(110), np.zeros(90)], gold=gold, prediction=said)
+    assert why_uninformative(reference, 0.05, rules=6) is None, "as texts they are all different"
+    told = why_uninformative(replace(reference, compared_gold=truth, compared_answer=("yes",) * 200), 0.05, rules=6)
+    assert told == "the reference answers 'yes' to every item"

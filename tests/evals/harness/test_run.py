@@ -53,6 +53,18 @@ def test_second_evaluation_computes_nothing(
     assert [s.score for s in first.suites] == [s.score for s in second.suites]
 
 
+def test_weights_are_verified_where_they_are_loaded_and_only_there(tiny_model: Path, suites: list[SuiteConfig], tmp_path: Path) -> None:
+    def changed() -> None:
+        raise CheckpointError(str(tiny_model), "has changed", "restore it")
+
+    where = {"config": CONFIG, "cache_dir": tmp_path / "cache"}
+    with pytest.raises(CheckpointError, match="has changed"):
+        evaluate_checkpoint(tiny_model, suites[:1], tmp_path / "a", verify=changed, **where)
+    assert not (tmp_path / "a" / "manifest.json").exists()
+    report = evaluate_checkpoint(tiny_model, suites[:1], tmp_path / "b", **where)
+    assert evaluate_checkpoint(tiny_model, suites[:1], tmp_path / "c", verify=changed, **where).suites[0].score == report.suites[0].score
+
+
 def test_a_folder_without_a_model_is_refused(tmp_path: Path, suites: list[SuiteConfig]) -> None:
     with pytest.raises(CheckpointError, match=r"no config\.json"):
         evaluate_checkpoint(tmp_path, suites, tmp_path / "out", config=CONFIG, cache_dir=tmp_path / "cache")

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from evals.config import SuiteConfig
+from evals.config import EvaluationConfig, SuiteConfig
+from evals.gate.pairing import guessing_rate
 from evals.harness.prompts import Prompt
+from evals.harness.run import evaluate_checkpoint
 from evals.harness.tasks import LocalTask, Reading
+from evals.items import load_evaluation
 from evals.suites.items import Item
 
 
@@ -83,6 +88,21 @@ def test_a_text_is_measured_by_its_bytes() -> None:
 def test_what_counts_as_the_same_answer(said: str, gold: str, fields: dict[str, Any], score: float) -> None:
     task = _task([Item("h", "answer")], [Prompt("q", (1,), ((2,),), (gold,), (1,), gold=gold, limit=8)], **fields)
     assert task.process_results(task.test_docs()[0], [(-1.0, False), said]) == {"exact_match": score}
+
+
+def test_the_store_has_what_was_compared(tiny_model: Path, tmp_path: Path) -> None:
+    """Golds that differ in their reasoning are one answer: whoever always gives it is guessing."""
+    rows = [{"prompt": f"{n} is", "answer": f"As {n} plus 1 is {n + 1},\n #### Yes" if n % 3 else f"{n}: #### no"} for n in range(9)]
+    path = tmp_path / "reasons.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    suite = SuiteConfig(source=str(path), metric="exact_match", answer_pattern="#### (.*)", ignore_case=True, max_new_tokens=4, stop=())
+    evaluate_checkpoint(
+        tiny_model, [suite], tmp_path / "out", config=EvaluationConfig(device="cpu", num_threads=1), cache_dir=tmp_path / "cache"
+    )
+    items = load_evaluation(tmp_path / "out").suites["reasons"]
+    assert items.golds == tuple("yes" if n % 3 else "no" for n in range(9))
+    assert guessing_rate(items) == 6 / 9
+    assert [right == given for right, given in zip(items.golds, items.answers, strict=True)] == (items.score == 1.0).tolist()
 
 
 def test_the_group_that_took_part_is_the_answer() -> None:

@@ -10,10 +10,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from data_contracts.errors import CheckpointError
+from data_contracts.errors import CheckpointError, ConfigError
 from flows.base_models.resolve import NANO, public_name
 from flows.config.model import SkillstackConfig
-from flows.lineage import read_history
+from flows.lineage import VersionRef, read_history
 from flows.lineage.card import original_base
 from flows.lineage.registry.versions import raw_versions
 from flows.round.base import describe_model, ensure_champion
@@ -66,6 +66,23 @@ def test_the_lineage_knows_the_name_of_its_base(base: Path, tmp_path: Path, monk
     assert original_base(workspace.lineage, champion) == str(base.resolve())
     assert public_name("nano") == "nano"
     assert public_name("org/model") == "org/model"
+
+
+def test_another_base_model_than_the_lineage_began_with_is_refused(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rounds go on from the champion: the new name would only be a false one on every page."""
+
+    def of(name: str | Path) -> VersionRef:
+        settings = {"bootstrap": True, "state_dir": tmp_path / "state", "evaluation": {"suites": []}}
+        return ensure_champion(open_workspace(SkillstackConfig.model_validate({"base_model": str(name), **settings})))
+
+    first = of(base)
+    moved = base.rename(tmp_path / "moved")
+    monkeypatch.chdir(tmp_path)
+    assert [of(name).version for name in (base, "base", moved)] == [first.version] * 3, "gone, by its relative name, and elsewhere"
+    rewritten(lambda tensors: {name: value + 0.5 for name, value in tensors.items()})(moved / "model.safetensors")
+    for other in (moved, tmp_path / "nowhere", "org/other"):
+        with pytest.raises(ConfigError, match=rf"is {other}, and this lineage began with {base}"):
+            of(other)
 
 
 def test_the_users_folder_is_copied_and_never_hard_linked(base: Path, tmp_path: Path) -> None:

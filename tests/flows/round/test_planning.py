@@ -80,6 +80,36 @@ def test_the_margin_that_is_offered_is_one_that_the_skill_shows_alone(tmp_path: 
     assert plan.chance_shown >= 0.8
 
 
+def test_earlier_skills_with_margins_of_their_own_lend_the_new_one_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The gate averages only suites without one: as the sole member of its mean a skill needs what it would need alone."""
+    singly = [PlannedSuite(f"old{number}", "skill", 0.05, 250, 250) for number in range(4)]
+    settings = config(tmp_path, gate=ACCEPTED, calibration="c.jsonl")
+
+    def told(earlier: list[PlannedSuite]) -> str:
+        monkeypatch.setattr("flows.round.planning.planned_suites", lambda *_: earlier)
+        return " ".join(note for note in what_is_missing(settings, [], drop(250), (0.05, "")) if note.startswith("tickets"))
+
+    alone = plan_round(settings.gate, {"skill": 1}, 250, 0.05).categories[0].items_needed
+    assert f"Later rounds need about {alone:,} to rule out" in told(singly)
+    assert told([dataclasses.replace(suite, margin=None) for suite in singly]) == "", "together their mean needs no more"
+    few = [dataclasses.replace(suite, margin=None, items=20, first=20) for suite in singly]
+    assert f"Later rounds need about {alone:,} to rule out" in told(few)
+
+
+def test_a_later_attempt_is_planned_as_strictly_as_it_will_be_judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    suites = [PlannedSuite(f"{kind}{number}", kind, None, 300, 300) for kind in ("skill", "general") for number in range(3)]  # type: ignore[arg-type]
+    monkeypatch.setattr("flows.round.planning.planned_suites", lambda *_: suites)
+    settings = config(tmp_path, gate={"accept_unmeasured": ["safety", "drift"]}, calibration="c.jsonl")
+
+    def told(attempt: int) -> list[str]:
+        return [note for note in what_is_missing(settings, [], drop(900), (0.05, ""), attempt) if "the chance to show a loss" in note]
+
+    assert [len(told(attempt)) for attempt in (1, 2)] == [0, 2]
+    needed = plan_round(settings.gate, {"skill": 3}, 300, 0.05, 2).categories[0].items_needed
+    assert f"about {needed:,} items per suite" in told(2)[0]
+    assert needed > plan_round(settings.gate, {"skill": 3}, 300, 0.05, 1).categories[0].items_needed
+
+
 def test_a_suite_of_too_few_items_is_left_out_of_the_mean_and_may_fall_through_its_floor(tmp_path: Path) -> None:
     suites = [PlannedSuite(name, "general", None, n, n) for name, n in (("a", 400), ("b", 400), ("tiny", 12))]
     plan = plan_suites(config(tmp_path, gate=ACCEPTED), suites, None, 0.05, "")

@@ -123,3 +123,13 @@ def test_an_entry_of_a_key_covers_all_versions_before_it() -> None:
     assert problems(entries) == []
     entries[-1] = entries[-1].model_copy(update={"facts_sha256": "0" * 64})
     assert ["covers the tags of all versions before it" in problem for problem in problems(entries)] == [True]
+
+
+def test_a_pass_that_was_rejected_before_its_promotion_is_named() -> None:
+    entries = ledger()[:3]
+    entries += [entry(3, "reject", 2, 1, 1, actor="bob"), entry(4, "promote", 2, 1, 2)]
+    told = problems(entries)
+    assert any("promotes version 2, which bob had rejected" in each for each in told)
+    entries.insert(4, entry(4, "approve", 2, 1, 1, expires=START + timedelta(days=9)))
+    entries[5] = entry(5, "promote", 2, 1, 2)
+    assert not any("had rejected" in each for each in problems(entries))

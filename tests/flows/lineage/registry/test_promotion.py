@@ -11,7 +11,17 @@ import pytest
 
 from data_contracts.errors import LineageError, ManifestError
 from data_contracts.manifests import Decision
-from flows.lineage import current_champion, find_version, promote_version, read_history, read_ledger, reject_version, roll_back
+from flows.lineage import (
+    approve_version,
+    current_champion,
+    find_version,
+    promote_version,
+    read_history,
+    read_ledger,
+    reject_version,
+    roll_back,
+    verify_lineage,
+)
 from flows.lineage.registry import entries, promotion
 from flows.lineage.storage.records import MOVES_CHAMPION
 
@@ -113,6 +123,20 @@ def test_only_pass_promotes_without_a_person(grown, register, decision, action):
     assert current_champion(grown) == champion
     entry = promote_version(grown, version.version, override=True, **arguments)
     assert (entry.action, entry.decision, entry.actor) == (action, decision.value, "ann")
+
+
+def test_a_pass_that_a_person_rejected_waits_for_an_approval(grown, register):
+    """The round was cut off between its registration and its promotion; repeated, it would have promoted what a person had refused."""
+    champion = current_champion(grown)
+    _, version, folders = register(grown, "third", 3, parent=champion.model_sha256)
+    reject_version(grown, version.version, reviewer="bob", reason="licence of the data")
+    arguments = {"expected_champion": 3, "reason": "gate", "actor": "gate", "verdict": folders.verdict}
+    with pytest.raises(LineageError, match="was rejected by bob: licence of the data"):
+        promote_version(grown, version.version, **arguments)
+    assert current_champion(grown) == champion
+    approve_version(grown, version.version, reviewer="bob", reason="licence is in order")
+    assert promote_version(grown, version.version, **arguments).action == "promote"
+    assert verify_lineage(grown).findings == ()
 
 
 def test_a_verdict_about_another_model_promotes_nothing(grown, register):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from data_contracts.errors import CheckpointError, ManifestError
+from data_contracts.errors import CheckpointError, LineageError, ManifestError
 from data_contracts.manifests import (
     CheckpointManifest,
     read_manifest,
@@ -20,6 +20,7 @@ from flows.lineage import (
     roll_back,
     verify_lineage,
 )
+from flows.lineage.registry import rebuild
 
 SHORT = RetentionPolicy(keep_last=1, keep_anchors=False)
 
@@ -57,3 +58,30 @@ def test_a_changed_update_is_noticed_before_anything_is_rebuilt(trained):
     with pytest.raises(ManifestError, match=r"update\.safetensors: has changed"):
         rebuild_version(trained, 2, actor="ann")
     assert [finding.version for finding in verify_lineage(trained).findings] == [2]
+
+
+@pytest.mark.parametrize("damaged", ["the live parent's weights", "a collected parent's update"])
+def test_nothing_is_rebuilt_elsewhere_from_files_that_are_not_the_registered_ones(trained, tmp_path, damaged):
+    """In place the digests of the result would tell; in another folder nothing would."""
+    roll_back(trained, 1, reason="start over", actor="ann")
+    collect_garbage(trained, SHORT, actor="ann")
+    base, second = _weights(trained, 1), find_version(trained, 2).checkpoint / "update.safetensors"
+    path = base if damaged.startswith("the live") else second
+    path.write_bytes(path.read_bytes()[:-1] + b"\x00")
+    with pytest.raises(ManifestError, match=f"{path.name}: has changed"):
+        rebuild_version(trained, 3, out=tmp_path / "again", actor="ann")
+    assert not (tmp_path / "again").exists()
+
+
+def test_weights_that_came_out_byte_for_byte_may_not_come_out_otherwise_elsewhere(trained, tmp_path, monkeypatch):
+    collect_garbage(trained, SHORT, actor="ann")
+    written = rebuild.write_weights
+
+    def otherwise(header, parent, update, target):
+        written(header, parent, update, target)
+        target.write_bytes(target.read_bytes()[:-1] + b"\x00")
+
+    monkeypatch.setattr(rebuild, "write_weights", otherwise)
+    with pytest.raises(LineageError, match="rebuilt byte for byte when its weights were deleted"):
+        rebuild_version(trained, 2, out=tmp_path / "again", actor="ann")
+    assert not (tmp_path / "again").exists()

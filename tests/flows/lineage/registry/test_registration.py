@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import pytest
 
 from data_contracts.digests import text_digest
 from data_contracts.errors import LineageError
-from data_contracts.manifests import Decision, write_manifest
+from data_contracts.manifests import Decision, manifest_digest, write_manifest
 from flows.lineage import current_champion, find_version, read_history, read_ledger, record_reevaluation, verify_lineage
 from flows.lineage.registry.registration import record_measurement, record_registration
+from flows.lineage.storage.connection import PREFIX
+from flows.lineage.storage.facts import describe_sources, read_sources
 
 
 def test_scores_are_on_the_model_with_the_items_they_came_from(grown):
@@ -44,9 +48,24 @@ def test_a_later_report_is_kept_beside_the_first_and_verified(grown, make_folder
     assert record.scores["added"] == 0.25
     assert record.scores["old"] == 0.9, "what the verdict was decided on stays"
     assert verify_lineage(grown).ok
+    better = report.model_copy(update={"suites": (*report.suites[:-1], added.model_copy(update={"score": 1.0}))})
+    write_manifest(folders.evaluation, better)
+    grown.client.set_model_version_tag("tiny", "2", f"{PREFIX}reevaluation_sha256", manifest_digest(better))
+    [forged] = verify_lineage(grown).findings
+    assert (forged.version, "none that the ledger records" in forged.problem) == (2, True)
+    write_manifest(folders.evaluation, report)
+    grown.client.set_model_version_tag("tiny", "2", f"{PREFIX}reevaluation_sha256", manifest_digest(report))
     (folders.evaluation / "manifest.json").write_text("{}")
     [finding] = verify_lineage(grown).findings
     assert (finding.version, finding.where) == (2, str(folders.evaluation / "manifest.json"))
+
+
+def test_a_file_that_was_replaced_while_the_round_trained_is_not_the_one_that_it_was_made_from(grown, tmp_path):
+    path = tmp_path / "current.jsonl"
+    path.write_text("July\n")
+    told = describe_sources(grown, {"drop": path})
+    path.write_text("August\n")
+    assert read_sources(grown, told)["drop"] == (path, hashlib.sha256(b"July\n").hexdigest())
 
 
 def test_registering_or_measuring_again_adds_no_entry(grown, make_folders):

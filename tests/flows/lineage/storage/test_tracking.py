@@ -8,7 +8,7 @@ import pytest
 
 from data_contracts.errors import LineageError
 from data_contracts.manifests import CheckOutcome, Decision, SuiteResult
-from flows.lineage import find_version, log_stage, open_round, read_history, record_failure, register_candidate
+from flows.lineage import claim_judgement, find_version, judgements, log_stage, open_round, read_history, record_failure, register_candidate
 from flows.lineage.registry.ledger import chart_name, ledger_run
 from flows.lineage.storage.connection import PREFIX
 from flows.lineage.storage.tracking import stage_codes
@@ -57,13 +57,36 @@ def test_retries_are_counted_and_only_judged_ones_tighten_the_gate(lineage, make
     log_stage(lineage, second, "decide", folders.verdict, folders.verdict_folder)
     third = open_round(lineage, 1, "sums", key="c")
     assert [run.attempt for run in (first, second, third)] == [1, 2, 3]
-    assert [run.judged_before for run in (first, second, third)] == [0, 0, 1]
-    assert open_round(lineage, 1, "sums", key="b").judged_before == 0
+    assert judgements(lineage, 1, "sums") == 1
+    assert claim_judgement(lineage, third) == 2
+    assert claim_judgement(lineage, open_round(lineage, 1, "sums", key="b")) == 1, "its own verdict, of a release that kept no number"
 
     failed, blocked, running = read_history(lineage)
     assert (failed.status, failed.error) == ("failed", "loss is not finite")
     assert (blocked.decision, blocked.lost) == ("BLOCK", ("old",))
     assert (running.status, running.decision) == ("running", None)
+
+
+def test_attempts_that_overlap_are_counted_in_the_order_in_which_they_are_judged(lineage, make_folders):
+    """The first was interrupted, the second judged, then the first went on: it is the second judgement, also when it is repeated."""
+
+    def judge(run, name):
+        number = claim_judgement(lineage, run)
+        folders = make_folders(name, skill="sums", decision=Decision.BLOCK)
+        log_stage(lineage, run, "decide", folders.verdict, folders.verdict_folder)
+        return number
+
+    first, second = (open_round(lineage, 1, "sums", key=key) for key in "ab")
+    other = open_round(lineage, 1, "words", key="w")
+    assert [judge(second, "second"), judge(other, "other")] == [1, 1]
+    resumed = open_round(lineage, 1, "sums", key="a")
+    assert (resumed.run_id, resumed.attempt) == (first.run_id, 1)
+    assert judge(resumed, "first") == 2
+    third = open_round(lineage, 1, "sums", key="c")
+    assert [claim_judgement(lineage, run) for run in (third, resumed, second)] == [3, 2, 1]
+    fourth = open_round(lineage, 1, "sums", key="d")
+    assert claim_judgement(lineage, fourth) == 4, "the third asks the gate now: two at once are two judgements"
+    assert [judgements(lineage, number, skill) for number, skill in ((1, "sums"), (1, "words"), (2, "sums"))] == [4, 1, 0]
 
 
 def test_a_deleted_attempt_still_counts_and_is_named(lineage):
