@@ -266,12 +266,15 @@ class TrainConfig(BaseModel):
         steps = math.ceil(examples / self.effective_batch_size)
         return self.num_epochs or min(MOST_PASSES, math.ceil(STEPS_TO_LEARN / max(steps, 1)))
 
-    def watched(self, examples: int) -> TrainConfig:
-        """The settings for a drop of so many examples: those of `until_settled` where it applies, else as they are."""
+    def watched(self, examples: int, rows: int | None = None) -> TrainConfig:
+        """The settings for a drop of so many examples, of so many rows: those of `until_settled` where it applies, else as they are.
+
+        A row is watched or trained on as a whole: a few long documents, of many examples each, leave none to watch.
+        """
         left_open = self.until_settled and self.method == "osft" and self.num_epochs is None and not self.validation_share
-        if not left_open or WATCHED_SHARE * examples < FEWEST_WATCHED:
+        share = min(WATCHED_SHARE, MOST_WATCHED / max(1, examples))
+        if not left_open or WATCHED_SHARE * examples < FEWEST_WATCHED or round(share * (rows or examples)) == 0:
             return self
-        share = min(WATCHED_SHARE, MOST_WATCHED / examples)
         steps = math.ceil((examples - round(share * examples)) / self.effective_batch_size)
         passes = min(MOST_PASSES_UNTIL_SETTLED, math.ceil(MOST_STEPS * STEPS_TO_LEARN / steps))
         # Smaller steps need more of them, to learn and to show that the loss has settled.

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -110,7 +111,7 @@ def _train(run: TrainRun, inputs: Inputs, on_event: OnEvent | None, stop: StopSi
     torch.manual_seed(config.seed)
     renderer = open_renderer(load_tokenizer(run.base, config), config)
     found = load_examples(inputs.clean, renderer, max_tokens=config.max_seq_len, unmask=config.unmask)
-    config = config.watched(len(found.examples))
+    config = config.watched(len(found.examples), len({example.origin for example in found.examples}))
     kept, held_out = split_rows(found.examples, config.validation_share, config.seed)
     mixed = _mix(kept, run, config, inputs, renderer)
     # What would fail at a later step is checked before the model is loaded.
@@ -199,15 +200,34 @@ def _mix(kept: Sequence[Example], run: TrainRun, config: TrainConfig, inputs: In
 
 
 def split_rows(examples: Sequence[Example], share: float, seed: int) -> tuple[tuple[Example, ...], tuple[Example, ...]]:
-    """(trained on, held out): a random `share` of the rows; the pieces of one long document stay together.
+    """(trained on, held out): a random `share` of the rows. The pieces of one long document stay together, and the rows of one
+    conversation, of which a longer one teaches the answers of a shorter one; only where no conversation is short enough are rows split.
 
     Raises ConfigError where a share above 0 leaves no row on one of the sides.
     """
-    rows = list(dict.fromkeys(example.origin for example in examples))
-    order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed)).tolist()
+    rows: dict[str, Hashable] = {}
+    for example in examples:
+        rows.setdefault(example.origin, _opening(example))
     count = round(share * len(rows))
     if share > 0.0 and not 0 < count < len(rows):
         raise ConfigError("validation_share", f"{share} of {len(rows)} rows is {count}", "choose a share that leaves rows on both sides")
-    held = {rows[index] for index in order[:count]}
+    conversations: dict[Hashable, list[str]] = defaultdict(list)
+    for row, opening in rows.items():
+        conversations[opening].append(row)
+    held = _drawn(list(conversations.values()), count, seed) or _drawn([[row] for row in rows], count, seed)
     parts = ([each for each in examples if each.origin not in held], [each for each in examples if each.origin in held])
     return tuple(parts[0]), tuple(parts[1])
+
+
+def _opening(example: Example) -> Hashable:
+    """What the rows of one conversation share: all that is read before the first answer. A text without answers is by itself."""
+    return example.ids[: example.answers[0].start] if example.answers else example.origin
+
+
+def _drawn(groups: Sequence[Sequence[str]], count: int, seed: int) -> set[str]:
+    """The rows of randomly drawn groups, at most `count` of them."""
+    drawn: set[str] = set()
+    for index in torch.randperm(len(groups), generator=torch.Generator().manual_seed(seed)).tolist():
+        if len(drawn) + len(groups[index]) <= count:
+            drawn.update(groups[index])
+    return drawn

@@ -54,7 +54,7 @@ def answer_text(template: ChatTemplate, facts: TemplateFacts, chat: Chat, index:
     if not words.strip() and says_something(turn):
         raise RenderingError(f"messages[{index}]", "is not printed by the chat template", _FOUND)
     if not fits:
-        words = _in_open_block(context, turn) + words
+        words = _in_open_block(context, turn, index) + words
     return AnswerText(index, context, words + closing.end, closing.end, closing.tail, fits)
 
 
@@ -120,8 +120,14 @@ def _why_not_found(head: str, content: str) -> tuple[str, str]:
     return what, f"leave the text up to </{block[1]}> out of the content, or enable_thinking out of train.chat_template_kwargs"
 
 
-def _in_open_block(context: str, turn: Message) -> str:
-    """Reasoning and what closes it, where the generation prompt opens a reasoning block that the printed turn lacks."""
+def _in_open_block(context: str, turn: Message, index: int) -> str:
+    """Reasoning and what closes it, where the generation prompt opens a reasoning block that the printed turn lacks.
+
+    Raises RenderingError for reasoning in the content: the template leaves it out, and an empty block would teach not to reason.
+    """
     block = opened_block(context)
     reasoning = next((str(turn[name]) for name in REASONING if turn.get(name)), "")
+    if block and not reasoning and f"</{block}>" in str(turn.get("content", "")):
+        what = f"has reasoning in its content (<{block}>), which the chat template leaves out"
+        raise RenderingError(f"messages[{index}]", what, f"write the text up to </{block}> as the turn's reasoning_content")
     return f"{reasoning}\n</{block}>\n\n" if block else ""

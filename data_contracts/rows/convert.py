@@ -24,6 +24,7 @@ from data_contracts.rows.file_kinds import HEAD, other_kind
 from data_contracts.rows.jsonl import read_objects
 from data_contracts.rows.other_shapes import as_chat, name_shape
 from data_contracts.rows.records import row_json
+from data_contracts.rows.tables import without_filling
 
 _BLANKS = " \t\r\n"
 
@@ -139,6 +140,6 @@ def _parquet_rows(source: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         table = pyarrow.parquet.ParquetFile(source)
         for batch in table.iter_batches():
             for number, row in enumerate(batch.to_pylist()):
-                yield f"{source}[{number}]", _object(row, f"{source}[{number}]")
+                yield f"{source}[{number}]", _object(without_filling(row), f"{source}[{number}]")
     except pyarrow.ArrowException as error:
         raise DropError(str(source), f"cannot be read as Parquet: {str(error).splitlines()[0][:160]}", "export it again") from error

@@ -15,6 +15,7 @@ from data_contracts.errors import DropError
 from data_contracts.files import replacing
 from data_contracts.manifests import DropManifest, file_ref, write_manifest
 from data_contracts.rows.jsonl import is_jsonl, read_objects
+from data_contracts.rows.tables import without_filling
 
 RowKind = Literal["messages", "processed", "documents"]
 CLEAN_NAME = "clean.jsonl"
@@ -73,7 +74,7 @@ def _dataset_rows(shown: str, name: str, arguments: Mapping[str, Any]) -> Iterat
         raise DropError(
             shown, f"cannot be loaded: {what}", "check the file, or the dataset's name and the network; a dataset needs a train split"
         ) from error
-    yield from ((f"{shown}[{index}]", row) for index, row in enumerate(table))
+    yield from ((f"{shown}[{index}]", without_filling(row)) for index, row in enumerate(table))
 
 
 def engine_row(place: str, row: Mapping[str, Any], kind: RowKind, column: str) -> dict[str, Any]:

@@ -112,6 +112,12 @@ def test_at_most_five_hundred_rows_are_watched(examples: int, watched: int) -> N
     assert ran.passes(examples - watched) == math.ceil(config.MOST_STEPS * config.STEPS_TO_LEARN / steps)
 
 
+def test_a_few_long_documents_leave_none_to_watch() -> None:
+    assert TrainConfig().watched(300, 3) == TrainConfig()
+    assert TrainConfig().watched(300, 5) == TrainConfig(), "a tenth of five rows is none"
+    assert TrainConfig().watched(300, 30).validation_share == 0.1
+
+
 def test_a_lower_rate_is_given_more_steps_before_it_counts_as_settled(monkeypatch: pytest.MonkeyPatch) -> None:
     """A third of the rate moves the weights a third as far between two looks."""
     monkeypatch.setattr(config, "STEPS_TO_LEARN", STEPS)

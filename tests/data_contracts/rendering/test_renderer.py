@@ -149,6 +149,22 @@ def test_variables_of_the_template_reach_context_and_answer(made: Made) -> None:
     assert TextRenderer(made("chatml")).facts.reasoning is None
 
 
+def test_reasoning_in_the_content_of_a_template_that_drops_it_is_refused(made: Made) -> None:
+    """As in rows distilled from R1: an empty block before the answer would teach the model not to reason."""
+    own = made("opens-think").chat_template
+    drops = own.replace("{{ m['content'] }}", "{{ m['content'].split('</think>')[-1].lstrip('\n') }}")
+    assert drops != own
+    renderer = TextRenderer(made("opens-think"), drops)
+    for turns in ([], [USER, {"role": "assistant", "content": "4"}]):
+        row = {"messages": [USER, {"role": "assistant", "content": "<think>\n2 and 3\n</think>\n\n5"}, *turns]}
+        with pytest.raises(
+            RenderingError, match=r"row messages\[1\]: has reasoning in its content \(<think>\).*as the turn's reasoning_content"
+        ):
+            renderer.render_row(row, "row", unmask=False, max_tokens=200)
+    row = {"messages": [USER, {"role": "assistant", "reasoning_content": "2 and 3", "content": "5"}]}
+    assert renderer.question(row, "row").said == "2 and 3\n</think>\n\n5"
+
+
 def test_reasoning_in_the_content_under_enable_thinking_false_is_named_as_the_cause(made: Made) -> None:
     """Qwen3's own template takes reasoning out of the content, and prints it where the prompt has an empty block already."""
     reasoning = "(m['content'].split('</think>')[0].split('<think>')[-1] if '</think>' in m['content'] else '')"

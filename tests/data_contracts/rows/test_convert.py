@@ -153,6 +153,34 @@ def test_a_file_of_another_kind_is_converted_to_rows_that_pass(name: str, good_l
     assert manifest.rows_quarantined == 0
 
 
+CALLS = [
+    ("weather", {"city": "Rome"}),
+    ("pay", {"amount": 3, "iban": "DE02"}),
+]
+
+
+def test_a_call_in_parquet_keeps_its_own_arguments_only(tmp_path: Path) -> None:
+    """Arrow gives every struct of a column the fields of all of them, as nulls, which a template would print."""
+    rows = [
+        {
+            "messages": [
+                {"role": "user", "content": f"do {name}"},
+                {"role": "assistant", "tool_calls": [{"type": "function", "function": {"name": name, "arguments": arguments}}]},
+            ],
+            "tools": [
+                {"type": "function", "function": {"name": name, "parameters": {"properties": {each: {"type": "x"} for each in arguments}}}}
+            ],
+        }
+        for name, arguments in CALLS
+    ]
+    write_parquet(tmp_path / "calls.parquet", rows)
+    assert '"amount": null' in json.dumps(pq.read_table(tmp_path / "calls.parquet").to_pylist()), "what Arrow does"
+    convert_drop(tmp_path / "calls.parquet", tmp_path / "new.jsonl")
+    made = [json.loads(line) for line in (tmp_path / "new.jsonl").read_text().splitlines()]
+    assert [row["messages"][1]["tool_calls"][0]["function"]["arguments"] for row in made] == [arguments for _, arguments in CALLS]
+    assert [list(row["tools"][0]["function"]["parameters"]["properties"]) for row in made] == [list(arguments) for _, arguments in CALLS]
+
+
 def test_parquet_without_its_package_is_one_line(good_lines: list[bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_parquet(tmp_path / "data", [json.loads(line) for line in good_lines])
     monkeypatch.setitem(sys.modules, "pyarrow", None)  # as where `pip install skillstack` brought the engine only

@@ -48,6 +48,16 @@ def test_every_format_gives_the_same_rows(tmp_path: Path, ending: str) -> None:
     assert _read(_write(tmp_path / f"ids{ending}", PROCESSED), "processed") == PROCESSED
 
 
+def test_a_call_in_a_table_keeps_its_own_arguments_only(tmp_path: Path) -> None:
+    calls = [{"name": "weather", "arguments": {"city": "Rome"}}, {"name": "pay", "arguments": {"amount": 3}}]
+    rows = [
+        {"messages": [{"role": "user", "content": "do it"}, {"role": "assistant", "content": "", "tool_calls": [{"function": call}]}]}
+        for call in calls
+    ]
+    found = _read(_write(tmp_path / "calls.parquet", rows))
+    assert [row["messages"][1]["tool_calls"][0]["function"] for row in found] == calls
+
+
 def test_a_dataset_is_read_from_its_folder_or_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [{"messages": messages} for messages in MESSAGES]
     folder = tmp_path / "chats"

@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from data_contracts.errors import ConfigError, TrainingError
+from data_contracts.rendering.examples import Answer
 from osft_engine import train
 from osft_engine.data.examples import Example
 from osft_engine.loop.optim import NamedOptimizer
@@ -137,3 +138,21 @@ def test_the_pieces_of_a_document_stay_on_one_side_of_the_split() -> None:
     assert len(kept) + len(held) == len(examples)
     with pytest.raises(ConfigError, match=r"0\.02 of 10 rows is 0"):
         split_rows(examples, 0.02, seed=1)
+
+
+def test_the_rows_of_a_conversation_stay_on_one_side_of_the_split() -> None:
+    """A drop with one row for each answer: the longer row teaches the answers of the shorter ones, so that watching them shows nothing."""
+
+    def row(chat: int, turns: int) -> Example:
+        ids = tuple(token for turn in range(turns) for token in (100 + chat, turn, 7))
+        answers = tuple(Answer(2 * turn + 1, 3 * turn + 2, 3 * turn + 3, (7,)) for turn in range(turns))
+        return Example(ids, tuple(token == 7 for token in ids), f"drop:{chat}.{turns}", answers=answers)
+
+    examples = [row(chat, turns) for chat in range(20) for turns in (1, 2, 3)] + [row(20 + chat, 1) for chat in range(40)]
+    kept, held = split_rows(examples, 0.2, seed=1)
+    chats = [{example.ids[0] for example in side} for side in (kept, held)]
+    assert not chats[0] & chats[1]
+    assert len(kept) + len(held) == len(examples) == 100
+    assert 18 <= len(held) <= 20
+    alike = [row(1, turns) for turns in range(1, 11)]
+    assert [len(side) for side in split_rows(alike, 0.2, seed=1)] == [8, 2], "one conversation alone is split by rows"
