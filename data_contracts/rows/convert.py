@@ -21,10 +21,10 @@ from data_contracts.files import write_atomically
 from data_contracts.manifests import Record
 from data_contracts.rows.compression import open_drop
 from data_contracts.rows.file_kinds import HEAD, other_kind
+from data_contracts.rows.json_values import without_filling
 from data_contracts.rows.jsonl import read_objects
 from data_contracts.rows.other_shapes import as_chat, name_shape
 from data_contracts.rows.records import row_json
-from data_contracts.rows.tables import without_filling
 
 _BLANKS = " \t\r\n"
 

@@ -13,12 +13,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from flows.lineage.attempts import claim_judgement, judgements
     from flows.lineage.card import Adapter, model_card, write_card
     from flows.lineage.checks.ledger_rules import Finding
     from flows.lineage.checks.verification import Verification, verify_lineage
     from flows.lineage.pull import pull_version
     from flows.lineage.registry.approval import approve_version, promote_on_approval, reject_version
-    from flows.lineage.registry.attempts import claim_judgement, judgements
     from flows.lineage.registry.history import read_ancestry, read_history
     from flows.lineage.registry.ledger import keep_report, read_ledger, was_champion
     from flows.lineage.registry.promotion import current_champion, introduce_key, promote_version, roll_back
@@ -97,14 +97,14 @@ _HOMES = {
     "VersionRef": "storage.records",
     "approve_version": "registry.approval",
     "attach_files": "storage.tracking",
-    "claim_judgement": "registry.attempts",
+    "claim_judgement": "attempts",
     "collect_garbage": "registry.retention",
     "connect": "storage.connection",
     "current_champion": "registry.promotion",
     "find_version": "registry.versions",
     "finish_round": "storage.tracking",
     "introduce_key": "registry.promotion",
-    "judgements": "registry.attempts",
+    "judgements": "attempts",
     "keep_report": "registry.ledger",
     "log_stage": "storage.tracking",
     "log_sweep": "storage.sweeps",

@@ -14,8 +14,8 @@ from typing import Any, Literal
 from data_contracts.errors import DropError
 from data_contracts.files import replacing
 from data_contracts.manifests import DropManifest, file_ref, write_manifest
+from data_contracts.rows.json_values import without_filling
 from data_contracts.rows.jsonl import is_jsonl, read_objects
-from data_contracts.rows.tables import without_filling
 
 RowKind = Literal["messages", "processed", "documents"]
 CLEAN_NAME = "clean.jsonl"

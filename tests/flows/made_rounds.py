@@ -40,6 +40,8 @@ from flows.lineage import (
 )
 from flows.lineage.storage.describe import legal_name
 from flows.lineage.storage.facts import describe_sources
+from flows.round.context import Round
+from flows.workspace.workspace import round_sources
 
 ITEMS = 400
 POLICY: dict[str, Any] = {"accept_unmeasured": ("safety", "drift")}
@@ -267,3 +269,8 @@ def run_round(
     )
     finish_round(lineage, opened)
     return opened, version, folders
+
+
+def read_by(round: Round) -> str:
+    """The user's files of a round, as the flow describes them before its first stage."""
+    return describe_sources(round.lineage, round_sources(round.config, round.drop, round.heldout))

@@ -40,6 +40,7 @@ from flows.workspace.stages import Stage
 from flows.workspace.workspace import Workspace
 
 from .html_tables import HtmlTables
+from .made_rounds import read_by
 
 POLICY = {"accept_unmeasured": ("safety",), "drift_limit": 0.02, "drift_budget": 0.04}
 BITS = (1.0, 1.004, 1.009, 1.013)  # of base, two promoted rounds, and one that is blocked for another suite
@@ -83,7 +84,7 @@ def shown(lineage: Lineage, register: Callable[..., Any], make_folders: Callable
     forgetting = audit.fn(round, candidate, reports, measure_round_drift(champion.checkpoint, folders.checkpoint))
     verdict = decide.fn(round, reports, forgetting, {})
     clean = Stage(folders.drop, read_manifest(folders.drop, DropManifest), reused=True)
-    outcome = register_stage.register.fn(round, clean, candidate, reports, forgetting, verdict)
+    outcome = register_stage.register.fn(round, clean, candidate, reports, forgetting, verdict, read_by(round))
     assert outcome.decision is Decision.BLOCK, outcome.reasons
     scene.use(config)
     return Shown(workspace, outcome, read_history(lineage), artifacts)

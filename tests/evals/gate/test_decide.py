@@ -51,6 +51,8 @@ def test_a_gain_that_may_be_luck_is_held(evidence, asked, checks_of) -> None:
     assert verdict.decision is Decision.INCONCLUSIVE
     [check] = checks_of(verdict, "gain", "new")
     assert check.outcome == "inconclusive"
+    assert check.items_needed is None, "three items of 400 are less than the gain that is asked for: more of the same would not decide it"
+    [check] = checks_of(decide(evidence(gain=3), asked(min_gain=0.0)), "gain", "new")
     assert check.items_needed is not None
     assert check.items_needed > 400
 

@@ -38,6 +38,8 @@ from flows.workspace.outcome import RoundOutcome, past_outcome
 from flows.workspace.stages import Stage
 from flows.workspace.workspace import Workspace
 
+from ..made_rounds import read_by
+
 
 @pytest.fixture
 def play(grown: Lineage, make_folders: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> Callable[..., RoundOutcome]:
@@ -85,6 +87,7 @@ def _arguments(round: Round, folders: Any) -> tuple[Any, ...]:
             ]
         ),
         Stage(folders.verdict_folder, folders.verdict, reused=True),
+        read_by(round),
     )
 
 

@@ -33,6 +33,8 @@ from flows.workspace.round_page import ANSWERS, write_page
 from flows.workspace.stages import Stage
 from flows.workspace.workspace import Workspace, page_of
 
+from ..made_rounds import read_by
+
 POLICY = {"accept_unmeasured": ("safety", "drift")}
 
 
@@ -72,7 +74,7 @@ def ended(grown: Lineage, make_folders: Callable[..., Any], monkeypatch: pytest.
         judged = decide.fn(round, reports, forgetting, {})
         clean = Stage(folders.drop, read_manifest(folders.drop, DropManifest), reused=True)
         made = Stage(folders.checkpoint, folders.manifest, reused=True)
-        outcome = register_stage.register.fn(round, clean, made, reports, forgetting, judged)
+        outcome = register_stage.register.fn(round, clean, made, reports, forgetting, judged, read_by(round))
         return Ended(workspace, outcome, judged, reports, sent[0])
 
     return run
