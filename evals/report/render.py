@@ -130,9 +130,13 @@ def render_lineage(
 
 @dataclass(frozen=True)
 class MonthView:
-    """What the page of a month shows besides the audit, as text: decisions are (when, event, version, who, why)."""
+    """What the page of a month shows besides the audit, as text: decisions are (when, event, version, who, why).
+
+    as_of: the day of everything but the decisions, which may lie after the month.
+    """
 
     title: str
+    as_of: str
     summary: str
     waiting: str
     checked: str

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated
 
@@ -26,15 +26,27 @@ def check_skill(name: str) -> str:
     return name
 
 
+PREVIOUS = "previous"
+
+
 def check_month(month: str) -> str:
-    """'' or a month as 2026-11. Raises ConfigError."""
-    if month and not re.fullmatch(r"\d{4}-(0[1-9]|1[0-2])", month):
-        raise ConfigError(f"month {month!r}", "is not a month", "write it as 2026-11")
+    """'', 'previous' or a month as 2026-11. Raises ConfigError."""
+    if month not in ("", PREVIOUS) and not re.fullmatch(r"\d{4}-(0[1-9]|1[0-2])", month):
+        raise ConfigError(f"month {month!r}", "is not a month", f"write it as 2026-11, or {PREVIOUS}")
     return month
 
 
+def month_meant(month: str, now: datetime | None = None) -> str:
+    """The month that a parameter means, as 2026-11: '' is the current one, 'previous' the last that has ended, both in UTC as the ledger's
+    times are."""
+    today = (now or datetime.now(UTC)).astimezone(UTC)
+    if month == PREVIOUS:
+        today = today.replace(day=1) - timedelta(days=1)
+    return f"{today:%Y-%m}" if month in ("", PREVIOUS) else month
+
+
 def this_month() -> str:
-    return f"{datetime.now(UTC):%Y-%m}"
+    return month_meant("")
 
 
 def _skill(name: str) -> str:
@@ -82,6 +94,6 @@ def named(what: str) -> Callable[[], str]:
 
         parameters = flow_run.parameters or {}
         parts = [what, parameters.get("skill"), parameters.get("version") and f"version {parameters['version']}"]
-        return " · ".join([*(str(part) for part in parts if part), str(parameters.get("month") or this_month())])
+        return " · ".join([*(str(part) for part in parts if part), month_meant(parameters.get("month") or "")])
 
     return name_of_run

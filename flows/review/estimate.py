@@ -2,8 +2,9 @@
 
     skillstack estimate DROP --skill NAME
 
-The short training is the round's own in everything but its length: same model, directions, batch size, longest rows included. Each estimate
-is a line of state_dir/estimates.jsonl; rounds that were run since say how far off it was.
+The short training is the round's own in everything but its length: same model, directions, batch size, processes, longest rows included.
+Only where the round trains in a cluster it runs here, in one process, and the answer says so: a question creates no job there. Each
+estimate is a line of state_dir/estimates.jsonl; rounds that were run since say how far off it was.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ from osft_engine.run import TrainRun
 
 STEPS, ITEMS = 8, 8
 """Steps of the short training, of which the first warms up; items of each suite."""
+HERE = ("local", "torchrun")
+"""Kinds of `launch` whose processes are this machine's."""
 FILE = "estimates.jsonl"
 
 
@@ -43,15 +46,17 @@ class RoundEstimate(Record):
     rows: int
     steps: int
     may_stop: bool
-    seconds_per_step: float
+    seconds_per_step: float | None = Field(description="None where the drop is too small: the second step is the first that is measured")
     prepare_seconds: float = Field(description="start, loading, directions, and writing the candidate")
     evaluate_seconds: float
     memory_bytes: int = Field(description="peak of the training process")
     disk_bytes: int = Field(description="that stay after the round")
+    device: str = Field("", description="torch device that trained; empty in estimates of older releases")
+    elsewhere: str = Field("", description="launch.kind of the round where it trains in a cluster, which was not measured; empty: here")
 
     @property
-    def train_seconds(self) -> float:
-        return self.steps * self.seconds_per_step
+    def train_seconds(self) -> float | None:
+        return None if self.seconds_per_step is None else self.steps * self.seconds_per_step
 
 
 class PastEstimate(Record):
@@ -66,19 +71,24 @@ class PastEstimate(Record):
 
 class Estimated(Record):
     estimate: RoundEstimate
-    machine_bytes: int = Field(description="memory of this machine")
+    machine_bytes: int = Field(description="memory of the GPU that trains, or of this machine")
     free_bytes: int = Field(description="free on the disk of state_dir")
     past: tuple[PastEstimate, ...]
 
     def lines(self) -> Iterator[str]:
         """For people."""
         found = self.estimate
+        if found.elsewhere:
+            why = "where time and memory differ"
+            yield f"launch: measured in one process of this machine; the round trains by launch.kind {found.elsewhere}, {why}"
         most, stops = ("at most ", "; it stops where the loss has settled") if found.may_stop else ("", "")
-        pace = f"{found.steps:,} steps at {plain(found.seconds_per_step, 2)} s{stops}"
-        yield f"training: {most}{duration(found.train_seconds)} ({pace}), and {duration(found.prepare_seconds)} to prepare and to write"
+        lasts = "not known" if found.train_seconds is None else f"{most}{duration(found.train_seconds)}"
+        pace = "" if found.seconds_per_step is None else f" at {plain(found.seconds_per_step, 2)} s"
+        ends = f"and {duration(found.prepare_seconds)} to prepare and to write"
+        yield f"training: {lasts} ({found.steps:,} steps{pace}{stops}), {ends}"
         yield f"evaluation: about {duration(found.evaluate_seconds)}"
         too_much = ": too little" if found.memory_bytes > self.machine_bytes else ""
-        has = f"this machine has {self.machine_bytes / 1e9:.0f} GB{too_much}"
+        has = f"{found.device if found.device.startswith('cuda') else 'this machine'} has {self.machine_bytes / 1e9:.0f} GB{too_much}"
         yield f"memory: {found.memory_bytes / 1e9:.1f} GB at the peak of training; {has}"
         full = ": too little" if 2 * found.disk_bytes > self.free_bytes else ""
         yield f"disk: {plain(found.disk_bytes / 1e9, 2)} GB stay, twice that while it trains; {self.free_bytes / 1e9:.0f} GB are free{full}"
@@ -109,8 +119,17 @@ def estimate_round(config: SkillstackConfig, base: Path, drop: Path) -> Estimate
     past = past_errors(workspace, read_estimates(config.state_dir)) if workspace else ()
     with (config.state_dir / FILE).open("a", encoding="utf-8") as stream:
         stream.write(found.model_dump_json() + "\n")
-    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return Estimated(estimate=found, machine_bytes=machine, free_bytes=shutil.disk_usage(config.state_dir).free, past=past)
+    free = shutil.disk_usage(config.state_dir).free
+    return Estimated(estimate=found, machine_bytes=training_memory(found.device), free_bytes=free, past=past)
+
+
+def training_memory(device: str) -> int:
+    """Bytes of what the peak of a training on `device` is counted in: the GPU's own memory, else this machine's."""
+    if device.startswith("cuda"):
+        import torch  # slow to import
+
+        return int(torch.cuda.get_device_properties(torch.device(device)).total_memory)
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def train_shortly(
@@ -118,13 +137,15 @@ def train_shortly(
 ) -> dict[str, Any]:
     """The fields of the estimate that a training of a few steps shows."""
     lines = [raw.decode() for raw in read_raw(drop / manifest.files["clean"].path)]
-    chosen = sample_rows(lines, STEPS * config.train.effective_batch_size)
+    earlier, batch = any(version.skill for version in chain), config.train.effective_batch_size
+    own = 1.0 - config.train.calibration_share - (config.train.replay_share if earlier and config.train.buffer_size else 0.0)
+    chosen = sample_rows(lines, round(STEPS * batch * own))
     folder, out = scratch / "drop", scratch / "out"
     folder.mkdir()
     clean = folder / "clean.jsonl"
     clean.write_text("".join(line + "\n" for line in chosen), encoding="utf-8")
     write_manifest(folder, manifest.model_copy(update={"files": {"clean": file_ref(folder, clean)}, "rows_clean": len(chosen)}))
-    once = {"num_epochs": 1, "validation_share": 0.0, "keep_best": False}
+    once = {"num_epochs": 1, "validation_share": 0.0, "keep_best": False, "log_every_steps": 1}
     once |= {"early_stop_patience": 0, "early_stop_gain": 0.0, "early_stop_after": 0}
     order = TrainRun(
         base=model, parent=chain[-1].checkpoint if chain else None, drop=folder, calibration=config.calibration, skill=manifest.skill,
@@ -132,25 +153,39 @@ def train_shortly(
     )  # fmt: skip
     events: list[Mapping[str, Any]] = []
     started = time.perf_counter()
-    run_trainer(order, events.append, LaunchConfig(), config.trainer)
+    here = config.launch.kind in HERE
+    run_trainer(order, events.append, config.launch if here else LaunchConfig(), config.trainer)
     wall = time.perf_counter() - started
     steps = [event for event in events if event["event"] == "step"]
     first, last = steps[0], steps[-1]
-    seconds = (last["seconds"] - first["seconds"]) / max(last["tokens"] - first["tokens"], 1)  # per token; the first step warms up
-    total, may_stop = config.train.most_steps(len(lines), earlier=any(version.skill for version in chain))
-    tokens_per_step = (
-        last["tokens"] / sum(map(len, chosen)) * sum(map(len, lines)) / math.ceil(len(lines) / config.train.effective_batch_size)
-    )
+    pace: float | None = None
+    if last["tokens"] > first["tokens"]:
+        per_token = (last["seconds"] - first["seconds"]) / (last["tokens"] - first["tokens"])  # the first step warms up
+        pace = per_token * tokens_per_step(last["tokens"], chosen, lines, own, batch)
+    total, may_stop = config.train.most_steps(len(lines), earlier=earlier)
     made = read_manifest(out, CheckpointManifest, verify=False)
     return {
         "rows": len(lines),
         "steps": total,
         "may_stop": may_stop,
-        "seconds_per_step": seconds * tokens_per_step,
+        "seconds_per_step": pace,
         "prepare_seconds": wall - last["seconds"],
         "memory_bytes": made.summary.peak_memory_bytes if made.summary else 0,
         "disk_bytes": sum(path.stat().st_size for path in out.rglob("*") if path.is_file()),
+        "device": made.summary.device if made.summary else "",
+        "elsewhere": "" if here else config.launch.kind,
     }
+
+
+def tokens_per_step(tokens: int, chosen: Sequence[str], lines: Sequence[str], own: float, batch: int) -> float:
+    """Tokens of a step of the whole training, from those of one pass over the `chosen` of its rows.
+
+    `own`: the drop's share of the examples. Only its rows were chosen for their length; rows of earlier rounds and general text beside them
+    are drawn by chance, and are taken to be as long as the drop's.
+    """
+    mean, tried = (sum(map(len, rows)) / len(rows) for rows in (lines, chosen))
+    per_row = tokens / len(chosen) * mean / (own * tried + (1.0 - own) * mean)  # of the drop, with what comes beside it
+    return per_row * len(lines) / math.ceil(round(len(lines) / own) / batch)
 
 
 def sample_rows(lines: Sequence[str], count: int) -> list[str]:
@@ -211,7 +246,7 @@ def past_errors(workspace: Workspace, estimates: Sequence[RoundEstimate]) -> tup
             continue
         estimate = newest.get(read_manifest(record.drop, DropManifest, verify=False).source_sha256)
         made = read_manifest(record.checkpoint, CheckpointManifest, verify=False)
-        if estimate is None or made.summary is None or not made.summary.seconds:
+        if estimate is None or estimate.seconds_per_step is None or made.summary is None or not made.summary.seconds:
             continue
         disk = sum(ref.bytes for ref in made.files.values())
         found.append(

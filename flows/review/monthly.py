@@ -2,12 +2,15 @@
 
     skillstack report [--month 2026-11]
 
-It loads no model. The page is under `state_dir/reports`, in MLflow among the ledger's artifacts, and an artifact of the flow run.
+It loads no model. Rounds and decisions are the month's; everything else is as of the day it is written, and called so. The page is under
+`state_dir/reports`, in MLflow among the ledger's artifacts, and an artifact of the flow run.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -20,9 +23,10 @@ from data_contracts.files import write_atomically
 from data_contracts.manifests import Record
 from evals.audit.forgetting import ForgettingAudit
 from evals.report.render import MonthView, render_lineage
-from flows.config.parameters import ConfigParameter, check_month, named, this_month
+from flows.config.parameters import ConfigParameter, check_month, month_meant, named
 from flows.lineage import LedgerEntry, RoundRecord, Verification, keep_report, read_tree, verify_lineage
 from flows.lineage.registry.history import actor_of
+from flows.lineage.storage.records import DECISIONS
 from flows.review.audit import audit_rounds, score_table
 from flows.workspace.pages import not_vital, publish_audit
 from flows.workspace.round_facts import event_words, round_costs
@@ -36,16 +40,18 @@ def _month(text: str) -> str:
         raise ValueError(str(error)) from error
 
 
-Month = Annotated[str, AfterValidator(_month), Field(description="such as 2026-11; empty: the current month")]
+Month = Annotated[str, AfterValidator(_month), Field(description="such as 2026-11; previous: the last that has ended; empty: the current")]
 
 
 class MonthlyReport(Record):
     """`waiting`: versions that a person has to decide on; `holds`: their rounds, with the gate's reasons."""
 
     month: str
+    as_of: date = Field(description="the day it was written (UTC): champion, holds, verification and all scores are of this day")
     champion: int | None
     rounds: tuple[RoundRecord, ...] = Field(description="rounds that were started in this month")
-    decisions: tuple[LedgerEntry, ...] = Field(description="ledger entries of this month")
+    decisions: tuple[LedgerEntry, ...] = Field(description="of this month, by the gate or a person")
+    recorded: tuple[LedgerEntry, ...] = Field((), description="the month's other entries of the ledger, without registrations")
     waiting: tuple[int, ...]
     holds: tuple[RoundRecord, ...] = ()
     verification: Verification
@@ -57,7 +63,7 @@ class MonthlyReport(Record):
 @flow(name="audit", flow_run_name=named("audit"), persist_result=False)
 def monthly_audit(config: ConfigParameter, month: Month = "") -> MonthlyReport:
     """Write the report of a month. Raises LineageError before the first promotion."""
-    month = month or this_month()
+    month, now = month_meant(month), datetime.now(UTC)
     workspace = open_workspace(config)
     folder = config.state_dir / "reports"
     folder.mkdir(parents=True, exist_ok=True)
@@ -65,11 +71,14 @@ def monthly_audit(config: ConfigParameter, month: Month = "") -> MonthlyReport:
     tree = read_tree(workspace.lineage)
     champion = next((record for record in tree.rounds if record.champion), None)
     holds = tuple(waiting_rounds(tree.rounds))
+    entries = [entry for entry in tree.ledger if entry.action != "register" and f"{entry.time:%Y-%m}" == month]
     report = MonthlyReport(
         month=month,
+        as_of=now.date(),
         champion=champion.version if champion else None,
         rounds=tuple(record for record in tree.rounds if record.started and f"{record.started:%Y-%m}" == month),
-        decisions=tuple(entry for entry in tree.ledger if entry.action != "register" and f"{entry.time:%Y-%m}" == month),
+        decisions=tuple(entry for entry in entries if entry.action in DECISIONS),
+        recorded=tuple(entry for entry in entries if entry.action not in DECISIONS),
         waiting=tuple(record.version for record in holds if record.version is not None),
         holds=holds,
         verification=verify_lineage(workspace.lineage),
@@ -91,6 +100,7 @@ def month_view(report: MonthlyReport) -> MonthView:
     """The contents of the Markdown summary, for the HTML page."""
     return MonthView(
         title=report.month,
+        as_of=f"{report.as_of}",
         summary=summary_words(report),
         waiting="; ".join(hold_words(record) for record in report.holds),
         checked=checked_words(report.verification),
@@ -112,7 +122,10 @@ def checked_words(result: Verification) -> str:
 def summary_words(report: MonthlyReport) -> str:
     """The month in one line. The registration of the base, which taught nothing, is no round here."""
     rounds = sum(1 for record in report.rounds if record.skill)
-    return f"Champion: version {report.champion}. Rounds this month: {rounds}. Decisions: {len(report.decisions)}."
+    others = Counter(entry.action for entry in report.recorded)
+    also = f" Also in the ledger: {', '.join(f'{count} {action}' for action, count in sorted(others.items()))}." if others else ""
+    champion = f"Champion as of {report.as_of}: version {report.champion}."
+    return f"{champion} Rounds in {report.month}: {rounds}. Decisions: {len(report.decisions)}.{also}"
 
 
 def waiting_rounds(rounds: Sequence[RoundRecord]) -> Iterator[RoundRecord]:
@@ -137,11 +150,11 @@ def summary_lines(report: MonthlyReport, audit: ForgettingAudit) -> Iterator[str
     yield summary_words(report)
     yield ""
     if report.holds:
-        yield "**Waiting for a person** (`skillstack approve VERSION` or `skillstack reject VERSION`):"
+        yield f"**Waiting for a person, as of {report.as_of}** (`skillstack approve VERSION` or `skillstack reject VERSION`):"
         yield ""
         yield from (f"- {markdown_text(hold_words(record))}" for record in report.holds)
         yield ""
-    yield checked_words(report.verification)
+    yield f"As of {report.as_of}: {checked_words(report.verification)}"
     yield ""
     yield from (f"- {markdown_text(finding.where)}: {markdown_text(finding.problem)}" for finding in report.verification.findings)
     yield ""
@@ -152,13 +165,13 @@ def summary_lines(report: MonthlyReport, audit: ForgettingAudit) -> Iterator[str
             who, why = markdown_text(actor_of(entry)), markdown_text(entry.reason)
             yield f"| {entry.time:%Y-%m-%d %H:%M} | {event_words(entry)} | {entry.version} | {who} | {why} |"
         yield ""
-    yield from _matrix(audit)
+    yield from _matrix(audit, report.as_of)
     yield from (f"- {markdown_text(gap)}" for gap in report.gaps)
 
 
-def _matrix(audit: ForgettingAudit) -> Iterator[str]:
+def _matrix(audit: ForgettingAudit, as_of: date) -> Iterator[str]:
     suites, rows = score_table(audit)
-    yield "Scores after each round, in % (drift suites: bits per byte, lower is better)."
+    yield f"Scores after each round, as of {as_of}, in % (drift suites: bits per byte, lower is better)."
     yield ""
     yield "| after | " + " | ".join(map(markdown_text, suites)) + " | verdict |"
     yield "|---" * (len(suites) + 2) + "|"

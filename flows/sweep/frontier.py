@@ -1,6 +1,6 @@
 """Choose one of a sweep's points by learning and forgetting. Pure.
 
-Forgetting is measured as a share of the gate's margin (1.0: all of the margin is used), in the worst category.
+Forgetting is measured as a share of the gate's margin (1.0: all of the margin is used), where most of one is used.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from data_contracts.manifests import Category, EvalReport, Record
+from data_contracts.manifests import Category, EvalReport, Record, SuiteResult
 from evals.gate.policy import GatePolicy
 from evals.numbers import plain
 
@@ -41,7 +41,9 @@ class SweepPoint(Record):
     gain: float = Field(description="this score minus the champion's")
     n: int = Field(description="tuning rows of the new skill")
     forgetting: float = Field(description="largest share of a margin that is used; 0 if nothing was lost")
-    losses: dict[str, float] = Field(description="loss by suite: difference of scores; for drift the relative increase of bits per byte")
+    losses: dict[str, float] = Field(
+        description="loss by suite, positive is worse: of the score; for drift the relative rise of bits per byte"
+    )
     model_sha256: str
 
 
@@ -73,15 +75,8 @@ def measure_point(
 ) -> SweepPoint:  # fmt: skip
     """Compare a candidate's tuning report with the champion's. `learning` names the suite of the new skill."""
     before = {suite.name: suite for suite in champion.suites}
-    losses: dict[str, float] = {}
-    by_category: dict[Category, list[float]] = {}
-    for suite in candidate.suites:
-        if suite.name == learning:
-            continue
-        old = before[suite.name].score
-        loss = (suite.score - old) / old if suite.category == "drift" else old - suite.score
-        losses[suite.name] = loss
-        by_category.setdefault(suite.category, []).append(loss)
+    kept = [suite for suite in candidate.suites if suite.name != learning]
+    losses = {suite.name: loss_of(suite, before[suite.name]) for suite in kept}
     own = candidate.suite(learning)
     return SweepPoint(
         setting=setting,
@@ -90,19 +85,34 @@ def measure_point(
         learned=own.score,
         gain=own.score - before[learning].score,
         n=own.n,
-        forgetting=share_of_margin(by_category, policy),
+        forgetting=share_of_margin(kept, losses, policy),
         losses=losses,
         model_sha256=candidate.model_sha256,
     )
 
 
-def share_of_margin(losses: Mapping[Category, Sequence[float]], policy: GatePolicy) -> float:
-    """The worst category's mean loss as a share of its margin."""
-    shares = [
-        sum(values) / len(values) / (policy.drift_limit if category == "drift" else policy.margin(category))
-        for category, values in losses.items()
-    ]
-    return max(0.0, *shares) if shares else 0.0
+def loss_of(after: SuiteResult, before: SuiteResult) -> float:
+    """How much worse a suite became: the relative rise of bits per byte, or what the score moved against its direction."""
+    if after.category == "drift":
+        return (after.score - before.score) / before.score
+    return before.score - after.score if after.higher_is_better else after.score - before.score
+
+
+def share_of_margin(suites: Sequence[SuiteResult], losses: Mapping[str, float], policy: GatePolicy) -> float:
+    """The largest share of a margin that is used. As the gate asks: the suites of a category by their mean; those with a margin of their
+    own, and texts, each by itself."""
+    pooled: dict[Category, list[float]] = {}
+    shares = [0.0]
+    for suite in suites:
+        loss = losses[suite.name]
+        if suite.category == "drift":
+            shares.append(loss / policy.drift_limits(suite.margin)[0])
+        elif suite.margin is not None:
+            shares.append(loss / suite.margin)
+        else:
+            pooled.setdefault(suite.category, []).append(loss)
+    shares += [sum(values) / len(values) / policy.margin(category) for category, values in pooled.items()]
+    return max(shares)
 
 
 def frontier(points: Sequence[SweepPoint]) -> tuple[SweepPoint, ...]:

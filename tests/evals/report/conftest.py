@@ -92,7 +92,8 @@ def month_view() -> MonthView:
     when = f"{event.when:%Y-%m-%d %H:%M}"
     return MonthView(
         title="2026-11",
-        summary="Champion: version 6. Rounds this month: 2. Decisions: 1.",
+        as_of="2026-12-01",
+        summary="Champion as of 2026-12-01: version 6. Rounds in 2026-11: 2. Decisions: 1.",
         waiting="version 8",
         checked=f"150 files and 9 ledger entries verified: 1 finding. Head of the ledger: 9:{'0123456789abcdef' * 4}.",
         decisions=((when, event.what, str(event.version), event.who, event.why),),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from flows.lineage import (
     current_champion,
     promote_on_approval,
     read_ledger,
+    read_tree,
     reject_version,
     roll_back,
 )
@@ -60,9 +61,11 @@ def monthly(tmp_path: Path) -> MonthlyReport:
     entry = LedgerEntry(sequence=0, action="promote-approved", decision="INCONCLUSIVE", authenticated="ann", **about, **digests)
     return MonthlyReport(
         month="2026-11",
+        as_of=date(2026, 12, 3),
         champion=2,
         rounds=(),
         decisions=(entry,),
+        recorded=tuple(entry.model_copy(update={"action": action}) for action in ("key", "collect", "collect")),
         waiting=(3,),
         holds=(record(3, decision="INCONCLUSIVE", ended=datetime(2026, 10, 9, tzinfo=UTC), reasons=(HOSTILE, "and more")),),
         verification=Verification(rounds=1, files=1, bytes=1, findings=(finding,), head="0:abc"),
@@ -79,8 +82,24 @@ def test_findings_are_in_the_monthly_report(tmp_path: Path) -> None:
     assert "- model.safetensors: is missing" in text
     assert "- version 3 (round 3, x) since 2026-10-09: &lt;script&gt;alert(1)" in text
     assert "| 2026-11-03 06:00 | promote-approved (verdict INCONCLUSIVE) | 2 | " in text
+    assert "Rounds in 2026-11: 0. Decisions: 1. Also in the ledger: 2 collect, 1 key." in text
     assert "<script>" not in text
     assert "\x1b" not in text
+
+
+def test_what_is_todays_under_an_earlier_month_is_called_so(tmp_path: Path) -> None:
+    """The report of November, written on 3 December: champion, waiting versions, findings and every score are those of 3 December."""
+    report = monthly(tmp_path)
+    text = "\n".join(summary_lines(report, ForgettingAudit.model_construct(rounds=(), suites=(), matrix=())))
+    assert "Champion as of 2026-12-03: version 2." in text
+    assert "**Waiting for a person, as of 2026-12-03** (" in text
+    assert "As of 2026-12-03: 1 files and 0 ledger entries verified" in text
+    assert "Scores after each round, as of 2026-12-03, in %" in text
+    page = lineage_page(month_view(report))
+    assert "Champion as of 2026-12-03: version 2." in page
+    assert "Waiting for a person, as of 2026-12-03:" in page
+    assert ">Files and records, as of 2026-12-03</h2>" in page
+    assert ">Decisions in 2026-11</h2>" in page
 
 
 def test_the_months_page_holds_decisions_and_findings_as_text(tmp_path: Path) -> None:
@@ -134,6 +153,34 @@ def month(grown: Any, register: Any, monkeypatch: pytest.MonkeyPatch) -> Monthly
     return monthly_audit.fn(config)
 
 
+def test_only_decisions_are_counted_as_decisions(month: MonthlyReport, grown: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A re-evaluation, a collection and a key are entries of the ledger that decide nothing."""
+    assert month.recorded == ()
+    assert "Also in the ledger" not in month.summary.read_text()
+    real = read_tree(grown)
+    others = [real.ledger[-1].model_copy(update={"action": action}) for action in ("reevaluate", "collect", "key")]
+    monkeypatch.setattr("flows.review.monthly.read_tree", lambda _: real.model_copy(update={"ledger": (*real.ledger, *others)}))
+    config = SkillstackConfig.model_validate({"state_dir": grown.state_dir, "tracking": {"model_name": "tiny", "experiment": "rounds"}})
+    found = monthly_audit.fn(config)
+    decided = [entry.action for entry in read_ledger(grown) if entry.action != "register"]
+    assert [entry.action for entry in found.decisions] == decided == [entry.action for entry in month.decisions]
+    assert [entry.action for entry in found.recorded] == ["reevaluate", "collect", "key"]
+    assert f"Decisions: {len(decided)}. Also in the ledger: 1 collect, 1 key, 1 reevaluate." in found.summary.read_text()
+
+
+def test_the_previous_month_has_its_own_page_and_none_of_this_months_decisions(month: MonthlyReport, grown: Any) -> None:
+    config = SkillstackConfig.model_validate({"state_dir": grown.state_dir, "tracking": {"model_name": "tiny", "experiment": "rounds"}})
+    found = monthly_audit.fn(config, "previous")
+    first = found.as_of.replace(day=1)
+    assert found.month == f"{date.fromordinal(first.toordinal() - 1):%Y-%m}"
+    assert found.page.name == f"audit-{found.month}.html"
+    assert (found.decisions, found.rounds) == ((), ())
+    page = html.unescape(found.page.read_text())
+    today = f"as of {found.as_of}"
+    for heading in ("Rounds", "What each round took", "Every skill after every round", "Learned, best, now", "What is left"):
+        assert f">{heading}, {today}</h2>" in page, heading
+
+
 def test_page_and_markdown_tell_the_same_month(month: MonthlyReport, grown: Any) -> None:
     texts = [html.unescape(month.page.read_text()), month.summary.read_text()]
     decided = [entry for entry in read_ledger(grown) if entry.action not in ("register", "promote")]
@@ -145,7 +192,9 @@ def test_page_and_markdown_tell_the_same_month(month: MonthlyReport, grown: Any)
             assert f"{entry.time:%Y-%m-%d %H:%M}" in text
         assert "override (verdict BLOCK)" in text, "not the word for an approval"
         assert any(each.skill is None for each in month.rounds)
-        assert f"Rounds this month: {sum(1 for each in month.rounds if each.skill)}." in text, "the base's registration taught nothing"
+        assert f"Rounds in {month.month}: {sum(1 for each in month.rounds if each.skill)}." in text, (
+            "the base's registration taught nothing"
+        )
         assert "rollback from version 5" in text, "what it took away, beside the version that it returned to"
         (waiting,) = month.holds
         assert f"version {waiting.version} (round 3, three)" in text

@@ -5,10 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
+from pydantic import TypeAdapter
 
 from data_contracts.errors import ConfigError, SkillstackError
 from flows.config.model import SkillstackConfig
 from flows.config.service import ServiceConfig
+from flows.review.monthly import Month
 from flows.service import deployments
 
 
@@ -34,3 +37,11 @@ def test_a_server_of_another_version_is_refused_by_name(monkeypatch: pytest.Monk
     with pytest.raises(SkillstackError, match=r"the server runs Prefect 2\.20\.3, this client is 3\.") as refused:
         deployments.check_server("http://somebody:secret@host:4200/api")
     assert "secret" not in str(refused.value)
+
+
+def test_the_scheduled_audit_reports_the_month_that_has_ended() -> None:
+    """At six on 1 December it is about November. Months are counted in UTC: midnight of the first in Berlin is still the month before."""
+    file = yaml.safe_load(Path("flows/service/prefect.yaml").read_text())
+    [audit] = [each for each in file["deployments"] if each["name"] == "audit"]
+    assert TypeAdapter(Month).validate_python(audit["parameters"]["month"]) == "previous"
+    assert [each["timezone"] for each in audit["schedules"]] == ["UTC"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -37,14 +38,18 @@ def point(
     )
 
 
-def report(scores: dict[str, tuple[str, float]]) -> EvalReport:
+def report(
+    scores: dict[str, tuple[str, float]], *, margins: dict[str, float] | None = None, lower: frozenset[str] = frozenset()
+) -> EvalReport:
+    """`margins`: of suites with their own; `lower`: suites of which a lower score is better."""
     suites = tuple(
         SuiteResult(
             name=name,
             category=category,
             metric="acc",
-            higher_is_better=category != "drift",
+            higher_is_better=category != "drift" and name not in lower,
             n=100,
+            margin=(margins or {}).get(name),
             score=score,
             suite_sha256=text_digest(name),
             seconds=0.0,
@@ -102,3 +107,34 @@ def test_losses_are_counted_in_shares_of_the_gates_margins() -> None:
     assert round(found.forgetting, 6) == 1.0, "two points over both skills are one margin of two points; drift used half of its own"
     better = report({"new": ("skill", 0.7), "old": ("skill", 0.95), "older": ("skill", 0.95), "text": ("drift", 1.9)})
     assert measure_point(SETTING, 40, 1.0, better, before, "new", GatePolicy()).forgetting == 0.0
+
+
+@pytest.mark.parametrize(("after", "used"), [(0.7, 10.0), (0.5, 0.0)])
+def test_a_score_that_is_better_when_lower_is_lost_by_rising(after: float, used: float) -> None:
+    """crows_pairs: from 60 to 70 is ten margins of one point, from 60 to 50 is no loss."""
+    lower = frozenset({"crows_pairs"})
+    before, now = (report({"new": ("skill", 0.5), "crows_pairs": ("safety", score)}, lower=lower) for score in (0.6, after))
+    found = measure_point(SETTING, 40, 1.0, now, before, "new", GatePolicy())
+    assert found.losses["crows_pairs"] == pytest.approx(after - 0.6)
+    assert found.forgetting == pytest.approx(used)
+
+
+def test_a_suite_with_its_own_margin_is_asked_by_itself_as_the_gate_asks_it() -> None:
+    names = ("old", "older", "loose", "text", "prose")
+    before, after = np.array([0.9, 0.8, 0.7, 2.0, 1.0]), np.array([0.89, 0.80, 0.65, 2.01, 1.02])
+    loss = before - after
+    rise = after / before - 1.0
+    margins = {"loose": 0.08, "prose": 0.05}
+    wanted = np.array([loss[:2].mean() / 0.02, loss[2] / 0.08, rise[3] / 0.01, rise[4] / 0.05])
+
+    def used(margins: dict[str, float]) -> float:
+        categories = ("skill", "skill", "skill", "drift", "drift")
+        first, last = (
+            report({"new": ("skill", 0.5)} | dict(zip(names, zip(categories, scores, strict=True), strict=True)), margins=margins)
+            for scores in (before.tolist(), after.tolist())
+        )
+        return measure_point(SETTING, 40, 1.0, last, first, "new", GatePolicy()).forgetting
+
+    assert used(margins) == pytest.approx(wanted.max()) == pytest.approx(0.625)
+    assert used(margins | {"prose": 0.02}) == pytest.approx(1.0), "two per cent of two per cent"
+    assert used(margins | {"loose": 0.01}) == pytest.approx(5.0)
