@@ -186,7 +186,7 @@ def reevaluate(
 
 
 def report(
-    month: Annotated[str, typer.Option(help="Such as 2026-11; default: this month.")] = "",
+    month: Annotated[str, typer.Option(help="Such as 2026-11, or previous; default: this month.")] = "",
     config: ConfigFile = None,
     as_json: AsJson = False,
 ) -> None:

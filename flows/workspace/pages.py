@@ -155,7 +155,7 @@ def not_vital(what: str) -> Iterator[None]:
 
 def publish_audit(markdown: str, month: str) -> None:
     """The monthly report as an artifact; the key is fixed, so that its page lists every month."""
-    create_markdown_artifact(markdown, key="monthly-audit", description=f"forgetting in every round, as of {month}")
+    create_markdown_artifact(markdown, key="monthly-audit", description=f"forgetting in every round, and the decisions of {month}")
 
 
 def publish_points(markdown: str, rows: Sequence[Mapping[str, Any]], skill: str) -> None:

@@ -218,6 +218,9 @@ def directions(scene: Scene, targets: Mapping[str, nn.Module], memory: SubspaceM
     whole = Decompositions(scene.run.cache_dir if scene.run.keep_whole else None, _keys(scene).decompositions())
     if config.protect == "weights":
         written = memory.written if memory is not None and config.protect_written else {}
+        if config.protect_written and not written and past_rows(scene):
+            lacks = "no earlier round recorded what it wrote (each was trained without protect_written), so none is protected by it"
+            print(f"warning: protect_written: {lacks}", file=sys.stderr)
 
         def build(name: str, W: Tensor) -> AllowedUpdate:
             return protect_weights(W, ratios[name], compact=config.compact, written=written.get(name), solve=whole.of(name))

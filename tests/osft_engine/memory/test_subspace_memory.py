@@ -150,6 +150,14 @@ def test_a_round_without_a_buffer_says_what_the_memory_lacks(
     assert "warning: the subspace memory lacks round 1 (one)" in capfd.readouterr().err
 
 
+@pytest.mark.parametrize("first", [{"protect": "weights"}, {"protect": "weights", "protect_written": True}, {"method": "full"}], ids=str)
+def test_protecting_what_was_written_says_where_nothing_was_recorded(
+    make_run: MakeRun, make_drop: MakeDrop, capfd: pytest.CaptureFixture[str], first: dict[str, object]
+) -> None:
+    _lineage(make_run, make_drop, first, {"protect": "weights", "protect_written": True})
+    assert ("no earlier round recorded what it wrote" in capfd.readouterr().err) == ("protect_written" not in first)
+
+
 @pytest.mark.parametrize("narrow", [0, 1], ids=["narrow first", "narrow between"])
 def test_a_round_on_fewer_layers_takes_nothing_from_the_others(make_run: MakeRun, make_drop: MakeDrop, narrow: int) -> None:
     configs: list[dict[str, object]] = [{}, {}, {}]
