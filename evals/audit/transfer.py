@@ -114,9 +114,11 @@ def _forgetting(table: SuiteTable, rows: Sequence[int], learned: Mapping[str, in
     measured = [*_earlier(table, rows, learned), rows[-1]]
     sums: Floats = np.stack([np.bincount(codes, weights=sign * table.scores[row] * items.weight) for row in measured]).astype(np.float64)
     mass: Floats = np.bincount(codes, weights=items.weight).astype(np.float64)
-    drawn = np.random.default_rng(0).multinomial(passages, np.full(passages, 1.0 / passages), size=repeats).T
-    counts = np.concatenate([np.ones((passages, 1)), drawn.astype(np.float64)], axis=1)  # first the items as they are
-    return loss_against_best(sums, mass, counts)
+    generator, found = np.random.default_rng(0), [loss_against_best(sums, mass, np.ones((passages, 1)))]
+    for start in range(0, repeats, 100):  # a hundred at a time: the counts of all would take gigabytes for a large suite
+        drawn = generator.multinomial(passages, np.full(passages, 1.0 / passages), size=min(100, repeats - start)).T
+        found.append(loss_against_best(sums, mass, drawn.astype(np.float64)))
+    return np.concatenate(found)
 
 
 def loss_against_best(sums: Floats, mass: Floats, counts: Floats, splits: int = SPLITS) -> Floats:
