@@ -181,7 +181,7 @@ class SkillPolicy(BaseModel):
     )
     answer_pattern: Pattern = Field("", description="regular expression that finds the answer in gold and output; empty: all of the text")
     ignore_pattern: Pattern = Field(
-        "", description="regular expression; what it matches in an answer counts for nothing, in gold and output alike"
+        "", description="regular expression; what it matches in an answer does not count, in gold and output alike"
     )
     ignore_case: bool = Field(False, description="exact match compares without case")
     score_reasoning: bool = Field(

@@ -11,7 +11,7 @@ from datetime import timedelta
 
 from data_contracts.manifests import Decision, Record
 from flows.lineage.storage.facts import all_facts_digest, facts_digest
-from flows.lineage.storage.records import MOVES_CHAMPION, LedgerEntry, RegisteredVersion
+from flows.lineage.storage.records import MOVES_CHAMPION, LedgerEntry, RegisteredVersion, last_word
 
 _PERSONS_WORD = {"promote-approved": Decision.INCONCLUSIVE.value, "override": Decision.BLOCK.value}
 _CLOCKS = timedelta(minutes=2)
@@ -82,7 +82,7 @@ def _move_problems(entry: LedgerEntry, before: Sequence[LedgerEntry], champion: 
     if entry.verdict_sha256 is None:
         yield f"makes version {entry.version} champion without naming its verdict"
     if entry.decision == Decision.PASS.value:
-        if (word := _last_word(entry, before)) is not None and word.action == "reject":
+        if (word := last_word(before, entry.version)) is not None and word.action == "reject":
             yield f"promotes version {entry.version}, which {word.actor} had rejected"
         return
     if entry.action not in _PERSONS_WORD:
@@ -92,17 +92,11 @@ def _move_problems(entry: LedgerEntry, before: Sequence[LedgerEntry], champion: 
 
 
 def _approved(entry: LedgerEntry, before: Sequence[LedgerEntry], champion: int | None) -> bool:
-    word = _last_word(entry, before)
+    word = last_word(before, entry.version)
     if word is None or word.action != "approve":
         return False
     in_time = word.expires is not None and entry.time <= word.expires + _CLOCKS
     return in_time and word.actor == entry.actor and word.champion == champion
-
-
-def _last_word(entry: LedgerEntry, before: Sequence[LedgerEntry]) -> LedgerEntry | None:
-    """A person's last word on an entry's version before the entry."""
-    words = [earlier for earlier in before if earlier.version == entry.version and earlier.action in ("approve", "reject")]
-    return words[-1] if words else None
 
 
 def _check_versions(entries: Sequence[LedgerEntry], versions: Mapping[int, RegisteredVersion]) -> Iterator[Finding]:

@@ -15,7 +15,7 @@ from flows.lineage.registry.ledger import read_ledger
 from flows.lineage.registry.promotion import promote_version
 from flows.lineage.registry.versions import find_version
 from flows.lineage.storage.connection import Lineage, plainly
-from flows.lineage.storage.records import MOVES_CHAMPION, LedgerEntry, VersionRef
+from flows.lineage.storage.records import MOVES_CHAMPION, LedgerEntry, VersionRef, last_word
 
 DEFAULT_VALIDITY = timedelta(days=7)
 
@@ -96,18 +96,18 @@ def _check_approvable(target: VersionRef, champion: int | None, override: bool) 
 
 def _living_approval(entries: tuple[LedgerEntry, ...], version: int, now: datetime) -> LedgerEntry:
     where = f"version {version}"
-    words = [entry for entry in entries if entry.version == version and entry.action in ("approve", "reject")]
-    if not words:
+    word = last_word(entries, version)
+    if word is None:
         raise LineageError(where, "is not approved", "skillstack approve VERSION --reviewer NAME --reason ...")
-    if words[-1].action == "reject":
-        raise LineageError(where, f"was rejected by {words[-1].actor}: {words[-1].reason}", "approve it again if that has changed")
-    if words[-1].time > now + CLOCK_TOLERANCE:
-        what = f"the approval by {words[-1].actor} is dated {words[-1].time:%Y-%m-%d %H:%M} UTC, which is in the future: a clock is wrong"
+    if word.action == "reject":
+        raise LineageError(where, f"was rejected by {word.actor}: {word.reason}", "approve it again if that has changed")
+    if word.time > now + CLOCK_TOLERANCE:
+        what = f"the approval by {word.actor} is dated {word.time:%Y-%m-%d %H:%M} UTC, which is in the future: a clock is wrong"
         raise LineageError(where, what, "set the clocks, then approve it again")
-    expires = words[-1].expires
+    expires = word.expires
     if expires is None or not now < expires:
-        raise LineageError(where, f"the approval by {words[-1].actor} has expired ({expires:%Y-%m-%d %H:%M} UTC)", "approve it again")
-    return words[-1]
+        raise LineageError(where, f"the approval by {word.actor} has expired ({expires:%Y-%m-%d %H:%M} UTC)", "approve it again")
+    return word
 
 
 def _check_unused(entries: tuple[LedgerEntry, ...], approval: LedgerEntry) -> None:

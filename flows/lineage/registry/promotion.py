@@ -22,7 +22,7 @@ from flows.lineage.registry.replaying import confirm_verdict
 from flows.lineage.registry.versions import CHAMPION, aliases, find_version, raw_versions, verify_reference
 from flows.lineage.storage.connection import Lineage, plainly
 from flows.lineage.storage.facts import all_facts_digest
-from flows.lineage.storage.records import MOVES_CHAMPION, Action, LedgerEntry, VersionRef
+from flows.lineage.storage.records import MOVES_CHAMPION, Action, LedgerEntry, VersionRef, last_word
 from flows.lineage.storage.signing import KEY_VARIABLE, public_pem, read_public
 
 
@@ -93,9 +93,9 @@ def _check_allowed(target: VersionRef, verdict: Verdict | None, champion: int | 
 
 def _check_not_rejected(entries: tuple[LedgerEntry, ...], version: int) -> None:
     """A round that was cut off before its promotion may have been rejected meanwhile: then its PASS does not promote by itself."""
-    words = [entry for entry in entries if entry.version == version and entry.action in ("approve", "reject")]
-    if words and words[-1].action == "reject":
-        said = f"was rejected by {words[-1].actor}: {words[-1].reason}"
+    word = last_word(entries, version)
+    if word is not None and word.action == "reject":
+        said = f"was rejected by {word.actor}: {word.reason}"
         raise LineageError(
             f"version {version}", said, f"to promote it nevertheless: skillstack approve {version} --reviewer NAME --reason ..."
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -110,6 +111,12 @@ class LedgerEntry(Record):
     @property
     def digest(self) -> str:
         return value_digest(self.values())
+
+
+def last_word(entries: Iterable[LedgerEntry], version: int) -> LedgerEntry | None:
+    """A person's last decision about a version by itself: the approval or rejection that holds; None where nobody has decided."""
+    words = [entry for entry in entries if entry.version == version and entry.action in ("approve", "reject")]
+    return words[-1] if words else None
 
 
 @dataclass(frozen=True)
